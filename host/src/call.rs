@@ -1,0 +1,303 @@
+//! The words everything else is said in: what a call is, why one is cancelled, how a process ended.
+//!
+//! No input or output happens here, and nothing here knows of sockets, files or wasm.
+
+use crate::size::Size;
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
+
+/// The name of a call: 1 to 64 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallName(Arc<str>);
+
+/// What a call name must look like.
+pub const CALL_NAME_FORM: &str =
+    "1 to 64 letters, digits, dots, underscores or dashes, beginning with a letter or a digit";
+
+#[derive(Debug, thiserror::Error)]
+#[error("{name:?} is not a name for a call: use {CALL_NAME_FORM}")]
+pub struct BadCallName {
+    name: String,
+}
+
+impl CallName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CallName {
+    type Err = BadCallName;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if begins && name.len() <= 64 && name.chars().all(plain) {
+            Ok(Self(name.into()))
+        } else {
+            Err(BadCallName { name: name.to_owned() })
+        }
+    }
+}
+
+impl fmt::Display for CallName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for CallName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl serde::Serialize for CallName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Why a process was told to stop. A process has at most one reason: the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// The client sent a cancel signal.
+    Client,
+    /// The client closed the connection, or was not heard of for too long.
+    Disconnected,
+    TimeLimit(Duration),
+    CpuLimit(Duration),
+    OutputLimit(Size),
+    InputLimit(Size),
+    /// One line of output grew beyond what a text frame may hold.
+    LineLimit(Size),
+    /// The client sent what the protocol does not allow; the text says what.
+    ProtocolError(String),
+    /// The server is draining.
+    Shutdown,
+    /// Someone who may see the process ended it.
+    Operator,
+}
+
+impl CancelReason {
+    /// The reason in one or two words, for guests, logs and the API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Disconnected => "disconnected",
+            Self::TimeLimit(_) => "time limit",
+            Self::CpuLimit(_) => "cpu limit",
+            Self::OutputLimit(_) => "output limit",
+            Self::InputLimit(_) => "input limit",
+            Self::LineLimit(_) => "line limit",
+            Self::ProtocolError(_) => "protocol error",
+            Self::Shutdown => "shutdown",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// The sentence that the client reads.
+impl fmt::Display for CancelReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => f.write_str("cancelled by the client"),
+            Self::Disconnected => f.write_str("the client disconnected"),
+            Self::TimeLimit(limit) => write!(f, "time limit of {} reached", Span(*limit)),
+            Self::CpuLimit(limit) => write!(f, "cpu limit of {} reached", Span(*limit)),
+            Self::OutputLimit(limit) => write!(f, "output limit of {limit} reached"),
+            Self::InputLimit(limit) => write!(f, "input limit of {limit} reached: the call does not read its input"),
+            Self::LineLimit(limit) => write!(f, "line limit of {limit} reached"),
+            Self::ProtocolError(what) => write!(f, "protocol error: {what}"),
+            Self::Shutdown => f.write_str("the server is shutting down"),
+            Self::Operator => f.write_str("cancelled by an operator"),
+        }
+    }
+}
+
+/// How far the server had to go to end a cancelled process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It ended by itself after it was told.
+    Told,
+    /// It was computing, and was interrupted this long after it was told.
+    Interrupted(Duration),
+    /// It sat in a host call, and was dropped this long after it was told.
+    Dropped(Duration),
+}
+
+impl Stop {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Interrupted(_) => "interrupted",
+            Self::Dropped(_) => "dropped",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ended by itself. `last_words` is the last line of its stderr that was not empty.
+    Exited { status: u32, last_words: Option<String> },
+    /// It trapped by itself. `limit` is the limit that caused the trap, where one did.
+    Trapped { trap: Cow<'static, str>, limit: Option<LimitHit> },
+    /// It was told to stop before it ended, whatever it did then.
+    Cancelled { reason: CancelReason, stop: Stop, cleanup: Cleanup },
+    /// The server could not run it. The text is for the client; the log has the cause.
+    HostFailed { what: Cow<'static, str> },
+}
+
+/// What became of the cleanup that follows a forced end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cleanup {
+    /// None was asked for, or none was needed.
+    None,
+    Done,
+    Failed(String),
+}
+
+/// A limit that a guest ran into and did not survive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimitHit {
+    Memory(Size),
+    Tables(u64),
+    Instances(u64),
+    Stack(Size),
+}
+
+impl fmt::Display for LimitHit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(limit) => write!(f, "memory limit of {limit} reached"),
+            Self::Tables(limit) => write!(f, "table limit of {limit} elements reached"),
+            Self::Instances(limit) => write!(f, "instance limit of {limit} reached"),
+            Self::Stack(limit) => write!(f, "stack limit of {limit} reached"),
+        }
+    }
+}
+
+impl Outcome {
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Exited { status: 0, .. })
+    }
+
+    /// The kind in one word, for logs and the API.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exited { .. } => "exited",
+            Self::Trapped { .. } => "trapped",
+            Self::Cancelled { .. } => "cancelled",
+            Self::HostFailed { .. } => "failed",
+        }
+    }
+
+    /// Why it failed, as the client reads it; nothing for a success.
+    pub fn failure(&self) -> Option<String> {
+        Some(match self {
+            Self::Exited { status: 0, .. } => return None,
+            Self::Exited { last_words: Some(words), .. } => words.clone(),
+            Self::Exited { status, last_words: None } => format!("exit status {status}"),
+            Self::Trapped { limit: Some(limit), .. } => limit.to_string(),
+            Self::Trapped { trap, limit: None } => format!("trap: {trap}"),
+            Self::Cancelled { reason, stop, cleanup } => {
+                let mut sentence = reason.to_string();
+                if let Stop::Interrupted(after) | Stop::Dropped(after) = stop {
+                    sentence += &format!(" (forced after {})", Span(*after));
+                }
+                if let Cleanup::Failed(why) = cleanup {
+                    sentence += &format!(" (cleanup failed: {why})");
+                }
+                sentence
+            }
+            Self::HostFailed { what } => what.clone().into_owned(),
+        })
+    }
+}
+
+/// Why a call was not started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoCall(Duration),
+    ProtocolError(String),
+    UnknownCall(String),
+    NotAuthorized(String),
+    BadParams(String),
+    Full,
+    NeverFits(String),
+    Cancelled,
+    ShuttingDown,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCall(limit) => write!(f, "no call message within {}", Span(*limit)),
+            Self::ProtocolError(what) => write!(f, "protocol error: {what}"),
+            Self::UnknownCall(name) => write!(f, "unknown call {name:?}"),
+            Self::NotAuthorized(name) => write!(f, "not authorized to run {name:?}"),
+            Self::BadParams(what) => f.write_str(what),
+            Self::Full => f.write_str("too many running processes"),
+            Self::NeverFits(why) => f.write_str(why),
+            Self::Cancelled => f.write_str("cancelled by the client"),
+            Self::ShuttingDown => f.write_str("the server is shutting down"),
+        }
+    }
+}
+
+/// A duration as people read it: `2s`, `1m 30s`, `350ms`. Below a second it is rounded to milliseconds, above to tenths.
+pub struct Span(pub Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis() as u64;
+        let rounded = if millis < 1000 { millis } else { (millis + 50) / 100 * 100 };
+        humantime::format_duration(Duration::from_millis(rounded)).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_their_form() {
+        for name in ["echo", "instance_log", "a.b-c", "0"] {
+            assert!(name.parse::<CallName>().is_ok(), "{name:?}");
+        }
+        for name in ["", "-x", "a b", "ä", "a/b", &"x".repeat(65)] {
+            assert!(name.parse::<CallName>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_sentence_says_which_way_a_cancelled_process_ended() {
+        let cancelled = |reason, stop, cleanup| Outcome::Cancelled { reason, stop, cleanup }.failure().unwrap();
+        assert_eq!(cancelled(CancelReason::Client, Stop::Told, Cleanup::None), "cancelled by the client");
+        assert_eq!(
+            cancelled(
+                CancelReason::TimeLimit(Duration::from_secs(3)),
+                Stop::Interrupted(Duration::from_millis(2004)),
+                Cleanup::Failed("exit status 1".into())
+            ),
+            "time limit of 3s reached (forced after 2s) (cleanup failed: exit status 1)"
+        );
+        assert_eq!(
+            cancelled(CancelReason::InputLimit(Size::mib(16)), Stop::Dropped(Duration::from_millis(40)), Cleanup::None),
+            "input limit of 16MiB reached: the call does not read its input (forced after 40ms)"
+        );
+    }
+
+    #[test]
+    fn a_failure_prefers_the_words_of_the_guest() {
+        let exited =
+            |status, words: Option<&str>| Outcome::Exited { status, last_words: words.map(str::to_owned) }.failure();
+        assert_eq!(exited(0, Some("warning")), None);
+        assert_eq!(exited(7, None).unwrap(), "exit status 7");
+        assert_eq!(exited(7, Some("no such slug")).unwrap(), "no such slug");
+        assert_eq!(
+            Outcome::Trapped { trap: "unreachable".into(), limit: None }.failure().unwrap(),
+            "trap: unreachable"
+        );
+    }
+}
