@@ -5,3 +5,4 @@ pub mod auth;
 pub mod call;
 pub mod limits;
 pub mod size;
+pub mod stream;

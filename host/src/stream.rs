@@ -1,0 +1,30 @@
+//! What flows between a client and a guest: lines in, lines out, and the log's lines.
+//!
+//! Plain buffers with a lock and wakers. They know nothing of sockets, of wasm, or of why a process ends.
+
+mod input;
+mod output;
+mod stderr;
+
+pub use input::{Input, Read, Room};
+pub use output::{Output, Written, lines};
+pub use stderr::Stderr;
+
+use std::task::{Context, Waker};
+
+/// Wakes `waker` unless it is the task that is running now: that one looks again before it sleeps.
+fn wake_other(waker: Option<Waker>, running: Option<&Context<'_>>) {
+    if let Some(waker) = waker
+        && !running.is_some_and(|cx| cx.waker().will_wake(&waker))
+    {
+        waker.wake();
+    }
+}
+
+/// Keeps `slot` as the waker to call, without cloning it when it is there already.
+fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

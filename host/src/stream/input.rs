@@ -1,0 +1,265 @@
+//! stdin: lines from the client on their way to the guest.
+//!
+//! A client may send faster than the guest reads. While the guest keeps emptying the buffer, it stays small and the
+//! socket is read no faster than the guest reads. The longer the buffer has not been empty, the more of it may fill,
+//! so that a cancel behind text is read soon even when the guest is slow or does not read at all. The limit bounds it.
+
+use super::{remember, wake_other};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::{
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// What may always wait: enough for a guest that reads in chunks to be busy until the socket is read again.
+const AHEAD: usize = 64 << 10;
+/// How much more may wait for each millisecond that the buffer was not empty: 16 MiB in a quarter of a second.
+const AHEAD_PER_MILLI: usize = 64 << 10;
+/// A guest that read nothing for this long, with a full buffer, does not read its input.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The most that one read of the guest takes.
+const READ: usize = 64 << 10;
+/// A buffer this small is kept when it is empty; larger ones are given back.
+const KEEP: usize = 4 << 10;
+
+/// What a read finds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    Data(Bytes),
+    /// Nothing waits now.
+    Empty,
+    /// Nothing waits, and nothing will come.
+    Ended,
+}
+
+/// Whether more may be put in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Yes, now.
+    Now,
+    /// Not before the guest reads, or this time has come.
+    Later(Instant),
+    /// The buffer is full and the guest does not read.
+    Never,
+}
+
+pub struct Input {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    buffer: Vec<u8>,
+    /// Where in `buffer` the next read begins.
+    start: usize,
+    ended: bool,
+    /// When the buffer stopped being empty.
+    waiting_since: Option<Instant>,
+    last_read: Instant,
+    read_in_all: u64,
+    guest: Option<Waker>,
+    socket: Option<Waker>,
+}
+
+impl Input {
+    /// An empty stream in which at most about `limit` bytes wait.
+    pub fn new(limit: usize) -> Self {
+        let state = State {
+            buffer: Vec::new(),
+            start: 0,
+            ended: false,
+            waiting_since: None,
+            last_read: Instant::now(),
+            read_in_all: 0,
+            guest: None,
+            socket: None,
+        };
+        Self { limit, state: Mutex::new(state) }
+    }
+
+    /// Puts one line in, and its terminator behind it. `running` is the task that does so. A line after the end is
+    /// dropped.
+    pub fn push_line(&self, line: &str, now: Instant, running: &Context<'_>) {
+        let mut state = self.state.lock();
+        if state.ended {
+            return;
+        }
+        if state.start > 0 && state.start * 2 >= state.buffer.len() {
+            let start = std::mem::take(&mut state.start);
+            state.buffer.drain(..start);
+        }
+        state.waiting_since.get_or_insert(now);
+        state.buffer.reserve(line.len() + 1);
+        state.buffer.extend_from_slice(line.as_bytes());
+        state.buffer.push(b'\n');
+        let guest = state.guest.take();
+        drop(state);
+        wake_other(guest, Some(running));
+    }
+
+    /// Whether a frame may be read from the socket; if not, `running` is woken when the guest reads.
+    pub fn room(&self, now: Instant, running: &Context<'_>) -> Room {
+        let mut state = self.state.lock();
+        let waiting = state.buffer.len() - state.start;
+        let Some(since) = state.waiting_since.filter(|_| !state.ended) else {
+            return Room::Now;
+        };
+        let pressed = now.saturating_duration_since(since).as_millis() as usize;
+        let ahead = AHEAD.saturating_add(pressed.saturating_mul(AHEAD_PER_MILLI)).min(self.limit);
+        if waiting < ahead {
+            return Room::Now;
+        }
+        remember(&mut state.socket, running);
+        if waiting < self.limit {
+            return Room::Later(since + Duration::from_millis(((waiting - AHEAD) / AHEAD_PER_MILLI + 1) as u64));
+        }
+        // A buffer that filled up just now gets its second too.
+        let give_up = state.last_read.max(since) + PATIENCE;
+        if now >= give_up { Room::Never } else { Room::Later(give_up) }
+    }
+
+    /// Takes what waits, up to `max` bytes.
+    pub fn read(&self, max: usize) -> Read {
+        let mut state = self.state.lock();
+        let waiting = state.buffer.len() - state.start;
+        if waiting == 0 {
+            return if state.ended { Read::Ended } else { Read::Empty };
+        }
+        let taken = waiting.min(max).min(READ);
+        if taken == 0 {
+            return Read::Empty;
+        }
+        let data = if taken == waiting && state.start == 0 && waiting > KEEP {
+            std::mem::take(&mut state.buffer)
+        } else {
+            let start = state.start;
+            let data = state.buffer[start..start + taken].to_vec();
+            state.start += taken;
+            data
+        };
+        let now = Instant::now();
+        state.last_read = now;
+        state.read_in_all += taken as u64;
+        if taken == waiting {
+            state.start = 0;
+            state.waiting_since = None;
+            if state.buffer.capacity() > KEEP {
+                state.buffer = Vec::new();
+            } else {
+                state.buffer.clear();
+            }
+        }
+        let socket = state.socket.take();
+        drop(state);
+        wake_other(socket, None);
+        Read::Data(data.into())
+    }
+
+    /// Ready when a read finds something, or the end.
+    pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.ended || state.buffer.len() > state.start {
+            return Poll::Ready(());
+        }
+        remember(&mut state.guest, cx);
+        Poll::Pending
+    }
+
+    /// Ends the stream at once: what waits is dropped, or a cancel would wait behind it.
+    pub fn end(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        state.buffer = Vec::new();
+        state.start = 0;
+        let (guest, socket) = (state.guest.take(), state.socket.take());
+        drop(state);
+        wake_other(guest, None);
+        wake_other(socket, None);
+    }
+
+    /// How many bytes the guest read.
+    pub fn total(&self) -> u64 {
+        self.state.lock().read_in_all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn data(read: Read) -> Vec<u8> {
+        match read {
+            Read::Data(data) => data.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_come_out_in_order_with_their_terminators() {
+        let input = Input::new(1 << 20);
+        assert!(input.poll_readable(&cx()).is_pending());
+        for line in ["one", "", "three"] {
+            input.push_line(line, Instant::now(), &cx());
+        }
+        assert!(input.poll_readable(&cx()).is_ready());
+        assert_eq!(data(input.read(5)), b"one\n\n");
+        assert_eq!(data(input.read(100)), b"three\n");
+        assert_eq!(input.read(100), Read::Empty);
+        input.end();
+        assert_eq!(input.read(100), Read::Ended);
+        assert_eq!(input.total(), 11);
+    }
+
+    #[test]
+    fn the_end_overtakes_what_waits() {
+        let input = Input::new(1 << 20);
+        input.push_line("unread", Instant::now(), &cx());
+        input.end();
+        assert_eq!(input.read(100), Read::Ended);
+        input.push_line("too late", Instant::now(), &cx());
+        assert_eq!(input.read(100), Read::Ended);
+    }
+
+    #[test]
+    fn a_guest_that_reads_holds_the_socket_back_and_one_that_does_not_opens_it_up_to_the_limit() {
+        let input = Input::new(1 << 20);
+        let start = Instant::now();
+        let line = "x".repeat(32 << 10);
+        assert_eq!(input.room(start, &cx()), Room::Now);
+        input.push_line(&line, start, &cx());
+        input.push_line(&line, start, &cx());
+        assert_eq!(input.room(start, &cx()), Room::Later(start + Duration::from_millis(1)));
+        assert_eq!(input.room(start + Duration::from_millis(1), &cx()), Room::Now);
+
+        for _ in 0..30 {
+            input.push_line(&line, start, &cx());
+        }
+        let later = start + Duration::from_millis(500);
+        let Room::Later(give_up) = input.room(later, &cx()) else { panic!("full") };
+        assert_eq!(input.room(give_up, &cx()), Room::Never);
+
+        while let Read::Data(_) = input.read(usize::MAX) {}
+        assert_eq!(input.room(give_up, &cx()), Room::Now);
+    }
+
+    #[test]
+    fn a_slow_guest_with_a_full_buffer_is_waited_for() {
+        let input = Input::new(128 << 10);
+        let start = Instant::now();
+        for _ in 0..5 {
+            input.push_line(&"x".repeat(32 << 10), start, &cx());
+        }
+        data(input.read(10));
+        let Room::Later(give_up) = input.room(start + Duration::from_secs(9), &cx()) else {
+            // It read just now, by the real clock, so at nine seconds it has not read for long.
+            assert_eq!(input.room(start + Duration::from_secs(9), &cx()), Room::Never);
+            return;
+        };
+        panic!("waits until {give_up:?}");
+    }
+}

@@ -1,0 +1,342 @@
+//! stdout: bytes from the guest, made into lines on their way to the client.
+//!
+//! Finished lines wait in `ready`, each with one `\n`, until the socket takes them all at once. The line that is not
+//! finished waits in `partial`, and goes out as it is when the guest waits for input: it is a prompt.
+
+use super::{remember, wake_other};
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use std::task::{Context, Poll, Waker};
+
+/// Above this many waiting bytes the guest blocks.
+const FULL: usize = 64 << 10;
+/// The most that one write may hold.
+const WRITE: usize = 64 << 10;
+/// A buffer this small is kept when it is empty; larger ones are given back.
+const KEEP: usize = 4 << 10;
+
+/// What a write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Yes,
+    /// The stream took what its limit allows and drops the rest.
+    OverLimit,
+    /// The unfinished line is longer than a line may be.
+    LineTooLong,
+}
+
+pub struct Output {
+    limit: Option<u64>,
+    line: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    ready: BytesMut,
+    partial: Vec<u8>,
+    /// The beginning of the present line has gone out as a prompt.
+    prompted: bool,
+    /// Nothing more is taken.
+    closed: bool,
+    written_in_all: u64,
+    guest: Option<Waker>,
+    socket: Option<Waker>,
+}
+
+impl Output {
+    /// A stream of at most `limit` bytes with lines of at most `line` bytes.
+    pub fn new(limit: Option<u64>, line: usize) -> Self {
+        let state = State {
+            ready: BytesMut::new(),
+            partial: Vec::new(),
+            prompted: false,
+            closed: false,
+            written_in_all: 0,
+            guest: None,
+            socket: None,
+        };
+        Self { limit, line, state: Mutex::new(state) }
+    }
+
+    /// How many bytes the guest may write now.
+    pub fn permit(&self) -> usize {
+        let state = self.state.lock();
+        if state.closed || state.ready.len() < FULL { WRITE } else { 0 }
+    }
+
+    /// Takes all of `bytes`, however many.
+    pub fn write(&self, bytes: &[u8]) -> Written {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return Written::Yes;
+        }
+        let allowed = match self.limit {
+            Some(limit) => bytes.len().min((limit - state.written_in_all) as usize),
+            None => bytes.len(),
+        };
+        let over = allowed < bytes.len();
+        let bytes = &bytes[..allowed];
+        state.written_in_all += allowed as u64;
+        let mut result = Written::Yes;
+        match memchr::memrchr(b'\n', bytes) {
+            Some(end) => {
+                let mut finished = &bytes[..=end];
+                if state.prompted && state.partial.is_empty() {
+                    // The line's text has gone out as a prompt, so a terminator right behind it begins no new line.
+                    finished = finished.strip_prefix(b"\r").filter(|it| it.starts_with(b"\n")).unwrap_or(finished);
+                    finished = finished.strip_prefix(b"\n").unwrap_or(finished);
+                }
+                state.prompted = false;
+                state.ready.extend_from_slice(&state.partial);
+                state.ready.extend_from_slice(finished);
+                state.partial.clear();
+                state.partial.extend_from_slice(&bytes[end + 1..]);
+            }
+            None => state.partial.extend_from_slice(bytes),
+        }
+        if state.partial.len() > self.line {
+            state.partial.truncate(self.line);
+            state.closed = true;
+            result = Written::LineTooLong;
+        }
+        if over {
+            state.closed = true;
+            result = Written::OverLimit;
+        }
+        let socket = if state.ready.is_empty() && !state.closed { None } else { state.socket.take() };
+        drop(guard);
+        wake_other(socket, None);
+        result
+    }
+
+    /// Takes one whole line, wherever stdout stands in its own.
+    pub fn write_line(&self, line: &[u8]) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        state.written_in_all += line.len() as u64 + 1;
+        state.ready.extend_from_slice(line);
+        state.ready.extend_from_slice(b"\n");
+        let socket = state.socket.take();
+        drop(state);
+        wake_other(socket, None);
+    }
+
+    /// Ready when the guest may write.
+    pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.closed || state.ready.len() < FULL {
+            return Poll::Ready(());
+        }
+        remember(&mut state.guest, cx);
+        Poll::Pending
+    }
+
+    /// The guest waits for input: what it wrote of its present line is a prompt.
+    pub fn prompt(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.partial.is_empty() {
+            return;
+        }
+        let whole = whole_characters(&state.partial);
+        if whole == 0 {
+            return;
+        }
+        state.ready.extend_from_slice(&state.partial[..whole]);
+        state.ready.extend_from_slice(b"\n");
+        state.partial.drain(..whole);
+        state.prompted = true;
+        let socket = state.socket.take();
+        drop(guard);
+        wake_other(socket, None);
+    }
+
+    /// The guest has ended: a last line without a terminator is a line.
+    pub fn finish(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if !state.partial.is_empty() {
+            state.ready.extend_from_slice(&state.partial);
+            state.ready.extend_from_slice(b"\n");
+            state.partial = Vec::new();
+        }
+        state.prompted = false;
+    }
+
+    /// Takes all finished lines, each with its `\n`; empty when there are none. `running` is the task that does so.
+    pub fn take(&self, running: &Context<'_>) -> Bytes {
+        let mut state = self.state.lock();
+        if state.ready.is_empty() {
+            return Bytes::new();
+        }
+        let lines = if state.ready.len() > KEEP {
+            std::mem::take(&mut state.ready).freeze()
+        } else {
+            state.ready.split().freeze()
+        };
+        let guest = state.guest.take();
+        drop(state);
+        wake_other(guest, Some(running));
+        lines
+    }
+
+    /// Ready when there are finished lines to take.
+    pub fn poll_lines(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.ready.is_empty() {
+            return Poll::Ready(());
+        }
+        remember(&mut state.socket, cx);
+        Poll::Pending
+    }
+
+    /// How many bytes the guest wrote.
+    pub fn total(&self) -> u64 {
+        self.state.lock().written_in_all
+    }
+}
+
+/// How many bytes of `text` come before a character that its end cuts in two. A `\r` at the end is held back as well:
+/// it may be half of a terminator.
+fn whole_characters(text: &[u8]) -> usize {
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let tail = text.len().saturating_sub(3);
+    for cut in (tail..text.len()).rev() {
+        let byte = text[cut];
+        if byte & 0b1100_0000 == 0b1000_0000 {
+            continue;
+        }
+        let length = match byte {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        return if cut + length > text.len() { cut } else { text.len() };
+    }
+    text.len()
+}
+
+/// The lines in what [`Output::take`] gave, without terminators.
+pub fn lines(taken: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', taken).map(move |end| {
+        let from = std::mem::replace(&mut start, end + 1);
+        let to = if end > from && taken[end - 1] == b'\r' { end - 1 } else { end };
+        taken.slice(from..to)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn output() -> Output {
+        Output::new(None, 1 << 20)
+    }
+
+    fn taken(output: &Output) -> Vec<String> {
+        lines(&output.take(&cx())).map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+    }
+
+    #[test]
+    fn lines_are_split_wherever_the_writes_fall() {
+        let output = output();
+        for part in ["on", "e\ntwo\r", "\n\nfo", "ur"] {
+            output.write(part.as_bytes());
+        }
+        assert_eq!(taken(&output), ["one", "two", ""]);
+        assert_eq!(taken(&output), [""; 0]);
+        output.finish();
+        assert_eq!(taken(&output), ["four"]);
+    }
+
+    #[test]
+    fn a_prompt_goes_out_when_the_guest_waits_and_its_terminator_is_no_line() {
+        let output = output();
+        output.write(b"Name? ");
+        assert_eq!(taken(&output), [""; 0]);
+        output.prompt();
+        assert_eq!(taken(&output), ["Name? "]);
+        output.write(b"\nHello\n");
+        assert_eq!(taken(&output), ["Hello"]);
+        output.write(b"\n");
+        assert_eq!(taken(&output), [""]);
+        output.finish();
+        assert_eq!(taken(&output), [""; 0]);
+    }
+
+    #[test]
+    fn what_follows_a_prompt_on_its_line_is_a_line() {
+        let output = output();
+        output.write(b"> ");
+        output.prompt();
+        output.write(b"rest\nnext\n");
+        assert_eq!(taken(&output), ["> ", "rest", "next"]);
+    }
+
+    #[test]
+    fn a_prompt_never_cuts_a_character() {
+        let output = output();
+        output.write("Größe ☃".as_bytes().split_last().unwrap().1);
+        output.prompt();
+        assert_eq!(taken(&output), ["Größe "]);
+        output.write(&["☃".as_bytes()[2]]);
+        output.prompt();
+        assert_eq!(taken(&output), ["☃"]);
+        output.write(b"\xff\xfe? ");
+        output.prompt();
+        assert_eq!(taken(&output), ["\u{fffd}\u{fffd}? "]);
+    }
+
+    #[test]
+    fn a_guest_blocks_while_the_client_does_not_take() {
+        let output = output();
+        output.write("x\n".repeat(FULL / 2).as_bytes());
+        assert_eq!(output.permit(), 0);
+        assert!(output.poll_writable(&cx()).is_pending());
+        assert_eq!(taken(&output).len(), FULL / 2);
+        assert!(output.poll_writable(&cx()).is_ready());
+        assert_eq!(output.permit(), WRITE);
+    }
+
+    #[test]
+    fn the_limit_takes_what_it_allows() {
+        let output = Output::new(Some(5), 1 << 20);
+        assert_eq!(output.write(b"ab\n"), Written::Yes);
+        assert_eq!(output.write(b"cdef\n"), Written::OverLimit);
+        assert_eq!(output.write(b"more\n"), Written::Yes);
+        output.finish();
+        assert_eq!(taken(&output), ["ab", "cd"]);
+        assert_eq!(output.total(), 5);
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let output = Output::new(None, 10);
+        assert_eq!(output.write(b"0123456789"), Written::Yes);
+        assert_eq!(output.write(b"0"), Written::LineTooLong);
+        output.finish();
+        assert_eq!(taken(&output), ["0123456789"]);
+    }
+
+    #[test]
+    fn a_cut_character_is_found_wherever_it_is_cut() {
+        for text in ["a", "ä", "☃", "🦀", "abc🦀"] {
+            let bytes = text.as_bytes();
+            assert_eq!(whole_characters(bytes), bytes.len(), "{text}");
+            let last = text.chars().last().unwrap().len_utf8();
+            for cut in 1..last {
+                assert_eq!(whole_characters(&bytes[..bytes.len() - cut]), bytes.len() - last, "{text} less {cut}");
+            }
+        }
+        assert_eq!(whole_characters(b"ab\r"), 2);
+    }
+}

@@ -1,0 +1,113 @@
+//! stderr: lines for the server's log, and the guest's last words.
+
+use memchr::memchr;
+use parking_lot::Mutex;
+
+/// The longest line that is kept; the rest of a longer one is dropped.
+const LINE: usize = 1 << 10;
+/// How many lines of one process are given on; a flood says enough in its first thousand.
+const LINES: u32 = 1000;
+
+#[derive(Default)]
+pub struct Stderr {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    line: Vec<u8>,
+    last: Vec<u8>,
+    given: u32,
+    written_in_all: u64,
+}
+
+impl Stderr {
+    /// Takes `bytes` and gives each line that they finish to `each`, cut to 1 KiB; no more than a thousand lines in all.
+    pub fn write(&self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        let mut state = self.state.lock();
+        state.written_in_all += bytes.len() as u64;
+        while let Some(end) = memchr(b'\n', bytes) {
+            state.append(&bytes[..end]);
+            state.end_line(&mut each);
+            bytes = &bytes[end + 1..];
+        }
+        state.append(bytes);
+    }
+
+    /// The guest has ended: a last line without a terminator is a line.
+    pub fn finish(&self, mut each: impl FnMut(&[u8])) {
+        let mut state = self.state.lock();
+        if !state.line.is_empty() {
+            state.end_line(&mut each);
+        }
+    }
+
+    /// The last line that was not blank, as far as 1 KiB of it.
+    pub fn last_words(&self) -> Option<String> {
+        let state = self.state.lock();
+        let mut words = String::from_utf8_lossy(&state.last).trim().to_owned();
+        if words.len() > LINE {
+            // Replacement characters are longer than what they replace.
+            words.truncate(words.floor_char_boundary(LINE));
+        }
+        (!words.is_empty()).then_some(words)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.state.lock().written_in_all
+    }
+}
+
+impl State {
+    fn append(&mut self, bytes: &[u8]) {
+        let room = LINE.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn end_line(&mut self, each: &mut impl FnMut(&[u8])) {
+        if self.line.last() == Some(&b'\r') {
+            self.line.pop();
+        }
+        if self.given < LINES {
+            self.given += 1;
+            each(&self.line);
+        }
+        if !self.line.trim_ascii().is_empty() {
+            std::mem::swap(&mut self.line, &mut self.last);
+        }
+        self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_last_line_that_says_something() {
+        let stderr = Stderr::default();
+        let mut seen = Vec::new();
+        for part in [&b"first\nno such sl"[..], b"ug\r\n\n", b"  \n"] {
+            stderr.write(part, |line| seen.push(String::from_utf8_lossy(line).into_owned()));
+        }
+        assert_eq!(seen, ["first", "no such slug", "", "  "]);
+        assert_eq!(stderr.last_words().unwrap(), "no such slug");
+        stderr.write(b"unfinished", |_| panic!());
+        stderr.finish(|line| seen.push(String::from_utf8_lossy(line).into_owned()));
+        assert_eq!(stderr.last_words().unwrap(), "unfinished");
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
+    fn a_flood_is_bounded() {
+        let stderr = Stderr::default();
+        let mut count = 0;
+        stderr.write(&b"x".repeat(1 << 20), |_| panic!());
+        stderr.write(b"\n", |line| assert_eq!(line.len(), LINE));
+        for _ in 0..5000 {
+            stderr.write(b"again\n", |_| count += 1);
+        }
+        assert_eq!(count, LINES - 1);
+        assert_eq!(stderr.last_words().unwrap(), "again");
+    }
+}
