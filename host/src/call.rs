@@ -192,6 +192,14 @@ impl Outcome {
         }
     }
 
+    /// How far the server had to go, where it ended the process.
+    pub fn stop(&self) -> Option<Stop> {
+        match self {
+            Self::Cancelled { stop, .. } => Some(*stop),
+            _ => None,
+        }
+    }
+
     /// Why it failed, as the client reads it; nothing for a success.
     pub fn failure(&self) -> Option<String> {
         Some(match self {
@@ -225,7 +233,8 @@ pub enum Refusal {
     BadParams(String),
     Full,
     NeverFits(String),
-    Cancelled,
+    /// It was cancelled while it waited for a place.
+    Cancelled(CancelReason),
     ShuttingDown,
 }
 
@@ -239,7 +248,7 @@ impl fmt::Display for Refusal {
             Self::BadParams(what) => f.write_str(what),
             Self::Full => f.write_str("too many running processes"),
             Self::NeverFits(why) => f.write_str(why),
-            Self::Cancelled => f.write_str("cancelled by the client"),
+            Self::Cancelled(reason) => reason.fmt(f),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }

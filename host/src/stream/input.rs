@@ -5,6 +5,7 @@
 //! so that a cancel behind text is read soon even when the guest is slow or does not read at all. The limit bounds it.
 
 use super::{remember, wake_other};
+use crate::size::Size;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
@@ -78,6 +79,10 @@ impl Input {
         Self { limit, state: Mutex::new(state) }
     }
 
+    pub fn limit(&self) -> Size {
+        Size::bytes(self.limit as u64)
+    }
+
     /// Puts one line in, and its terminator behind it. `running` is the task that does so. A line after the end is
     /// dropped.
     pub fn push_line(&self, line: &str, now: Instant, running: &Context<'_>) {
@@ -120,7 +125,7 @@ impl Input {
     }
 
     /// Takes what waits, up to `max` bytes.
-    pub fn read(&self, max: usize) -> Read {
+    pub fn read(&self, max: usize, now: Instant) -> Read {
         let mut state = self.state.lock();
         let waiting = state.buffer.len() - state.start;
         if waiting == 0 {
@@ -138,7 +143,6 @@ impl Input {
             state.start += taken;
             data
         };
-        let now = Instant::now();
         state.last_read = now;
         state.read_in_all += taken as u64;
         if taken == waiting {
@@ -207,11 +211,12 @@ mod tests {
             input.push_line(line, Instant::now(), &cx());
         }
         assert!(input.poll_readable(&cx()).is_ready());
-        assert_eq!(data(input.read(5)), b"one\n\n");
-        assert_eq!(data(input.read(100)), b"three\n");
-        assert_eq!(input.read(100), Read::Empty);
+        let now = Instant::now();
+        assert_eq!(data(input.read(5, now)), b"one\n\n");
+        assert_eq!(data(input.read(100, now)), b"three\n");
+        assert_eq!(input.read(100, now), Read::Empty);
         input.end();
-        assert_eq!(input.read(100), Read::Ended);
+        assert_eq!(input.read(100, now), Read::Ended);
         assert_eq!(input.total(), 11);
     }
 
@@ -220,9 +225,9 @@ mod tests {
         let input = Input::new(1 << 20);
         input.push_line("unread", Instant::now(), &cx());
         input.end();
-        assert_eq!(input.read(100), Read::Ended);
+        assert_eq!(input.read(100, Instant::now()), Read::Ended);
         input.push_line("too late", Instant::now(), &cx());
-        assert_eq!(input.read(100), Read::Ended);
+        assert_eq!(input.read(100, Instant::now()), Read::Ended);
     }
 
     #[test]
@@ -243,7 +248,7 @@ mod tests {
         let Room::Later(give_up) = input.room(later, &cx()) else { panic!("full") };
         assert_eq!(input.room(give_up, &cx()), Room::Never);
 
-        while let Read::Data(_) = input.read(usize::MAX) {}
+        while let Read::Data(_) = input.read(usize::MAX, give_up) {}
         assert_eq!(input.room(give_up, &cx()), Room::Now);
     }
 
@@ -254,12 +259,9 @@ mod tests {
         for _ in 0..5 {
             input.push_line(&"x".repeat(32 << 10), start, &cx());
         }
-        data(input.read(10));
-        let Room::Later(give_up) = input.room(start + Duration::from_secs(9), &cx()) else {
-            // It read just now, by the real clock, so at nine seconds it has not read for long.
-            assert_eq!(input.room(start + Duration::from_secs(9), &cx()), Room::Never);
-            return;
-        };
-        panic!("waits until {give_up:?}");
+        let read = start + Duration::from_secs(9);
+        data(input.read(10, read));
+        assert_eq!(input.room(read, &cx()), Room::Later(read + PATIENCE));
+        assert_eq!(input.room(read + PATIENCE, &cx()), Room::Never);
     }
 }

@@ -19,10 +19,10 @@ const KEEP: usize = 4 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Yes,
-    /// The stream took what its limit allows and drops the rest.
-    OverLimit,
-    /// The unfinished line is longer than a line may be.
-    LineTooLong,
+    /// The stream took what its limit allows, this many bytes in all, and drops the rest.
+    OverLimit(u64),
+    /// The unfinished line is longer than this many bytes, the most that a line may have.
+    LineTooLong(usize),
 }
 
 pub struct Output {
@@ -75,7 +75,7 @@ impl Output {
             Some(limit) => bytes.len().min((limit - state.written_in_all) as usize),
             None => bytes.len(),
         };
-        let over = allowed < bytes.len();
+        let over = self.limit.filter(|_| allowed < bytes.len());
         let bytes = &bytes[..allowed];
         state.written_in_all += allowed as u64;
         let mut result = Written::Yes;
@@ -98,11 +98,11 @@ impl Output {
         if state.partial.len() > self.line {
             state.partial.truncate(self.line);
             state.closed = true;
-            result = Written::LineTooLong;
+            result = Written::LineTooLong(self.line);
         }
-        if over {
+        if let Some(limit) = over {
             state.closed = true;
-            result = Written::OverLimit;
+            result = Written::OverLimit(limit);
         }
         let socket = if state.ready.is_empty() && !state.closed { None } else { state.socket.take() };
         drop(guard);
@@ -220,13 +220,13 @@ fn whole_characters(text: &[u8]) -> usize {
     text.len()
 }
 
-/// The lines in what [`Output::take`] gave, without terminators.
-pub fn lines(taken: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+/// The lines in what [`Output::take`] gave, without terminators, each with the place where the next one begins.
+pub fn lines(taken: &Bytes) -> impl Iterator<Item = (Bytes, usize)> + '_ {
     let mut start = 0;
     memchr::memchr_iter(b'\n', taken).map(move |end| {
         let from = std::mem::replace(&mut start, end + 1);
         let to = if end > from && taken[end - 1] == b'\r' { end - 1 } else { end };
-        taken.slice(from..to)
+        (taken.slice(from..to), end + 1)
     })
 }
 
@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn taken(output: &Output) -> Vec<String> {
-        lines(&output.take(&cx())).map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+        lines(&output.take(&cx())).map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).collect()
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
     fn the_limit_takes_what_it_allows() {
         let output = Output::new(Some(5), 1 << 20);
         assert_eq!(output.write(b"ab\n"), Written::Yes);
-        assert_eq!(output.write(b"cdef\n"), Written::OverLimit);
+        assert_eq!(output.write(b"cdef\n"), Written::OverLimit(5));
         assert_eq!(output.write(b"more\n"), Written::Yes);
         output.finish();
         assert_eq!(taken(&output), ["ab", "cd"]);
@@ -322,7 +322,7 @@ mod tests {
     fn a_line_has_an_end() {
         let output = Output::new(None, 10);
         assert_eq!(output.write(b"0123456789"), Written::Yes);
-        assert_eq!(output.write(b"0"), Written::LineTooLong);
+        assert_eq!(output.write(b"0"), Written::LineTooLong(10));
         output.finish();
         assert_eq!(taken(&output), ["0123456789"]);
     }

@@ -1,0 +1,175 @@
+//! What the two sides of a process share: whoever runs the guest, and whoever speaks for the client.
+//!
+//! It holds the streams, the one cancel reason, the flag that interrupts the guest, and what the guest used up.
+
+use crate::{
+    call::CancelReason,
+    limits::Limits,
+    stream::{Input, Output, Stderr},
+};
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+pub struct Control {
+    pub id: Uuid,
+    /// What the clock of its turns counts from.
+    born: Instant,
+    pub input: Input,
+    pub output: Output,
+    pub stderr: Stderr,
+    /// The first reason to stop, and when it came.
+    cancel: OnceLock<(CancelReason, Instant)>,
+    /// Guests and owners that wait to be told.
+    told: Mutex<Told>,
+    killed: AtomicBool,
+    /// When the present turn of the guest is over, in nanoseconds after `born`.
+    turn_ends: AtomicU64,
+    turn_over: AtomicBool,
+    cpu_limit: Duration,
+    cpu_nanos: AtomicU64,
+    memory_peak: AtomicU64,
+}
+
+#[derive(Default)]
+struct Told {
+    owner: Option<Waker>,
+    guests: Vec<Waker>,
+}
+
+impl Control {
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            born: Instant::now(),
+            input: Input::new(limits.input.as_usize()),
+            output: Output::new(limits.output.map(|it| it.get()), limits.line.as_usize()),
+            stderr: Stderr::default(),
+            cancel: OnceLock::new(),
+            told: Mutex::default(),
+            killed: AtomicBool::new(false),
+            turn_ends: AtomicU64::new(0),
+            turn_over: AtomicBool::new(false),
+            cpu_limit: limits.cpu,
+            cpu_nanos: AtomicU64::new(0),
+            memory_peak: AtomicU64::new(0),
+        }
+    }
+
+    /// Tells the process to stop. The first reason sticks; later ones change nothing.
+    pub fn cancel(&self, reason: CancelReason) {
+        if self.cancel.set((reason, Instant::now())).is_ok() {
+            self.input.end();
+            let told = std::mem::take(&mut *self.told.lock());
+            for waker in told.owner.into_iter().chain(told.guests) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The reason to stop and when it came, once there is one.
+    pub fn cancelled(&self) -> Option<&(CancelReason, Instant)> {
+        self.cancel.get()
+    }
+
+    /// Ready when the process was told to stop; the guest's side.
+    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_told(|told| {
+            if !told.guests.iter().any(|waker| waker.will_wake(cx.waker())) {
+                told.guests.push(cx.waker().clone());
+            }
+        })
+    }
+
+    /// Wakes `cx` when the process is told to stop; the side of whoever owns the process.
+    pub fn watch(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_told(|told| super::stream::remember(&mut told.owner, cx))
+    }
+
+    fn poll_told(&self, register: impl FnOnce(&mut Told)) -> Poll<()> {
+        if self.cancel.get().is_some() {
+            return Poll::Ready(());
+        }
+        register(&mut self.told.lock());
+        // A cancel between the look and the registration has not seen the waker.
+        if self.cancel.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// From now on the guest is interrupted at its next epoch check. Whoever calls this also moves the epoch on.
+    pub fn kill(&self) {
+        self.killed.store(true, SeqCst);
+    }
+
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(SeqCst)
+    }
+
+    /// The guest may compute for `turn` from now.
+    pub fn begin_turn(&self, turn: Duration) {
+        let ends = (self.born.elapsed() + turn).as_nanos() as u64;
+        self.turn_ends.store(ends, Relaxed);
+        self.turn_over.store(false, Relaxed);
+    }
+
+    /// Whether the guest's turn is over; asked by the guest itself, at an epoch check, before it yields.
+    pub fn ask_turn_over(&self) -> bool {
+        let over = self.born.elapsed().as_nanos() as u64 >= self.turn_ends.load(Relaxed);
+        if over {
+            self.turn_over.store(true, Relaxed);
+        }
+        over
+    }
+
+    /// Whether the guest stopped because its turn was over, rather than to wait for something.
+    pub fn used_its_turn(&self) -> bool {
+        self.turn_over.load(Relaxed)
+    }
+
+    /// Adds to the time on a processor, and cancels the process once that reaches its limit.
+    pub fn add_cpu(&self, time: Duration) {
+        let nanos = time.as_nanos() as u64;
+        let used = self.cpu_nanos.fetch_add(nanos, Relaxed) + nanos;
+        if Duration::from_nanos(used) >= self.cpu_limit {
+            self.cancel(CancelReason::CpuLimit(self.cpu_limit));
+        }
+    }
+
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_nanos.load(Relaxed))
+    }
+
+    pub fn note_memory(&self, bytes: u64) {
+        self.memory_peak.fetch_max(bytes, Relaxed);
+    }
+
+    /// The most bytes that the guest's linear memories had together.
+    pub fn memory_peak(&self) -> u64 {
+        self.memory_peak.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Read;
+
+    #[test]
+    fn the_first_reason_sticks_and_ends_the_input() {
+        let control = Control::new(&Limits::default());
+        let cx = Context::from_waker(Waker::noop());
+        control.input.push_line("unread", Instant::now(), &cx);
+        assert!(control.poll_cancelled(&cx).is_pending());
+        control.cancel(CancelReason::Client);
+        control.cancel(CancelReason::Shutdown);
+        assert!(control.poll_cancelled(&cx).is_ready());
+        assert_eq!(control.cancelled().unwrap().0, CancelReason::Client);
+        assert_eq!(control.input.read(10, Instant::now()), Read::Ended);
+    }
+}

@@ -1,0 +1,19 @@
+//! Runs guests. The one door to wasmtime: no other module names it.
+//!
+//! A [`Program`] is a module made ready once: compiled, linked, its exports looked up. [`Program::start`] makes a
+//! [`Guest`] of it, one process: a future that runs a little each time it is polled, and gives the thread back when
+//! its turn is over, when it waits, and when it is killed.
+
+mod capacity;
+mod engine;
+mod guest;
+mod program;
+mod state;
+mod stdio;
+mod ticker;
+mod trap;
+
+pub use capacity::Capacity;
+pub use engine::{Runtime, RuntimeError};
+pub use guest::{End, Guest};
+pub use program::{CompileError, Invocation, Kind, Program};

@@ -1,0 +1,202 @@
+//! The engines and what they share. One engine serves every module that fits its pool; a second one, made when the
+//! first such module comes, allocates on demand for modules that do not.
+
+use super::{
+    capacity::Capacity,
+    program::{CompileError, Program},
+    state::State,
+    ticker::Ticker,
+};
+use crate::{limits::Limits, size::Size};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, Weak},
+};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    component,
+};
+
+/// Bytes of a linear memory or a stack that stay with their place in the pool: touching them again costs no fault.
+const KEEP_RESIDENT: usize = 64 << 10;
+/// Room on a guest's stack for host functions, beside what wasm may use.
+const HOST_STACK: usize = 256 << 10;
+/// Heaps of garbage-collected guests that the pool holds; each reserves as much address space as a memory.
+const GC_HEAPS: u32 = 500;
+
+pub struct Runtime {
+    pool: Linked,
+    on_demand: OnceLock<Result<Linked, String>>,
+    recipe: Recipe,
+    pub(super) ticker: Arc<Ticker>,
+    engines: Arc<Engines>,
+}
+
+/// An engine with everything that its modules may import.
+pub(super) struct Linked {
+    pub engine: Engine,
+    pub preview1: wasmtime::Linker<State>,
+    pub component: component::Linker<State>,
+}
+
+/// Every engine whose epoch moves on.
+#[derive(Default)]
+struct Engines {
+    all: [OnceLock<Engine>; 2],
+}
+
+/// What the engines are made from.
+struct Recipe {
+    limits: Limits,
+    capacity: u32,
+    cache: Option<Cache>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("cannot use {directory} for compiled code: {why}; set `cache` in distillery.yaml to a directory that can be written")]
+    Cache { directory: PathBuf, why: String },
+    #[error("cannot set up the WASM engine: {0}")]
+    Engine(String),
+    #[error("cannot start the thread that keeps the epoch: {0}")]
+    Ticker(std::io::Error),
+}
+
+impl Runtime {
+    /// Makes an engine for processes within `limits`, as many at once as `capacity` says. Compiled code is kept in
+    /// `cache`, found again by the content of the module and the version and settings of the engine.
+    pub fn new(limits: &Limits, capacity: &Capacity, cache: Option<&Path>) -> Result<Self, RuntimeError> {
+        let cache = cache.map(open_cache).transpose()?;
+        let recipe = Recipe { limits: limits.clone(), capacity: capacity.processes, cache };
+        let pool = recipe.link(recipe.pool()).map_err(RuntimeError::Engine)?;
+        let engines = Arc::new(Engines::default());
+        engines.all[0].set(pool.engine.clone()).ok();
+        let ticker = Ticker::start({
+            let engines: Weak<Engines> = Arc::downgrade(&engines);
+            move || {
+                if let Some(engines) = engines.upgrade() {
+                    engines.tick();
+                }
+            }
+        })
+        .map_err(RuntimeError::Ticker)?;
+        Ok(Self { pool, on_demand: OnceLock::new(), recipe, ticker: Arc::new(ticker), engines })
+    }
+
+    /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks:
+    /// never called on a thread that serves sockets or guests.
+    pub fn compile(&self, code: &[u8], limits: &Limits) -> Result<Program, CompileError> {
+        match Program::compile(self, &self.pool, code, limits) {
+            Err(CompileError::NotForPool(why)) => {
+                tracing::info!(%why, "a module does not fit the pool and is allocated on demand");
+                let linked = self.on_demand().map_err(CompileError::Engine)?;
+                Program::compile(self, linked, code, limits).map(|program| program.on_demand())
+            }
+            done => done,
+        }
+    }
+
+    fn on_demand(&self) -> Result<&Linked, String> {
+        let linked = self.on_demand.get_or_init(|| {
+            let linked = self.recipe.link(InstanceAllocationStrategy::OnDemand)?;
+            self.engines.all[1].set(linked.engine.clone()).ok();
+            Ok(linked)
+        });
+        linked.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl Engines {
+    fn tick(&self) {
+        for engine in self.all.iter().filter_map(OnceLock::get) {
+            engine.increment_epoch();
+        }
+    }
+}
+
+fn open_cache(directory: &Path) -> Result<Cache, RuntimeError> {
+    let failed = |why: String| RuntimeError::Cache { directory: directory.to_owned(), why };
+    std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
+    let directory_path = std::path::absolute(directory).map_err(|error| failed(error.to_string()))?;
+    let mut config = CacheConfig::new();
+    config.with_directory(directory_path);
+    Cache::new(config).map_err(|error| failed(format!("{error:#}")))
+}
+
+impl Recipe {
+    fn link(&self, strategy: InstanceAllocationStrategy) -> Result<Linked, String> {
+        let engine = Engine::new(&self.config(strategy)).map_err(|error| format!("{error:#}"))?;
+        let linked = || -> wasmtime::Result<Linked> {
+            let mut preview1 = wasmtime::Linker::new(&engine);
+            wasmtime_wasi::p1::add_to_linker_async(&mut preview1, |state: &mut State| &mut state.wasi)?;
+            let mut component = component::Linker::new(&engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+            wasmtime_wasi::p3::add_to_linker(&mut component)?;
+            Ok(Linked { engine, preview1, component })
+        };
+        linked().map_err(|error| format!("{error:#}"))
+    }
+
+    fn config(&self, strategy: InstanceAllocationStrategy) -> Config {
+        let mut config = Config::new();
+        config
+            .allocation_strategy(strategy)
+            .epoch_interruption(true)
+            .cranelift_opt_level(OptLevel::Speed)
+            .max_wasm_stack(self.limits.stack.as_usize())
+            .async_stack_size(self.limits.stack.as_usize() + HOST_STACK)
+            .native_unwind_info(false)
+            .wasm_gc(true)
+            .wasm_function_references(true)
+            .wasm_exceptions(true)
+            .wasm_component_model_async(true)
+            .cache(self.cache.clone());
+        config
+    }
+
+    fn pool(&self) -> InstanceAllocationStrategy {
+        let processes = self.capacity;
+        let mut pool = PoolingAllocationConfig::new();
+        // A component may be made of several core modules, and some have a memory or a table of their own.
+        let spare = processes / 4 + 16;
+        pool.total_component_instances(processes)
+            .total_core_instances(processes.saturating_mul(8))
+            .total_memories(processes + spare)
+            .total_tables(processes.saturating_mul(2) + spare)
+            .total_stacks(processes)
+            .total_gc_heaps(processes.min(GC_HEAPS))
+            .max_core_instances_per_component(self.limits.instances as u32)
+            .max_memories_per_component(8)
+            .max_tables_per_component(32)
+            .max_memories_per_module(4)
+            .max_tables_per_module(8)
+            .max_core_instance_size(4 << 20)
+            .max_component_instance_size(4 << 20)
+            .max_memory_size(self.limits.memory.as_usize())
+            .table_elements(self.limits.tables as usize)
+            .linear_memory_keep_resident(KEEP_RESIDENT)
+            .table_keep_resident(KEEP_RESIDENT)
+            .async_stack_keep_resident(KEEP_RESIDENT)
+            .max_unused_warm_slots(256)
+            .pagemap_scan(Enabled::Auto);
+        InstanceAllocationStrategy::Pooling(pool)
+    }
+}
+
+/// What a module that does not fit a size of the pool has to do with which setting.
+pub(super) fn setting_for(why: &str, limits: &Limits) -> Option<String> {
+    let never = |what: &str, setting: &str, now: String| {
+        Some(format!("{what}; raise limits.{setting} in distillery.yaml, which is {now}"))
+    };
+    let lower = why.to_ascii_lowercase();
+    if lower.contains("memory") && (lower.contains("minimum") || lower.contains("size")) {
+        let memory: Size = limits.memory;
+        never("it needs more memory than a process may have", "memory", memory.to_string())
+    } else if lower.contains("table") {
+        never("its tables have more elements than a process may have", "tables", limits.tables.to_string())
+    } else if lower.contains("instances") {
+        never("it is made of more core instances than a process may have", "instances", limits.instances.to_string())
+    } else {
+        None
+    }
+}

@@ -1,0 +1,275 @@
+//! A module made ready: compiled, linked, told apart, its exports found. Starting it looks nothing up by name.
+
+use super::{
+    engine::{Linked, Runtime, setting_for},
+    guest::{End, Guest},
+    state::{self, State},
+    stdio::{Stderr, StderrTo, Stdin, Stdout},
+    ticker::Ticker,
+    trap,
+};
+use crate::{
+    call::{CallName, LimitHit},
+    control::Control,
+    limits::Limits,
+};
+use std::{fmt, sync::Arc};
+use wasmtime::{
+    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, Store, Trap,
+    component::{self, Component},
+};
+use wasmtime_wasi::{
+    I32Exit, WasiCtxBuilder,
+    p2::bindings::CommandPre,
+    p3::bindings::CommandIndices,
+};
+
+/// A module or component that can be started any number of times.
+#[derive(Clone)]
+pub struct Program(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    ticker: Arc<Ticker>,
+    code: Code,
+    on_demand: bool,
+}
+
+enum Code {
+    Preview1 { module: InstancePre<State>, initialize: Option<ModuleExport>, start: Option<ModuleExport> },
+    Component2 { component: CommandPre<State> },
+    Component3 { component: component::InstancePre<State>, command: CommandIndices },
+}
+
+/// What a program is, told apart when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Preview1,
+    Component2,
+    Component3,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preview1 => "WASI preview 1 module",
+            Self::Component2 => "WASI 0.2 component",
+            Self::Component3 => "WASI 0.3 component",
+        })
+    }
+}
+
+/// Why code does not become a program. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("it is neither a WASM module nor a component: {0}")]
+    NotWasm(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error(
+        "it has nothing to run: build it as a command, with a `_start` export (a WASI preview 1 module) or with \
+         wasi:cli/run of 0.2 or 0.3 (a component)"
+    )]
+    NothingToRun,
+    #[error("{0}: build it for WASI preview 1, 0.2 or 0.3, without imports of its own")]
+    MissingImport(String),
+    #[error("it never fits: {0}")]
+    NeverFits(String),
+    #[error("{0}")]
+    Engine(String),
+    /// It fits on demand, if at all.
+    #[error("it does not fit the pool: {0}")]
+    NotForPool(String),
+}
+
+/// What a process is started with.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub call: CallName,
+    /// What stands between the call's name and its parameters in the guest's arguments.
+    pub leading: Arc<[String]>,
+    pub params: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub stderr: StderrTo,
+}
+
+impl Program {
+    pub(super) fn compile(
+        runtime: &Runtime,
+        linked: &Linked,
+        code: &[u8],
+        limits: &Limits,
+    ) -> Result<Self, CompileError> {
+        let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
+        let engine = linked.engine.clone();
+        let failed = |error: wasmtime::Error| classify(&error, limits);
+        let code = match binary.get(4..8) {
+            Some([1, 0, 0, 0]) => {
+                let module = Module::new(&engine, &binary).map_err(failed)?;
+                let initialize = module.get_export_index("_initialize");
+                let start = module.get_export_index("_start");
+                if initialize.is_none() && start.is_none() {
+                    return Err(CompileError::NothingToRun);
+                }
+                let module = linked.preview1.instantiate_pre(&module).map_err(missing_import)?;
+                Code::Preview1 { module, initialize, start }
+            }
+            Some([_, 0, 1, 0]) => {
+                let component = Component::new(&engine, &binary).map_err(failed)?;
+                let instance = linked.component.instantiate_pre(&component).map_err(missing_import)?;
+                if let Ok(command) = CommandIndices::new(&instance) {
+                    Code::Component3 { component: instance, command }
+                } else {
+                    let component = CommandPre::new(instance).map_err(|_| CompileError::NothingToRun)?;
+                    Code::Component2 { component }
+                }
+            }
+            _ => return Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
+        };
+        Ok(Self(Arc::new(Inner { engine, ticker: runtime.ticker.clone(), code, on_demand: false })))
+    }
+
+    pub(super) fn on_demand(self) -> Self {
+        let Ok(inner) = Arc::try_unwrap(self.0).map(|inner| Inner { on_demand: true, ..inner }) else {
+            unreachable!("a program is marked before anyone else has it")
+        };
+        Self(Arc::new(inner))
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.0.code {
+            Code::Preview1 { .. } => Kind::Preview1,
+            Code::Component2 { .. } => Kind::Component2,
+            Code::Component3 { .. } => Kind::Component3,
+        }
+    }
+
+    /// Whether its processes are allocated on demand, because it does not fit the pool.
+    pub fn is_on_demand(&self) -> bool {
+        self.0.on_demand
+    }
+
+    /// A process of this program. Nothing of it runs before the guest is polled. `held` is dropped when the guest's
+    /// memory has been given back.
+    pub fn start<H: Send + 'static>(
+        &self,
+        invocation: Invocation,
+        limits: &Limits,
+        control: Arc<Control>,
+        held: H,
+    ) -> Guest {
+        let inner = self.0.clone();
+        let (limits, running) = (limits.clone(), control.clone());
+        let future = async move {
+            let _held = held;
+            let stderr = Stderr { control: running.clone(), call: invocation.call.clone(), to: invocation.stderr };
+            let end = inner.run(invocation, &limits, running.clone(), stderr.clone()).await;
+            stderr.finish();
+            running.output.finish();
+            end
+        };
+        Guest::new(Box::pin(future), control, self.0.ticker.clone())
+    }
+
+    /// Makes every guest of this program's engine look up at its next epoch check.
+    pub fn move_epoch(&self) {
+        self.0.engine.increment_epoch();
+    }
+}
+
+impl Inner {
+    async fn run(&self, invocation: Invocation, limits: &Limits, control: Arc<Control>, stderr: Stderr) -> End {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.arg(invocation.call.as_str());
+        for argument in invocation.leading.iter().chain(&invocation.params) {
+            wasi.arg(argument);
+        }
+        for (name, value) in &invocation.env {
+            wasi.env(name, value);
+        }
+        wasi.stdin(Stdin(control.clone())).stdout(Stdout(control.clone())).stderr(stderr);
+        let mut store = state::store(&self.engine, wasi.build_p1(), control.clone(), limits);
+        match self.enter(&mut store).await {
+            Ok(()) => End::Exited(0),
+            Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
+        }
+    }
+
+    async fn enter(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
+        match &self.code {
+            Code::Preview1 { module, initialize, start } => {
+                let instance = module.instantiate_async(&mut *store).await?;
+                for export in [initialize, start].into_iter().flatten() {
+                    let function = instance.get_module_export(&mut *store, export).and_then(|it| it.into_func());
+                    let function = function.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
+                    function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+                }
+                Ok(())
+            }
+            Code::Component2 { component } => {
+                let command = component.instantiate_async(&mut *store).await?;
+                let ended = command.wasi_cli_run().call_run(&mut *store).await?;
+                ended.map_err(|()| wasmtime::Error::from(I32Exit(1)))
+            }
+            Code::Component3 { component, command } => {
+                let instance = component.instantiate_async(&mut *store).await?;
+                let command = command.load(&mut *store, &instance)?;
+                let ended = store
+                    .run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await)
+                    .await??;
+                ended.map_err(|()| wasmtime::Error::from(I32Exit(1)))
+            }
+        }
+    }
+}
+
+fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, control: &Control) -> End {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return End::Exited(*status as u32);
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        if *trap == Trap::Interrupt && control.is_killed() {
+            return End::Interrupted;
+        }
+        tracing::debug!(process = %control.id, "trap: {error:?}");
+        let limit = match trap {
+            Trap::StackOverflow => Some(LimitHit::Stack(limits.stack)),
+            _ => refused,
+        };
+        return End::Trapped { trap: trap::words(*trap).into(), limit };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return End::Full;
+    }
+    tracing::debug!(process = %control.id, "the guest failed: {error:?}");
+    if refused.is_some() {
+        return End::Trapped { trap: "a limit was reached".into(), limit: refused };
+    }
+    // What a host function refuses ends the guest like a trap; the innermost cause says what the guest did wrong.
+    End::Trapped { trap: first_line(error.root_cause()).into(), limit: None }
+}
+
+fn classify(error: &wasmtime::Error, limits: &Limits) -> CompileError {
+    let text = format!("{error:#}");
+    let first = first_line(&text);
+    let pool = ["exceeds the limit", "exceeds the configured maximum", "pooling allocator", "larger than the"];
+    if pool.iter().any(|words| text.contains(words)) {
+        return match setting_for(&text, limits) {
+            Some(never) => CompileError::NeverFits(never),
+            None => CompileError::NotForPool(first),
+        };
+    }
+    CompileError::Invalid(first)
+}
+
+fn missing_import(error: wasmtime::Error) -> CompileError {
+    CompileError::MissingImport(first_line(format!("{error:#}")))
+}
+
+fn first_line(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let mut line = line.trim_end().to_owned();
+    line.truncate(line.floor_char_boundary(300));
+    line
+}

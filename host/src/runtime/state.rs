@@ -1,0 +1,118 @@
+//! What a store carries: WASI, the control of its process, and what it has used of its limits.
+
+use crate::{
+    call::LimitHit,
+    control::Control,
+    limits::Limits,
+    size::Size,
+};
+use std::sync::Arc;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
+
+/// The most bytes that one host call may take from a guest at once.
+const HOST_CALL: usize = 16 << 20;
+
+pub struct State {
+    pub wasi: WasiP1Ctx,
+    pub meter: Meter,
+    control: Arc<Control>,
+}
+
+/// Counts what grows, over all memories and tables of the process together.
+pub struct Meter {
+    control: Arc<Control>,
+    memory: usize,
+    memory_limit: Size,
+    tables: u64,
+    tables_limit: u64,
+    instances_limit: u64,
+    /// The last limit that refused something.
+    pub refused: Option<LimitHit>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl Meter {
+    fn new(control: Arc<Control>, limits: &Limits) -> Self {
+        Self {
+            control,
+            memory: 0,
+            memory_limit: limits.memory,
+            tables: 0,
+            tables_limit: limits.tables,
+            instances_limit: limits.instances,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The module's own maximum, not ours.
+            return Ok(false);
+        }
+        let grown = self.memory.saturating_add(desired.saturating_sub(current));
+        if grown > self.memory_limit.as_usize() {
+            self.refused = Some(LimitHit::Memory(self.memory_limit));
+            return Ok(false);
+        }
+        self.memory = grown;
+        self.control.note_memory(grown as u64);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let grown = self.tables.saturating_add(desired.saturating_sub(current) as u64);
+        if grown > self.tables_limit {
+            self.refused = Some(LimitHit::Tables(self.tables_limit));
+            return Ok(false);
+        }
+        self.tables = grown;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.instances_limit as usize
+    }
+
+    fn tables(&self) -> usize {
+        // Bounded by their elements and by the instances that may have them.
+        self.instances_limit as usize * 4
+    }
+
+    fn memories(&self) -> usize {
+        self.instances_limit as usize * 4
+    }
+}
+
+/// A store for one process, ready to be instantiated in.
+pub fn store(engine: &wasmtime::Engine, wasi: WasiP1Ctx, control: Arc<Control>, limits: &Limits) -> Store<State> {
+    let meter = Meter::new(control.clone(), limits);
+    let mut store = Store::new(engine, State { wasi, meter, control });
+    store.limiter(|state| &mut state.meter);
+    store.data_mut().wasi.ctx().table.set_max_capacity(limits.resources as usize);
+    store.set_hostcall_fuel(HOST_CALL);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store| {
+        // The epoch is the engine's: it moves on for everyone at each tick and at each kill. Whether that means
+        // anything to this process, only its own control tells.
+        let control = &store.data().control;
+        Ok(if control.is_killed() {
+            UpdateDeadline::Interrupt
+        } else if control.ask_turn_over() {
+            UpdateDeadline::Yield(1)
+        } else {
+            UpdateDeadline::Continue(1)
+        })
+    });
+    store
+}

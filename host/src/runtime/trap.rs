@@ -1,0 +1,28 @@
+//! Traps in words that a caller understands.
+
+use wasmtime::Trap;
+
+/// What went wrong, short and without a "wasm trap:" in front.
+pub fn words(trap: Trap) -> &'static str {
+    match trap {
+        Trap::StackOverflow => "call stack exhausted",
+        Trap::MemoryOutOfBounds => "out of bounds memory access",
+        Trap::TableOutOfBounds => "out of bounds table access",
+        Trap::IndirectCallToNull => "call to an uninitialized element",
+        Trap::BadSignature => "indirect call type mismatch",
+        Trap::IntegerOverflow => "integer overflow",
+        Trap::IntegerDivisionByZero => "integer divide by zero",
+        Trap::BadConversionToInteger => "invalid conversion to integer",
+        Trap::UnreachableCodeReached => "unreachable",
+        Trap::Interrupt => "interrupted",
+        Trap::NullReference => "null reference",
+        Trap::ArrayOutOfBounds => "out of bounds array access",
+        Trap::AllocationTooLarge => "allocation size too large",
+        Trap::CastFailure => "cast failure",
+        Trap::AsyncDeadlock => "deadlock: everything that it waits for is over",
+        Trap::CannotEnterComponent => "cannot enter component instance",
+        Trap::CannotLeaveComponent => "cannot leave component instance",
+        Trap::NoAsyncResult => "it ended without a result",
+        _ => "invalid use of the component model",
+    }
+}
