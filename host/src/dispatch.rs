@@ -1,0 +1,142 @@
+//! From a name with parameters to a process: is there such a call, may the caller run it, are the parameters right, is
+//! there a place. Every protocol starts calls here, and here only.
+
+use crate::{
+    auth::{Caller, Wish, may},
+    call::{Outcome, Refusal},
+    control::Control,
+    plugin::{Call, Catalog},
+    process::{
+        Deadlines, Process,
+        admission::{Admission, Asked, Place, Turn},
+        compute::ComputeThreads,
+    },
+    runtime::Invocation,
+    wire::CallMessage,
+};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+pub struct Dispatcher {
+    pub catalog: Arc<Catalog>,
+    pub admission: Admission,
+    pub compute: Arc<ComputeThreads>,
+    /// How long a cancelled process may go on, where its plugin says nothing else.
+    pub grace: Duration,
+}
+
+/// A call that may run.
+pub enum Admitted {
+    Now(Process),
+    Later(Queued),
+}
+
+/// A call that waits for a place.
+pub struct Queued {
+    order: Option<Order>,
+    control: Arc<Control>,
+    turn: Turn,
+    /// When it has waited for long enough.
+    pub until: Instant,
+}
+
+/// Everything that a process is made from but its place.
+struct Order {
+    call: Arc<Call>,
+    invocation: Invocation,
+    control: Arc<Control>,
+    compute: Arc<ComputeThreads>,
+    deadlines: Deadlines,
+}
+
+impl Dispatcher {
+    /// Starts what `message` asks for, or lets it wait for a place.
+    pub fn admit(&self, caller: &Caller, message: CallMessage) -> Result<Admitted, Refusal> {
+        let order = self.order(caller, message)?;
+        match self.admission.ask(order.call.plugin.places.as_ref()) {
+            Asked::Admitted(place) => Ok(Admitted::Now(order.start(place))),
+            Asked::Wait(turn) => {
+                let until = Instant::now() + self.admission.queue_time;
+                Ok(Admitted::Later(Queued { control: order.control.clone(), order: Some(order), turn, until }))
+            }
+            Asked::Full => Err(Refusal::Full),
+        }
+    }
+
+    fn order(&self, caller: &Caller, message: CallMessage) -> Result<Order, Refusal> {
+        let CallMessage { call: name, params } = message;
+        let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
+            return Err(Refusal::UnknownCall(name));
+        };
+        if !may(caller, Wish::Run(&call.spec.name, call.spec.access)) {
+            return Err(Refusal::NotAuthorized(name));
+        }
+        let plugin = &call.plugin;
+        let params = call.spec.check(params, &plugin.limits).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
+        let control = Arc::new(Control::new(&plugin.limits));
+        let env = vec![
+            ("DISTILLERY_PROCESS".to_owned(), control.id.to_string()),
+            ("DISTILLERY_CALL".to_owned(), name),
+            ("DISTILLERY_USER".to_owned(), caller.user.clone()),
+        ];
+        let invocation = Invocation {
+            call: call.spec.name.clone(),
+            leading: plugin.manifest.arguments.clone(),
+            params: params.0,
+            env,
+            stderr: plugin.manifest.stderr,
+        };
+        let deadlines = Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace) };
+        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines })
+    }
+
+    /// Notes that `process` has ended: one line in the log.
+    pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
+        let control = process.control();
+        tracing::info!(
+            process = %control.id,
+            call = %process.call().spec.name,
+            generation = process.call().plugin.generation,
+            user = caller.user,
+            kind = outcome.kind(),
+            outcome = outcome.failure().as_deref().unwrap_or("success"),
+            stop = outcome.stop().map(|stop| stop.name()),
+            ms = process.started().elapsed().as_millis() as u64,
+            cpu_ms = control.cpu().as_millis() as u64,
+            memory = control.memory_peak(),
+            bytes_in = control.input.total(),
+            bytes_out = control.output.total(),
+            "process ended"
+        );
+    }
+}
+
+impl Order {
+    fn start(self, place: Place) -> Process {
+        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
+    }
+}
+
+impl Admitted {
+    pub fn control(&self) -> &Arc<Control> {
+        match self {
+            Self::Now(process) => process.control(),
+            Self::Later(queued) => &queued.control,
+        }
+    }
+}
+
+impl Queued {
+    /// Ready when there is a place for the call, or it has waited for too long.
+    pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
+        if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
+            let order = self.order.take().expect("a queued call is not polled after it was started");
+            return Poll::Ready(Ok(order.start(place)));
+        }
+        if now >= self.until { Poll::Ready(Err(Refusal::Full)) } else { Poll::Pending }
+    }
+}

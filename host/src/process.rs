@@ -1,0 +1,287 @@
+//! A running call: where its guest runs, what it is told, when it must end, how it ended.
+//!
+//! A guest begins on the thread that serves its socket, so that a line goes there and back without a change of threads.
+//! One that computes for longer than a moment moves to the compute threads ([`compute`]), which have a lower priority
+//! than sockets, and comes back when it is calm again. Guests therefore never hold up sockets, timers or each other,
+//! and guests that only talk are as quick as a function call.
+
+pub mod admission;
+pub mod compute;
+
+use crate::{
+    call::{CancelReason, Cleanup, Outcome, Stop},
+    control::Control,
+    limits::Limits,
+    plugin::Call,
+    runtime::{End, Guest, Invocation},
+};
+use compute::{Away, ComputeThreads, Returned};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+/// How long a guest may compute at a time on a thread that serves sockets.
+const TURN_AMONG_SOCKETS: Duration = Duration::from_millis(1);
+/// How much a guest may compute there in all, beyond what it earns by waiting.
+const CREDIT: Duration = Duration::from_millis(3);
+/// Of the time that passes, this part is earned.
+const EARNED_PART: u32 = 10;
+/// Computing this little at a time costs nothing: serving the socket costs as much.
+const FREE: Duration = Duration::from_micros(100);
+
+/// What bounds a process in time.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// How long it may go on after it is told to stop.
+    pub grace: Duration,
+}
+
+pub struct Process {
+    control: Arc<Control>,
+    call: Arc<Call>,
+    started: Instant,
+    compute: Arc<ComputeThreads>,
+    home: Home,
+    credit: Credit,
+    deadlines: Deadlines,
+    stopping: Option<Stopping>,
+}
+
+enum Home {
+    /// With whoever polls the process.
+    Here(Guest),
+    /// On the compute threads.
+    Away(Away),
+    Ended,
+}
+
+/// It was told to stop.
+struct Stopping {
+    told: Instant,
+    force_at: Instant,
+    /// When it was forced, if it was.
+    forced: Option<Duration>,
+}
+
+/// What a guest may still compute among the sockets.
+struct Credit {
+    left: Duration,
+    counted: Instant,
+    cpu: Duration,
+}
+
+impl Credit {
+    fn full(now: Instant, cpu: Duration) -> Self {
+        Self { left: CREDIT, counted: now, cpu }
+    }
+
+    /// Counts what was earned and used since the last time.
+    fn settle(&mut self, now: Instant, cpu: Duration) {
+        let earned = now.saturating_duration_since(self.counted) / EARNED_PART;
+        let used = Some(cpu.saturating_sub(self.cpu)).filter(|used| *used > FREE).unwrap_or_default();
+        self.left = (self.left + earned).min(CREDIT).saturating_sub(used);
+        self.counted = now;
+        self.cpu = cpu;
+    }
+
+    fn is_good(&self) -> bool {
+        !self.left.is_zero()
+    }
+}
+
+impl Process {
+    /// Starts `call`. `held` is given back when the guest's memory is.
+    pub fn start<H: Send + 'static>(
+        call: Arc<Call>,
+        invocation: Invocation,
+        deadlines: Deadlines,
+        compute: &Arc<ComputeThreads>,
+        control: Arc<Control>,
+        held: H,
+    ) -> Self {
+        let plugin = &call.plugin;
+        let guest = plugin.program.start(invocation, &plugin.limits, control.clone(), held);
+        let started = Instant::now();
+        let credit = Credit::full(started, Duration::ZERO);
+        Self {
+            control,
+            call,
+            started,
+            compute: compute.clone(),
+            home: Home::Here(guest),
+            credit,
+            deadlines,
+            stopping: None,
+        }
+    }
+
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    pub fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.call.plugin.limits
+    }
+
+    /// Whether the guest runs on other threads than those of whoever polls the process.
+    pub fn is_away(&self) -> bool {
+        matches!(self.home, Home::Away(_))
+    }
+
+    /// Ends it without waiting for its grace.
+    pub fn force(&mut self, now: Instant) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.force_at = now;
+        } else {
+            self.deadlines.grace = Duration::ZERO;
+        }
+    }
+
+    /// When it must be polled even if nothing wakes it.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.stopping {
+            Some(Stopping { forced: None, force_at, .. }) => Some(*force_at),
+            // Forced already: it ends within its turn, and wakes whoever waits.
+            Some(_) => None,
+            None => Some(self.started + self.limits().time),
+        }
+    }
+
+    /// Runs the guest as far as it gets, tells it to stop and forces it when it is time.
+    pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if now.saturating_duration_since(self.started) >= self.limits().time {
+            self.control.cancel(CancelReason::TimeLimit(self.limits().time));
+        }
+        if self.control.watch(cx).is_ready() {
+            self.begin_to_stop();
+        }
+        let end = match self.poll_home(now, cx) {
+            Poll::Ready(end) => Some(end),
+            Poll::Pending => {
+                // The guest may have run into a limit of its own just now.
+                if self.control.cancelled().is_some() {
+                    self.begin_to_stop();
+                }
+                self.force_if_due(now)
+            }
+        };
+        match end {
+            Some(end) => {
+                self.home = Home::Ended;
+                Poll::Ready(self.outcome(end))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn begin_to_stop(&mut self) {
+        let Some((_, told)) = self.control.cancelled() else { return };
+        if self.stopping.is_none() {
+            self.stopping = Some(Stopping { told: *told, force_at: *told + self.deadlines.grace, forced: None });
+        }
+    }
+
+    fn poll_home(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match &mut self.home {
+                Home::Here(guest) => {
+                    self.credit.settle(now, self.control.cpu());
+                    if self.credit.is_good() {
+                        match guest.poll(TURN_AMONG_SOCKETS, cx) {
+                            Poll::Ready(end) => return Poll::Ready(end),
+                            Poll::Pending if !self.control.used_its_turn() => return Poll::Pending,
+                            Poll::Pending => {}
+                        }
+                    }
+                    let Home::Here(guest) = std::mem::replace(&mut self.home, Home::Ended) else { unreachable!() };
+                    self.home = Home::Away(self.compute.take_over(guest, cx));
+                    return Poll::Pending;
+                }
+                Home::Away(away) => match away.poll_returned(cx) {
+                    Poll::Ready(Returned::Ended(end)) => return Poll::Ready(end),
+                    Poll::Ready(Returned::Calm(guest)) => {
+                        self.credit = Credit::full(now, self.control.cpu());
+                        self.home = Home::Here(guest);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+                Home::Ended => unreachable!("a process is not polled after its end"),
+            }
+        }
+    }
+
+    /// Past its grace, a guest that sits in a host call is dropped here and now; one that is computing is interrupted,
+    /// and ends at its next epoch check.
+    fn force_if_due(&mut self, now: Instant) -> Option<End> {
+        let stopping = self.stopping.as_mut()?;
+        if now < stopping.force_at {
+            return None;
+        }
+        stopping.forced.get_or_insert(now.saturating_duration_since(stopping.told));
+        self.control.kill();
+        let ended = match &mut self.home {
+            Home::Here(_) => Some(End::Dropped),
+            Home::Away(away) => away.drop_if_idle().map(|computing| {
+                if computing { End::Interrupted } else { End::Dropped }
+            }),
+            Home::Ended => None,
+        };
+        match ended {
+            Some(_) => {
+                if let Home::Here(guest) = std::mem::replace(&mut self.home, Home::Ended) {
+                    drop(guest);
+                }
+                self.control.output.finish();
+            }
+            None => self.call.plugin.program.move_epoch(),
+        }
+        ended
+    }
+
+    fn outcome(&self, end: End) -> Outcome {
+        if let Some((reason, _)) = self.control.cancelled() {
+            let forced_after = self.stopping.as_ref().and_then(|it| it.forced).unwrap_or_default();
+            let stop = match end {
+                End::Interrupted => Stop::Interrupted(forced_after),
+                End::Dropped => Stop::Dropped(forced_after),
+                _ => Stop::Told,
+            };
+            return Outcome::Cancelled { reason: reason.clone(), stop, cleanup: Cleanup::None };
+        }
+        match end {
+            End::Exited(status) => {
+                let last_words = (status != 0).then(|| self.control.stderr.last_words()).flatten();
+                Outcome::Exited { status, last_words }
+            }
+            End::Trapped { trap, limit } => Outcome::Trapped { trap, limit },
+            End::Full => Outcome::HostFailed { what: "too many running processes".into() },
+            End::Failed(why) => {
+                tracing::error!(process = %self.control.id, %why, "the host failed");
+                Outcome::HostFailed { what: "the server failed to run the call".into() }
+            }
+            End::Interrupted | End::Dropped => unreachable!("only a cancelled process is forced"),
+        }
+    }
+}
+
+impl Drop for Process {
+    /// A process that nobody asks for any more ends.
+    fn drop(&mut self) {
+        if let Home::Away(away) = &mut self.home {
+            self.control.kill();
+            if away.drop_if_idle().is_none() {
+                self.call.plugin.program.move_epoch();
+            }
+        }
+    }
+}
