@@ -1,0 +1,150 @@
+//! The JSON of the websocket, exactly as the protocol has it. Knows nothing of sockets or processes.
+
+use crate::call::{Outcome, Refusal};
+use serde::{Deserialize, Serialize};
+
+/// What a client may send in a binary frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    Call(CallMessage),
+    Cancel,
+}
+
+/// `{"call": "some-name", "params": ["some", "string", "arguments"]}`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallMessage {
+    pub call: String,
+    #[serde(default)]
+    pub params: Vec<String>,
+}
+
+/// `{"signal": "cancel"}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignalMessage {
+    signal: String,
+}
+
+/// `{"success": true}`, or `{"success": false, "message": "why"}`. The last frame before the connection closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResultMessage {
+    success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl ResultMessage {
+    pub fn success() -> Self {
+        Self { success: true, message: None }
+    }
+
+    pub fn failure(message: impl ToString) -> Self {
+        Self { success: false, message: Some(message.to_string()) }
+    }
+
+    /// Why it is a failure; nothing for a success.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a bool and a string are always JSON")
+    }
+}
+
+impl From<&Outcome> for ResultMessage {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome.failure() {
+            None => Self::success(),
+            Some(message) => Self::failure(message),
+        }
+    }
+}
+
+impl From<&Refusal> for ResultMessage {
+    fn from(refusal: &Refusal) -> Self {
+        Self::failure(refusal)
+    }
+}
+
+/// Reads a binary frame; the error says what is wrong with it, without repeating what the client sent at length.
+pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
+    if std::str::from_utf8(frame).is_err() {
+        return Err("a binary frame is not UTF-8".into());
+    }
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(frame).map_err(|error| format!("a binary frame is not a JSON object: {error}"))?;
+    if object.contains_key("call") {
+        let call = CallMessage::deserialize(serde_json::Value::Object(object))
+            .map_err(|error| format!("the call message is wrong: {error}"))?;
+        return Ok(ClientMessage::Call(call));
+    }
+    if object.contains_key("signal") {
+        let signal = SignalMessage::deserialize(serde_json::Value::Object(object))
+            .map_err(|error| format!("the signal message is wrong: {error}"))?;
+        return match signal.signal.as_str() {
+            "cancel" => Ok(ClientMessage::Cancel),
+            other => Err(format!("unknown signal {:?}", shortened(other))),
+        };
+    }
+    Err("a binary frame is neither a call message nor a signal message".into())
+}
+
+/// The beginning of what a client sent, for a message back to it.
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(64)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_messages_of_the_protocol_are_read() {
+        assert_eq!(
+            decode(br#"{"call": "some-name", "params": ["some", "string"]}"#),
+            Ok(ClientMessage::Call(CallMessage {
+                call: "some-name".into(),
+                params: vec!["some".into(), "string".into()]
+            }))
+        );
+        assert_eq!(
+            decode(br#"{"call":"x"}"#),
+            Ok(ClientMessage::Call(CallMessage { call: "x".into(), params: vec![] }))
+        );
+        assert_eq!(decode(br#" {"signal":"cancel"} "#), Ok(ClientMessage::Cancel));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (frame, said) in [
+            (&b"\xff"[..], "a binary frame is not UTF-8"),
+            (b"", "a binary frame is not a JSON object: EOF while parsing a value at line 1 column 0"),
+            (b"[]", "a binary frame is not a JSON object: invalid type: sequence, expected a map at line 1 column 0"),
+            (b"{}", "a binary frame is neither a call message nor a signal message"),
+            (br#"{"signal":"stop"}"#, "unknown signal \"stop\""),
+            (br#"{"signal":1}"#, "the signal message is wrong: invalid type: integer `1`, expected a string"),
+            (br#"{"call":1}"#, "the call message is wrong: invalid type: integer `1`, expected a string"),
+            (
+                br#"{"call":"x","params":[1]}"#,
+                "the call message is wrong: invalid type: integer `1`, expected a string",
+            ),
+            (
+                br#"{"call":"x","param":[]}"#,
+                "the call message is wrong: unknown field `param`, expected `call` or `params`",
+            ),
+        ] {
+            assert_eq!(decode(frame), Err(said.to_owned()), "{}", String::from_utf8_lossy(frame));
+        }
+    }
+
+    #[test]
+    fn results_have_no_fields_but_those_of_the_protocol() {
+        assert_eq!(ResultMessage::success().encode(), br#"{"success":true}"#);
+        assert_eq!(
+            ResultMessage::failure("exit status 7").encode(),
+            br#"{"success":false,"message":"exit status 7"}"#
+        );
+    }
+}
