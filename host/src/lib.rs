@@ -3,6 +3,9 @@
 
 pub mod auth;
 pub mod call;
+pub mod control;
 pub mod limits;
+pub mod process;
+pub mod runtime;
 pub mod size;
 pub mod stream;

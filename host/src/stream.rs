@@ -22,7 +22,7 @@ fn wake_other(waker: Option<Waker>, running: Option<&Context<'_>>) {
 }
 
 /// Keeps `slot` as the waker to call, without cloning it when it is there already.
-fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+pub(crate) fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *slot = Some(cx.waker().clone()),

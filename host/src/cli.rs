@@ -1,0 +1,71 @@
+//! The command line.
+
+mod check;
+mod serve;
+
+use crate::config::Config;
+use clap::{Parser, Subcommand};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Serves calls: sandboxed WASM programs that anyone may talk to over a websocket.
+#[derive(Parser)]
+#[command(name = "distillery", version, arg_required_else_help = true, propagate_version = true)]
+struct Arguments {
+    /// The configuration file [default: distillery.yaml, where there is one]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Loads the plugins and serves until SIGTERM or SIGINT
+    Serve,
+    /// Says what serving would say: is the configuration right, and does each plugin load
+    Check,
+}
+
+/// Exit status of a command that was used wrongly or configured wrongly.
+const WRONG: u8 = 2;
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("distillery: {error}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    let done = match arguments.command {
+        Command::Serve => serve::run(&config),
+        Command::Check => check::run(&config),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("distillery: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn load(path: Option<&Path>) -> Result<Config, crate::config::ConfigError> {
+    // Variables that are not UTF-8 can be none of ours.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(path, environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}
