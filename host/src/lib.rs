@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod call;
 pub mod control;
+pub mod config;
 pub mod limits;
 pub mod process;
 pub mod runtime;

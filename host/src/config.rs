@@ -1,0 +1,434 @@
+//! The configuration of the server: `distillery.yaml` and the environment, checked once and never changed.
+//!
+//! Whoever holds a [`Config`] holds values that fit: nothing later has to ask whether a limit is zero or a name is
+//! well-formed. Nothing here knows what the values are used for. This is the only place that knows the environment;
+//! it is handed in, so that a test needs none.
+//!
+//! The meaning, unit and default of every key stand in the shipped `distillery.yaml`; a test holds it to the code.
+
+mod form;
+mod grants;
+mod source;
+mod systems;
+mod yaml;
+
+pub use grants::{Grant, Mount, Secret, SystemsGrant};
+pub use source::ConfigError;
+pub use systems::{BadSlug, SLUG_FORM, Slug, System};
+
+use crate::{call::Span, limits::Limits, size::Size};
+use source::{Section, Source, Variables};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The file that is read if no other is named, in the working directory.
+pub const DEFAULT_FILE: &str = "distillery.yaml";
+
+/// Everything that an operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub http: Http,
+    pub plugins: Plugins,
+    pub limits: ServerLimits,
+    pub cancel: Cancel,
+    pub auth: Auth,
+    /// The directory of what must outlive the server.
+    pub data: PathBuf,
+    /// The directory of compiled code: it may be deleted at any time.
+    pub cache: PathBuf,
+    pub log: Log,
+    /// The public systems.
+    pub systems: Vec<System>,
+    /// The directory of Markdown files that are each an item of news. If it does not exist, there is no news.
+    pub news: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Whether the API is served at all.
+    pub api: bool,
+    /// Origins whose pages may open sockets, beside the server's own; `*` stands for every one.
+    pub origins: Vec<String>,
+    /// From the opening of a socket to its call message.
+    pub call_timeout: Duration,
+    /// How long a client may take to read what was written to it.
+    pub write_timeout: Duration,
+    pub ping_interval: Duration,
+    /// How long a client may be silent before it counts as disconnected; longer than the interval of pings.
+    pub silence_timeout: Duration,
+    /// From the opening of a connection to the end of the headers of its request.
+    pub header_timeout: Duration,
+    /// The largest frame, and message, that a client may send.
+    pub max_frame: Size,
+    /// Sockets open at once.
+    pub connections: usize,
+    /// Sockets open at once from one address.
+    pub connections_per_address: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugins {
+    /// The directory that holds a directory for each plugin.
+    pub directory: PathBuf,
+    pub watch: Watch,
+    /// What plugins may touch, by the name of the plugin.
+    pub grants: BTreeMap<String, Grant>,
+}
+
+/// How a change of a plugin is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// The system tells.
+    Events,
+    /// The server looks again and again: for file systems that tell nothing, such as network mounts.
+    Poll,
+    /// Plugins are loaded at the start only.
+    Off,
+}
+
+/// The bounds of the server, and those of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// The bounds of one process, which a plugin may lower. Its `processes` is always nothing: only a plugin sets it.
+    pub process: Limits,
+    /// Processes at once; nothing means as many as the kernel carries.
+    pub processes: Option<u32>,
+    /// Processes at once of one caller; nothing means as many as the server runs.
+    pub processes_per_caller: Option<u32>,
+    /// Calls that wait for a process at once.
+    pub queue: usize,
+    /// How long a call waits for a process; none at all means that it is refused at once.
+    pub queue_time: Duration,
+    /// The largest file of a module.
+    pub module: Size,
+    /// How long the compilation of a module may take.
+    pub compile_time: Duration,
+}
+
+/// How much time a process has between being told to stop and being stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// If its plugin says nothing.
+    pub grace: Duration,
+    /// The longest that a plugin may ask for.
+    pub grace_max: Duration,
+    /// The time limit of a cleanup.
+    pub cleanup_time: Duration,
+    /// How long running calls may go on when the server shuts down, before they are cancelled.
+    pub shutdown_grace: Duration,
+}
+
+/// How callers prove who they are: nothing can be set yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A filter: levels, and parts of the program with levels.
+    pub level: String,
+    /// Whether a terminal may be shown colours: the variable `NO_COLOR` forbids it.
+    pub color: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            http: Http::default(),
+            plugins: Plugins::default(),
+            limits: ServerLimits::default(),
+            cancel: Cancel::default(),
+            auth: Auth::default(),
+            data: "data".into(),
+            cache: "data/cache".into(),
+            log: Log::default(),
+            systems: Vec::new(),
+            news: "news".into(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            api: false,
+            origins: Vec::new(),
+            call_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(20),
+            silence_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(10),
+            max_frame: Size::mib(1),
+            connections: 16_384,
+            // As many as in all: behind a reverse proxy, and from the machine itself, everybody has one address.
+            connections_per_address: 16_384,
+        }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Self { directory: "plugins".into(), watch: Watch::Events, grants: BTreeMap::new() }
+    }
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            process: Limits::default(),
+            processes: None,
+            processes_per_caller: None,
+            queue: 1024,
+            queue_time: Duration::from_secs(5),
+            module: Size::mib(128),
+            compile_time: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Default for Cancel {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(2),
+            grace_max: Duration::from_secs(60),
+            cleanup_time: Duration::from_secs(10),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into(), color: true }
+    }
+}
+
+impl Config {
+    /// The configuration of the file at `path`, overruled by the variables of `environment`.
+    ///
+    /// Without a path the variable `DISTILLERY_CONFIG` names the file; without that it is [`DEFAULT_FILE`], which
+    /// need not exist. A file that somebody named must.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        Self::load_or(path, Path::new(DEFAULT_FILE), environment)
+    }
+
+    fn load_or(
+        path: Option<&Path>,
+        default: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut color = true;
+        let environment = environment.into_iter().inspect(|(name, value)| {
+            color &= name != "NO_COLOR" || value.is_empty();
+        });
+        let variables = Variables::new(environment)?;
+        let named = path.or_else(|| variables.get("CONFIG").map(Path::new));
+        if named.is_some_and(|file| file.as_os_str().is_empty()) {
+            let what = "nothing is not a path: write the path of a file, or unset the variable";
+            return Err(ConfigError::new("DISTILLERY_CONFIG", what));
+        }
+        let file = named.unwrap_or(default);
+        let text = match std::fs::read(file) {
+            Ok(bytes) => utf8(file, bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => String::new(),
+            Err(error) => return Err(ConfigError::new(file.display(), format!("cannot be read: {error}"))),
+        };
+        let mut config = Self::read(&Source::new(file, &text, &variables), base(file))?;
+        config.log.color = color;
+        Ok(config)
+    }
+
+    fn read(source: &Source<'_>, base: &Path) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let mut root = source.root()?;
+        let data = base.join(root.get_or("data", default.data, form::path)?);
+        let cache = root.get("cache", form::path)?.map_or_else(|| data.join("cache"), |cache| base.join(cache));
+        let config = Self {
+            http: Http::read(root.section("http")?)?,
+            plugins: Plugins::read(root.section("plugins")?, base)?,
+            limits: ServerLimits::read(root.section("limits")?)?,
+            cancel: Cancel::read(root.section("cancel")?)?,
+            auth: Auth::read(root.section("auth")?)?,
+            data,
+            cache,
+            log: Log::read(root.section("log")?)?,
+            systems: root.node("systems")?.map_or_else(|| Ok(Vec::new()), systems::read)?,
+            news: base.join(root.get_or("news", default.news, form::path)?),
+        };
+        root.finish()?;
+        source.finish()?;
+        Ok(config)
+    }
+}
+
+/// The directory that relative paths start from: that of the file.
+fn base(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn utf8(file: &Path, bytes: Vec<u8>) -> Result<String, ConfigError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        ConfigError::new(format_args!("{}:{line}", file.display()), "not UTF-8: save the file in this encoding")
+    })
+}
+
+impl Http {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let s = &mut section;
+        let http = Self {
+            listen: s.get_or("listen", default.listen, form::address)?,
+            api: s.get_or("api", default.api, form::switch)?,
+            origins: s.list_of("origins", form::origin_or_all)?,
+            call_timeout: s.get_or("call_timeout", default.call_timeout, form::wait)?,
+            write_timeout: s.get_or("write_timeout", default.write_timeout, form::wait)?,
+            ping_interval: s.get_or("ping_interval", default.ping_interval, form::wait)?,
+            silence_timeout: s.get_or("silence_timeout", default.silence_timeout, form::wait)?,
+            header_timeout: s.get_or("header_timeout", default.header_timeout, form::wait)?,
+            max_frame: s.get_or("max_frame", default.max_frame, form::size(Size::kib(1)..=HELD))?,
+            connections: s.get_or("connections", default.connections, form::count(1..=1_000_000))?,
+            connections_per_address: s.get_or(
+                "connections_per_address",
+                default.connections_per_address,
+                form::count(1..=1_000_000),
+            )?,
+        };
+        if http.silence_timeout <= http.ping_interval {
+            let (silence, ping) = (Span(http.silence_timeout), Span(http.ping_interval));
+            let what = format!("a silence_timeout of {silence} must be longer than the ping_interval of {ping}");
+            return Err(section.refuse(&["silence_timeout", "ping_interval"], what));
+        }
+        section.finish()?;
+        Ok(http)
+    }
+}
+
+/// The largest of what is held whole in the memory of the server.
+const HELD: Size = Size::mib(1024);
+
+impl Plugins {
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let watch = form::word(&[
+            ("events", Watch::Events),
+            ("poll", Watch::Poll),
+            ("off", Watch::Off),
+            ("true", Watch::Events),
+            ("false", Watch::Off),
+        ]);
+        let plugins = Self {
+            directory: base.join(section.get_or("directory", default.directory, form::path)?),
+            watch: section.get_or("watch", default.watch, watch)?,
+            grants: match section.node("grants")? {
+                Some(node) => grants::read(node, base)?,
+                None => default.grants,
+            },
+        };
+        section.finish()?;
+        Ok(plugins)
+    }
+}
+
+impl ServerLimits {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let process = default.process;
+        let s = &mut section;
+        let limits = Self {
+            process: Limits {
+                memory: s.get_or("memory", process.memory, form::size(Size::kib(64)..=Size::mib(1 << 20)))?,
+                time: s.get_or("time", process.time, form::wait)?,
+                cpu: s.get_or("cpu", process.cpu, form::wait)?,
+                output: s.get_or("output", process.output, output)?,
+                input: s.get_or("input", process.input, form::size(Size::bytes(1)..=HELD))?,
+                line: s.get_or("line", process.line, form::size(Size::bytes(1)..=HELD))?,
+                params: s.get_or("params", process.params, form::count(0..=65_536))?,
+                params_size: s.get_or("params_size", process.params_size, form::size(Size::bytes(0)..=HELD))?,
+                tables: s.get_or("tables", process.tables, form::count(0..=100_000_000))?,
+                instances: s.get_or("instances", process.instances, form::count(1..=10_000))?,
+                stack: s.get_or("stack", process.stack, form::size(Size::kib(64)..=Size::mib(16)))?,
+                resources: s.get_or("resources", process.resources, form::count(1..=1_000_000))?,
+                processes: None,
+            },
+            processes: s.get_or("processes", default.processes, form::or_word("auto", form::count(1..=1_000_000)))?,
+            processes_per_caller: s.get_or(
+                "processes_per_caller",
+                default.processes_per_caller,
+                form::or_word("none", form::count(1..=1_000_000)),
+            )?,
+            queue: s.get_or("queue", default.queue, form::count(0..=1_000_000))?,
+            queue_time: s.get_or("queue_time", default.queue_time, form::duration)?,
+            module: s.get_or("module", default.module, form::size(Size::kib(1)..=Size::mib(4096)))?,
+            compile_time: s.get_or("compile_time", default.compile_time, form::wait)?,
+        };
+        section.finish()?;
+        Ok(limits)
+    }
+}
+
+/// The limit of output, where 0 and `none` leave it to back-pressure.
+fn output(value: &yaml::Value) -> form::Formed<Option<Size>> {
+    let size = form::or_word("none", form::size(Size::bytes(0)..=Size::bytes(u64::MAX)))(value)?;
+    Ok(size.filter(|size| *size > Size::bytes(0)))
+}
+
+impl Cancel {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let cancel = Self {
+            grace: section.get_or("grace", default.grace, form::duration)?,
+            grace_max: section.get_or("grace_max", default.grace_max, form::duration)?,
+            cleanup_time: section.get_or("cleanup_time", default.cleanup_time, form::wait)?,
+            shutdown_grace: section.get_or("shutdown_grace", default.shutdown_grace, form::duration)?,
+        };
+        if cancel.grace > cancel.grace_max {
+            let (grace, max) = (Span(cancel.grace), Span(cancel.grace_max));
+            let what = format!("a grace of {grace} must not be longer than the grace_max of {max}");
+            return Err(section.refuse(&["grace", "grace_max"], what));
+        }
+        section.finish()?;
+        Ok(cancel)
+    }
+}
+
+impl Auth {
+    fn read(section: Section<'_>) -> Result<Self, ConfigError> {
+        section.finish()?;
+        Ok(Self {})
+    }
+}
+
+impl Log {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let formats = form::word(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+        let log = Self {
+            format: section.get_or("format", default.format, formats)?,
+            level: section.get_or("level", default.level, form::filter)?,
+            color: default.color,
+        };
+        section.finish()?;
+        Ok(log)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The forms that a value may have: from what YAML saw to a typed value, or to a sentence that says what is allowed.
+//!
+//! Nothing here knows which key a value belongs to, or where it was written.
+
+use super::yaml::Value;
+use crate::{
+    call::CallName,
+    size::{SIZE_FORM, Size},
+};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+/// A typed value, or the reason why it is none.
+pub(super) type Formed<T> = Result<T, String>;
+
+/// Deadlines are sums of an instant and a duration; this keeps them far from overflow and is longer than any use.
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// How much of a wrong value an error repeats.
+const SHOWN: usize = 60;
+
+/// The value as an error shows it.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Nothing => "nothing".to_owned(),
+        Value::Bool(it) => it.to_string(),
+        Value::Whole(it) => it.to_string(),
+        Value::Fraction(it) => it.to_string(),
+        Value::Text(text) => match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{:?}", format!("{}…", &text[..end])),
+            None => format!("{text:?}"),
+        },
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a mapping".to_owned(),
+    }
+}
+
+/// The sentence for a value of the wrong form.
+pub(super) fn not(value: &Value, what: &str, allowed: &str) -> String {
+    format!("{} is not {what}: write {allowed}", shown(value))
+}
+
+pub(super) fn switch(value: &Value) -> Formed<bool> {
+    match value {
+        Value::Bool(it) => Ok(*it),
+        _ => Err(not(value, "a switch", "true or false")),
+    }
+}
+
+pub(super) fn text(value: &Value) -> Formed<String> {
+    match value {
+        Value::Text(it) => Ok(it.clone()),
+        Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) => Err(not(value, "text", "it in quotes")),
+        _ => Err(not(value, "text", "one line of text")),
+    }
+}
+
+pub(super) fn path(value: &Value) -> Formed<PathBuf> {
+    match value {
+        Value::Text(it) if !it.is_empty() => Ok(it.into()),
+        Value::Bool(_) | Value::Whole(_) | Value::Fraction(_) => Err(not(value, "a path", "it in quotes")),
+        _ => Err(not(value, "a path", "the path of a file or a directory")),
+    }
+}
+
+pub(super) fn address(value: &Value) -> Formed<SocketAddr> {
+    let parsed = match value {
+        Value::Text(it) => it.parse().ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| not(value, "an address", "an IP address and a port, such as 127.0.0.1:8080 or \"[::1]:8080\""))
+}
+
+/// A duration, which may be none at all.
+pub(super) fn duration(value: &Value) -> Formed<Duration> {
+    let parsed = match value {
+        Value::Text(it) if it != "0" => humantime::parse_duration(it).ok(),
+        _ => None,
+    };
+    let form = "a number with a unit, such as 30s, 5m or 1h 30m";
+    let duration = parsed.ok_or_else(|| not(value, "a duration", form))?;
+    if duration > LONGEST {
+        return Err(format!("{} is too long: write at most 3650days", shown(value)));
+    }
+    Ok(duration)
+}
+
+/// A duration that something waits for: none at all would never let it happen.
+pub(super) fn wait(value: &Value) -> Formed<Duration> {
+    match duration(value)? {
+        Duration::ZERO => Err(format!("{} is too short: write more than 0s", shown(value))),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn size(allowed: RangeInclusive<Size>) -> impl Fn(&Value) -> Formed<Size> {
+    move |value| {
+        let parsed = match value {
+            Value::Whole(it) => u64::try_from(*it).ok().map(Size::bytes),
+            Value::Text(it) => it.parse().ok(),
+            _ => None,
+        };
+        let size = parsed.ok_or_else(|| not(value, "a size", SIZE_FORM))?;
+        if !allowed.contains(&size) {
+            let (low, high) = (allowed.start(), allowed.end());
+            return Err(format!("{} is out of range: write a size from {low} to {high}", shown(value)));
+        }
+        Ok(size)
+    }
+}
+
+pub(super) fn count<T: TryFrom<u64>>(allowed: RangeInclusive<u64>) -> impl Fn(&Value) -> Formed<T> {
+    move |value| {
+        let parsed = match value {
+            Value::Whole(it) => u64::try_from(*it).ok().filter(|it| allowed.contains(it)),
+            _ => None,
+        };
+        parsed.and_then(|it| T::try_from(it).ok()).ok_or_else(|| {
+            let form = format!("a whole number from {} to {}", allowed.start(), allowed.end());
+            not(value, "a count that is allowed", &form)
+        })
+    }
+}
+
+/// A value of the form `inner`, or `word` for leaving it open.
+pub(super) fn or_word<T>(
+    word: &'static str,
+    inner: impl Fn(&Value) -> Formed<T>,
+) -> impl Fn(&Value) -> Formed<Option<T>> {
+    move |value| match value {
+        Value::Text(it) if it == word => Ok(None),
+        _ => inner(value).map(Some).map_err(|why| format!("{why}, or {word}")),
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Formed<T> {
+    move |value| {
+        let written = match value {
+            Value::Text(it) => it.as_str(),
+            Value::Bool(true) => "true",
+            Value::Bool(false) => "false",
+            _ => "",
+        };
+        words.iter().find(|(word, _)| *word == written).map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+            format!("{} is not allowed: write one of {list}", shown(value))
+        })
+    }
+}
+
+const ORIGIN_FORM: &str = "scheme, host and port as browsers send them, such as https://a.example or \
+                           http://localhost:3000: in lower case, without a path and without the port that is the \
+                           scheme's own";
+
+/// An origin, exactly as a browser names it: it is compared byte for byte.
+pub(super) fn origin(value: &Value) -> Formed<String> {
+    match value {
+        Value::Text(it) if is_origin(it) => Ok(it.clone()),
+        _ => Err(not(value, "an origin", ORIGIN_FORM)),
+    }
+}
+
+/// An origin, or `*` for every one.
+pub(super) fn origin_or_all(value: &Value) -> Formed<String> {
+    match value {
+        Value::Text(it) if it == "*" => Ok(it.clone()),
+        _ => origin(value).map_err(|why| format!("{why}, or \"*\" for every origin")),
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let (rest, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, ":443"),
+        (_, Some(rest)) => (rest, ":80"),
+        _ => return false,
+    };
+    let plain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let Ok(authority) = rest.parse::<axum::http::uri::Authority>() else { return false };
+    let host = authority.host();
+    let whole = match authority.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    rest.chars().all(plain) && !rest.ends_with(own_port) && !host.is_empty() && rest == whole
+}
+
+/// An address of the web that someone is shown.
+pub(super) fn url(value: &Value) -> Formed<String> {
+    let form = "an address that begins with https:// or http://, such as https://a.example/";
+    match value {
+        Value::Text(it) if is_url(it) => Ok(it.clone()),
+        _ => Err(not(value, "an address of the web", form)),
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    let web = text.starts_with("https://") || text.starts_with("http://");
+    web && text.parse::<axum::http::Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+}
+
+/// The name of an environment variable.
+pub(super) fn variable(value: &Value) -> Formed<String> {
+    match value {
+        Value::Text(it) => variable_name(it).map(|()| it.clone()),
+        _ => Err(not(value, "the name of a variable", VARIABLE_FORM)),
+    }
+}
+
+const VARIABLE_FORM: &str = "letters, digits and underscores, not beginning with a digit";
+
+/// Whether guests may be given a variable of this name: those of the server itself are its own.
+pub(super) fn variable_name(name: &str) -> Formed<()> {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err(format!("{name:?} is not the name of a variable: write {VARIABLE_FORM}"));
+    }
+    if name.starts_with("DISTILLERY_") {
+        return Err(format!("{name:?} is set by the server: write a name that does not begin with DISTILLERY_"));
+    }
+    Ok(())
+}
+
+/// Whether a plugin can have this name: its directory may give a call its name.
+pub(super) fn plugin_name(name: &str) -> Formed<()> {
+    name.parse::<CallName>()
+        .map(drop)
+        .map_err(|_| format!("{name:?} is not the name of a plugin: write {}", crate::call::CALL_NAME_FORM))
+}
+
+/// A filter for the log: levels, and targets with levels.
+pub(super) fn filter(value: &Value) -> Formed<String> {
+    let form = "off, error, warn, info, debug or trace, or a list of these for parts of the program, such as \
+                info,distillery=debug";
+    let Value::Text(text) = value else { return Err(not(value, "a log level", form)) };
+    // A word that is no level counts as the name of a part, all of which would be logged: hardly ever what is meant.
+    let level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let bare = |directive: &str| directive.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':' | '-'));
+    let meant = text.split(',').map(str::trim).all(|it| !it.is_empty() && (!bare(it) || level(it)));
+    if meant && tracing_subscriber::EnvFilter::builder().parse(text).is_ok() {
+        Ok(text.clone())
+    } else {
+        Err(not(value, "a log level", form))
+    }
+}
+
+/// A point in time, as RFC 3339 writes it.
+pub(super) fn moment(value: &Value) -> Formed<time::OffsetDateTime> {
+    use time::format_description::well_known::Rfc3339;
+    let parsed = match value {
+        Value::Text(it) => time::OffsetDateTime::parse(it, &Rfc3339).ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| not(value, "a time", "date, time and zone as RFC 3339 does, such as 2026-01-31T12:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        assert_eq!(duration(&written("1h 30m")), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration(&written("250ms")), Ok(Duration::from_millis(250)));
+        assert_eq!(duration(&written("0s")), Ok(Duration::ZERO));
+        let form = "is not a duration: write a number with a unit, such as 30s, 5m or 1h 30m";
+        assert_eq!(duration(&Value::Whole(30)), Err(format!("30 {form}")));
+        assert_eq!(duration(&Value::Fraction(0.5)), Err(format!("0.5 {form}")));
+        assert_eq!(duration(&Value::Nothing), Err(format!("nothing {form}")));
+        for text in ["0", "30", "soon", "-5s", "5 parsecs", ""] {
+            assert_eq!(duration(&written(text)), Err(format!("{text:?} {form}")));
+        }
+        assert_eq!(duration(&written("11years")).unwrap_err(), "\"11years\" is too long: write at most 3650days");
+        assert_eq!(wait(&written("0s")).unwrap_err(), "\"0s\" is too short: write more than 0s");
+    }
+
+    #[test]
+    fn a_size_stays_within_its_range() {
+        let form = size(Size::kib(64)..=Size::mib(16));
+        assert_eq!(form(&written("1MiB")), Ok(Size::mib(1)));
+        assert_eq!(form(&Value::Whole(65536)), Ok(Size::kib(64)));
+        let range = "is out of range: write a size from 64KiB to 16MiB";
+        assert_eq!(form(&written("17MiB")), Err(format!("\"17MiB\" {range}")));
+        assert_eq!(form(&Value::Whole(0)), Err(format!("0 {range}")));
+        assert_eq!(form(&Value::Whole(-1)), Err(format!("-1 is not a size: write {SIZE_FORM}")));
+        assert_eq!(form(&written("12 potatoes")), Err(format!("\"12 potatoes\" is not a size: write {SIZE_FORM}")));
+    }
+
+    #[test]
+    fn a_count_stays_within_its_range() {
+        let form = or_word("auto", count::<u32>(1..=10));
+        assert_eq!(form(&Value::Whole(10)), Ok(Some(10)));
+        assert_eq!(form(&written("auto")), Ok(None));
+        for (value, it) in [(Value::Whole(0), "0"), (Value::Whole(11), "11"), (Value::Fraction(1.5), "1.5")] {
+            let expected = format!("{it} is not a count that is allowed: write a whole number from 1 to 10, or auto");
+            assert_eq!(form(&value), Err(expected));
+        }
+    }
+
+    #[test]
+    fn origins_are_exactly_what_browsers_send() {
+        for text in ["https://a.example", "http://localhost:3000", "http://[::1]:8081", "https://1.2.3.4:8443"] {
+            assert!(origin(&written(text)).is_ok(), "{text:?}");
+        }
+        let bad = ["a.example", "https://", "https://a.example/", "https://A.example", "ftp://a.example", "null", "*"];
+        for text in bad.into_iter().chain([
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://u@a.example",
+            "https://a:",
+            "https://a:65536",
+        ]) {
+            assert!(origin(&written(text)).is_err(), "{text:?}");
+        }
+        assert!(origin_or_all(&written("*")).is_ok());
+    }
+
+    #[test]
+    fn a_log_level_is_a_level_and_not_any_word() {
+        for text in ["info", "off", "WARN", "info,distillery=debug", "distillery[call{name=x}]=trace,warn"] {
+            assert_eq!(filter(&written(text)), Ok(text.to_owned()));
+        }
+        for text in ["verbose", "", "info,", "info,distillery=loud", "distillery"] {
+            assert!(filter(&written(text)).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn guests_are_not_given_the_variables_of_the_server() {
+        assert_eq!(variable(&written("API_KEY")), Ok("API_KEY".to_owned()));
+        for text in ["", "1A", "A-B", "A=B", "DISTILLERY_USER"] {
+            assert!(variable(&written(text)).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_beginning_of_a_long_value() {
+        let text = shown(&written(&"ä".repeat(100)));
+        assert_eq!(text, format!("\"{}…\"", "ä".repeat(60)));
+        assert_eq!(shown(&written("two\nlines")), "\"two\\nlines\"");
+    }
+}

@@ -1,0 +1,129 @@
+//! What the operator lets a plugin touch beyond its own sandbox. A plugin gets what it asks for *and* is granted.
+//!
+//! Only the form is checked here: what a grant means for a process, and whether a path exists, is decided elsewhere.
+
+use super::{
+    form::{self, Formed},
+    source::{ConfigError, Node, Section},
+};
+use crate::size::Size;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// The grants of one plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Directories of the host, by the name that the plugin asks for them with.
+    pub mounts: BTreeMap<String, Mount>,
+    /// Origins that the plugin may send requests to.
+    pub http: Vec<String>,
+    /// Variables of the server's environment that the plugin may read.
+    pub env: Vec<String>,
+    /// Secrets, by the name of the variable in which the plugin finds them.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Whether the plugin may see or also change the list of systems.
+    pub systems: Option<SystemsGrant>,
+    /// The largest private directory for temporary files.
+    pub scratch: Option<Size>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub path: PathBuf,
+    pub write: bool,
+}
+
+/// Where a secret is read from. It is never written into the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    File(PathBuf),
+    Env(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemsGrant {
+    Read,
+    /// Includes reading.
+    Write,
+}
+
+/// Reads the grants of all plugins, by the name of the plugin.
+pub(super) fn read(node: Node<'_>, base: &Path) -> Result<BTreeMap<String, Grant>, ConfigError> {
+    named(node.section()?, form::plugin_name, |node| Grant::read(node.section()?, base))
+}
+
+impl Grant {
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
+        let grant = Self {
+            mounts: match section.node("mounts")? {
+                Some(node) => named(node.section()?, mount_name, |node| Mount::read(node.section()?, base))?,
+                None => BTreeMap::new(),
+            },
+            http: section.list_of("http", form::origin)?,
+            env: section.list_of("env", form::variable)?,
+            secrets: match section.node("secrets")? {
+                Some(node) => named(node.section()?, form::variable_name, |node| Secret::read(node.section()?, base))?,
+                None => BTreeMap::new(),
+            },
+            systems: section
+                .get("systems", form::word(&[("read", SystemsGrant::Read), ("write", SystemsGrant::Write)]))?,
+            scratch: section.get("scratch", form::size(Size::kib(4)..=Size::mib(1 << 20)))?,
+        };
+        section.finish()?;
+        Ok(grant)
+    }
+}
+
+impl Mount {
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
+        let mount = Self {
+            path: base.join(section.need("path", form::path)?),
+            write: section.get_or("write", false, form::switch)?,
+        };
+        section.finish()?;
+        Ok(mount)
+    }
+}
+
+impl Secret {
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
+        let (file, env) = (section.get("file", form::path)?, section.get("env", form::text)?);
+        let secret = match (file, env) {
+            (Some(file), None) => Self::File(base.join(file)),
+            (None, Some(env)) => Self::Env(env),
+            (file, _) => {
+                let what = if file.is_some() { "comes from two places" } else { "comes from nowhere" };
+                let what = format!("{what}: write either {{file: path}} or {{env: VARIABLE}}");
+                return Err(section.refuse(&[], what));
+            }
+        };
+        section.finish()?;
+        Ok(secret)
+    }
+}
+
+/// Reads a mapping whose keys are names of the operator's own.
+fn named<'a, T>(
+    section: Section<'a>,
+    name_form: impl Fn(&str) -> Formed<()>,
+    read: impl Fn(Node<'a>) -> Result<T, ConfigError>,
+) -> Result<BTreeMap<String, T>, ConfigError> {
+    let mut all = BTreeMap::new();
+    section.each(|section, name, node| {
+        name_form(name).map_err(|what| section.refuse_key(name, what))?;
+        all.insert(name.to_owned(), read(node)?);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+fn mount_name(name: &str) -> Formed<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+        Ok(())
+    } else {
+        Err(format!("{name:?} is not a name for a mount: write 1 to 64 letters, digits, dots, underscores or dashes"))
+    }
+}

@@ -1,0 +1,380 @@
+//! Where settings come from: the file and the environment, read section by section, key by key.
+//!
+//! A reader asks for each key that it knows. What was asked for is what is allowed, so no second list of keys can
+//! disagree with the reader. Nothing here knows what any key means.
+
+use super::{
+    form::{Formed, not, shown},
+    yaml::{self, Position, Spot, Step, Value},
+};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+};
+
+/// How the name of each variable begins that the configuration reads.
+pub(super) const PREFIX: &str = "DISTILLERY_";
+
+/// Why the configuration cannot be used: one line with place, key, and what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    place: String,
+    key: String,
+    what: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(place: impl fmt::Display, what: impl Into<String>) -> Self {
+        Self { place: place.to_string(), key: String::new(), what: what.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&self.place, &self.key, &self.what].map(String::as_str);
+        let line = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        // Keys come from the file as they are: one with a line break in it must not make two lines of one.
+        line.chars().try_for_each(|c| match c.is_control() {
+            true => write!(f, "{}", c.escape_default()),
+            false => write!(f, "{c}"),
+        })
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The text of the file and the variables that overrule it.
+pub(super) struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+    variables: &'a Variables,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+/// The variables of the environment that belong to the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    /// By their name in capitals without the prefix: the name as it was written, and the value.
+    named: BTreeMap<String, (String, String)>,
+}
+
+impl Variables {
+    /// Keeps what begins with [`PREFIX`], in any case.
+    pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut named: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for (name, value) in environment {
+            let upper = name.to_ascii_uppercase();
+            let Some(key) = upper.strip_prefix(PREFIX) else { continue };
+            // A name without `__` may be anybody's: orchestrators set DISTILLERY_PORT for a service of that name.
+            if let Some((other, _)) = named.insert(key.to_owned(), (name.clone(), value)) {
+                return Err(ConfigError::new(&name, format!("{other} names the same key: set only one of them")));
+            }
+        }
+        Ok(Self { named })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.named.get(key).map(|(_, value)| value.as_str())
+    }
+
+    /// The variable for a key, as it was named, and its value. Below a free name no variable reaches.
+    fn of(&self, key: &str) -> Option<(&str, &str)> {
+        if key.contains(FREE) {
+            return None;
+        }
+        self.named.get(&variable(key)).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str, variables: &'a Variables) -> Self {
+        Self { file, text, variables, asked: RefCell::default() }
+    }
+
+    /// The whole of it, as the section that has no key.
+    pub(super) fn root(&self) -> Result<Section<'_>, ConfigError> {
+        let value = yaml::parse(self.text)
+            .map_err(|fault| ConfigError::new(self.at(fault.position), format!("not YAML: {}", fault.what)))?;
+        Node { source: self, path: Vec::new(), pattern: String::new(), variable: None, value }.section()
+    }
+
+    /// Every key that was asked for, with `*` where a key or an index is free.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
+    /// Refuses a variable that names no key. To be asked when all keys were read.
+    pub(super) fn finish(&self) -> Result<(), ConfigError> {
+        let asked = self.asked.borrow();
+        let known: BTreeSet<String> = asked.iter().filter(|key| !key.contains(FREE)).map(|key| variable(key)).collect();
+        for (key, (name, _)) in &self.variables.named {
+            if known.contains(key) || !key.contains("__") {
+                continue;
+            }
+            let error = |what| ConfigError { place: name.clone(), key: key.to_lowercase().replace("__", "."), what };
+            if let Some(whole) = known.iter().find(|whole| key.starts_with(&format!("{whole}__"))) {
+                return Err(error(format!("unknown key: set the whole of it in {PREFIX}{whole}")));
+            }
+            let section = key.rsplit_once("__").map_or("", |(section, _)| section);
+            let siblings = known.iter().filter(|key| key.rsplit_once("__").is_some_and(|(its, _)| its == section));
+            let siblings: Vec<_> = siblings.map(|key| format!("{PREFIX}{key}")).collect();
+            if siblings.is_empty() {
+                let all: Vec<_> = known.iter().map(|key| format!("{PREFIX}{key}")).collect();
+                return Err(error(match nearest(&format!("{PREFIX}{key}"), &all) {
+                    Some(meant) => format!("unknown key: did you mean {meant}?"),
+                    None => "unknown key: use the keys of distillery.yaml, with __ between section and key".into(),
+                }));
+            }
+            return Err(error(unknown(&format!("{PREFIX}{key}"), &siblings)));
+        }
+        Ok(())
+    }
+
+    fn at(&self, position: Option<Position>) -> String {
+        match position {
+            Some(Position { line, column }) => format!("{}:{line}:{column}", self.file.display()),
+            None => self.file.display().to_string(),
+        }
+    }
+}
+
+/// A value, and the way that led to it.
+pub(super) struct Node<'a> {
+    source: &'a Source<'a>,
+    path: Vec<Step>,
+    /// The same way in dots, with [`FREE`] for each step that is not a key of ours.
+    pattern: String,
+    /// The variable that it comes from, if it is not from the file.
+    variable: Option<&'a str>,
+    value: Value,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn read<T>(&self, form: impl FnOnce(&Value) -> Formed<T>) -> Result<T, ConfigError> {
+        form(&self.value).map_err(|what| self.refuse(what))
+    }
+
+    /// The keys below this value.
+    pub(super) fn section(self) -> Result<Section<'a>, ConfigError> {
+        let entries = match self.value {
+            Value::Map(ref entries) => entries.clone(),
+            Value::Nothing => Vec::new(),
+            ref other => return Err(self.refuse(format!("{} is not a section: write its keys below it", shown(other)))),
+        };
+        let mut seen = BTreeSet::new();
+        if let Some((twice, _)) = entries.iter().find(|(key, _)| !seen.insert(key.as_str())) {
+            let what = "written twice: leave one of them out".to_owned();
+            return Err(self.error(&[Step::Key(twice.clone())], Spot::SecondKey, what));
+        }
+        Ok(Section { node: Node { value: Value::Nothing, ..self }, entries, asked: Vec::new() })
+    }
+
+    /// The values in this list.
+    pub(super) fn list(self) -> Result<Vec<Node<'a>>, ConfigError> {
+        let items = match self.value {
+            Value::List(ref items) => items.clone(),
+            Value::Nothing => Vec::new(),
+            ref other => {
+                return Err(self.refuse(not(
+                    other,
+                    "a list",
+                    "[a, b], or each value on a line of its own after a dash",
+                )));
+            }
+        };
+        Ok(items.into_iter().enumerate().map(|(index, value)| self.inner(Step::Item(index), FREE, value)).collect())
+    }
+
+    pub(super) fn refuse(&self, what: String) -> ConfigError {
+        self.error(&[], Spot::Value, what)
+    }
+
+    fn inner(&self, step: Step, pattern: &str, value: Value) -> Node<'a> {
+        let path = [&self.path[..], &[step]].concat();
+        Node { source: self.source, path, pattern: self.pattern_of(pattern), variable: self.variable, value }
+    }
+
+    fn pattern_of(&self, key: &str) -> String {
+        if self.pattern.is_empty() { key.to_owned() } else { format!("{}.{key}", self.pattern) }
+    }
+
+    fn error(&self, below: &[Step], spot: Spot, what: String) -> ConfigError {
+        let path = [&self.path[..], below].concat();
+        let place = match self.variable {
+            Some(variable) => variable.to_owned(),
+            None => self.source.at(yaml::place(self.source.text, &path, spot)),
+        };
+        ConfigError { place, key: dotted(&path), what }
+    }
+}
+
+/// A mapping whose keys are asked for one by one. What nobody asked for is refused in the end.
+pub(super) struct Section<'a> {
+    node: Node<'a>,
+    entries: Vec<(String, Value)>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    /// The value of `key`, from the environment or else from the file.
+    pub(super) fn node(&mut self, key: &'static str) -> Result<Option<Node<'a>>, ConfigError> {
+        let node = self.ask(key);
+        self.node.source.asked.borrow_mut().insert(self.node.pattern_of(key));
+        let Some((name, text)) = self.overruled(key) else { return Ok(node) };
+        match yaml::parse(text) {
+            Ok(value) => {
+                let node = self.node.inner(Step::Key(key.to_owned()), key, value);
+                Ok(Some(Node { variable: Some(name), ..node }))
+            }
+            Err(fault) => {
+                let what = format!("not YAML: {}: put it in quotes", fault.what);
+                Err(ConfigError { place: name.to_owned(), key: self.node.pattern_of(key), what })
+            }
+        }
+    }
+
+    /// The value of `key`, if it is set.
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        form: impl FnOnce(&Value) -> Formed<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.node(key)?.map(|node| node.read(form)).transpose()
+    }
+
+    /// The value of `key`, or `default`.
+    pub(super) fn get_or<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        form: impl FnOnce(&Value) -> Formed<T>,
+    ) -> Result<T, ConfigError> {
+        Ok(self.get(key, form)?.unwrap_or(default))
+    }
+
+    /// The value of `key`, which has no default.
+    pub(super) fn need<T>(
+        &mut self,
+        key: &'static str,
+        form: impl FnOnce(&Value) -> Formed<T>,
+    ) -> Result<T, ConfigError> {
+        match self.get(key, form)? {
+            Some(value) => Ok(value),
+            None => Err(self.node.refuse(format!("{key} is missing: it has no default"))),
+        }
+    }
+
+    /// The values of the list `key`, each of the same form; none if it is not set.
+    pub(super) fn list_of<T>(
+        &mut self,
+        key: &'static str,
+        form: impl Fn(&Value) -> Formed<T>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(node) = self.node(key)? else { return Ok(Vec::new()) };
+        node.list()?.iter().map(|item| item.read(&form)).collect()
+    }
+
+    /// The section `key`, empty if it is not set. The environment sets its keys, never the section itself.
+    pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'a>, ConfigError> {
+        let node = self.ask(key);
+        if let Some((name, _)) = self.overruled(key) {
+            let pattern = self.node.pattern_of(key);
+            let what =
+                format!("a section cannot be set whole: set one of its keys in {PREFIX}{}__…", variable(&pattern));
+            return Err(ConfigError { place: name.to_owned(), key: pattern, what });
+        }
+        node.unwrap_or_else(|| self.node.inner(Step::Key(key.to_owned()), key, Value::Nothing)).section()
+    }
+
+    /// Reads each entry of a mapping whose keys are free.
+    pub(super) fn each(
+        mut self,
+        mut read: impl FnMut(&Self, &str, Node<'a>) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        for (key, value) in std::mem::take(&mut self.entries) {
+            let node = self.node.inner(Step::Key(key.clone()), FREE, value);
+            read(&self, &key, node)?;
+        }
+        Ok(())
+    }
+
+    /// The refusal of a free key.
+    pub(super) fn refuse_key(&self, key: &str, what: String) -> ConfigError {
+        self.node.error(&[Step::Key(key.to_owned())], Spot::Key, what)
+    }
+
+    /// The refusal of values that do not fit together: it names the first of `keys` that is set.
+    pub(super) fn refuse(&self, keys: &[&str], what: String) -> ConfigError {
+        for key in keys {
+            let below = [Step::Key((*key).to_owned())];
+            if let Some((name, _)) = self.overruled(key) {
+                return ConfigError { place: name.to_owned(), key: self.node.pattern_of(key), what };
+            }
+            if self.entries.iter().any(|(it, _)| it == key) {
+                return self.node.error(&below, Spot::Value, what);
+            }
+        }
+        self.node.refuse(what)
+    }
+
+    /// Refuses the keys that nobody asked for.
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
+        let Some((key, _)) = self.entries.iter().find(|(key, _)| !self.asked.contains(&key.as_str())) else {
+            return Ok(());
+        };
+        Err(self.refuse_key(key, unknown(key, &self.asked)))
+    }
+
+    /// What the file says of `key`.
+    fn ask(&mut self, key: &'static str) -> Option<Node<'a>> {
+        self.asked.push(key);
+        let (_, value) = self.entries.iter().find(|(it, _)| it == key)?;
+        Some(self.node.inner(Step::Key(key.to_owned()), key, value.clone()))
+    }
+
+    /// The variable that overrules `key`, if it is set.
+    fn overruled(&self, key: &str) -> Option<(&'a str, &'a str)> {
+        self.node.source.variables.of(&self.node.pattern_of(key))
+    }
+}
+
+/// Stands in a pattern for a key or an index that is not ours to name.
+const FREE: &str = "*";
+
+/// The name of the variable for a key, without the prefix.
+fn variable(key: &str) -> String {
+    key.to_ascii_uppercase().replace('.', "__")
+}
+
+/// A path as people write it: `systems[0].slug`.
+fn dotted(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) if text.is_empty() => text += key,
+            Step::Key(key) => text = text + "." + key,
+            Step::Item(index) => text += &format!("[{index}]"),
+        }
+    }
+    text
+}
+
+fn unknown<S: AsRef<str>>(key: &str, allowed: &[S]) -> String {
+    let list = allowed.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match (nearest(key, allowed), allowed.is_empty()) {
+        (Some(meant), _) => format!("unknown key: did you mean {meant}? (allowed: {list})"),
+        (None, false) => format!("unknown key (allowed: {list})"),
+        (None, true) => "unknown key: this section has no keys yet".to_owned(),
+    }
+}
+
+/// The one of `allowed` that was most likely meant.
+fn nearest<'n, S: AsRef<str>>(key: &str, allowed: &'n [S]) -> Option<&'n str> {
+    let key = key.to_lowercase();
+    let distance = |it: &str| strsim::osa_distance(&key, &it.to_lowercase());
+    let (distance, best) = allowed.iter().map(|it| (distance(it.as_ref()), it.as_ref())).min()?;
+    (distance <= 2.max(best.len() / 4).min(3)).then_some(best)
+}

@@ -1,0 +1,117 @@
+//! The public systems that an operator writes into the configuration. How they are shown is decided elsewhere.
+
+use super::{
+    form::{self, Formed},
+    source::{ConfigError, Node, Section},
+    yaml::Value,
+};
+use std::{collections::HashSet, fmt, str::FromStr};
+use time::OffsetDateTime;
+
+/// A system that everyone may know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    pub slug: Slug,
+    pub url: String,
+    pub tagline: String,
+    pub entity_count: u64,
+    pub bundle_count: u64,
+    /// Nothing if the system was never edited.
+    pub last_edit: Option<OffsetDateTime>,
+}
+
+/// The short name of a system: 1 to 63 of `a-z 0-9 -`, beginning with a letter, as in the name of a host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slug(String);
+
+/// What a slug must look like.
+pub const SLUG_FORM: &str = "1 to 63 lowercase letters, digits or dashes, beginning with a letter";
+
+#[derive(Debug, thiserror::Error)]
+#[error("{slug:?} is not a slug: write {SLUG_FORM}")]
+pub struct BadSlug {
+    slug: String,
+}
+
+impl Slug {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Slug {
+    type Err = BadSlug;
+
+    fn from_str(slug: &str) -> Result<Self, BadSlug> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let begins = slug.starts_with(|c: char| c.is_ascii_lowercase());
+        if begins && slug.len() <= 63 && slug.chars().all(plain) {
+            Ok(Self(slug.to_owned()))
+        } else {
+            Err(BadSlug { slug: slug.to_owned() })
+        }
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for Slug {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Reads the list of systems.
+pub(super) fn read(node: Node<'_>) -> Result<Vec<System>, ConfigError> {
+    let mut slugs = HashSet::new();
+    let mut systems = Vec::new();
+    for item in node.list()? {
+        let mut section = item.section()?;
+        let system = System::read(&mut section)?;
+        if !slugs.insert(system.slug.clone()) {
+            return Err(section.refuse(&["slug"], format!("{:?} is taken: write another", system.slug.as_str())));
+        }
+        section.finish()?;
+        systems.push(system);
+    }
+    Ok(systems)
+}
+
+impl System {
+    fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            slug: section.need("slug", slug)?,
+            url: section.need("url", form::url)?,
+            tagline: section.get_or("tagline", String::new(), form::text)?,
+            entity_count: section.get_or("entity_count", 0, form::count(0..=i64::MAX as u64))?,
+            bundle_count: section.get_or("bundle_count", 0, form::count(0..=i64::MAX as u64))?,
+            last_edit: section.get("last_edit", form::moment)?,
+        })
+    }
+}
+
+fn slug(value: &Value) -> Formed<Slug> {
+    match value {
+        Value::Text(it) => it.parse().map_err(|bad: BadSlug| bad.to_string()),
+        _ => Err(form::not(value, "a slug", SLUG_FORM)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_follow_their_form() {
+        for slug in ["a", "my-system-2", &"x".repeat(63)] {
+            assert!(slug.parse::<Slug>().is_ok(), "{slug:?}");
+        }
+        for slug in ["", "2nd", "-a", "A", "a_b", "a.b", &"x".repeat(64)] {
+            assert!(slug.parse::<Slug>().is_err(), "{slug:?}");
+        }
+    }
+}
