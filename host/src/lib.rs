@@ -10,3 +10,4 @@ pub mod process;
 pub mod runtime;
 pub mod size;
 pub mod stream;
+pub mod telemetry;

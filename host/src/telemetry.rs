@@ -1,0 +1,168 @@
+//! The log of the server: where its lines go, and in which form. What is logged is up to everyone else.
+//!
+//! Lines go to stderr through a bounded queue and a thread of their own. A reader of the log that is slow, or stopped
+//! for good, must not stop a socket: when the queue is full, lines are dropped and counted.
+
+use crate::config::{Log, LogFormat};
+use anyhow::Context;
+use std::io::{self, IsTerminal};
+use tracing::Subscriber;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt};
+
+/// How many lines wait for the reader of the log: some megabytes, seconds of a busy server.
+const QUEUE: usize = 16_384;
+
+/// Keeps the log running. Dropping it writes out what waits: it is to be dropped last.
+#[must_use = "the log ends when this is dropped"]
+pub struct Telemetry {
+    dropped: ErrorCounter,
+    flush: Option<WorkerGuard>,
+}
+
+/// Logs everything of this process to stderr, as `log` says. To be called once.
+pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
+    let ansi = log.color && io::stderr().is_terminal();
+    let (queue, telemetry) = queue(io::stderr(), QUEUE);
+    tracing::subscriber::set_global_default(subscriber(log, ansi, queue)?).context("the log was started before")?;
+    Ok(telemetry)
+}
+
+impl Telemetry {
+    /// How many lines were dropped so far because the reader of the log was too slow.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.dropped_lines() as u64
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        drop(self.flush.take());
+        let dropped = self.dropped_lines();
+        if dropped > 0 {
+            // The queue is closed, so this one line goes past it; a reader that is gone is nothing to fail for.
+            let _ = io::Write::write_fmt(
+                &mut io::stderr(),
+                format_args!("distillery: {dropped} log lines were dropped: the reader of stderr is too slow\n"),
+            );
+        }
+    }
+}
+
+fn queue(writer: impl io::Write + Send + 'static, lines: usize) -> (NonBlocking, Telemetry) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines).thread_name("log");
+    let (queue, guard) = builder.finish(writer);
+    let dropped = queue.error_counter();
+    (queue, Telemetry { dropped, flush: Some(guard) })
+}
+
+fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> anyhow::Result<impl Subscriber + Send + Sync>
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder().parse(&log.level).with_context(|| format!("log.level: {:?}", log.level))?;
+    let layer = fmt::layer().with_writer(writer).with_ansi(ansi);
+    let layer: Box<dyn Layer<_> + Send + Sync> = match log.format {
+        LogFormat::Text => layer.compact().boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    Ok(tracing_subscriber::registry().with(filter).with(layer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex, mpsc};
+
+    /// A writer that a test can read.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// What is written when two events of different levels happen.
+    fn logged(format: LogFormat, level: &str, ansi: bool) -> String {
+        let written = Written::default();
+        let (queue, telemetry) = queue(written.clone(), 100);
+        let log = Log { format, level: level.to_owned(), ..Log::default() };
+        tracing::subscriber::with_default(subscriber(&log, ansi, queue).unwrap(), || {
+            tracing::info_span!("call", process = "p1").in_scope(|| {
+                tracing::info!(port = 8080, "serving");
+                tracing::debug!("a detail");
+            });
+        });
+        drop(telemetry);
+        written.text()
+    }
+
+    #[test]
+    fn a_line_of_text_has_its_time_level_and_fields() {
+        let text = logged(LogFormat::Text, "info", false);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.starts_with("20") && text.contains("Z  INFO "), "{text}");
+        for part in ["serving", "port=8080", "process=\"p1\""] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains('\x1b'), "{text}");
+        assert!(logged(LogFormat::Text, "info", true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_flat_object() {
+        let text = logged(LogFormat::Json, "info", false);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "serving");
+        assert_eq!(line["port"], 8080);
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["span"]["process"], "p1");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn the_level_decides_what_is_written() {
+        assert_eq!(logged(LogFormat::Text, "off", false), "");
+        assert_eq!(logged(LogFormat::Text, "debug", false).lines().count(), 2);
+        assert_eq!(logged(LogFormat::Text, "error,distillery::telemetry=debug", false).lines().count(), 2);
+        assert_eq!(logged(LogFormat::Text, "debug,distillery=off", false), "");
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_and_no_time() {
+        /// Writes nothing until it is let go.
+        struct Stuck(mpsc::Receiver<()>);
+
+        impl io::Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let (go, wait) = mpsc::channel();
+        let (queue, telemetry) = queue(Stuck(wait), 10);
+        tracing::subscriber::with_default(subscriber(&Log::default(), false, queue).unwrap(), || {
+            (0..100).for_each(|n| tracing::info!(n, "one of many"));
+        });
+        assert!((89..=90).contains(&telemetry.dropped_lines()), "{}", telemetry.dropped_lines());
+        drop(go);
+    }
+}
