@@ -1,0 +1,505 @@
+//! The client: loads one server with one workload, checks every byte that comes back, and says what it took.
+//!
+//! It runs as a process of its own. Its sockets block, one thread each, and its buffers are made before the clock
+//! starts: the less it needs, the more of the machine is left to the server.
+
+use crate::{
+    frame::{self, Frame, Inbox, Kind},
+    machine,
+};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The line of the workloads that send one at a time: 31 bytes, as long as those of the pipeline.
+const LINE: &[u8] = b"the line that is there and back";
+
+/// Lines that are sent over and over; each is numbered, so that none can be lost or overtaken unseen.
+const LINES: usize = 1 << 16;
+
+/// How many of them the pipeline hands to the kernel at once. Divides `LINES`.
+const LINES_A_WRITE: usize = 2048;
+
+/// The line that ends the pipeline.
+const LAST: &[u8] = b"the last one";
+
+/// Runs before the clock starts, so that neither caches nor pools are cold.
+pub const WARM_UP: Duration = Duration::from_millis(300);
+
+/// A server, and how it is spoken to.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub path: String,
+    /// The process whose time on a processor is measured.
+    pub pid: u32,
+    /// The call that is asked for; nothing where a socket is all that a server needs, and no result comes.
+    pub call: Option<String>,
+}
+
+/// What the client does to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Workload {
+    /// Whole calls, one after the other, by so many clients at once.
+    Calls { clients: usize },
+    /// Lines through one socket, never more than so many on their way. An even number that divides 65,536.
+    Window { lines: usize },
+    /// Lines through one socket, as many as it takes while another thread reads what comes back.
+    Pipeline,
+    /// Lines through one socket, each sent when the one before it is back.
+    ThereAndBack,
+}
+
+/// What one run of a workload came to.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Run {
+    /// Calls or lines.
+    pub done: u64,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    /// Cores that the client kept busy.
+    pub client_cores: f64,
+    /// Cores that the server kept busy, with those of its children that ended.
+    pub server_cores: f64,
+    /// The share of time in which the busiest thread of the client was on a processor.
+    pub busiest_thread: f64,
+    /// Why the client, and not the server, set the pace; nothing where it did not.
+    pub client_was_the_bottleneck: Option<String>,
+}
+
+/// Measures from here on.
+struct Meter {
+    pid: u32,
+    begun: Instant,
+    client: Duration,
+    server: Duration,
+}
+
+impl Meter {
+    fn start(pid: u32) -> Result<Self> {
+        Ok(Self { pid, server: machine::cpu_of(pid)?, client: machine::own_cpu(), begun: Instant::now() })
+    }
+
+    fn stop(self) -> Result<Used> {
+        let time = self.begun.elapsed();
+        let client = machine::own_cpu() - self.client;
+        let server = machine::cpu_of(self.pid)?.saturating_sub(self.server);
+        Ok(Used { time, client_cores: share(client, time), server_cores: share(server, time) })
+    }
+}
+
+/// What the meter saw.
+struct Used {
+    time: Duration,
+    client_cores: f64,
+    server_cores: f64,
+}
+
+impl Run {
+    fn new(used: &Used, done: u64, busiest_thread: f64, mut micros: Vec<f32>) -> Result<Self> {
+        let Used { time, client_cores, server_cores } = *used;
+        let (seconds, cores) = (time.as_secs_f64(), machine::cores() as f64);
+        ensure!(done > 0, "nothing came back within {seconds:.1} s");
+        let client_was_the_bottleneck = if busiest_thread >= 0.9 {
+            Some(format!("a thread of the client was busy {:.0} % of the time", 100.0 * busiest_thread))
+        } else if client_cores + server_cores >= 0.9 * cores && client_cores > server_cores {
+            Some(format!("of {cores} busy cores the client took {client_cores:.2}, the server {server_cores:.2}"))
+        } else {
+            None
+        };
+        micros.sort_unstable_by(f32::total_cmp);
+        let percentile = |part: f64| micros.get((micros.len() as f64 * part) as usize).map(|it| f64::from(*it));
+        Ok(Self {
+            done,
+            seconds,
+            per_second: done as f64 / seconds,
+            p50_us: percentile(0.5),
+            p99_us: percentile(0.99),
+            client_cores,
+            server_cores,
+            busiest_thread,
+            client_was_the_bottleneck,
+        })
+    }
+}
+
+pub fn run(target: &Target, workload: Workload, time: Duration) -> Result<Run> {
+    match workload {
+        Workload::Calls { clients } => calls(target, clients, time),
+        Workload::Window { lines } => window(target, lines, time),
+        Workload::Pipeline => pipeline(target, time),
+        Workload::ThereAndBack => there_and_back(target, time),
+    }
+}
+
+/// Opens a socket and asks for an upgrade.
+pub fn connect(target: &Target, request: &[u8], inbox: &mut Inbox) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(target.address).context("cannot connect")?;
+    stream.set_nodelay(true)?;
+    stream.write_all(request)?;
+    inbox.clear();
+    inbox.upgraded(&mut stream)?;
+    Ok(stream)
+}
+
+/// The call message, where the server takes one.
+pub fn call_message(target: &Target) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(call) = &target.call {
+        let message = serde_json::json!({"call": call, "params": []}).to_string();
+        frame::push(&mut out, Kind::Binary, message.as_bytes());
+    }
+    out
+}
+
+/// A text frame with `line`.
+pub fn text(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::push(&mut out, Kind::Text, line);
+    out
+}
+
+/// Takes the next message, which must be the text `line`.
+pub fn expect_text(inbox: &mut Inbox, stream: &mut TcpStream, line: &[u8]) -> Result<()> {
+    match inbox.next_message(stream)? {
+        Some(Frame { kind: Kind::Text, payload }) if payload == line => Ok(()),
+        other => bail!("expected the line back, got {}", told(other)),
+    }
+}
+
+/// A frame in words, for errors.
+pub fn told(frame: Option<Frame<'_>>) -> String {
+    match frame {
+        Some(Frame { kind: Kind::Close, payload: [high, low, reason @ ..] }) => {
+            format!("a close frame {} {}", u16::from_be_bytes([*high, *low]), String::from_utf8_lossy(reason))
+        }
+        Some(Frame { kind, payload }) => format!("a {kind:?} frame: {}", String::from_utf8_lossy(payload)),
+        None => "the end of the stream".into(),
+    }
+}
+
+/// Everything that a whole call sends, made once.
+struct Caller<'a> {
+    target: &'a Target,
+    request: Vec<u8>,
+    opening: Vec<u8>,
+    close: Vec<u8>,
+    inbox: Inbox,
+}
+
+impl<'a> Caller<'a> {
+    fn new(target: &'a Target) -> Self {
+        let opening = [call_message(target), text(LINE)].concat();
+        Self {
+            target,
+            request: frame::upgrade_request(&target.path),
+            opening,
+            close: frame::close(),
+            inbox: Inbox::new(),
+        }
+    }
+
+    /// Connects, calls, sends a line, gets it back, gets the result, and closes as the protocol asks.
+    fn whole_call(&mut self) -> Result<()> {
+        let Self { target, request, opening, close, inbox } = self;
+        let mut stream = connect(target, request, inbox)?;
+        stream.write_all(opening)?;
+        expect_text(inbox, &mut stream, LINE)?;
+        if target.call.is_none() {
+            stream.write_all(close)?;
+            return Ok(());
+        }
+        match inbox.next_message(&mut stream)? {
+            Some(Frame { kind: Kind::Binary, payload: br#"{"success":true}"# }) => {}
+            other => bail!("expected the result, got {}", told(other)),
+        }
+        match inbox.next_message(&mut stream)? {
+            Some(Frame { kind: Kind::Close, payload: [3, 232, ..] }) => {}
+            other => bail!("expected a close frame 1000, got {}", told(other)),
+        }
+        // After its close frame a server owes nothing but the end of the stream; some do not wait for the answer.
+        match stream.write_all(close).and_then(|()| stream.read(&mut [0; 16])) {
+            Ok(0) => Ok(()),
+            Ok(_) => bail!("the server sent something after its close frame"),
+            Err(gone) if matches!(gone.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
+            Err(other) => Err(other).context("the server did not hang up"),
+        }
+    }
+}
+
+fn calls(target: &Target, clients: usize, time: Duration) -> Result<Run> {
+    let counting = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
+    // One client: its latencies, and its share of time on a processor while it was measured.
+    let client = || -> Result<(Vec<f32>, f64)> {
+        let mut caller = Caller::new(target);
+        let mut micros = Vec::with_capacity(1 << 16);
+        let mut counted_from = None;
+        while !stop.load(Relaxed) {
+            let begun = Instant::now();
+            if let Err(failed) = caller.whole_call() {
+                stop.store(true, Relaxed);
+                return Err(failed);
+            }
+            if counting.load(Relaxed) && !stop.load(Relaxed) {
+                micros.push(begun.elapsed().as_secs_f32() * 1e6);
+                counted_from.get_or_insert_with(|| (Instant::now(), machine::thread_cpu()));
+            }
+        }
+        let busy = counted_from.map_or(0.0, |(begun, cpu)| share(machine::thread_cpu() - cpu, begun.elapsed()));
+        Ok((micros, busy))
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        sleep_unless(&stop, WARM_UP);
+        let meter = Meter::start(target.pid);
+        counting.store(true, Relaxed);
+        sleep_unless(&stop, time);
+        stop.store(true, Relaxed);
+        let used = meter.and_then(Meter::stop);
+        let (mut micros, mut busiest) = (Vec::new(), 0f64);
+        for client in clients {
+            let (more, busy) = joined(client.join())?;
+            micros.extend(more);
+            busiest = busiest.max(busy);
+        }
+        Run::new(&used?, micros.len() as u64, busiest, micros)
+    })
+}
+
+/// The numbered lines, and the frames that carry them, all of one length.
+struct Numbered {
+    lines: Vec<Vec<u8>>,
+    frames: Vec<u8>,
+}
+
+impl Numbered {
+    fn new() -> Self {
+        let lines: Vec<Vec<u8>> =
+            (0..LINES).map(|number| format!("line {number:05} of the long pipeline").into_bytes()).collect();
+        let mut frames = Vec::new();
+        lines.iter().for_each(|line| frame::push(&mut frames, Kind::Text, line));
+        Self { lines, frames }
+    }
+
+    /// The frames of `count` lines from the one with the number `first`, counted over all repetitions.
+    fn frames(&self, first: u64, count: usize) -> &[u8] {
+        let length = self.frames.len() / LINES;
+        let first = first as usize % LINES;
+        &self.frames[first * length..(first + count) * length]
+    }
+
+    /// Whether `payload` is the line with the number `number`.
+    fn is(&self, number: u64, payload: &[u8]) -> bool {
+        self.lines[number as usize % LINES] == payload
+    }
+}
+
+fn window(target: &Target, lines: usize, time: Duration) -> Result<Run> {
+    let half = lines / 2;
+    ensure!(half > 0 && LINES.is_multiple_of(half), "a window of {lines} lines is not an even part of {LINES}");
+    let numbered = Numbered::new();
+    let mut inbox = Inbox::new();
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;
+    stream.write_all(&call_message(target))?;
+    let (mut sent, mut received) = (0, 0);
+    let begun = Instant::now();
+    let mut measuring: Option<(u64, Meter, Duration)> = None;
+    loop {
+        // The server always has between half a window and a whole one to work on.
+        while sent - received <= half as u64 {
+            stream.write_all(numbered.frames(sent, half))?;
+            sent += half as u64;
+        }
+        ensure!(inbox.fill(&mut stream)? > 0, "the server hung up after {received} lines");
+        while let Some(frame) = inbox.ready()? {
+            match frame {
+                Frame { kind: Kind::Text, payload } if numbered.is(received, payload) => received += 1,
+                Frame { kind: Kind::Ping | Kind::Pong, .. } => {}
+                other => bail!("expected line {received}, got {}", told(Some(other))),
+            }
+        }
+        match measuring.take() {
+            None if begun.elapsed() < WARM_UP => {}
+            None => measuring = Some((received, Meter::start(target.pid)?, machine::thread_cpu())),
+            Some(it) if begun.elapsed() < WARM_UP + time => measuring = Some(it),
+            Some((before, meter, cpu)) => {
+                let used = meter.stop()?;
+                let busy = share(machine::thread_cpu() - cpu, used.time);
+                stream.write_all(&frame::close())?;
+                return Run::new(&used, received - before, busy, Vec::new());
+            }
+        }
+    }
+}
+
+fn pipeline(target: &Target, time: Duration) -> Result<Run> {
+    let numbered = Numbered::new();
+    let mut inbox = Inbox::new();
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;
+    stream.write_all(&call_message(target))?;
+    let mut sending = stream.try_clone()?;
+
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| -> Result<(u64, f64)> {
+            let (begun, cpu) = (Instant::now(), machine::thread_cpu());
+            let mut sent = 0;
+            while begun.elapsed() < WARM_UP + time {
+                sending.write_all(numbered.frames(sent, LINES_A_WRITE))?;
+                sent += LINES_A_WRITE as u64;
+            }
+            sending.write_all(&text(LAST))?;
+            Ok((sent, share(machine::thread_cpu() - cpu, begun.elapsed())))
+        });
+        let received = receive(target, &numbered, &mut stream, &mut inbox);
+        if received.is_err() {
+            // The sender may be waiting for a server that waits for us.
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        let sent = joined(sender.join());
+        let received = received?;
+        let (sent, sender_busy) = sent?;
+        ensure!(sent == received.all, "{sent} lines were sent, and {} came back", received.all);
+        // Whoever holds a process open is told that nobody is there any more.
+        stream.write_all(&frame::close())?;
+        Run::new(&received.used, received.counted, received.busy.max(sender_busy), Vec::new())
+    })
+}
+
+/// What came out of the pipeline.
+struct Received {
+    all: u64,
+    /// Those that came after the warm-up.
+    counted: u64,
+    used: Used,
+    busy: f64,
+}
+
+fn receive(target: &Target, numbered: &Numbered, stream: &mut TcpStream, inbox: &mut Inbox) -> Result<Received> {
+    let begun = Instant::now();
+    let mut all = 0u64;
+    let mut measuring = None;
+    loop {
+        while let Some(frame) = inbox.ready()? {
+            match frame {
+                Frame { kind: Kind::Text, payload } if numbered.is(all, payload) => all += 1,
+                Frame { kind: Kind::Text, payload } if payload == LAST => {
+                    let (before, meter, cpu): (u64, Meter, Duration) =
+                        measuring.context("the pipeline ended before it was warm")?;
+                    let used = meter.stop()?;
+                    let busy = share(machine::thread_cpu() - cpu, used.time);
+                    return Ok(Received { all, counted: all - before, used, busy });
+                }
+                Frame { kind: Kind::Ping | Kind::Pong, .. } => {}
+                other => bail!("expected line {all} of the pipeline, got {}", told(Some(other))),
+            }
+        }
+        if measuring.is_none() && begun.elapsed() >= WARM_UP {
+            measuring = Some((all, Meter::start(target.pid)?, machine::thread_cpu()));
+        }
+        ensure!(inbox.fill(stream)? > 0, "the server hung up after {all} lines");
+    }
+}
+
+fn there_and_back(target: &Target, time: Duration) -> Result<Run> {
+    let mut inbox = Inbox::new();
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;
+    stream.write_all(&call_message(target))?;
+    let line = text(LINE);
+    let mut once = || {
+        stream.write_all(&line)?;
+        expect_text(&mut inbox, &mut stream, LINE)
+    };
+    let warm = Instant::now() + WARM_UP;
+    while Instant::now() < warm {
+        once()?;
+    }
+    let mut micros = Vec::with_capacity(1 << 18);
+    let (meter, cpu) = (Meter::start(target.pid)?, machine::thread_cpu());
+    let mut before = Instant::now();
+    let until = before + time;
+    while before < until {
+        once()?;
+        let now = Instant::now();
+        micros.push((now - before).as_secs_f32() * 1e6);
+        before = now;
+    }
+    let used = meter.stop()?;
+    let busy = share(machine::thread_cpu() - cpu, used.time);
+    stream.write_all(&frame::close())?;
+    Run::new(&used, micros.len() as u64, busy, micros)
+}
+
+fn share(cpu: Duration, of: Duration) -> f64 {
+    cpu.as_secs_f64() / of.as_secs_f64().max(1e-9)
+}
+
+/// Sleeps, but not on after something failed.
+fn sleep_unless(failed: &AtomicBool, time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now())
+        && !failed.load(Relaxed)
+    {
+        thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+fn joined<T>(joined: thread::Result<Result<T>>) -> Result<T> {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor;
+
+    /// A floor within this process.
+    fn floor(call: &str) -> Target {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap()).await })
+        });
+        Target { address, path: floor::PATH.into(), pid: std::process::id(), call: Some(call.into()) }
+    }
+
+    const SHORT: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn every_workload_gets_from_the_floor_what_it_sent() {
+        for (call, workload) in [
+            ("once", Workload::Calls { clients: 1 }),
+            ("once", Workload::Calls { clients: 8 }),
+            ("echo", Workload::Window { lines: 64 }),
+            ("echo", Workload::Pipeline),
+            ("echo", Workload::ThereAndBack),
+        ] {
+            let run = run(&floor(call), workload, SHORT).unwrap();
+            assert!(run.done > 0 && run.per_second > 0.0, "{workload:?}: {run:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_end_the_call_is_found_out() {
+        let mut echo = floor("echo");
+        let mut caller = Caller::new(&echo);
+        let mut stream = connect(&echo, &caller.request, &mut caller.inbox).unwrap();
+        stream.write_all(&call_message(&echo)).unwrap();
+        stream.write_all(&text(b"another line")).unwrap();
+        let wrong = expect_text(&mut caller.inbox, &mut stream, LINE).unwrap_err();
+        assert_eq!(wrong.to_string(), "expected the line back, got a Text frame: another line");
+
+        echo.path = "/nowhere".into();
+        let refused = Caller::new(&echo).whole_call().unwrap_err();
+        assert!(refused.to_string().contains("404"), "{refused}");
+    }
+}

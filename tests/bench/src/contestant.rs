@@ -1,0 +1,253 @@
+//! The servers that are compared: how each is started, spoken to and stopped.
+
+use crate::{client::Target, floor};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Contestant {
+    /// The server of this repository.
+    Ours,
+    /// The same sockets without wasm.
+    Floor,
+    /// Debian's websocketd, which starts `cat` for each socket.
+    Websocketd,
+}
+
+/// The guests that the server is given, as files.
+#[derive(Clone, Debug)]
+pub struct Guests {
+    pub once: PathBuf,
+    pub once_tiny: PathBuf,
+    pub echo: PathBuf,
+}
+
+/// What is needed to start a contestant.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub distillery: PathBuf,
+    pub guests: Guests,
+    /// Set in the server's config where it is given.
+    pub processes: Option<usize>,
+}
+
+impl Contestant {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Floor => "floor",
+            Self::Websocketd => "websocketd",
+        }
+    }
+
+    /// The calls that end after one line, by the name that the table has for them.
+    pub fn whole_calls(self) -> &'static [(&'static str, Option<&'static str>)] {
+        match self {
+            Self::Ours => &[("ours", Some("once")), ("ours, tiny guest", Some("once-tiny"))],
+            Self::Floor => &[("floor", Some("once"))],
+            Self::Websocketd => &[("websocketd", None)],
+        }
+    }
+
+    /// The call that echoes until the client leaves.
+    pub fn echo(self) -> Option<&'static str> {
+        match self {
+            Self::Ours | Self::Floor => Some("echo"),
+            Self::Websocketd => None,
+        }
+    }
+
+    /// Whether lines may be sent without waiting for any to come back. One loop of websocketd carries both
+    /// directions, so that it waits for `cat` to read while `cat` waits for it to read, and for ever.
+    pub fn takes_any_pipeline(self) -> bool {
+        self != Self::Websocketd
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Ours | Self::Floor => floor::PATH,
+            Self::Websocketd => "/",
+        }
+    }
+}
+
+/// Directories that outlive one start of a server, so that the second one finds its compiled code.
+pub struct Ground {
+    directory: TempDir,
+}
+
+/// How long a server may take until it listens: the first start compiles every guest.
+const START: Duration = Duration::from_secs(120);
+
+/// How long it may take to stop when it is asked to.
+const STOP: Duration = Duration::from_secs(10);
+
+impl Ground {
+    /// Lays out plugins and config for the server.
+    pub fn new(setup: &Setup, contestants: &[Contestant]) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("distillery-bench-").tempdir()?;
+        if contestants.contains(&Contestant::Ours) {
+            let Guests { once, once_tiny, echo } = &setup.guests;
+            for (call, module) in [("once", once), ("once-tiny", once_tiny), ("echo", echo)] {
+                let plugin = directory.path().join("plugins").join(call);
+                fs::create_dir_all(&plugin)?;
+                let extension = module.extension().context("a guest without .wasm or .wat")?;
+                fs::copy(module, plugin.join(call).with_extension(extension))
+                    .with_context(|| format!("no guest {}: run `make bench`, which builds it", module.display()))?;
+                fs::write(plugin.join("plugin.yaml"), format!("calls:\n  {call}:\n    access: public\n"))?;
+            }
+        }
+        Ok(Self { directory })
+    }
+
+    fn config(&self, address: SocketAddr, processes: Option<usize>) -> Result<PathBuf> {
+        let here = self.directory.path().display();
+        let mut config = format!(
+            "http: {{listen: \"{address}\", api: true}}\nplugins: {{directory: \"{here}/plugins\"}}\n\
+             data: \"{here}/data\"\nlog: {{level: warn}}\n"
+        );
+        if let Some(processes) = processes {
+            config += &format!("limits: {{processes: {processes}}}\n");
+        }
+        let path = self.directory.path().join("distillery.yaml");
+        fs::write(&path, config)?;
+        Ok(path)
+    }
+
+    /// Starts a contestant and waits until it listens.
+    pub fn start(&self, contestant: Contestant, setup: &Setup) -> Result<Server> {
+        let port = free_port()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut command = match contestant {
+            Contestant::Ours => {
+                let mut command = Command::new(&setup.distillery);
+                command.args(["serve", "--config"]).arg(self.config(address, setup.processes)?);
+                command.current_dir(self.directory.path());
+                command
+            }
+            Contestant::Floor => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["floor", &address.to_string()]);
+                command
+            }
+            Contestant::Websocketd => {
+                let mut command = Command::new("websocketd");
+                // It logs every connection unless it is told not to, which would cost it some of its speed.
+                command.args([&format!("--port={port}"), "--address=127.0.0.1", "--loglevel=error", "cat"]);
+                command
+            }
+        };
+        let log = self.directory.path().join(format!("{}.log", contestant.name()));
+        let out = File::create(&log)?;
+        let begun = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        let mut server = Server { contestant, address, child, log, started_in: Duration::ZERO };
+        server.wait_until_it_listens(begun)?;
+        Ok(server)
+    }
+}
+
+/// A contestant that runs. Dropping it ends it.
+pub struct Server {
+    contestant: Contestant,
+    address: SocketAddr,
+    child: Child,
+    log: PathBuf,
+    /// From its start until it took a connection.
+    pub started_in: Duration,
+}
+
+impl Server {
+    pub fn target(&self, call: Option<&str>) -> Target {
+        Target {
+            address: self.address,
+            path: self.contestant.path().into(),
+            pid: self.child.id(),
+            call: call.map(str::to_owned),
+        }
+    }
+
+    /// The last lines that it logged, for the message of a failure.
+    pub fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+
+    /// Asks it to stop, and insists when it does not.
+    pub fn stop(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let until = Instant::now() + STOP;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= until {
+                println!("{} did not stop within {STOP:?} of SIGTERM and was killed", self.contestant.name());
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn wait_until_it_listens(&mut self, begun: Instant) -> Result<()> {
+        let name = self.contestant.name();
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{name} did not start ({status}):\n{}", self.last_words());
+            }
+            if begun.elapsed() > START {
+                bail!("{name} does not listen after {START:?}:\n{}", self.last_words());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.started_in = begun.elapsed();
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Neither fails unless the child is gone, which is all that is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on. Whoever takes it between here and the server's start makes the server fail loudly.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Whether websocketd is here; installs Debian's when it may.
+pub fn websocketd_is_installed(may_install: bool) -> bool {
+    let here = || {
+        let answer = Command::new("websocketd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        answer.is_ok()
+    };
+    if here() {
+        return true;
+    }
+    if !may_install || !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        return false;
+    }
+    println!("websocketd is not installed: installing Debian's (--no-install leaves it out)");
+    let apt = |arguments: &[&str]| {
+        let done = Command::new("apt-get").args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+    };
+    let install = ["install", "--yes", "--no-install-recommends", "websocketd"];
+    (apt(&install) || (apt(&["update"]) && apt(&install))) && here()
+}

@@ -1,0 +1,86 @@
+//! The floor: a websocket server as lean as axum makes one, which speaks the protocol of the calls and runs no wasm.
+//!
+//! What the server adds to this is the cost of its sandbox, and nothing that it does can be faster than this.
+
+use anyhow::Result;
+use axum::{
+    Router,
+    extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    routing::get,
+    serve::ListenerExt,
+};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::net::TcpListener;
+
+/// Where the server under test has its sockets, too.
+pub const PATH: &str = "/api/v1/ws/";
+
+const SUCCESS: &str = r#"{"success":true}"#;
+const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}"#;
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: TcpListener) -> Result<()> {
+    let router = Router::new().route(PATH, get(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(session) }));
+    let listener = listener.tap_io(|stream| {
+        // A socket that cannot do without delay still works.
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
+}
+
+#[derive(serde::Deserialize)]
+struct CallMessage {
+    call: String,
+}
+
+#[derive(serde::Deserialize)]
+struct SignalMessage {
+    signal: String,
+}
+
+/// A client that goes away ends its session; there is nobody left to tell.
+async fn session(mut socket: WebSocket) {
+    let Some(Ok(Message::Binary(first))) = socket.next().await else { return };
+    let Ok(CallMessage { call }) = serde_json::from_slice(&first) else { return };
+    let once = call.starts_with("once");
+    let mut pending = None;
+    loop {
+        let message = match pending.take() {
+            Some(message) => message,
+            None => socket.next().await,
+        };
+        let result = match message {
+            Some(Ok(Message::Text(line))) => {
+                if socket.feed(Message::Text(line)).await.is_err() {
+                    return;
+                }
+                once.then_some(SUCCESS)
+            }
+            Some(Ok(Message::Binary(bytes))) => {
+                let cancelled = serde_json::from_slice::<SignalMessage>(&bytes).is_ok_and(|it| it.signal == "cancel");
+                cancelled.then_some(CANCELLED)
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+        };
+        if let Some(result) = result {
+            end(socket, result).await;
+            return;
+        }
+        // What is here already is answered first, so that one write carries many lines.
+        pending = socket.next().now_or_never();
+        if pending.is_none() && socket.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The result, the close frame, and the client's own close frame, after which the server hangs up first.
+async fn end(mut socket: WebSocket, result: &'static str) {
+    let close = CloseFrame { code: 1000, reason: "".into() };
+    if socket.feed(Message::Binary(result.into())).await.is_ok()
+        && socket.send(Message::Close(Some(close))).await.is_ok()
+    {
+        while let Some(Ok(_)) = socket.next().await {}
+    }
+}

@@ -1,0 +1,110 @@
+//! What the kernel tells about the machine and its processes.
+
+use anyhow::{Context, Result};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
+use std::{fs, time::Duration};
+
+/// The machine that the figures were made on.
+#[derive(serde::Serialize)]
+pub struct Machine {
+    pub cores: usize,
+    pub cpu: String,
+    pub kernel: String,
+    pub memory_kib: u64,
+    pub load_before: String,
+}
+
+impl Machine {
+    pub fn look() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        Self {
+            cores: cores(),
+            cpu: field(&cpuinfo, "model name").unwrap_or_else(|| "unknown".into()),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().into(),
+            memory_kib: kib(&meminfo, "MemTotal").unwrap_or(0),
+            load_before: fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().into(),
+        }
+    }
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |it| it.get())
+}
+
+/// Lets this process and its children open as many files as the system allows them.
+pub fn raise_open_files() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the limit of open files")
+}
+
+/// Time that all threads of this process spent on a processor.
+pub fn own_cpu() -> Duration {
+    clock(ClockId::ProcessCPUTime)
+}
+
+/// Time that the calling thread spent on a processor.
+pub fn thread_cpu() -> Duration {
+    clock(ClockId::ThreadCPUTime)
+}
+
+fn clock(id: ClockId) -> Duration {
+    clock_gettime(id).try_into().unwrap_or_default()
+}
+
+/// The unit in which Linux tells other processes' time on a processor, whatever its own clock ticks at.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Time that a process and those of its children that it waited for spent on a processor.
+pub fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
+    // The name, in parentheses, may hold anything; the fields after it are numbers.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has no name")?;
+    let ticks: u32 = fields.split_whitespace().skip(11).take(4).filter_map(|it| it.parse::<u32>().ok()).sum();
+    Ok(ticks * TICK)
+}
+
+/// What a process occupies.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Occupied {
+    pub rss_kib: u64,
+    pub mappings: usize,
+    pub threads: u64,
+}
+
+pub fn occupied(pid: u32) -> Result<Occupied> {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).context("the server is gone");
+    let status = read("status")?;
+    Ok(Occupied {
+        rss_kib: kib(&status, "VmRSS").context("/proc/PID/status has no VmRSS")?,
+        mappings: read("maps")?.lines().count(),
+        threads: kib(&status, "Threads").unwrap_or(0),
+    })
+}
+
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn kib(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_can_be_looked_at() {
+        let pid = std::process::id();
+        let occupied = occupied(pid).unwrap();
+        assert!(occupied.rss_kib > 0 && occupied.mappings > 1 && occupied.threads > 0);
+        let begun = cpu_of(pid).unwrap();
+        while own_cpu() < Duration::from_millis(30) {}
+        assert!(cpu_of(pid).unwrap() >= begun.max(Duration::from_millis(20)));
+    }
+}

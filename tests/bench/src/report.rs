@@ -1,0 +1,244 @@
+//! What the rounds came to: medians, ratios, one table for people and one file for programs.
+
+use crate::{client::Run, machine::Machine, scale::Scale};
+use std::{collections::BTreeMap, fmt};
+
+#[derive(serde::Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub rounds: usize,
+    pub seconds: f64,
+    pub skipped: Vec<String>,
+    pub rows: Vec<Row>,
+    /// Milliseconds from the start of a contestant until it took a connection, by round.
+    pub started_in_ms: BTreeMap<String, Vec<f64>>,
+    pub scale: BTreeMap<String, Scale>,
+}
+
+/// One contestant at one workload.
+#[derive(serde::Serialize)]
+pub struct Row {
+    pub workload: String,
+    pub contestant: String,
+    pub unit: &'static str,
+    pub runs: Vec<Run>,
+    /// Filled in by [`Report::finish`].
+    pub summary: Option<Summary>,
+}
+
+#[derive(Clone, serde::Serialize)]
+pub struct Summary {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub client_cores: f64,
+    pub server_cores: f64,
+    /// Time on a processor that the server spent on one call or line.
+    pub server_us_each: f64,
+    /// Of the medians of the same workload.
+    pub times_websocketd: Option<f64>,
+    pub times_floor: Option<f64>,
+    /// Runs in which the client set the pace.
+    pub client_was_the_bottleneck: usize,
+}
+
+impl Report {
+    /// Adds one run to its row, which keeps the order in which workloads and contestants first came.
+    pub fn add(&mut self, workload: &str, unit: &'static str, contestant: &str, run: Run) {
+        let same = |row: &&mut Row| row.workload == workload && row.contestant == contestant;
+        match self.rows.iter_mut().find(same) {
+            Some(row) => row.runs.push(run),
+            None => {
+                let (workload, contestant) = (workload.to_owned(), contestant.to_owned());
+                self.rows.push(Row { workload, contestant, unit, runs: vec![run], summary: None });
+            }
+        }
+    }
+
+    /// Makes the summaries, once all runs are in, and sorts the rows of a workload together.
+    pub fn finish(&mut self) {
+        let mut workloads: Vec<String> = Vec::new();
+        for row in &self.rows {
+            if !workloads.contains(&row.workload) {
+                workloads.push(row.workload.clone());
+            }
+        }
+        let place = |row: &Row| {
+            let contestant = ["websocketd", "floor"].iter().position(|name| *name == row.contestant).unwrap_or(2);
+            (workloads.iter().position(|name| *name == row.workload), contestant)
+        };
+        self.rows.sort_by_key(place);
+        let rates: Vec<f64> = self.rows.iter().map(|row| over(&row.runs, |run| run.per_second)).collect();
+        let names: Vec<_> = self.rows.iter().map(|row| (row.workload.clone(), row.contestant.clone())).collect();
+        for (index, row) in self.rows.iter_mut().enumerate() {
+            let median = rates[index];
+            let times = |other: &str| {
+                let at = names.iter().position(|(workload, name)| *workload == row.workload && name == other)?;
+                Some(median / rates[at])
+            };
+            let all = || row.runs.iter().map(|run| run.per_second);
+            let latency = |of: fn(&Run) -> Option<f64>| {
+                of(&row.runs[0]).map(|_| over(&row.runs, |run| of(run).unwrap_or(f64::NAN)))
+            };
+            row.summary = Some(Summary {
+                median,
+                least: all().fold(f64::INFINITY, f64::min),
+                most: all().fold(0.0, f64::max),
+                p50_us: latency(|run| run.p50_us),
+                p99_us: latency(|run| run.p99_us),
+                client_cores: over(&row.runs, |run| run.client_cores),
+                server_cores: over(&row.runs, |run| run.server_cores),
+                server_us_each: over(&row.runs, |run| 1e6 * run.server_cores / run.per_second),
+                times_websocketd: times("websocketd"),
+                times_floor: times("floor"),
+                client_was_the_bottleneck: row.runs.iter().filter(|it| it.client_was_the_bottleneck.is_some()).count(),
+            });
+        }
+    }
+}
+
+/// The median of one figure of all runs.
+fn over(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
+    median(runs.iter().map(figure).collect())
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cores, cpu, kernel, load_before, .. } = &self.machine;
+        writeln!(f, "{cores} cores, {cpu}, Linux {kernel}; load before: {load_before}")?;
+        writeln!(f, "medians of {} rounds of {} s each, every reply checked\n", self.rounds, self.seconds)?;
+        writeln!(
+            f,
+            "{:<26} {:<16} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7} {:>9}",
+            "",
+            "",
+            "median/s",
+            "least",
+            "most",
+            "x wsd",
+            "x floor",
+            "p50 us",
+            "p99 us",
+            "server",
+            "client",
+            "server us"
+        )?;
+        let (mut before, mut slow_clients) = ("", Vec::new());
+        for Row { workload, contestant, runs, summary, .. } in &self.rows {
+            let Some(it) = summary else { continue };
+            let title = if workload == before { "" } else { workload };
+            before = workload;
+            let mark = if it.client_was_the_bottleneck > 0 { "*" } else { "" };
+            writeln!(
+                f,
+                "{title:<26} {:<16} {:>9.0} {:>9.0} {:>9.0} {:>8} {:>8} {:>8} {:>8} {:>7.2} {:>7.2} {:>9.2}",
+                format!("{contestant}{mark}"),
+                it.median,
+                it.least,
+                it.most,
+                maybe(it.times_websocketd, 2),
+                maybe(it.times_floor, 2),
+                maybe(it.p50_us, 0),
+                maybe(it.p99_us, 0),
+                it.server_cores,
+                it.client_cores,
+                it.server_us_each
+            )?;
+            if let Some(why) = runs.iter().find_map(|run| run.client_was_the_bottleneck.as_ref()) {
+                let (slow, all) = (it.client_was_the_bottleneck, runs.len());
+                slow_clients.push(format!(
+                    "* {workload}, {contestant}: the client set the pace in {slow} of {all} runs ({why})"
+                ));
+            }
+        }
+        writeln!(f, "\nserver, client: cores kept busy; server us: time on a processor for each call or line")?;
+        slow_clients.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+
+        writeln!(f, "\nfrom the start of the program until it takes a connection, milliseconds:")?;
+        for (contestant, times) in &self.started_in_ms {
+            let (first, rest) = (times[0], times[1..].to_vec());
+            write!(f, "  {contestant:<16} {first:>8.1} the first time")?;
+            if rest.is_empty() { writeln!(f) } else { writeln!(f, ", {:.1} after that", median(rest)) }?;
+        }
+
+        for (contestant, it) in &self.scale {
+            writeln!(
+                f,
+                "\n{contestant}: {} of {} waiting processes opened in {:.2} s",
+                it.opened, it.asked, it.seconds
+            )?;
+            for (when, occupied) in [("before", &it.before), ("all open", &it.open), ("after", &it.after)] {
+                writeln!(
+                    f,
+                    "  {when:<9} {:>9.1} MiB  {:>7} mappings  {:>4} threads",
+                    occupied.rss_kib as f64 / 1024.0,
+                    occupied.mappings,
+                    occupied.threads
+                )?;
+            }
+            writeln!(f, "  each      {:>9.1} KiB  {:>7.2} mappings", it.kib_each(), it.mappings_each())?;
+            writeln!(f, "  {} of {} still echo while all are open", it.still_echo, it.asked_again)?;
+            it.failures.iter().try_for_each(|(message, count)| writeln!(f, "  failed, {count} times: {message}"))?;
+        }
+        self.skipped.iter().try_for_each(|what| writeln!(f, "\nskipped: {what}"))
+    }
+}
+
+fn maybe(figure: Option<f64>, digits: usize) -> String {
+    figure.map_or("-".into(), |it| format!("{it:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(per_second: f64) -> Run {
+        Run {
+            done: 1,
+            seconds: 1.0,
+            per_second,
+            p50_us: None,
+            p99_us: None,
+            client_cores: 0.5,
+            server_cores: 1.0,
+            busiest_thread: 0.5,
+            client_was_the_bottleneck: None,
+        }
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_medians_of_one_workload() {
+        let mut report = Report {
+            machine: Machine::look(),
+            rounds: 3,
+            seconds: 1.0,
+            skipped: vec![],
+            rows: vec![],
+            started_in_ms: BTreeMap::new(),
+            scale: BTreeMap::new(),
+        };
+        for (ours, websocketd) in [(10.0, 1.0), (90.0, 2.0), (20.0, 400.0)] {
+            report.add("calls", "calls", "ours", run(ours));
+            report.add("lines", "lines", "websocketd", run(7.0));
+            report.add("calls", "calls", "websocketd", run(websocketd));
+        }
+        report.finish();
+        let ours = report.rows.iter().find(|row| row.contestant == "ours").and_then(|row| row.summary.clone()).unwrap();
+        assert_eq!((ours.least, ours.median, ours.most), (10.0, 20.0, 90.0));
+        assert_eq!((ours.times_websocketd, ours.times_floor), (Some(10.0), None));
+        let order: Vec<_> = report.rows.iter().map(|row| (row.workload.as_str(), row.contestant.as_str())).collect();
+        assert_eq!(order, [("calls", "websocketd"), ("calls", "ours"), ("lines", "websocketd")]);
+    }
+}

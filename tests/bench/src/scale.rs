@@ -1,0 +1,134 @@
+//! How many processes wait at once: opens as many sockets as it is told, each with an `echo` that waits for its next
+//! line, and says what the server needs to hold them.
+//!
+//! A process counts as open once its first line is back: it was started, read, and waits again.
+
+use crate::{
+    client::{Target, call_message, connect, text, told},
+    frame::{self, Frame, Inbox, Kind},
+    machine::{self, Occupied},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Sockets are opened by so many threads at once: enough to keep the server busy, few enough to stay in its backlog.
+const OPENERS: usize = 16;
+
+/// How long one socket may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What it took to hold the processes.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Scale {
+    pub asked: usize,
+    pub opened: usize,
+    pub seconds: f64,
+    /// The failures of those that did not open, and how many had each.
+    pub failures: BTreeMap<String, usize>,
+    pub before: Occupied,
+    pub open: Occupied,
+    /// After every client hung up, once the server's memory stopped changing or ten seconds later.
+    pub after: Occupied,
+    /// How many of those that were asked again while all were open (first, middle, last) still echoed.
+    pub still_echo: usize,
+    pub asked_again: usize,
+}
+
+impl Scale {
+    /// Memory of the server for each open process.
+    pub fn kib_each(&self) -> f64 {
+        self.open.rss_kib.saturating_sub(self.before.rss_kib) as f64 / self.opened.max(1) as f64
+    }
+
+    pub fn mappings_each(&self) -> f64 {
+        self.open.mappings.saturating_sub(self.before.mappings) as f64 / self.opened.max(1) as f64
+    }
+}
+
+pub fn run(target: &Target, asked: usize) -> Result<Scale> {
+    machine::raise_open_files()?;
+    let before = machine::occupied(target.pid)?;
+    let begun = Instant::now();
+    let next = AtomicUsize::new(0);
+    let opener = || {
+        let (mut streams, mut failures) = (Vec::new(), BTreeMap::<String, usize>::new());
+        let mut inbox = Inbox::new();
+        while next.fetch_add(1, Relaxed) < asked {
+            match open(target, &mut inbox) {
+                Ok(stream) => streams.push(stream),
+                Err(failed) => *failures.entry(format!("{failed:#}")).or_default() += 1,
+            }
+        }
+        (streams, failures)
+    };
+    let (mut streams, mut failures) = (Vec::new(), BTreeMap::<String, usize>::new());
+    thread::scope(|scope| {
+        let openers: Vec<_> = (0..OPENERS).map(|_| scope.spawn(opener)).collect();
+        for opener in openers {
+            let (more, failed) = opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            streams.extend(more);
+            failed.into_iter().for_each(|(message, count)| *failures.entry(message).or_default() += count);
+        }
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    let open = machine::occupied(target.pid)?;
+
+    let opened = streams.len();
+    let mut again = if opened == 0 { vec![] } else { vec![0, opened / 2, opened - 1] };
+    again.dedup();
+    let mut still_echo = 0;
+    for index in &again {
+        match echoes(&mut streams[*index], &mut Inbox::new(), b"are you still there") {
+            Ok(()) => still_echo += 1,
+            Err(failed) => *failures.entry(format!("when asked again: {failed:#}")).or_default() += 1,
+        }
+    }
+
+    let close = frame::close();
+    for stream in &mut streams {
+        // Those that are gone already need no goodbye.
+        let _ = stream.write_all(&close);
+    }
+    drop(streams);
+    let after = settled(target.pid)?;
+    Ok(Scale { asked, opened, seconds, failures, before, open, after, still_echo, asked_again: again.len() })
+}
+
+fn open(target: &Target, inbox: &mut Inbox) -> Result<TcpStream> {
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), inbox)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&call_message(target)).context("cannot send the call")?;
+    echoes(&mut stream, inbox, b"are you there")?;
+    Ok(stream)
+}
+
+fn echoes(stream: &mut TcpStream, inbox: &mut Inbox, line: &[u8]) -> Result<()> {
+    stream.write_all(&text(line)).context("cannot send a line")?;
+    match inbox.next_message(stream).context("waiting for the line")? {
+        Some(Frame { kind: Kind::Text, payload }) if payload == line => Ok(()),
+        // The message of the result is what the user would read.
+        Some(Frame { kind: Kind::Binary, payload }) => bail!("{}", String::from_utf8_lossy(payload)),
+        other => bail!("expected the line back, got {}", told(other)),
+    }
+}
+
+/// What the server occupies once it is done with those that left.
+fn settled(pid: u32) -> Result<Occupied> {
+    let mut before = machine::occupied(pid)?;
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(500));
+        let now = machine::occupied(pid)?;
+        if now.mappings == before.mappings && now.rss_kib == before.rss_kib {
+            break;
+        }
+        before = now;
+    }
+    Ok(before)
+}
