@@ -103,7 +103,8 @@ fn serve_floor(address: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
-        floor::serve(listener).await
+        // Accepting on a thread of the runtime saves a wakeup of another thread for every connection.
+        tokio::spawn(floor::serve(listener)).await?
     })
 }
 
