@@ -1,0 +1,10 @@
+//! Reads one line, writes it, and is done.
+
+use commands::{hear, say};
+
+fn main() -> std::io::Result<()> {
+    match hear()? {
+        Some(line) => say(format!("{line}\n")),
+        None => Ok(()),
+    }
+}

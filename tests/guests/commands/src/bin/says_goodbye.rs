@@ -1,0 +1,7 @@
+//! Stops as it should when it is cancelled: says goodbye and ends with success.
+
+fn main() -> std::io::Result<()> {
+    commands::say("ready\n")?;
+    commands::wait_for_the_end()?;
+    commands::say("goodbye\n")
+}

@@ -1,0 +1,9 @@
+//! Waits for its input to end and then writes for ever.
+
+fn main() -> std::io::Result<()> {
+    commands::say("ready\n")?;
+    commands::wait_for_the_end()?;
+    loop {
+        commands::say("and another thing\n")?;
+    }
+}

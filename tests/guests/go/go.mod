@@ -1,0 +1,3 @@
+module distillery/tests/guests/conversation
+
+go 1.22

@@ -1,0 +1,39 @@
+//! The ways of a WASI 0.3 component to be in no hurry: `waits-p3 sleep|hold|spin|flood`.
+
+use wasip3::{
+    cli::{environment, stdin, stdout},
+    clocks::monotonic_clock,
+};
+
+struct Waits;
+
+wasip3::cli::command::export!(Waits);
+
+const HOUR: u64 = 3600 * 1_000_000_000;
+
+impl wasip3::exports::cli::run::Guest for Waits {
+    async fn run() -> Result<(), ()> {
+        let (mut output, sent) = wasip3::wit_stream::new();
+        let _written = stdout::write_via_stream(sent);
+        output.write_all(b"ready\n".to_vec()).await;
+        match environment::get_arguments().get(1).map(String::as_str) {
+            Some("sleep") => monotonic_clock::wait_for(HOUR).await,
+            Some("hold") => {
+                let (input, _ended) = stdin::read_via_stream();
+                input.collect().await;
+                monotonic_clock::wait_for(HOUR).await;
+            }
+            Some("spin") => loop {
+                std::hint::black_box(());
+            },
+            Some("flood") => loop {
+                let rest = output.write_all(b"and another thing\n".repeat(1000)).await;
+                if !rest.is_empty() {
+                    return Err(());
+                }
+            },
+            _ => return Err(()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+;; Throws, catches, and keeps what it caught in a struct: the proposals that Kotlin, Lua and C++ are compiled to.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (type $box (struct (field $value (mut i32))))
+  (tag $thrown (param i32))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "caught\n")
+  (func (export "_start") (local $box (ref null $box))
+    (local.set $box (struct.new $box (i32.const 0)))
+    (struct.set $box $value (local.get $box)
+      (block $caught (result i32)
+        (try_table (catch $thrown $caught) (throw $thrown (i32.const 7)))
+        (unreachable)))
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (struct.get $box $value (local.get $box)))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))

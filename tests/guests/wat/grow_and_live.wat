@@ -1,0 +1,6 @@
+;; Grows its memory until it is refused, and copes: being refused is no failure.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $more
+      (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))))
