@@ -5,13 +5,13 @@ use crate::{
     auth::{Caller, Wish, may},
     call::{Outcome, Refusal},
     control::Control,
-    plugin::{Call, Catalog},
+    plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
         admission::{Admission, Asked, Place, Turn},
         compute::ComputeThreads,
     },
-    runtime::Invocation,
+    runtime::{Invocation, StderrTo},
     wire::CallMessage,
 };
 use std::{
@@ -86,9 +86,12 @@ impl Dispatcher {
         let invocation = Invocation {
             call: call.spec.name.clone(),
             leading: plugin.manifest.arguments.clone(),
-            params: params.0,
+            params: params.into_inner(),
             env,
-            stderr: plugin.manifest.stderr,
+            stderr: match plugin.manifest.stderr {
+                Stderr::Log => StderrTo::Log,
+                Stderr::Forward => StderrTo::Client,
+            },
         };
         let deadlines = Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace) };
         Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines })

@@ -1,13 +1,24 @@
 //! A server for sandboxed, interactive calls. See ARCHITECTURE.md for the way of the data.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod auth;
 pub mod call;
-pub mod control;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod dispatch;
+pub mod drain;
 pub mod limits;
+pub mod plugin;
 pub mod process;
 pub mod runtime;
+pub mod server;
+pub mod session;
 pub mod size;
+pub mod socket;
+pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod wire;
+pub mod yaml;

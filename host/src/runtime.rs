@@ -17,3 +17,7 @@ pub use capacity::Capacity;
 pub use engine::{Runtime, RuntimeError};
 pub use guest::{End, Guest};
 pub use program::{CompileError, Invocation, Kind, Program};
+pub use stdio::StderrTo;
+
+#[cfg(test)]
+pub(crate) mod tests;

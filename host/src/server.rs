@@ -3,7 +3,7 @@
 pub mod connection;
 
 use crate::{
-    api::{self, ApiState},
+    api::{self, ApiState, error::ApiError},
     auth::Caller,
     config::Config,
     dispatch::Dispatcher,
@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{
     Extension, Router,
-    extract::{Request, State, WebSocketUpgrade},
+    extract::{State, WebSocketUpgrade},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -80,7 +80,10 @@ impl Server {
             max_frame: http.max_frame,
             drain: drain.clone(),
         };
-        let websocket = Router::new().route("/", get(upgrade)).with_state(sockets);
+        let websocket = Router::new()
+            .route("/api/v1/ws", get(upgrade))
+            .route("/api/v1/ws/", get(upgrade))
+            .with_state(sockets);
         let state = ApiState {
             enabled: http.api,
             catalog,
@@ -181,10 +184,11 @@ async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     if !origin_allowed(&headers, &sockets.origins) {
-        return api::error::problem(
+        return ApiError::new(
             StatusCode::FORBIDDEN,
             "this origin may not open a websocket: list it in http.origins",
-        );
+        )
+        .into_response();
     }
     let Sockets { dispatcher, timing, max_frame, drain, .. } = sockets;
     let busy = drain.busy();

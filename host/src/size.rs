@@ -80,7 +80,7 @@ impl<'de> serde::Deserialize<'de> for Size {
         impl serde::de::Visitor<'_> for Visitor {
             type Value = Size;
 
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(SIZE_FORM)
             }
 

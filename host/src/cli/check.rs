@@ -2,7 +2,10 @@
 
 use crate::{
     config::Config,
-    plugin::load::{Loader, snapshot},
+    plugin::{
+        Operator,
+        load::{Loader, snapshot},
+    },
     runtime::{Capacity, Runtime},
     store::news::News,
 };
@@ -25,11 +28,10 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let one = Capacity { processes: 1, lowered: None };
     let loader = Loader {
         runtime: Arc::new(Runtime::new(&config.limits.process, &one, Some(&config.cache))?),
-        limits: config.limits.process.clone(),
+        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
         max_module: config.limits.module,
-        max_grace: config.cancel.grace_max,
     };
-    let loaded = loader.load_all(&config.plugins.directory, |_| {}).map_err(anyhow::Error::msg)?;
+    let loaded = loader.load_all(&config.plugins.directory, |_| {})?;
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(loaded);
     for (name, took) in took {

@@ -5,7 +5,7 @@ use crate::{
     dispatch::Dispatcher,
     drain::Drain,
     plugin::{
-        Catalog,
+        Catalog, Operator, Snapshot,
         load::{Loaded, Loader, snapshot},
     },
     process::{admission::Admission, compute::ComputeThreads},
@@ -41,7 +41,7 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
     }
     let runtime = Arc::new(Runtime::new(&config.limits.process, &capacity, Some(&config.cache))?);
     let catalog = Arc::new(Catalog::new(load_plugins(config, runtime)?));
-    let store = Store::open(config);
+    let store = Store::open(config)?;
 
     let threads = available_parallelism().map_or(1, usize::from);
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
@@ -119,12 +119,11 @@ impl Signals {
     }
 }
 
-fn load_plugins(config: &Config, runtime: Arc<Runtime>) -> anyhow::Result<crate::plugin::Snapshot> {
+fn load_plugins(config: &Config, runtime: Arc<Runtime>) -> anyhow::Result<Snapshot> {
     let loader = Loader {
         runtime,
-        limits: config.limits.process.clone(),
+        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
         max_module: config.limits.module,
-        max_grace: config.cancel.grace_max,
     };
     // Drawn on a terminal only, and gone once the log goes on.
     let progress = ProgressBar::no_length().with_style(
@@ -137,7 +136,7 @@ fn load_plugins(config: &Config, runtime: Arc<Runtime>) -> anyhow::Result<crate:
         progress.inc(1);
     });
     progress.finish_and_clear();
-    let loaded = loaded.map_err(anyhow::Error::msg)?;
+    let loaded = loaded?;
     loaded.iter().for_each(report);
     if loaded.is_empty() {
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");

@@ -3,26 +3,23 @@
 //! Compiling takes seconds for a large module and blocks: it never happens on a thread that serves.
 
 use super::{
-    Plugin, Snapshot,
-    discover::{self, Source},
+    Operator, Plugin, Snapshot,
+    discover::{self, LoadError, Source},
 };
-use crate::{limits::Limits, runtime::Runtime, size::Size};
+use crate::{runtime::Runtime, size::Size};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 pub struct Loader {
     pub runtime: Arc<Runtime>,
-    /// The operator's limits, which a plugin may lower.
-    pub limits: Limits,
+    pub operator: Operator,
     /// The largest module.
     pub max_module: Size,
-    /// The longest grace that a plugin may give its calls.
-    pub max_grace: Duration,
 }
 
 /// What became of one directory.
@@ -35,13 +32,15 @@ pub struct Loaded {
 impl Loader {
     /// Loads every plugin below `root`, several at a time, and tells `each` as it is done. One that does not load keeps
     /// no other from loading.
-    pub fn load_all(&self, root: &Path, each: impl Fn(&Loaded) + Sync) -> Result<Vec<Loaded>, String> {
-        let found = discover::plugin_directories(root).map_err(|error| error.to_string())?;
+    pub fn load_all(&self, root: &Path, each: impl Fn(&Loaded) + Sync) -> Result<Vec<Loaded>, LoadError> {
+        let found = discover::plugin_directories(root)?;
         let mut loaded: Vec<Loaded> = found
             .into_par_iter()
             .map(|(name, directory)| {
                 let begun = Instant::now();
-                let result = directory.and_then(|directory| self.load(&directory).map(Arc::new));
+                let result = directory
+                    .and_then(|directory| self.load(&directory).map(Arc::new))
+                    .map_err(|error| error.to_string());
                 let loaded = Loaded { name, took: begun.elapsed(), result };
                 each(&loaded);
                 loaded
@@ -51,13 +50,10 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// Loads the plugin of one directory. The error says what to do.
-    pub fn load(&self, directory: &PathBuf) -> Result<Plugin, String> {
-        let source = Source::read(directory, self.max_module).map_err(|error| error.to_string())?;
-        Plugin::new(&source, &self.limits, self.max_grace, 1, |limits| {
-            self.runtime.compile(&source.module_bytes, limits)
-        })
-        .map_err(|error| error.to_string())
+    /// Loads the plugin of one directory.
+    pub fn load(&self, directory: &Path) -> Result<Plugin, LoadError> {
+        let source = Source::read(directory, self.max_module)?;
+        Plugin::new(&source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
     }
 }
 

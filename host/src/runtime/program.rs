@@ -49,6 +49,12 @@ pub enum Kind {
     Component3,
 }
 
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Program({})", self.kind())
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -87,7 +93,7 @@ pub enum CompileError {
 pub struct Invocation {
     pub call: CallName,
     /// What stands between the call's name and its parameters in the guest's arguments.
-    pub leading: Arc<[String]>,
+    pub leading: Vec<String>,
     pub params: Vec<String>,
     pub env: Vec<(String, String)>,
     pub stderr: StderrTo,

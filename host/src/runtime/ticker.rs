@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_clock_ticks_while_a_guest_runs_even_after_it_slept() {
         let (tell, ticks) = mpsc::channel();
-        let ticker = Ticker::start(move || drop(tell.send(()))).unwrap();
+        let ticker = Ticker::start(move || _ = tell.send(())).unwrap();
         while !ticker.shared.asleep.load(SeqCst) {
             thread::yield_now();
         }

@@ -1,15 +1,17 @@
 //! The client: loads one server with one workload, checks every byte that comes back, and says what it took.
 //!
-//! It runs as a process of its own. Its sockets block, one thread each, and its buffers are made before the clock
-//! starts: the less it needs, the more of the machine is left to the server.
+//! It runs as a process of its own, frames by hand, and makes its buffers before the clock starts: the less it needs,
+//! the more of the machine is left to the server.
 
 use crate::{
+    conversation::Conversation,
     frame::{self, Frame, Inbox, Kind},
     machine,
 };
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -17,7 +19,7 @@ use std::{
 };
 
 /// The line of the workloads that send one at a time: 31 bytes, as long as those of the pipeline.
-const LINE: &[u8] = b"the line that is there and back";
+pub const LINE: &[u8] = b"the line that is there and back";
 
 /// Lines that are sent over and over; each is numbered, so that none can be lost or overtaken unseen.
 const LINES: usize = 1 << 16;
@@ -70,8 +72,19 @@ pub struct Run {
     pub server_cores: f64,
     /// The share of time in which the busiest thread of the client was on a processor.
     pub busiest_thread: f64,
-    /// Why the client, and not the server, set the pace; nothing where it did not.
-    pub client_was_the_bottleneck: Option<String>,
+    /// What kept the server from doing more, where it was not the server.
+    pub held_back_by: Option<HeldBack>,
+}
+
+/// The client took what the server could have used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBack {
+    /// A thread of the client was never idle: the client was the bottleneck.
+    BusyClient,
+    /// No core was idle, and the client had more of them than the server. Mostly it is the kernel's share of a
+    /// connection, half of which is the client's; with its client on another machine the server would do more.
+    FullMachine,
 }
 
 /// Measures from here on.
@@ -107,10 +120,10 @@ impl Run {
         let Used { time, client_cores, server_cores } = *used;
         let (seconds, cores) = (time.as_secs_f64(), machine::cores() as f64);
         ensure!(done > 0, "nothing came back within {seconds:.1} s");
-        let client_was_the_bottleneck = if busiest_thread >= 0.9 {
-            Some(format!("a thread of the client was busy {:.0} % of the time", 100.0 * busiest_thread))
+        let held_back_by = if busiest_thread >= 0.9 {
+            Some(HeldBack::BusyClient)
         } else if client_cores + server_cores >= 0.9 * cores && client_cores > server_cores {
-            Some(format!("of {cores} busy cores the client took {client_cores:.2}, the server {server_cores:.2}"))
+            Some(HeldBack::FullMachine)
         } else {
             None
         };
@@ -125,7 +138,7 @@ impl Run {
             client_cores,
             server_cores,
             busiest_thread,
-            client_was_the_bottleneck,
+            held_back_by,
         })
     }
 }
@@ -145,7 +158,9 @@ pub fn connect(target: &Target, request: &[u8], inbox: &mut Inbox) -> Result<Tcp
     stream.set_nodelay(true)?;
     stream.write_all(request)?;
     inbox.clear();
-    inbox.upgraded(&mut stream)?;
+    while !inbox.upgraded()? {
+        ensure!(inbox.fill(&mut stream)? > 0, "the server hung up before it upgraded");
+    }
     Ok(stream)
 }
 
@@ -185,93 +200,94 @@ pub fn told(frame: Option<Frame<'_>>) -> String {
     }
 }
 
-/// Everything that a whole call sends, made once.
-struct Caller<'a> {
-    target: &'a Target,
-    request: Vec<u8>,
-    opening: Vec<u8>,
-    close: Vec<u8>,
-    inbox: Inbox,
+/// What one thread of clients saw: the microseconds of each call, and its share of time on a processor.
+type Seen = (Vec<f32>, f64);
+
+/// When calls count, and when they end.
+#[derive(Default)]
+struct Phase {
+    counting: AtomicBool,
+    stop: AtomicBool,
 }
 
-impl<'a> Caller<'a> {
-    fn new(target: &'a Target) -> Self {
-        let opening = [call_message(target), text(LINE)].concat();
-        Self {
-            target,
-            request: frame::upgrade_request(&target.path),
-            opening,
-            close: frame::close(),
-            inbox: Inbox::new(),
-        }
+impl Phase {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Relaxed)
     }
 
-    /// Connects, calls, sends a line, gets it back, gets the result, and closes as the protocol asks.
-    fn whole_call(&mut self) -> Result<()> {
-        let Self { target, request, opening, close, inbox } = self;
-        let mut stream = connect(target, request, inbox)?;
-        stream.write_all(opening)?;
-        expect_text(inbox, &mut stream, LINE)?;
-        if target.call.is_none() {
-            stream.write_all(close)?;
-            return Ok(());
-        }
-        match inbox.next_message(&mut stream)? {
-            Some(Frame { kind: Kind::Binary, payload: br#"{"success":true}"# }) => {}
-            other => bail!("expected the result, got {}", told(other)),
-        }
-        match inbox.next_message(&mut stream)? {
-            Some(Frame { kind: Kind::Close, payload: [3, 232, ..] }) => {}
-            other => bail!("expected a close frame 1000, got {}", told(other)),
-        }
-        // After its close frame a server owes nothing but the end of the stream; some do not wait for the answer.
-        match stream.write_all(close).and_then(|()| stream.read(&mut [0; 16])) {
-            Ok(0) => Ok(()),
-            Ok(_) => bail!("the server sent something after its close frame"),
-            Err(gone) if matches!(gone.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
-            Err(other) => Err(other).context("the server did not hang up"),
-        }
+    fn counts(&self) -> bool {
+        self.counting.load(Relaxed) && self.goes_on()
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Relaxed);
     }
 }
 
 fn calls(target: &Target, clients: usize, time: Duration) -> Result<Run> {
-    let counting = AtomicBool::new(false);
-    let stop = AtomicBool::new(false);
-    // One client: its latencies, and its share of time on a processor while it was measured.
-    let client = || -> Result<(Vec<f32>, f64)> {
-        let mut caller = Caller::new(target);
-        let mut micros = Vec::with_capacity(1 << 16);
-        let mut counted_from = None;
-        while !stop.load(Relaxed) {
-            let begun = Instant::now();
-            if let Err(failed) = caller.whole_call() {
-                stop.store(true, Relaxed);
-                return Err(failed);
-            }
-            if counting.load(Relaxed) && !stop.load(Relaxed) {
-                micros.push(begun.elapsed().as_secs_f32() * 1e6);
-                counted_from.get_or_insert_with(|| (Instant::now(), machine::thread_cpu()));
-            }
-        }
-        let busy = counted_from.map_or(0.0, |(begun, cpu)| share(machine::thread_cpu() - cpu, begun.elapsed()));
-        Ok((micros, busy))
-    };
+    let phase = Phase::default();
+    // A thread for each client would cost a switch for each wait, and more threads than cores gain nothing.
+    let threads = clients.min(machine::cores());
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        sleep_unless(&stop, WARM_UP);
+        let started: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (phase, share) = (&phase, clients / threads + usize::from(thread < clients % threads));
+                scope.spawn(move || {
+                    let seen =
+                        if clients == 1 { one_client(target, phase) } else { many_clients(target, share, phase) };
+                    // What one of them failed at, the others need not go on with.
+                    seen.inspect_err(|_| phase.stop())
+                })
+            })
+            .collect();
+        sleep_while(&phase, WARM_UP);
         let meter = Meter::start(target.pid);
-        counting.store(true, Relaxed);
-        sleep_unless(&stop, time);
-        stop.store(true, Relaxed);
+        phase.counting.store(true, Relaxed);
+        sleep_while(&phase, time);
+        phase.stop();
         let used = meter.and_then(Meter::stop);
         let (mut micros, mut busiest) = (Vec::new(), 0f64);
-        for client in clients {
-            let (more, busy) = joined(client.join())?;
+        for thread in started {
+            let (more, busy) = joined(thread.join())?;
             micros.extend(more);
             busiest = busiest.max(busy);
         }
         Run::new(&used?, micros.len() as u64, busiest, micros)
     })
+}
+
+fn one_client(target: &Target, phase: &Phase) -> Result<Seen> {
+    let mut conversation = Conversation::new(target);
+    let mut micros = Vec::with_capacity(1 << 16);
+    let (started, cpu) = (Instant::now(), machine::thread_cpu());
+    while phase.goes_on() {
+        let begun = Instant::now();
+        conversation.hold()?;
+        if phase.counts() {
+            micros.push(begun.elapsed().as_secs_f32() * 1e6);
+        }
+    }
+    Ok((micros, share(machine::thread_cpu() - cpu, started.elapsed())))
+}
+
+fn many_clients(target: &Target, clients: usize, phase: &Phase) -> Result<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let client = || async {
+        let mut conversation = Conversation::new(target);
+        let mut micros = Vec::with_capacity(1 << 14);
+        while phase.goes_on() {
+            let begun = Instant::now();
+            conversation.hold_among_others().await?;
+            if phase.counts() {
+                micros.push(begun.elapsed().as_secs_f32() * 1e6);
+            }
+        }
+        anyhow::Ok(micros)
+    };
+    let (started, cpu) = (Instant::now(), machine::thread_cpu());
+    let all: FuturesUnordered<_> = (0..clients).map(|_| client()).collect();
+    let micros: Vec<Vec<f32>> = runtime.block_on(all.try_collect())?;
+    Ok((micros.concat(), share(machine::thread_cpu() - cpu, started.elapsed())))
 }
 
 /// The numbered lines, and the frames that carry them, all of one length.
@@ -442,10 +458,10 @@ fn share(cpu: Duration, of: Duration) -> f64 {
 }
 
 /// Sleeps, but not on after something failed.
-fn sleep_unless(failed: &AtomicBool, time: Duration) {
+fn sleep_while(phase: &Phase, time: Duration) {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now())
-        && !failed.load(Relaxed)
+        && phase.goes_on()
     {
         thread::sleep(left.min(Duration::from_millis(50)));
     }
@@ -491,15 +507,15 @@ mod tests {
     #[test]
     fn a_server_that_does_not_end_the_call_is_found_out() {
         let mut echo = floor("echo");
-        let mut caller = Caller::new(&echo);
-        let mut stream = connect(&echo, &caller.request, &mut caller.inbox).unwrap();
+        let mut inbox = Inbox::new();
+        let mut stream = connect(&echo, &frame::upgrade_request(&echo.path), &mut inbox).unwrap();
         stream.write_all(&call_message(&echo)).unwrap();
         stream.write_all(&text(b"another line")).unwrap();
-        let wrong = expect_text(&mut caller.inbox, &mut stream, LINE).unwrap_err();
+        let wrong = expect_text(&mut inbox, &mut stream, LINE).unwrap_err();
         assert_eq!(wrong.to_string(), "expected the line back, got a Text frame: another line");
 
         echo.path = "/nowhere".into();
-        let refused = Caller::new(&echo).whole_call().unwrap_err();
+        let refused = Conversation::new(&echo).hold().unwrap_err();
         assert!(refused.to_string().contains("404"), "{refused}");
     }
 }

@@ -12,6 +12,10 @@ use axum::{
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpListener;
 
+/// What is read from a socket at once. The default, 128 KiB, is zeroed for every socket: a fifth of all whole calls and
+/// most of the memory of a waiting socket went into that, and lines came no faster for it.
+const READ_BUFFER: usize = 16 * 1024;
+
 /// Where the server under test has its sockets, too.
 pub const PATH: &str = "/api/v1/ws/";
 
@@ -20,7 +24,8 @@ const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}
 
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener) -> Result<()> {
-    let router = Router::new().route(PATH, get(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(session) }));
+    let upgrade = |upgrade: WebSocketUpgrade| async { upgrade.read_buffer_size(READ_BUFFER).on_upgrade(session) };
+    let router = Router::new().route(PATH, get(upgrade));
     let listener = listener.tap_io(|stream| {
         // A socket that cannot do without delay still works.
         let _ = stream.set_nodelay(true);

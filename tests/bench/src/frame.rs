@@ -105,20 +105,16 @@ impl Inbox {
         Ok(read)
     }
 
-    /// Takes the answer to the upgrade request.
-    pub fn upgraded(&mut self, stream: &mut impl Read) -> Result<()> {
-        loop {
-            let seen = &self.buffer[self.unread.clone()];
-            if let Some(end) = find(seen, b"\r\n\r\n") {
-                let head = &seen[..end];
-                if !head.starts_with(b"HTTP/1.1 101") || find(head, ACCEPT).is_none() {
-                    bail!("the server did not upgrade: {}", String::from_utf8_lossy(head).trim());
-                }
-                self.unread.start += end + 4;
-                return Ok(());
-            }
-            ensure!(self.fill(stream)? > 0, "the server hung up before it upgraded");
+    /// Takes the answer to the upgrade request, once it is here whole.
+    pub fn upgraded(&mut self) -> Result<bool> {
+        let seen = &self.buffer[self.unread.clone()];
+        let Some(end) = find(seen, b"\r\n\r\n") else { return Ok(false) };
+        let head = &seen[..end];
+        if !head.starts_with(b"HTTP/1.1 101") || find(head, ACCEPT).is_none() {
+            bail!("the server did not upgrade: {}", String::from_utf8_lossy(head).trim());
         }
+        self.unread.start += end + 4;
+        Ok(true)
     }
 
     /// Takes the next frame that is here already.

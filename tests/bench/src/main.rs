@@ -5,6 +5,7 @@
 
 mod client;
 mod contestant;
+mod conversation;
 mod floor;
 mod frame;
 mod machine;
@@ -13,7 +14,7 @@ mod scale;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use client::{Run, Target, WARM_UP, Workload};
+use client::{HeldBack, Run, Target, WARM_UP, Workload};
 use contestant::{Contestant, Ground, Guests, Setup, websocketd_is_installed};
 use machine::Machine;
 use report::Report;
@@ -210,8 +211,9 @@ fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64,
         let task = Task::Run { target: server.target(call), workload, time };
         let run: Run = ask(&task, WARM_UP + time + Duration::from_secs(30))
             .with_context(|| format!("{row}, {title}; its log ends with:\n{}", server.last_words()))?;
-        let slow = run.client_was_the_bottleneck.as_ref().map(|why| format!("  (the client set the pace: {why})"));
-        eprintln!("  {row:<16} {title:<26} {:>9.0} {unit}/s{}", run.per_second, slow.unwrap_or_default());
+        let slow =
+            if run.held_back_by == Some(HeldBack::BusyClient) { "  (the client was the bottleneck)" } else { "" };
+        eprintln!("  {row:<16} {title:<26} {:>9.0} {unit}/s{slow}", run.per_second);
         report.add(title, unit, row, run);
     }
     server.stop()

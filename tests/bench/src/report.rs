@@ -1,6 +1,10 @@
 //! What the rounds came to: medians, ratios, one table for people and one file for programs.
 
-use crate::{client::Run, machine::Machine, scale::Scale};
+use crate::{
+    client::{HeldBack, Run},
+    machine::Machine,
+    scale::Scale,
+};
 use std::{collections::BTreeMap, fmt};
 
 #[derive(serde::Serialize)]
@@ -40,8 +44,10 @@ pub struct Summary {
     /// Of the medians of the same workload.
     pub times_websocketd: Option<f64>,
     pub times_floor: Option<f64>,
-    /// Runs in which the client set the pace.
+    /// Runs in which the client was the bottleneck.
     pub client_was_the_bottleneck: usize,
+    /// Runs in which the client had the larger part of a machine without an idle core.
+    pub client_filled_the_machine: usize,
 }
 
 impl Report {
@@ -78,6 +84,7 @@ impl Report {
                 let at = names.iter().position(|(workload, name)| *workload == row.workload && name == other)?;
                 Some(median / rates[at])
             };
+            let held_back = |by| row.runs.iter().filter(|run| run.held_back_by == Some(by)).count();
             let all = || row.runs.iter().map(|run| run.per_second);
             let latency = |of: fn(&Run) -> Option<f64>| {
                 of(&row.runs[0]).map(|_| over(&row.runs, |run| of(run).unwrap_or(f64::NAN)))
@@ -93,7 +100,8 @@ impl Report {
                 server_us_each: over(&row.runs, |run| 1e6 * run.server_cores / run.per_second),
                 times_websocketd: times("websocketd"),
                 times_floor: times("floor"),
-                client_was_the_bottleneck: row.runs.iter().filter(|it| it.client_was_the_bottleneck.is_some()).count(),
+                client_was_the_bottleneck: held_back(HeldBack::BusyClient),
+                client_filled_the_machine: held_back(HeldBack::FullMachine),
             });
         }
     }
@@ -135,12 +143,16 @@ impl fmt::Display for Report {
             "client",
             "server us"
         )?;
-        let (mut before, mut slow_clients) = ("", Vec::new());
-        for Row { workload, contestant, runs, summary, .. } in &self.rows {
+        let mut before = "";
+        for Row { workload, contestant, summary, .. } in &self.rows {
             let Some(it) = summary else { continue };
             let title = if workload == before { "" } else { workload };
             before = workload;
-            let mark = if it.client_was_the_bottleneck > 0 { "*" } else { "" };
+            let mark = match it {
+                Summary { client_was_the_bottleneck: 1.., .. } => " *",
+                Summary { client_filled_the_machine: 1.., .. } => " +",
+                _ => "",
+            };
             writeln!(
                 f,
                 "{title:<26} {:<16} {:>9.0} {:>9.0} {:>9.0} {:>8} {:>8} {:>8} {:>8} {:>7.2} {:>7.2} {:>9.2}",
@@ -156,15 +168,10 @@ impl fmt::Display for Report {
                 it.client_cores,
                 it.server_us_each
             )?;
-            if let Some(why) = runs.iter().find_map(|run| run.client_was_the_bottleneck.as_ref()) {
-                let (slow, all) = (it.client_was_the_bottleneck, runs.len());
-                slow_clients.push(format!(
-                    "* {workload}, {contestant}: the client set the pace in {slow} of {all} runs ({why})"
-                ));
-            }
         }
         writeln!(f, "\nserver, client: cores kept busy; server us: time on a processor for each call or line")?;
-        slow_clients.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(f, "* the client was the bottleneck at least once: a thread of it was never idle")?;
+        writeln!(f, "+ no core was idle and the client had more of them: the server alone would do more")?;
 
         writeln!(f, "\nfrom the start of the program until it takes a connection, milliseconds:")?;
         for (contestant, times) in &self.started_in_ms {
@@ -214,7 +221,7 @@ mod tests {
             client_cores: 0.5,
             server_cores: 1.0,
             busiest_thread: 0.5,
-            client_was_the_bottleneck: None,
+            held_back_by: None,
         }
     }
 

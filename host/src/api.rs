@@ -1,0 +1,311 @@
+//! The JSON API: which path leads where, and what is told about the paths that lead nowhere.
+//!
+//! One file a resource; each only turns what the server knows into JSON.
+
+pub mod auth;
+pub mod calls;
+pub mod error;
+pub mod news;
+pub mod systems;
+
+use crate::{
+    plugin::Catalog,
+    store::{news::News, systems::Systems},
+};
+use axum::{
+    Router,
+    body::Body,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use error::ApiError;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What the routes read from.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Whether the API is on at all.
+    pub enabled: bool,
+    pub catalog: Arc<Catalog>,
+    pub systems: Arc<Systems>,
+    pub news: Arc<News>,
+}
+
+/// The same resources are found at both.
+const ROOTS: [&str; 2] = ["/api/v1/http", "/api/v1"];
+
+/// All routes. `sockets` brings those of the websocket API, `/api/v1/ws` and `/api/v1/ws/`, and no fallback: what is
+/// said here about a wrong method, an unknown path and an API that is off holds for them too.
+pub fn router(state: ApiState, sockets: Router) -> Router {
+    if !state.enabled {
+        return Router::new().fallback(error::off);
+    }
+    let mut router = Router::new();
+    for root in ROOTS {
+        for slash in ["", "/"] {
+            router = router
+                .route(&format!("{root}/auth{slash}"), get(auth::show))
+                .route(&format!("{root}/systems{slash}"), get(systems::list))
+                .route(&format!("{root}/instances/directory{slash}"), get(systems::list))
+                .route(&format!("{root}/news{slash}"), get(news::list))
+                .route(&format!("{root}/calls{slash}"), get(calls::list));
+        }
+    }
+    router
+        .with_state(state)
+        .merge(sockets)
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::wrong_method)
+}
+
+/// An answer of JSON. It is about this moment and this caller, so nobody may keep it or take it for something else.
+fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (status, headers, Body::from(body.into())).into_response()
+}
+
+/// An answer made for this request.
+fn json_of(value: &impl Serialize) -> Result<Response, ApiError> {
+    match serde_json::to_vec(value) {
+        Ok(body) => Ok(json(StatusCode::OK, body)),
+        Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plugin::{Operator, Plugin, Snapshot, discover::Source},
+        size::Size,
+        store::systems::System,
+    };
+    use axum::http::{HeaderMap, Request};
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+    use time::macros::datetime;
+    use tower::ServiceExt;
+
+    struct Answer {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: String,
+    }
+
+    impl Answer {
+        fn json(&self) -> Value {
+            serde_json::from_str(&self.body).unwrap()
+        }
+    }
+
+    fn compile(limits: &crate::limits::Limits) -> Result<crate::runtime::Program, crate::runtime::CompileError> {
+        crate::runtime::tests::runtime().compile(b"(module (func (export \"_start\")))", limits)
+    }
+
+    fn state(enabled: bool) -> ApiState {
+        let directory = tempfile::tempdir().unwrap();
+        let plugin = directory.path().join("provision");
+        std::fs::create_dir(&plugin).unwrap();
+        std::fs::write(plugin.join("x.wat"), "").unwrap();
+        let manifest = "
+calls:
+  provision:
+    description: Creates an instance
+    access: public
+    params:
+      - {name: slug, description: Its name, pattern: '[a-z]+'}
+      - {name: password, secret: true, default: hunter2}
+      - {name: flavor, choices: [ten, eleven], default: eleven, rest: true}
+  anything: {access: public, on_disconnect: detach}
+  hidden: {}
+";
+        std::fs::write(plugin.join("plugin.yaml"), manifest).unwrap();
+        let source = Source::read(&plugin, Size::mib(1)).unwrap();
+        let plugin = Arc::new(Plugin::new(&source, &Operator::default(), 1, compile).unwrap());
+        let found = BTreeMap::from([("provision".to_owned(), Ok(plugin))]);
+
+        let systems = Systems::default();
+        let system = System {
+            slug: "coins".into(),
+            url: "https://coins.example.org".into(),
+            tagline: "Coins".into(),
+            entity_count: 1,
+            bundle_count: 2,
+            last_edit: Some(datetime!(2024-05-01 0:00 UTC)),
+        };
+        systems.replace(vec![system]).unwrap();
+
+        std::fs::write(directory.path().join("hi.md"), "---\ntitle: Hi\ndate: 2024-05-01\n---\nthere").unwrap();
+        let (news, _) = News::read(directory.path());
+        ApiState {
+            enabled,
+            catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
+            systems: Arc::new(systems),
+            news: Arc::new(news),
+        }
+    }
+
+    fn sockets() -> Router {
+        Router::new().route("/api/v1/ws", get(|| async { "socket" })).route("/api/v1/ws/", get(|| async { "socket" }))
+    }
+
+    async fn ask_with(enabled: bool, method: &str, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let response = router(state(enabled), sockets()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
+    }
+
+    async fn ask(method: &str, path: &str) -> Answer {
+        ask_with(true, method, path).await
+    }
+
+    /// Every path of a resource.
+    fn paths(resource: &str) -> [String; 4] {
+        let [long, short] = ROOTS.map(|root| format!("{root}/{resource}"));
+        [format!("{long}/"), format!("{short}/"), long, short]
+    }
+
+    const RESOURCES: [&str; 5] = ["auth", "systems", "instances/directory", "news", "calls"];
+
+    fn assert_headers(answer: &Answer, of: &str) {
+        for (name, value) in
+            [("content-type", "application/json"), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+        {
+            assert_eq!(answer.headers.get(name).unwrap(), value, "{name} of {of}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_resource_is_found_at_each_of_its_paths() {
+        for resource in RESOURCES {
+            let first = ask("GET", &format!("/api/v1/{resource}")).await;
+            for path in paths(resource) {
+                let answer = ask("GET", &path).await;
+                assert_eq!((answer.status, &answer.body), (StatusCode::OK, &first.body), "{path}");
+                assert_headers(&answer, &path);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn head_gives_the_headers_of_get_without_its_body() {
+        for path in RESOURCES.iter().flat_map(|resource| paths(resource)) {
+            let (get, head) = (ask("GET", &path).await, ask("HEAD", &path).await);
+            assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""), "{path}");
+            assert_eq!(head.headers, get.headers, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_that_it_is_nobody() {
+        assert_eq!(ask("GET", "/api/v1/auth").await.body, r#"{"User":"","Token":false,"Scopes":[]}"#);
+    }
+
+    #[tokio::test]
+    async fn systems_and_news_are_those_of_the_store() {
+        let state = state(true);
+        let bodies = [ask("GET", "/api/v1/systems").await.body, ask("GET", "/api/v1/news").await.body];
+        assert_eq!(bodies.map(Bytes::from), [state.systems.json(), state.news.json()]);
+        assert_eq!(ask("GET", "/api/v1/news?after=x").await.json()[0]["Title"], "Hi");
+    }
+
+    #[tokio::test]
+    async fn a_caller_sees_the_calls_that_it_may_run_by_name_and_no_secret() {
+        let answer = ask("GET", "/api/v1/calls").await;
+        assert_eq!(
+            answer.json(),
+            json!([
+                {
+                    "name": "anything", "description": "", "access": "public", "params": null,
+                    "on_disconnect": "detach", "plugin": "provision",
+                },
+                {
+                    "name": "provision", "description": "Creates an instance", "access": "public",
+                    "params": [
+                        {
+                            "name": "slug", "description": "Its name", "pattern": "[a-z]+", "choices": null,
+                            "default": null, "required": true, "secret": false, "rest": false,
+                        },
+                        {
+                            "name": "password", "description": "", "pattern": null, "choices": null,
+                            "default": null, "required": false, "secret": true, "rest": false,
+                        },
+                        {
+                            "name": "flavor", "description": "", "pattern": null, "choices": ["ten", "eleven"],
+                            "default": "eleven", "required": false, "secret": false, "rest": true,
+                        },
+                    ],
+                    "on_disconnect": "cancel", "plugin": "provision",
+                },
+            ])
+        );
+        assert!(!answer.body.contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_told_the_right_ones() {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+            for path in RESOURCES.iter().flat_map(|resource| paths(resource)).chain(["/api/v1/ws".into()]) {
+                let answer = ask(method, &path).await;
+                assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+                assert_eq!(answer.headers["allow"], "GET,HEAD", "{method} {path}");
+                assert_headers(&answer, &path);
+                let message = format!("{method} is not allowed here");
+                assert_eq!(answer.json(), json!({"status": 405, "message": message}), "{method} {path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_a_404_in_json() {
+        for path in
+            ["/", "/api", "/api/", "/api/v1", "/api/v2/auth", "/api/v1/auth//", "/api/v1/http/ws", "/index.html"]
+        {
+            for method in ["GET", "POST"] {
+                let answer = ask(method, path).await;
+                assert_eq!(
+                    answer.json(),
+                    json!({"status": 404, "message": format!("no such route: {path}")}),
+                    "{method} {path}"
+                );
+                assert_eq!(answer.status, StatusCode::NOT_FOUND);
+                assert_headers(&answer, path);
+            }
+        }
+        assert_eq!(ask("HEAD", "/nowhere").await.body, "");
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_reached_with_and_without_a_slash() {
+        for path in ["/api/v1/ws", "/api/v1/ws/"] {
+            assert_eq!(ask("GET", path).await.body, "socket");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_that_is_off_says_which_setting_turns_it_on() {
+        let resources = RESOURCES.iter().flat_map(|resource| paths(resource));
+        let others = ["/api", "/api/", "/api/v1/ws", "/api/v1/ws/", "/api/v1/nowhere", "/api/v2"].map(str::to_owned);
+        for path in resources.chain(others) {
+            for method in ["GET", "POST", "OPTIONS", "DELETE"] {
+                let answer = ask_with(false, method, &path).await;
+                let message = "the API is off: set http.api to true in distillery.yaml";
+                assert_eq!(answer.json(), json!({"status": 501, "message": message}), "{method} {path}");
+                assert_eq!(answer.status, StatusCode::NOT_IMPLEMENTED);
+                assert_headers(&answer, &path);
+            }
+        }
+        for path in ["/", "/apiary", "/index.html"] {
+            assert_eq!(ask_with(false, "GET", path).await.status, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+}

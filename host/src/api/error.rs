@@ -1,0 +1,47 @@
+//! What the API answers when it has nothing else to say: a status and a sentence, in JSON.
+
+use super::json;
+use axum::{
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use serde_json::json as object;
+
+/// An answer that is no success. The message is for the caller.
+#[derive(Debug)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = object!({"status": self.status.as_u16(), "message": self.message});
+        json(self.status, body.to_string())
+    }
+}
+
+pub(super) async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("no such route: {}", uri.path()))
+}
+
+/// The router adds the header that lists the right ones.
+pub(super) async fn wrong_method(method: Method) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not allowed here"))
+}
+
+/// Answers everything while the API is off.
+pub(super) async fn off(uri: Uri) -> ApiError {
+    match uri.path().strip_prefix("/api") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            ApiError::new(StatusCode::NOT_IMPLEMENTED, "the API is off: set http.api to true in distillery.yaml")
+        }
+        _ => no_such_route(uri).await,
+    }
+}

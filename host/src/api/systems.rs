@@ -1,0 +1,8 @@
+//! The public systems.
+
+use super::{ApiState, json};
+use axum::{extract::State, http::StatusCode, response::Response};
+
+pub(super) async fn list(State(state): State<ApiState>) -> Response {
+    json(StatusCode::OK, state.systems.json())
+}

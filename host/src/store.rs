@@ -1,0 +1,68 @@
+//! What the server tells about the world outside of its calls: systems and news. In memory, ready to be sent.
+//!
+//! It knows nothing of who asks.
+
+pub mod news;
+pub mod systems;
+
+use crate::config::Config;
+use bytes::Bytes;
+use news::News;
+use serde::{Serialize, Serializer, ser::Error as _};
+use std::sync::Arc;
+use systems::{System, Systems};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+
+/// Everything that is told.
+#[derive(Debug, Default)]
+pub struct Store {
+    pub systems: Arc<Systems>,
+    pub news: Arc<News>,
+}
+
+impl Store {
+    /// What `config` names. News that cannot be read is named in the log and left out.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let (news, problems) = News::read(&config.news);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        let systems = Systems::default();
+        systems.replace(config.systems.iter().map(System::from).collect())?;
+        Ok(Self { systems: Arc::new(systems), news: Arc::new(news) })
+    }
+}
+
+/// Items with their JSON, which is made once and not for each who asks.
+#[derive(Debug)]
+struct Listing<T> {
+    items: Vec<T>,
+    json: Bytes,
+}
+
+impl<T: Serialize> Listing<T> {
+    fn new(items: Vec<T>) -> Result<Self, serde_json::Error> {
+        let json = serde_json::to_vec(&items)?.into();
+        Ok(Self { items, json })
+    }
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), json: Bytes::from_static(b"[]") }
+    }
+}
+
+/// Writes a moment as [`rfc3339`] does, and nothing as null.
+fn rfc3339_or_null<S: Serializer>(moment: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => rfc3339(moment, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Writes a moment as RFC 3339 in UTC.
+fn rfc3339<S: Serializer>(moment: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let utc = moment.checked_to_offset(UtcOffset::UTC).unwrap_or(*moment);
+    serializer.serialize_str(&utc.format(&Rfc3339).map_err(S::Error::custom)?)
+}

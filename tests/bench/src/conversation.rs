@@ -1,0 +1,154 @@
+//! A whole call as the client sees it: upgrade, call, one line each way, result, close.
+//!
+//! It is fed bytes and says what it has left to wait for; whoever feeds it decides whether to block or to poll.
+
+use crate::{
+    client::{LINE, Target, call_message, text, told},
+    frame::{self, Frame, Inbox, Kind},
+};
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+};
+
+/// Everything that the calls to one server send, made once, and one call after the other.
+pub struct Conversation<'a> {
+    target: &'a Target,
+    request: Vec<u8>,
+    opening: Vec<u8>,
+    close: Vec<u8>,
+    inbox: Inbox,
+    awaited: Awaited,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Upgrade,
+    Line,
+    Result,
+    Close,
+    End,
+}
+
+/// Whether a call is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Waiting,
+    Over,
+}
+
+impl<'a> Conversation<'a> {
+    pub fn new(target: &'a Target) -> Self {
+        Self {
+            target,
+            request: frame::upgrade_request(&target.path),
+            // The call and its line leave in one write: the protocol lets a client send both without waiting.
+            opening: [call_message(target), text(LINE)].concat(),
+            close: frame::close(),
+            inbox: Inbox::new(),
+            awaited: Awaited::Upgrade,
+        }
+    }
+
+    /// Connects and asks for the upgrade. On the loopback a connection stands at once, so that this need not be polled.
+    pub fn begin(&mut self) -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.target.address).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&self.request)?;
+        self.inbox.clear();
+        self.awaited = Awaited::Upgrade;
+        Ok(stream)
+    }
+
+    /// Reads what came, and answers it. The few bytes of an answer always fit the socket.
+    pub fn go_on<S: Read + Write>(&mut self, stream: &mut S) -> Result<Progress> {
+        match self.inbox.fill(stream) {
+            Ok(0) if self.awaited == Awaited::End => return Ok(Progress::Over),
+            // After its close frame a server owes nothing; some hang up without waiting for the answer to it.
+            Err(gone) if self.awaited == Awaited::End && is_gone(&gone) => return Ok(Progress::Over),
+            Err(later) if later.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waiting),
+            Ok(0) => bail!("the server hung up in the middle of a call"),
+            read => read?,
+        };
+        if self.awaited == Awaited::Upgrade {
+            if !self.inbox.upgraded()? {
+                return Ok(Progress::Waiting);
+            }
+            stream.write_all(&self.opening)?;
+            self.awaited = Awaited::Line;
+        }
+        while let Some(frame) = self.inbox.ready()? {
+            self.awaited = match (self.awaited, frame) {
+                (Awaited::Line, Frame { kind: Kind::Text, payload }) if payload == LINE => {
+                    if self.target.call.is_none() {
+                        stream.write_all(&self.close)?;
+                        return Ok(Progress::Over);
+                    }
+                    Awaited::Result
+                }
+                (Awaited::Result, Frame { kind: Kind::Binary, payload: br#"{"success":true}"# }) => Awaited::Close,
+                (Awaited::Close, Frame { kind: Kind::Close, payload: [3, 232, ..] }) => {
+                    match stream.write_all(&self.close) {
+                        Err(other) if !is_gone(&other) => return Err(other.into()),
+                        _ => Awaited::End,
+                    }
+                }
+                (_, other) => {
+                    let expected = match self.awaited {
+                        Awaited::Line => "the line back",
+                        Awaited::Result => "the result",
+                        Awaited::Close => "a close frame 1000",
+                        Awaited::Upgrade | Awaited::End => "nothing more",
+                    };
+                    bail!("expected {expected}, got {}", told(Some(other)))
+                }
+            };
+        }
+        ensure!(self.awaited != Awaited::End || self.inbox.is_empty(), "something came after the close frame");
+        Ok(Progress::Waiting)
+    }
+
+    /// One whole call, waiting in the kernel.
+    pub fn hold(&mut self) -> Result<()> {
+        let mut stream = self.begin()?;
+        while self.go_on(&mut stream)? == Progress::Waiting {}
+        Ok(())
+    }
+
+    /// One whole call, waiting in the runtime.
+    pub async fn hold_among_others(&mut self) -> Result<()> {
+        let stream = self.begin()?;
+        stream.set_nonblocking(true)?;
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        loop {
+            stream.readable().await?;
+            if self.go_on(&mut Ready(&stream))? == Progress::Over {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn is_gone(failed: &std::io::Error) -> bool {
+    matches!(failed.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+/// A socket of the runtime, without waiting.
+struct Ready<'a>(&'a tokio::net::TcpStream);
+
+impl Read for Ready<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.0.try_read(into)
+    }
+}
+
+impl Write for Ready<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

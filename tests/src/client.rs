@@ -1,0 +1,253 @@
+//! A client of the websocket protocol that is strict: whatever the documentation does not promise makes the test fail.
+//! It knows frames and messages, nothing of servers and processes.
+
+use crate::patiently;
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::json;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{
+        Bytes, Error, Message,
+        client::IntoClientRequest,
+        http::{HeaderName, HeaderValue, StatusCode},
+    },
+};
+
+/// One socket.
+#[derive(Debug)]
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+}
+
+/// What the server sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    Text(String),
+    Result(Verdict),
+    Close(u16),
+    /// The connection ended without a close frame.
+    Gone,
+}
+
+/// The result of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Success,
+    Failure(String),
+}
+
+/// A whole conversation: what was said until the end, and the end.
+#[derive(Debug)]
+pub struct End {
+    pub lines: Vec<String>,
+    pub verdict: Verdict,
+    pub close: u16,
+}
+
+impl End {
+    /// The lines of a call that succeeded.
+    #[track_caller]
+    pub fn success(self) -> Vec<String> {
+        assert_eq!(self.verdict, Verdict::Success, "after {:?}", tail(&self.lines));
+        self.lines
+    }
+
+    /// The message of a call that failed.
+    #[track_caller]
+    pub fn failure(self) -> String {
+        match self.verdict {
+            Verdict::Failure(message) => message,
+            Verdict::Success => panic!("the call succeeded after {:?}", tail(&self.lines)),
+        }
+    }
+}
+
+/// The last lines, as many as fit a message.
+fn tail(lines: &[String]) -> &[String] {
+    &lines[lines.len().saturating_sub(5)..]
+}
+
+/// The result message exactly as documented.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResultMessage {
+    success: bool,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn read(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let message = serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("no result message: {text}: {error}"));
+        match message {
+            ResultMessage { success: true, message: None } => Self::Success,
+            ResultMessage { success: false, message: Some(message) } => Self::Failure(message),
+            _ => panic!("neither a success nor a failure: {text}"),
+        }
+    }
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_to(address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
+    }
+
+    /// A socket at a path of the test's own, or the status with which it was refused.
+    pub async fn connect_to(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Self, StatusCode> {
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
+        for (name, value) in headers {
+            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let connected = async {
+            let stream = TcpStream::connect(address).await.expect("the server takes connections");
+            stream.set_nodelay(true).expect("a socket without delay");
+            client_async(request, stream).await
+        };
+        match patiently("the upgrade to a websocket", connected).await {
+            Ok((socket, _)) => Ok(Self { socket }),
+            Err(Error::Http(response)) => Err(response.status()),
+            Err(error) => panic!("neither an upgrade nor a refusal: {error}"),
+        }
+    }
+
+    pub async fn call(&mut self, name: &str, params: &[&str]) {
+        self.control(json!({ "call": name, "params": params }).to_string()).await;
+    }
+
+    pub async fn cancel(&mut self) {
+        self.control(json!({ "signal": "cancel" }).to_string()).await;
+    }
+
+    /// A binary frame with any content.
+    pub async fn control(&mut self, content: impl Into<Bytes>) {
+        self.send(Message::Binary(content.into())).await;
+    }
+
+    pub async fn say(&mut self, line: impl Into<String>) {
+        self.send(Message::text(line.into())).await;
+    }
+
+    async fn send(&mut self, message: Message) {
+        patiently("a frame to leave", self.socket.send(message)).await.expect("the server is there");
+    }
+
+    /// Sends many lines in as few writes as possible, for as long as the server takes them.
+    pub async fn say_all(&mut self, lines: impl IntoIterator<Item = String>) -> Result<(), Error> {
+        patiently("many frames to leave", async {
+            for line in lines {
+                self.socket.feed(Message::text(line)).await?;
+            }
+            self.socket.flush().await
+        })
+        .await
+    }
+
+    /// Speaks and listens at the same time, as programs do.
+    pub fn split(self) -> (Speaker, Listener) {
+        let (speaker, listener) = self.socket.split();
+        (Speaker(speaker), Listener(listener))
+    }
+
+    /// Closes as a browser does, and does not wait for anything.
+    pub async fn hang_up(mut self) {
+        // The server may already be gone: then there is nothing left to close.
+        _ = patiently("the close frame to leave", self.socket.close(None)).await;
+    }
+
+    /// The next frame that is not a ping or a pong.
+    pub async fn next(&mut self) -> Frame {
+        next(&mut self.socket).await
+    }
+
+    /// The next frame, which must be text.
+    #[track_caller]
+    pub fn line(&mut self) -> impl Future<Output = String> {
+        let asked_at = std::panic::Location::caller();
+        async move {
+            match self.next().await {
+                Frame::Text(line) => line,
+                other => panic!("{asked_at}: instead of a line came {other:?}"),
+            }
+        }
+    }
+
+    /// Everything until the end, which must be one result and then a close frame.
+    pub async fn finish(mut self) -> End {
+        finish(&mut self.socket).await
+    }
+}
+
+/// The half of a socket that sends.
+#[derive(Debug)]
+pub struct Speaker(futures_util::stream::SplitSink<WebSocketStream<TcpStream>, Message>);
+
+impl Speaker {
+    pub async fn say_all(&mut self, lines: impl IntoIterator<Item = String>) -> Result<(), Error> {
+        patiently("many frames to leave", async {
+            for line in lines {
+                self.0.feed(Message::text(line)).await?;
+            }
+            self.0.flush().await
+        })
+        .await
+    }
+
+    pub async fn cancel(&mut self) {
+        let signal = Message::binary(json!({ "signal": "cancel" }).to_string());
+        patiently("the signal to leave", self.0.send(signal)).await.expect("the server is there");
+    }
+}
+
+/// The half of a socket that receives.
+#[derive(Debug)]
+pub struct Listener(futures_util::stream::SplitStream<WebSocketStream<TcpStream>>);
+
+impl Listener {
+    pub async fn next(&mut self) -> Frame {
+        next(&mut self.0).await
+    }
+
+    pub async fn finish(mut self) -> End {
+        finish(&mut self.0).await
+    }
+}
+
+trait Frames: futures_util::Stream<Item = Result<Message, Error>> + Unpin {}
+
+impl<T: futures_util::Stream<Item = Result<Message, Error>> + Unpin> Frames for T {}
+
+async fn next(frames: &mut impl Frames) -> Frame {
+    loop {
+        let frame = patiently("a frame", frames.next()).await;
+        return match frame {
+            Some(Ok(Message::Text(line))) => Frame::Text(line.as_str().to_owned()),
+            Some(Ok(Message::Binary(content))) => Frame::Result(Verdict::read(&content)),
+            Some(Ok(Message::Close(close))) => Frame::Close(close.map_or(1005, |it| it.code.into())),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Frame(_))) => unreachable!("only a writer has raw frames"),
+            Some(Err(_)) | None => Frame::Gone,
+        };
+    }
+}
+
+async fn finish(frames: &mut impl Frames) -> End {
+    let mut lines = Vec::new();
+    let verdict = loop {
+        match next(frames).await {
+            Frame::Text(line) => lines.push(line),
+            Frame::Result(verdict) => break verdict,
+            other => panic!("instead of a result came {other:?}, after {:?}", tail(&lines)),
+        }
+    };
+    match next(frames).await {
+        Frame::Close(close) => End { lines, verdict, close },
+        other => panic!("after the result {verdict:?} came {other:?} instead of a close frame"),
+    }
+}

@@ -1,0 +1,61 @@
+//! Where the guests are that build.rs and the Makefile have built. It knows nothing of what they do.
+
+use std::path::{Path, PathBuf};
+
+/// A module or component, and the name of the call that it provides when a test says no other.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    pub name: String,
+    pub file: PathBuf,
+}
+
+const BUILT: &str = env!("OUT_DIR");
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
+
+impl Guest {
+    fn at(name: &str, file: PathBuf) -> Self {
+        assert!(file.is_file(), "there is no guest {name:?}: looked for {}", file.display());
+        Self { name: name.to_owned(), file }
+    }
+
+    /// A program of `guests/commands` as a WASI 0.2 component.
+    pub fn component(name: &str) -> Self {
+        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}.wasm")))
+    }
+
+    /// A program of `guests/commands` as a preview 1 module.
+    pub fn module(name: &str) -> Self {
+        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip1/release/{name}.wasm")))
+    }
+
+    /// A WASI 0.3 component: `conversation` or `waits`.
+    pub fn component3(name: &str) -> Self {
+        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}_p3.wasm")))
+    }
+
+    /// A module of `guests/wat`, as text.
+    pub fn wat(name: &str) -> Self {
+        Self::at(name, Path::new(PACKAGE).join(format!("guests/wat/{name}.wat")))
+    }
+
+    /// The module of an example plugin.
+    pub fn example(name: &str) -> Self {
+        Self::at(name, Path::new(BUILT).join(format!("plugins/wasm32-wasip2/release/{name}.wasm")))
+    }
+
+    /// The conversation in Go, where the Makefile could get a toolchain. In CI it must have.
+    pub fn go() -> Option<Self> {
+        let file = Path::new(PACKAGE).join("../target/guests/conversation_go.wasm");
+        if file.is_file() {
+            return Some(Self::at("conversation", file));
+        }
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no Go guest: run `make go-guest`");
+        None
+    }
+
+    /// The manifest of an example plugin, as it is shipped.
+    pub fn example_manifest(name: &str) -> String {
+        let file = Path::new(PACKAGE).join(format!("../plugins/{name}/plugin.yaml"));
+        std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+}

@@ -1,0 +1,221 @@
+//! A server to be tested: a child process in a directory of its own, on a port of its own, with the plugins that the
+//! test asks for. It knows how a server is configured and started, nothing of what is said to it.
+
+use crate::{
+    client::Client,
+    guest::Guest,
+    log::{Line, Log},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value, json};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// A running server, which ends with the test.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    pid: Pid,
+    log: Log,
+    // Behind the log: the directory goes when the child is gone.
+    directory: TempDir,
+}
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct Builder {
+    config: Value,
+    directory: TempDir,
+}
+
+/// Compiled guests are shared by all servers of all runs: each is compiled once.
+const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
+
+impl Server {
+    /// A server with the API on and without plugins.
+    pub fn builder() -> Builder {
+        let directory = TempDir::with_prefix("distillery-test-").expect("a directory for the server");
+        let inside = |name: &str| directory.path().join(name);
+        fs::create_dir(inside("plugins")).expect("a directory for its plugins");
+        let config = json!({
+            "http": { "listen": "127.0.0.1:0", "api": true },
+            "plugins": { "directory": inside("plugins") },
+            "cache": COMPILED,
+            "data": inside("data"),
+            "log": { "format": "json", "level": "info" },
+        });
+        Builder { config, directory }
+    }
+
+    /// A server with these guests as calls that anyone may run.
+    pub async fn with(guests: impl IntoIterator<Item = Guest>) -> Self {
+        guests.into_iter().fold(Self::builder(), Builder::guest).start().await
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn plugins(&self) -> PathBuf {
+        self.directory.path().join("plugins")
+    }
+
+    /// A socket over which nothing was said yet.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// A socket over which `name` was called.
+    pub async fn call(&self, name: &str, params: &[&str]) -> Client {
+        let mut client = self.connect().await;
+        client.call(name, params).await;
+        client
+    }
+
+    /// The line of the log that says how the first process of `call` ended.
+    pub async fn process_ended(&self, call: &str) -> Line {
+        let what = format!("the end of a process of {call}");
+        self.log.line(&what, |line| line.message() == "process ended" && line.field("call") == call).await
+    }
+
+    /// Sends what `kill` sends.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the server is running");
+    }
+
+    /// How the server ended, once it has.
+    pub async fn wait(&self) -> ExitStatus {
+        self.log.ended().await
+    }
+
+    /// The most memory that the server ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = fs::read_to_string(path).expect("the server is running");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.log.has_ended() {
+            // It may end by itself at this moment: then there is nothing to kill.
+            _ = kill_process(self.pid, Signal::KILL);
+        }
+        self.log.join();
+        if std::thread::panicking() {
+            eprintln!("the log of the server, last lines:");
+            for line in self.log.lines().iter().rev().take(40).rev() {
+                eprintln!("  {line:?}");
+            }
+        }
+    }
+}
+
+impl Builder {
+    /// A guest as a call of its own name that anyone may run.
+    pub fn guest(self, guest: Guest) -> Self {
+        let name = guest.name.clone();
+        self.guest_as(&name, guest)
+    }
+
+    /// A guest as the call `name` that anyone may run, with any parameters.
+    pub fn guest_as(self, name: &str, guest: Guest) -> Self {
+        self.plugin(name, guest, &format!("calls:\n  {name}:\n    access: public\n"))
+    }
+
+    /// A guest with a manifest of the test's own.
+    pub fn plugin(self, name: &str, guest: Guest, manifest: &str) -> Self {
+        self.bare_plugin(name, guest).file(&format!("plugins/{name}/plugin.yaml"), manifest)
+    }
+
+    /// A guest without a manifest.
+    pub fn bare_plugin(self, name: &str, guest: Guest) -> Self {
+        let extension = guest.file.extension().and_then(|it| it.to_str()).expect("guests are .wasm or .wat");
+        let module = fs::read(&guest.file).expect("a guest can be read");
+        self.file(&format!("plugins/{name}/{name}.{extension}"), module)
+    }
+
+    /// A plugin of the repository, as it is shipped.
+    pub fn example(self, name: &str) -> Self {
+        self.plugin(name, Guest::example(name), &Guest::example_manifest(name))
+    }
+
+    /// A file in the directory of the server.
+    pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.directory.path().join(path);
+        fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory for the file");
+        fs::write(&path, content).expect("a file of the server");
+        self
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A key of the configuration by its full name, such as `limits.time`.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        let mut at = &mut self.config;
+        for part in key.split('.') {
+            if at.is_null() {
+                *at = Value::Object(Map::new());
+            }
+            at = &mut at[part];
+        }
+        *at = value.into();
+        self
+    }
+
+    /// How long a process that was told to stop may take for it.
+    pub fn grace(self, grace: Duration) -> Self {
+        self.set("cancel.grace", format!("{}ms", grace.as_millis()))
+    }
+
+    /// The program with its configuration, not yet started.
+    pub fn command(&self) -> Command {
+        let config = self.directory.path().join("distillery.yaml");
+        // JSON is YAML.
+        fs::write(&config, self.config.to_string()).expect("a configuration for the server");
+        let mut command = Command::new(program());
+        command.arg("serve").arg("--config").arg(config).current_dir(self.directory.path());
+        command
+    }
+
+    /// Starts the server and waits until it takes connections.
+    pub async fn start(self) -> Server {
+        let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let child = child.expect("the server can be started");
+        let pid = Pid::from_child(&child);
+        let mut server = Server {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pid,
+            log: Log::follow(child),
+            directory: self.directory,
+        };
+        let listening = server.log.line("the server to listen", |line| line.message() == "listening").await;
+        server.address = listening.field("address").parse().expect("the address that it listens on");
+        server
+    }
+}
+
+/// The server that cargo has built for the tests: it lies beside the directory of the test programs.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);
+    profile.expect("test programs are in deps/").join("distillery-under-test")
+}

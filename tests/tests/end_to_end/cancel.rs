@@ -1,0 +1,191 @@
+//! A cancel ends whatever the guest is at, says which way it ended, and touches nobody else.
+
+use distillery_tests::{Client, Guest, Server, server::Builder};
+use std::time::{Duration, Instant};
+
+const GRACE: Duration = Duration::from_millis(200);
+/// Far more than any test waits: who ends within it was not waited for.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// A client of a call whose guest has said its first line, and so is at what it does.
+async fn begun(server: &Server, call: &str) -> Client {
+    let mut client = server.call(call, &[]).await;
+    client.line().await;
+    client
+}
+
+/// Cancels and gives the message of the result.
+async fn cancelled(mut client: Client) -> String {
+    client.cancel().await;
+    client.finish().await.failure()
+}
+
+fn forced(message: &str) -> bool {
+    message.starts_with("cancelled by the client (forced after ")
+}
+
+#[tokio::test]
+async fn a_guest_that_is_told_has_the_last_word_and_is_a_failure_all_the_same() {
+    let server = Server::builder().both("says_goodbye").start().await;
+    for call in ["says_goodbye", "says_goodbye.module"] {
+        let mut client = begun(&server, call).await;
+        client.cancel().await;
+        let end = client.finish().await;
+        assert_eq!(end.lines, ["goodbye"], "{call}");
+        assert_eq!(end.failure(), "cancelled by the client", "{call}");
+        let line = server.process_ended(call).await;
+        assert_eq!((line.field("kind"), line.field("stop")), ("cancelled".into(), "told".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_computes_is_interrupted_after_the_grace_period() {
+    let server = Server::builder().both("spin").grace(GRACE).start().await;
+    for call in ["spin", "spin.module"] {
+        let message = cancelled(begun(&server, call).await).await;
+        assert!(forced(&message), "{call}: {message}");
+        assert_eq!(server.process_ended(call).await.field("stop"), "interrupted", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_computes_before_its_main_function_is_interrupted_too() {
+    let server = Server::builder().guest(Guest::wat("spin_start")).grace(GRACE).start().await;
+    let message = cancelled(server.call("spin_start", &[]).await).await;
+    assert!(forced(&message), "{message}");
+}
+
+#[tokio::test]
+async fn a_guest_that_waits_in_the_host_is_dropped_after_the_grace_period() {
+    let server = Server::builder().both("sleep").both("hold").grace(GRACE).start().await;
+    for call in ["sleep", "sleep.module", "hold", "hold.module"] {
+        let message = cancelled(begun(&server, call).await).await;
+        assert!(forced(&message), "{call}: {message}");
+        assert_eq!(server.process_ended(call).await.field("stop"), "dropped", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_writes_on_after_it_was_told_is_ended() {
+    let server = Server::builder().both("writes_after_end").grace(GRACE).start().await;
+    for call in ["writes_after_end", "writes_after_end.module"] {
+        let message = cancelled(begun(&server, call).await).await;
+        assert!(forced(&message), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_is_blocked_by_its_full_output_is_ended() {
+    let server = Server::builder().both("flood").grace(GRACE).start().await;
+    for call in ["flood", "flood.module"] {
+        let mut client = begun(&server, call).await;
+        // Nothing is read until the process has ended: the cancel does not wait for its output to be taken.
+        client.cancel().await;
+        server.process_ended(call).await;
+        let message = client.finish().await.failure();
+        assert!(forced(&message), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_the_asynchronous_kind_ends_in_the_same_ways() {
+    let server = Server::builder().guest(Guest::component3("waits")).grace(GRACE).start().await;
+    for way in ["sleep", "hold", "spin", "flood"] {
+        let mut client = server.call("waits", &[way]).await;
+        assert_eq!(client.line().await, "ready", "{way}");
+        let message = cancelled(client).await;
+        assert!(forced(&message), "{way}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_cancel_does_not_wait_for_the_grace_period() {
+    let server = Server::builder().both("spin").both("sleep").both("hold").grace(NEVER).start().await;
+    for call in ["spin", "spin.module", "sleep", "sleep.module", "hold", "hold.module"] {
+        let begin = Instant::now();
+        let mut client = begun(&server, call).await;
+        client.cancel().await;
+        let message = cancelled(client).await;
+        assert!(forced(&message), "{call}: {message}");
+        assert!(begin.elapsed() < NEVER / 2, "{call}: {:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_ends_its_process() {
+    let server = Server::builder().both("says_goodbye").start().await;
+    for call in ["says_goodbye", "says_goodbye.module"] {
+        begun(&server, call).await.hang_up().await;
+        assert_eq!(server.process_ended(call).await.field("outcome"), "the client disconnected", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_ends_its_process_whatever_it_does() {
+    let server = Server::builder().both("spin").both("sleep").both("flood").grace(GRACE).start().await;
+    for call in ["spin", "spin.module", "sleep", "sleep.module", "flood", "flood.module"] {
+        drop(begun(&server, call).await);
+        let outcome = server.process_ended(call).await.field("outcome");
+        assert!(outcome.starts_with("the client disconnected (forced after "), "{call}: {outcome}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_touches_no_other_process_of_the_same_plugin() {
+    let server = Server::builder().both("spin").guest(Guest::component("never_reads")).grace(GRACE).start().await;
+    let mut busy = begun(&server, "never_reads").await;
+    for call in ["spin", "spin.module"] {
+        let (one, other) = (begun(&server, call).await, begun(&server, call).await);
+        let message = cancelled(one).await;
+        assert!(forced(&message), "{call}: {message}");
+        for _ in 0..20 {
+            assert_eq!(busy.line().await, "busy");
+        }
+        // Had the first cancel interrupted this one, its result would be there already, and be another.
+        let message = cancelled(other).await;
+        assert!(forced(&message), "{call}: {message}");
+    }
+}
+
+/// More guests that compute than there are cores.
+async fn crowd(builder: Builder, call: &str) -> (Server, Vec<Client>) {
+    let server = builder.start().await;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut crowd = Vec::new();
+    for _ in 0..4 * cores {
+        crowd.push(server.call(call, &[]).await);
+    }
+    for client in &mut crowd {
+        assert_eq!(client.line().await, "spinning");
+    }
+    (server, crowd)
+}
+
+#[tokio::test]
+async fn a_crowd_of_computing_guests_holds_up_neither_routes_nor_calls() {
+    for call in ["spin", "spin.module"] {
+        let builder = Server::builder().both("spin").guest(Guest::component("echo_once")).grace(GRACE);
+        let (server, _crowd) = crowd(builder, call).await;
+        for _ in 0..20 {
+            let begin = Instant::now();
+            assert_eq!(server.get("/api/v1/auth").await.status, 200);
+            let mut client = server.call("echo_once", &[]).await;
+            client.say("quick").await;
+            assert_eq!(client.finish().await.success(), ["quick"]);
+            // Far above what it takes, far below what it took if anybody waited for a guest to finish.
+            assert!(begin.elapsed() < Duration::from_secs(5), "{call}: {:?}", begin.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_of_computing_guests_can_be_cancelled() {
+    let (_server, mut crowd) = crowd(Server::builder().both("spin").grace(GRACE), "spin").await;
+    for client in &mut crowd {
+        client.cancel().await;
+    }
+    for client in crowd {
+        let message = client.finish().await.failure();
+        assert!(forced(&message), "{message}");
+    }
+}

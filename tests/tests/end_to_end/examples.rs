@@ -1,0 +1,74 @@
+//! The plugins of the repository, as they are shipped.
+
+use distillery_tests::{Client, Server};
+
+async fn call(name: &str, params: &[&str]) -> (Server, Client) {
+    let server = Server::builder().example(name).start().await;
+    let client = server.call(name, params).await;
+    (server, client)
+}
+
+#[tokio::test]
+async fn echo_ends_after_as_many_lines_as_it_was_told() {
+    let (_server, mut client) = call("echo", &["3"]).await;
+    client.say_all(["one", "", "three", "four"].map(str::to_owned)).await.expect("the server reads");
+    assert_eq!(client.finish().await.success(), ["one", "", "three"]);
+}
+
+#[tokio::test]
+async fn echo_of_no_lines_ends_at_once() {
+    let (_server, client) = call("echo", &["0"]).await;
+    assert_eq!(client.finish().await.success(), [""; 0]);
+}
+
+#[tokio::test]
+async fn echo_goes_on_until_it_is_cancelled() {
+    let (_server, mut client) = call("echo", &[]).await;
+    for line in ["one", "two"] {
+        client.say(line).await;
+        assert_eq!(client.line().await, line);
+    }
+    client.cancel().await;
+    assert_eq!(client.finish().await.failure(), "cancelled by the client");
+}
+
+#[tokio::test]
+async fn echo_refuses_what_is_not_a_number_of_lines() {
+    let (_server, client) = call("echo", &["three"]).await;
+    assert_eq!(client.finish().await.failure(), "parameter \"lines\" does not match [0-9]{1,9}");
+}
+
+#[tokio::test]
+async fn countdown_reaches_liftoff() {
+    let (_server, mut client) = call("countdown", &["1"]).await;
+    client.say("what it is told is of no interest to it").await;
+    assert_eq!(client.finish().await.success(), ["1", "liftoff"]);
+}
+
+#[tokio::test]
+async fn countdown_says_where_a_cancel_stopped_it() {
+    let (_server, mut client) = call("countdown", &[]).await;
+    assert_eq!(client.line().await, "10");
+    assert_eq!(client.line().await, "9");
+    client.cancel().await;
+    let end = client.finish().await;
+    assert_eq!(end.lines, ["countdown stopped at 9"]);
+    assert_eq!(end.failure(), "cancelled by the client");
+}
+
+#[tokio::test]
+async fn ask_waits_behind_its_question_and_greets() {
+    let (_server, mut client) = call("ask", &[]).await;
+    assert_eq!(client.line().await, "What is your name? ");
+    client.say("Zoë").await;
+    assert_eq!(client.finish().await.success(), ["Hello, Zoë!"]);
+}
+
+#[tokio::test]
+async fn ask_fails_with_words_of_its_own_without_a_name() {
+    let (server, mut client) = call("ask", &[]).await;
+    assert_eq!(client.line().await, "What is your name? ");
+    client.say("").await;
+    assert_eq!(client.finish().await.failure(), "a name is needed");
+    assert_eq!(server.process_ended("ask").await.field("kind"), "exited");
+}

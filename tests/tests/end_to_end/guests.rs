@@ -1,0 +1,105 @@
+//! What a guest sees of the world, and what is told of how it ended.
+
+use distillery_tests::{Guest, Server};
+
+#[tokio::test]
+async fn arguments_are_the_name_of_the_call_and_the_parameters_byte_for_byte() {
+    let server = Server::builder().both("args").start().await;
+    let params = ["a b", "", "$(reboot)", "\"quoted\" \\n", "żółw 🐢", "--help", "-"];
+    for call in ["args", "args.module"] {
+        let lines = server.call(call, &params).await.finish().await.success();
+        assert_eq!(lines[0], call);
+        assert_eq!(lines[1..], params, "{call}");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_holds_who_what_and_which_and_nothing_of_the_host() {
+    let server = Server::builder().both("env").start().await;
+    for call in ["env", "env.module"] {
+        let lines = server.call(call, &[]).await.finish().await.success();
+        let process = server.process_ended(call).await.field("process");
+        let expected = [
+            format!("DISTILLERY_CALL={call}"),
+            format!("DISTILLERY_PROCESS={process}"),
+            "DISTILLERY_USER=".to_owned(),
+        ];
+        assert_eq!(lines, expected);
+    }
+}
+
+#[tokio::test]
+async fn every_exit_status_is_told_by_its_number() {
+    let server = Server::builder().both("exit").start().await;
+    for call in ["exit", "exit.module"] {
+        server.call(call, &["0"]).await.finish().await.success();
+        for status in ["1", "2", "7", "125", "255"] {
+            let end = server.call(call, &[status]).await.finish().await;
+            assert_eq!(end.failure(), format!("exit status {status}"), "{call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_last_words_on_stderr_become_the_message_and_stay_out_of_the_output() {
+    let server = Server::builder().both("stderr_words").start().await;
+    for call in ["stderr_words", "stderr_words.module"] {
+        let end = server.call(call, &[]).await.finish().await;
+        assert_eq!(end.lines, ["trying"], "{call}");
+        assert_eq!(end.failure(), "no capacitor at hand", "{call}");
+        let process = server.process_ended(call).await.field("process");
+        let said = |line: &distillery_tests::log::Line| {
+            format!("{line:?}").contains("the flux is low") && line.field("process") == process
+        };
+        server.log().line("the words of the guest in the log", said).await;
+    }
+}
+
+#[tokio::test]
+async fn a_trap_is_named_in_words() {
+    let traps = [
+        ("trap_unreachable", "trap: unreachable"),
+        ("trap_divide", "trap: integer divide by zero"),
+        ("trap_oob", "trap: out of bounds memory access"),
+    ];
+    let server = Server::with(traps.map(|(name, _)| Guest::wat(name))).await;
+    for (name, message) in traps {
+        assert_eq!(server.call(name, &[]).await.finish().await.failure(), message);
+        assert_eq!(server.process_ended(name).await.field("kind"), "trapped");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_trap_and_its_message_leaks_no_path() {
+    let server = Server::builder().both("panics").start().await;
+    for call in ["panics", "panics.module"] {
+        let end = server.call(call, &[]).await.finish().await;
+        assert_eq!(end.lines, ["about to panic"], "{call}");
+        assert_eq!(end.failure(), "trap: unreachable", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn exceptions_and_structs_of_the_collector_are_on() {
+    let server = Server::with([Guest::wat("exceptions")]).await;
+    assert_eq!(server.call("exceptions", &[]).await.finish().await.success(), ["caught"]);
+}
+
+#[tokio::test]
+async fn the_log_has_one_line_for_the_end_of_each_process() {
+    let server = Server::with([Guest::component("echo_once")]).await;
+    for line in ["one", "two"] {
+        let mut client = server.call("echo_once", &[]).await;
+        client.say(line).await;
+        client.finish().await.success();
+    }
+    server.terminate();
+    server.wait().await;
+    let lines = server.log().lines();
+    let ends: Vec<_> = lines.iter().filter(|line| line.message() == "process ended").collect();
+    assert_eq!(ends.len(), 2);
+    assert_ne!(ends[0].field("process"), ends[1].field("process"));
+    for end in ends {
+        assert_eq!((end.field("call"), end.field("user"), end.field("kind")), ("echo_once".into(), "".into(), "exited".into()));
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything through the front door: a server in a process of its own, real sockets, real guests. A file a theme.
+
+mod api;
+mod cancel;
+mod conversation;
+mod examples;
+mod guests;
+mod limits;
+mod output;
+mod plugins;
+mod protocol;
+mod shutdown;
+mod start;

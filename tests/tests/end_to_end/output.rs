@@ -1,0 +1,181 @@
+//! Lines on their way from the guest to the client: whole, in order, and never more of them in memory than agreed.
+
+use distillery_tests::{Guest, Server};
+use std::time::Duration;
+
+async fn lines_of(name: &str, params: &[&str]) -> Vec<Vec<String>> {
+    let server = Server::builder().both(name).start().await;
+    let mut outputs = Vec::new();
+    for call in [name.to_owned(), format!("{name}.module")] {
+        outputs.push(server.call(&call, params).await.finish().await.success());
+    }
+    outputs
+}
+
+#[tokio::test]
+async fn a_prompt_is_sent_when_the_guest_waits_and_the_answer_is_a_line_of_its_own() {
+    let server = Server::builder().both("prompt").start().await;
+    for call in ["prompt", "prompt.module"] {
+        let mut client = server.call(call, &[]).await;
+        assert_eq!(client.line().await, "name? ", "{call}");
+        client.say("Ada").await;
+        assert_eq!(client.finish().await.success(), ["hello Ada"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn either_line_terminator_ends_a_line_and_a_return_within_it_does_not() {
+    for lines in lines_of("crlf", &[]).await {
+        assert_eq!(lines, ["one", "two\rthree", "", "four"]);
+    }
+}
+
+#[tokio::test]
+async fn a_character_that_was_cut_by_two_writes_arrives_whole() {
+    for lines in lines_of("cut_char", &[]).await {
+        assert_eq!(lines, ["café", "🦀", "half a crab \u{fffd}"]);
+    }
+}
+
+#[tokio::test]
+async fn a_character_that_was_cut_by_a_prompt_arrives_whole() {
+    let server = Server::builder().both("cut_prompt").start().await;
+    for call in ["cut_prompt", "cut_prompt.module"] {
+        let mut client = server.call(call, &[]).await;
+        assert_eq!(client.line().await, "caf", "{call}");
+        client.say("").await;
+        assert_eq!(client.finish().await.success(), ["é"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_utf8_are_replaced() {
+    for lines in lines_of("bad_utf8", &[]).await {
+        assert_eq!(lines, ["before \u{fffd}\u{fffd} after", "lone \u{fffd}"]);
+    }
+}
+
+#[tokio::test]
+async fn a_last_line_without_terminator_is_sent() {
+    for lines in lines_of("no_newline", &[]).await {
+        assert_eq!(lines, ["first", "last"]);
+    }
+}
+
+#[tokio::test]
+async fn a_long_line_is_one_frame() {
+    for lines in lines_of("long_line", &["300000"]).await {
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [300_000]);
+    }
+}
+
+#[tokio::test]
+async fn a_line_without_end_ends_at_the_line_limit() {
+    let server = Server::builder()
+        .both("one_endless_line")
+        .set("limits.line", "64KiB")
+        .grace(Duration::from_millis(100))
+        .start()
+        .await;
+    for call in ["one_endless_line", "one_endless_line.module"] {
+        let message = server.call(call, &[]).await.finish().await.failure();
+        assert!(message.starts_with("line limit of 64KiB reached"), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_ends_at_the_output_limit_and_what_fits_is_sent() {
+    let server =
+        Server::builder().both("flood").set("limits.output", "1MiB").grace(Duration::from_millis(100)).start().await;
+    for call in ["flood", "flood.module"] {
+        let end = server.call(call, &[]).await.finish().await;
+        let sent: usize = end.lines.iter().map(|line| line.len() + 1).sum();
+        assert!((1 << 19..=1 << 20).contains(&sent), "{call}: {sent}");
+        let wrong = (0..end.lines.len() - 1).find(|number| end.lines[*number] != format!("line {number}"));
+        assert_eq!(wrong, None, "{call}");
+        let message = end.failure();
+        assert!(message.starts_with("output limit of 1MiB reached"), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_waits_for_a_client_that_does_not_read() {
+    let server = Server::builder().guest(Guest::component("flood")).guest(Guest::component("echo_once")).start().await;
+    let before = server.peak_memory();
+    let mut slow = server.call("flood", &[]).await;
+    slow.line().await;
+    // Others have their turn meanwhile, and give the flood time to fill the memory if it could.
+    for _ in 0..200 {
+        let mut client = server.call("echo_once", &[]).await;
+        client.say("in between").await;
+        client.finish().await.success();
+    }
+    let grown = server.peak_memory() - before;
+    assert!(grown < 64 << 20, "{grown} bytes more");
+    for number in 1..10_000 {
+        assert_eq!(slow.line().await, format!("line {number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_flow_through_an_echo_in_bounded_memory() {
+    let server = Server::builder().example("echo").start().await;
+    let before = server.peak_memory();
+    let (mut speaker, mut listener) = server.call("echo", &[]).await.split();
+    let line = "0123456789".repeat(1000);
+    let lines = 10_000;
+    let speak = async {
+        speaker.say_all((0..lines).map(|_| line.clone())).await.expect("the server reads it all");
+        speaker.cancel().await;
+    };
+    let listen = async {
+        let mut heard = 0;
+        while heard < lines {
+            match listener.next().await {
+                distillery_tests::Frame::Text(text) => assert!(text == line, "line {heard}"),
+                other => panic!("after {heard} lines came {other:?}"),
+            }
+            heard += 1;
+        }
+    };
+    // The cancel waits until all was heard: an echo that is told to stop may leave input unread.
+    tokio::join!(listen, async { speak.await });
+    let grown = server.peak_memory() - before;
+    assert!(grown < 64 << 20, "{grown} bytes more");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_pipelined_lines_come_back_in_order() {
+    let server = Server::builder().example("echo").start().await;
+    let lines = 100_000;
+    let (mut speaker, listener) = server.call("echo", &[&lines.to_string()]).await.split();
+    let speak = async { speaker.say_all((0..lines).map(|number: u32| number.to_string())).await };
+    let (end, spoken) = tokio::join!(listener.finish(), speak);
+    spoken.expect("the server reads it all");
+    let heard = end.success();
+    assert_eq!(heard.len(), lines as usize);
+    assert_eq!((0..lines).find(|number| heard[*number as usize] != number.to_string()), None);
+}
+
+#[tokio::test]
+async fn a_client_may_send_everything_before_it_reads_anything() {
+    let server = Server::builder().example("echo").start().await;
+    let lines = 100_000;
+    let mut client = server.call("echo", &[&lines.to_string()]).await;
+    client.say_all((0..lines).map(|number: u32| number.to_string())).await.expect("the server reads it all");
+    let heard = client.finish().await.success();
+    assert_eq!(heard.len(), lines as usize);
+    assert_eq!((0..lines).find(|number| heard[*number as usize] != number.to_string()), None);
+}
+
+#[tokio::test]
+async fn a_slow_guest_loses_nothing_of_what_it_was_sent_ahead() {
+    let server = Server::builder().both("slow_reader").start().await;
+    for call in ["slow_reader", "slow_reader.module"] {
+        let mut client = server.call(call, &[]).await;
+        client.say_all((0..100).map(|number| number.to_string())).await.expect("the server reads it all");
+        for number in 0..100 {
+            assert_eq!(client.line().await, number.to_string(), "{call}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What makes a plugin, and what a broken one does to the others: nothing.
+
+use distillery_tests::{Guest, Server};
+
+#[tokio::test]
+async fn a_bad_plugin_keeps_no_other_from_serving_and_is_named_in_the_log() {
+    let public = "calls: {%: {access: public}}\n";
+    let server = Server::builder()
+        .guest(Guest::component("echo_once"))
+        .file("plugins/garbage/garbage.wasm", b"\0asm, but not really")
+        .file("plugins/garbage/plugin.yaml", public.replace('%', "garbage"))
+        .file("plugins/half/half.wat", "(module (func")
+        .plugin("mistyped", Guest::component("echo_once"), "cals: {}\n")
+        .plugin("missing", Guest::component("echo_once"), "component: other.wasm\n")
+        .plugin("no_entry", Guest::wat("no_entry"), &public.replace('%', "no_entry"))
+        .plugin("missing_import", Guest::wat("missing_import"), &public.replace('%', "missing_import"))
+        .plugin(
+            "greedy",
+            Guest::component("echo_once"),
+            "calls: {greedy: {access: public}}\ncapabilities: {env: [HOME]}\n",
+        )
+        .start()
+        .await;
+
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("unharmed").await;
+    assert_eq!(client.finish().await.success(), ["unharmed"]);
+
+    for bad in ["garbage", "half", "mistyped", "missing", "no_entry", "missing_import", "greedy"] {
+        assert_eq!(server.call(bad, &[]).await.finish().await.failure(), format!("unknown call {bad:?}"));
+        let tells = |line: &distillery_tests::log::Line| {
+            ["WARN", "ERROR"].contains(&line.level()) && format!("{line:?}").contains(bad)
+        };
+        server.log().line(&format!("a word about {bad}"), tells).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_may_provide_several_calls_and_hears_which_was_meant() {
+    let manifest = "calls:\n  start: {access: public}\n  stop: {access: public, params: []}\n";
+    let server = Server::builder().plugin("service", Guest::component("args"), manifest).start().await;
+    assert_eq!(server.call("start", &["now"]).await.finish().await.success(), ["start", "now"]);
+    assert_eq!(server.call("stop", &[]).await.finish().await.success(), ["stop"]);
+    assert_eq!(server.call("stop", &["now"]).await.finish().await.failure(), "too many parameters: \"stop\" takes none");
+    assert_eq!(server.call("service", &[]).await.finish().await.failure(), "unknown call \"service\"");
+}
+
+#[tokio::test]
+async fn parameters_obey_the_rules_of_the_manifest() {
+    let manifest = r#"
+calls:
+  provision:
+    access: public
+    params:
+      - {name: slug, description: Its name, pattern: "[a-z][a-z0-9-]{0,30}"}
+      - {name: flavor, choices: [ten, eleven], default: eleven}
+"#;
+    let server = Server::builder().plugin("provision", Guest::component("args"), manifest).start().await;
+    let ran = async |params: &[&str]| server.call("provision", params).await.finish().await;
+    assert_eq!(ran(&["site"]).await.success(), ["provision", "site", "eleven"]);
+    assert_eq!(ran(&["site", "ten"]).await.success(), ["provision", "site", "ten"]);
+    assert_eq!(ran(&[]).await.failure(), "parameter \"slug\" is missing");
+    assert_eq!(ran(&["Site"]).await.failure(), "parameter \"slug\" does not match [a-z][a-z0-9-]{0,30}");
+    assert_eq!(ran(&["site\n"]).await.failure(), "parameter \"slug\" does not match [a-z][a-z0-9-]{0,30}");
+    assert_eq!(ran(&["site", "nine"]).await.failure(), "parameter \"flavor\" must be one of ten, eleven");
+    assert_eq!(ran(&["site", "ten", "x"]).await.failure(), "too many parameters: \"provision\" takes at most 2");
+}
+
+#[tokio::test]
+async fn a_manifest_may_forward_stderr_to_the_client() {
+    let manifest = "calls: {complain: {access: public}}\nstderr: forward\n";
+    let server = Server::builder().plugin("complain", Guest::component("stderr_words"), manifest).start().await;
+    let end = server.call("complain", &[]).await.finish().await;
+    for line in ["trying", "warning: the flux is low", "no capacitor at hand"] {
+        assert!(end.lines.iter().any(|it| it == line), "{line:?} in {:?}", end.lines);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_plugins_serves() {
+    let server = Server::builder().start().await;
+    assert_eq!(server.call("echo", &[]).await.finish().await.failure(), "unknown call \"echo\"");
+}

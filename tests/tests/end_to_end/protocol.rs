@@ -1,0 +1,304 @@
+//! Every row of the protocol: what the client does, and what it is told.
+
+use distillery_tests::{Client, Frame, Guest, Server, Verdict};
+use hyper::StatusCode;
+
+async fn server() -> Server {
+    Server::with([Guest::component("echo_once"), Guest::component("says_goodbye")]).await
+}
+
+/// A call that has begun and waits.
+async fn running(server: &Server) -> Client {
+    let mut client = server.call("says_goodbye", &[]).await;
+    assert_eq!(client.line().await, "ready");
+    client
+}
+
+#[tokio::test]
+async fn a_call_gets_its_lines_one_result_and_a_normal_close() {
+    let server = server().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("hello").await;
+    assert_eq!(client.next().await, Frame::Text("hello".into()));
+    assert_eq!(client.next().await, Frame::Result(Verdict::Success));
+    assert_eq!(client.next().await, Frame::Close(1000));
+    assert_eq!(client.next().await, Frame::Gone);
+}
+
+#[tokio::test]
+async fn the_socket_is_found_with_and_without_a_slash() {
+    let server = server().await;
+    for path in ["/api/v1/ws", "/api/v1/ws/"] {
+        let mut client = Client::connect_to(server.address(), path, &[]).await.expect("a socket");
+        client.call("echo_once", &[]).await;
+        client.say(path).await;
+        assert_eq!(client.finish().await.success(), [path]);
+    }
+}
+
+#[tokio::test]
+async fn lines_sent_with_the_call_wait_for_the_process() {
+    let server = server().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say_all(["first", "second", "third"].map(str::to_owned)).await.expect("the server reads");
+    assert_eq!(client.finish().await.success(), ["first"]);
+}
+
+#[tokio::test]
+async fn a_socket_without_a_call_fails_after_the_call_timeout() {
+    let server = Server::builder().set("http.call_timeout", "300ms").start().await;
+    let end = server.connect().await.finish().await;
+    assert_eq!(end.close, 1000);
+    assert_eq!(end.failure(), "no call message within 300ms");
+}
+
+#[tokio::test]
+async fn a_first_message_that_is_no_call_is_a_protocol_error_that_says_what_was_wrong() {
+    let server = server().await;
+    let wrong: [(&[u8], &str); 9] = [
+        (b"", "JSON"),
+        (b"echo", "JSON"),
+        (b"[]", "JSON object"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"{}", "call message"),
+        (br#"{"call": 1, "params": []}"#, "call"),
+        (br#"{"call": "echo_once", "params": [1]}"#, "params"),
+        (br#"{"call": "echo_once", "params": [], "extra": true}"#, "extra"),
+        (br#"{"signal": "cancel"}"#, "before the call message"),
+    ];
+    for (content, what) in wrong {
+        let mut client = server.connect().await;
+        client.control(content.to_vec()).await;
+        let end = client.finish().await;
+        assert_eq!(end.close, 1000);
+        let message = end.failure();
+        assert!(message.starts_with("protocol error: ") && message.contains(what), "{what:?} in {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn text_before_the_call_is_a_protocol_error() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    client.say("hello?").await;
+    let end = client.finish().await;
+    assert_eq!(end.close, 1000);
+    assert_eq!(end.failure(), "protocol error: text before the call message");
+}
+
+#[tokio::test]
+async fn an_unknown_call_is_named() {
+    let server = server().await;
+    for name in ["no_such_call", "", "../../etc", "ECHO_ONCE", "né"] {
+        let end = server.call(name, &[]).await.finish().await;
+        assert_eq!(end.close, 1000);
+        assert_eq!(end.failure(), format!("unknown call {name:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_needs_a_right_is_refused_to_nobody() {
+    let server = Server::builder().bare_plugin("secret", Guest::component("echo_once")).start().await;
+    let end = server.call("secret", &[]).await.finish().await;
+    assert_eq!(end.close, 1000);
+    assert_eq!(end.failure(), "not authorized to run \"secret\"");
+}
+
+#[tokio::test]
+async fn an_error_in_a_later_message_cancels_the_process_and_is_its_result() {
+    let server = server().await;
+    let wrong: [(&[u8], &str); 4] = [
+        (br#"{"call": "echo_once", "params": []}"#, "protocol error: a second call message"),
+        (br#"{"signal": "hangup"}"#, "protocol error: unknown signal \"hangup\""),
+        (b"{", "protocol error: a binary frame is not a JSON object: "),
+        (b"{}", "protocol error: a binary frame is neither a call message nor a signal message"),
+    ];
+    for (content, what) in wrong {
+        let mut client = running(&server).await;
+        client.control(content.to_vec()).await;
+        let end = client.finish().await;
+        assert_eq!((end.close, end.lines.as_slice()), (1000, ["goodbye".to_owned()].as_slice()));
+        let message = end.failure();
+        assert!(message.starts_with(what), "{what:?} in {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_that_overtakes_the_start_is_no_error() {
+    let server = server().await;
+    for _ in 0..50 {
+        let mut client = server.call("says_goodbye", &[]).await;
+        client.cancel().await;
+        let end = client.finish().await;
+        assert_eq!(end.close, 1000);
+        assert_eq!(end.failure(), "cancelled by the client");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_twice_is_no_error() {
+    let server = server().await;
+    let mut client = running(&server).await;
+    client.cancel().await;
+    client.cancel().await;
+    let message = client.finish().await.failure();
+    // The second one may find it still running and force it.
+    assert!(message.starts_with("cancelled by the client"), "{message}");
+}
+
+#[tokio::test]
+async fn a_cancel_after_the_end_changes_nothing() {
+    let server = server().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("done").await;
+    server.process_ended("echo_once").await;
+    client.cancel().await;
+    let end = client.finish().await;
+    assert_eq!(end.close, 1000);
+    assert_eq!(end.success(), ["done"]);
+}
+
+#[tokio::test]
+async fn a_text_with_line_breaks_is_as_many_lines() {
+    let server = Server::with([Guest::component("conversation")]).await;
+    let mut client = server.call("conversation", &["you"]).await;
+    client.say("one\ntwo\n\nend").await;
+    assert_eq!(client.finish().await.success(), ["hello you", "echo: one", "echo: two", "echo: "]);
+}
+
+#[tokio::test]
+async fn a_text_in_several_frames_is_one_line() {
+    let server = server().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say_in_frames(&["one ", "li", "ne"]).await;
+    assert_eq!(client.finish().await.success(), ["one line"]);
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_utf8_is_a_protocol_error() {
+    let server = server().await;
+    let mut client = running(&server).await;
+    client.say_bytes(b"caf\xe9").await;
+    let message = client.finish().await.failure();
+    assert!(message.starts_with("protocol error: "), "{message}");
+}
+
+#[tokio::test]
+async fn a_frame_over_the_limit_fails_and_closes_with_1009() {
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .set("http.max_frame", "4KiB")
+        .start()
+        .await;
+    let mut before = server.connect().await;
+    before.control(vec![b' '; 5000]).await;
+    let mut later = running(&server).await;
+    later.say("x".repeat(5000)).await;
+    for client in [before, later] {
+        let end = client.finish().await;
+        assert_eq!(end.close, 1009);
+        assert_eq!(end.failure(), "protocol error: a frame is larger than 4KiB");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_of_just_the_limit_is_a_line() {
+    let server = Server::builder().guest(Guest::component("echo_once")).set("http.max_frame", "4KiB").start().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("x".repeat(4096)).await;
+    assert_eq!(client.finish().await.success(), ["x".repeat(4096)]);
+}
+
+#[tokio::test]
+async fn a_browser_of_another_origin_is_refused_before_the_upgrade() {
+    let server = Server::builder().set("http.origins", vec!["https://friend.example"]).start().await;
+    let from = |origin| {
+        let address = server.address();
+        async move { Client::connect_to(address, "/api/v1/ws", &[("origin", origin)]).await.map(drop) }
+    };
+    assert_eq!(from("https://evil.example").await, Err(StatusCode::FORBIDDEN));
+    assert_eq!(from("null").await, Err(StatusCode::FORBIDDEN));
+    assert_eq!(from("http://friend.example").await, Err(StatusCode::FORBIDDEN));
+    assert_eq!(from("https://friend.example").await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_browser_of_the_same_origin_needs_no_permission() {
+    let server = Server::builder().start().await;
+    // Headers are static, as those of nearly all tests are.
+    let origin: &'static str = format!("http://{}", server.address()).leak();
+    Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await.expect("a socket");
+}
+
+#[tokio::test]
+async fn text_that_the_guest_does_not_read_never_holds_up_a_cancel() {
+    let server = Server::builder().guest(Guest::component("sleep")).grace(std::time::Duration::from_millis(100)).start().await;
+    let mut client = server.call("sleep", &[]).await;
+    client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    client.cancel().await;
+    let message = client.finish().await.failure();
+    assert!(message.starts_with("cancelled by the client (forced after "), "{message}");
+}
+
+#[tokio::test]
+async fn text_that_the_guest_never_reads_ends_at_the_input_limit() {
+    let server = Server::builder()
+        .guest(Guest::component("sleep"))
+        .guest(Guest::component("never_reads"))
+        .set("limits.input", "1MiB")
+        .grace(std::time::Duration::from_millis(100))
+        .start()
+        .await;
+    for call in ["sleep", "never_reads"] {
+        let (mut speaker, listener) = server.call(call, &[]).await.split();
+        // The server may close before all is said.
+        let speak = async { _ = speaker.say_all((0..3000).map(|_| "x".repeat(1000))).await };
+        let (end, ()) = tokio::join!(listener.finish(), speak);
+        let message = end.failure();
+        let expected = "input limit of 1MiB reached: the call does not read its input";
+        assert!(message.starts_with(expected), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_counts_as_disconnected_after_the_write_timeout() {
+    let server = Server::builder()
+        .guest(Guest::component("flood"))
+        .set("http.write_timeout", "500ms")
+        .grace(std::time::Duration::from_millis(100))
+        .start()
+        .await;
+    let _client = server.call("flood", &[]).await;
+    let end = server.process_ended("flood").await;
+    assert!(end.field("outcome").starts_with("the client disconnected"), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_counts_as_disconnected() {
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .set("http.ping_interval", "100ms")
+        .set("http.silence_timeout", "400ms")
+        .start()
+        .await;
+    // Pings are answered by whoever reads, and nobody does.
+    let _client = running(&server).await;
+    let end = server.process_ended("says_goodbye").await;
+    assert_eq!(end.field("outcome"), "the client disconnected");
+}
+
+#[tokio::test]
+async fn a_client_that_answers_pings_may_be_silent_for_as_long_as_it_likes() {
+    let server = Server::builder()
+        .guest(Guest::component("echo_once"))
+        .set("http.ping_interval", "100ms")
+        .set("http.silence_timeout", "1s")
+        .start()
+        .await;
+    let mut client = server.call("echo_once", &[]).await;
+    for _ in 0..20 {
+        client.pinged().await;
+    }
+    client.say("still here").await;
+    assert_eq!(client.finish().await.success(), ["still here"]);
+}
