@@ -13,6 +13,10 @@ use tokio_tungstenite::{
         Bytes, Error, Message,
         client::IntoClientRequest,
         http::{HeaderName, HeaderValue, StatusCode},
+        protocol::frame::{
+            Frame as WireFrame,
+            coding::{Data, OpCode},
+        },
     },
 };
 
@@ -132,6 +136,32 @@ impl Client {
 
     pub async fn say(&mut self, line: impl Into<String>) {
         self.send(Message::text(line.into())).await;
+    }
+
+    /// One text message in several frames.
+    pub async fn say_in_frames(&mut self, parts: &[&str]) {
+        for (index, part) in parts.iter().enumerate() {
+            let opcode = if index == 0 { Data::Text } else { Data::Continue };
+            let last = index + 1 == parts.len();
+            let frame = WireFrame::message(Bytes::copy_from_slice(part.as_bytes()), OpCode::Data(opcode), last);
+            self.send(Message::Frame(frame)).await;
+        }
+    }
+
+    /// A text message of any bytes.
+    pub async fn say_bytes(&mut self, bytes: &'static [u8]) {
+        let frame = WireFrame::message(Bytes::from_static(bytes), OpCode::Data(Data::Text), true);
+        self.send(Message::Frame(frame)).await;
+    }
+
+    /// Waits for a ping of the server; the answer leaves with the next frame or look.
+    pub async fn pinged(&mut self) {
+        match patiently("a ping", self.socket.next()).await {
+            Some(Ok(Message::Ping(_))) => {
+                patiently("the pong to leave", self.socket.flush()).await.expect("the server is there");
+            }
+            other => panic!("instead of a ping came {other:?}"),
+        }
     }
 
     async fn send(&mut self, message: Message) {

@@ -17,7 +17,7 @@ pub struct Line(Value);
 impl Line {
     /// A line that is no JSON is a line with nothing but a message: a panic, or an error before the log began.
     fn read(text: &str) -> Self {
-        Self(serde_json::from_str(text).unwrap_or_else(|_| serde_json::json!({ "fields": { "message": text } })))
+        Self(serde_json::from_str(text).unwrap_or_else(|_| serde_json::json!({ "message": text })))
     }
 
     pub fn message(&self) -> String {
@@ -30,7 +30,7 @@ impl Line {
 
     /// A field as text, empty where the line has none of that name.
     pub fn field(&self, name: &str) -> String {
-        match &self.0["fields"][name] {
+        match &self.0[name] {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
             other => other.to_string(),

@@ -134,6 +134,11 @@ impl Builder {
         self.guest_as(&name, guest)
     }
 
+    /// A program of `guests/commands` twice: as a component under its own name, and as a module under `name.module`.
+    pub fn both(self, name: &str) -> Self {
+        self.guest(Guest::component(name)).guest_as(&format!("{name}.module"), Guest::module(name))
+    }
+
     /// A guest as the call `name` that anyone may run, with any parameters.
     pub fn guest_as(self, name: &str, guest: Guest) -> Self {
         self.plugin(name, guest, &format!("calls:\n  {name}:\n    access: public\n"))
