@@ -16,7 +16,7 @@ use crate::{
 };
 use axum::{
     Extension, Router,
-    extract::{State, WebSocketUpgrade},
+    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -181,8 +181,15 @@ async fn upgrade(
     Extension(meter): Extension<Arc<connection::Meter>>,
     Extension(guard): Extension<Guard>,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let what = format!("this route is for websockets: {}", rejection.body_text());
+            return ApiError::new(rejection.status(), what).into_response();
+        }
+    };
     if !origin_allowed(&headers, &sockets.origins) {
         return ApiError::new(
             StatusCode::FORBIDDEN,

@@ -76,7 +76,7 @@ pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
     let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(frame).map_err(|error| format!("a binary frame is not a JSON object: {error}"))?;
     if object.contains_key("call") {
-        let call = CallMessage::deserialize(serde_json::Value::Object(object))
+        let call = serde_path_to_error::deserialize(serde_json::Value::Object(object))
             .map_err(|error| format!("the call message is wrong: {error}"))?;
         return Ok(ClientMessage::Call(call));
     }
@@ -125,14 +125,14 @@ mod tests {
             (b"{}", "a binary frame is neither a call message nor a signal message"),
             (br#"{"signal":"stop"}"#, "unknown signal \"stop\""),
             (br#"{"signal":1}"#, "the signal message is wrong: invalid type: integer `1`, expected a string"),
-            (br#"{"call":1}"#, "the call message is wrong: invalid type: integer `1`, expected a string"),
+            (br#"{"call":1}"#, "the call message is wrong: call: invalid type: integer `1`, expected a string"),
             (
                 br#"{"call":"x","params":[1]}"#,
-                "the call message is wrong: invalid type: integer `1`, expected a string",
+                "the call message is wrong: params[0]: invalid type: integer `1`, expected a string",
             ),
             (
                 br#"{"call":"x","param":[]}"#,
-                "the call message is wrong: unknown field `param`, expected `call` or `params`",
+                "the call message is wrong: param: unknown field `param`, expected `call` or `params`",
             ),
         ] {
             assert_eq!(decode(frame), Err(said.to_owned()), "{}", String::from_utf8_lossy(frame));

@@ -10,12 +10,13 @@ use super::{
 use crate::{limits::Limits, size::Size};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock},
 };
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     component,
 };
+use wasmtime_wasi::I32Exit;
 
 /// Bytes of a linear memory or a stack that stay with their place in the pool: touching them again costs no fault.
 const KEEP_RESIDENT: usize = 64 << 10;
@@ -72,12 +73,8 @@ impl Runtime {
         let engines = Arc::new(Engines::default());
         engines.all[0].set(pool.engine.clone()).ok();
         let ticker = Ticker::start({
-            let engines: Weak<Engines> = Arc::downgrade(&engines);
-            move || {
-                if let Some(engines) = engines.upgrade() {
-                    engines.tick();
-                }
-            }
+            let engines = engines.clone();
+            move || engines.tick()
         })
         .map_err(RuntimeError::Ticker)?;
         Ok(Self { pool, on_demand: OnceLock::new(), recipe, ticker: Arc::new(ticker), engines })
@@ -129,6 +126,12 @@ impl Recipe {
         let linked = || -> wasmtime::Result<Linked> {
             let mut preview1 = wasmtime::Linker::new(&engine);
             wasmtime_wasi::p1::add_to_linker_async(&mut preview1, |state: &mut State| &mut state.wasi)?;
+            // The library takes a status above 125 for a mistake; here every status is the guest's own affair.
+            preview1.allow_shadowing(true);
+            preview1.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| -> wasmtime::Result<()> {
+                Err(I32Exit(status).into())
+            })?;
+            preview1.allow_shadowing(false);
             let mut component = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
             wasmtime_wasi::p3::add_to_linker(&mut component)?;

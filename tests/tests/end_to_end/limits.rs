@@ -7,15 +7,22 @@ use std::time::Duration;
 async fn memory_beyond_the_limit_is_refused_and_named() {
     let server = Server::builder()
         .guest(Guest::wat("grow"))
-        .guest(Guest::wat("too_big"))
         .both("hoard")
         .set("limits.memory", "16MiB")
         .start()
         .await;
-    for call in ["grow", "hoard", "hoard.module", "too_big"] {
+    for call in ["grow", "hoard", "hoard.module"] {
         let message = server.call(call, &[]).await.finish().await.failure();
         assert_eq!(message, "memory limit of 16MiB reached", "{call}");
     }
+}
+
+#[tokio::test]
+async fn a_module_that_begins_with_more_memory_than_it_may_have_does_not_load() {
+    let server = Server::builder().guest(Guest::wat("too_big")).set("limits.memory", "16MiB").start().await;
+    let line = server.log().line("the error of the plugin", |line| line.message() == "plugin not loaded").await;
+    let error = line.field("error");
+    assert!(error.contains("raise limits.memory in distillery.yaml, which is 16MiB"), "{error}");
 }
 
 #[tokio::test]
