@@ -15,6 +15,8 @@ GO := $(TOOLCHAINS)/python/bin/go
 GO_VERSION := 1.27.3
 GO_GUEST := target/guests/conversation_go.wasm
 
+include tests/bench/bench.mk
+
 help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
 

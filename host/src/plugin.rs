@@ -60,14 +60,16 @@ impl Plugin {
             let missing = manifest.capabilities.missing();
             return Err(LoadError::NotGranted { directory: directory(), missing });
         }
-        let limits =
-            operator.limits.lowered(&manifest.limits).map_err(|error| LoadError::Limit { directory: directory(), error })?;
+        let limits = operator
+            .limits
+            .lowered(&manifest.limits)
+            .map_err(|error| LoadError::Limit { directory: directory(), error })?;
         if let Some(asked) = manifest.cancel.grace.filter(|grace| *grace > operator.grace_max) {
             let (asked, allowed) = (Span(asked).to_string(), Span(operator.grace_max).to_string());
             return Err(LoadError::Grace { directory: directory(), asked, allowed });
         }
-        let program = compile(&limits)
-            .map_err(|error| LoadError::Module { path: source.module_path.clone(), error })?;
+        let program =
+            compile(&limits).map_err(|error| LoadError::Module { path: source.module_path.clone(), error })?;
         let places = limits.processes.map(|most| Arc::new(Semaphore::new(most as usize)));
         Ok(Self {
             name: source.name.to_string(),

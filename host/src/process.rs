@@ -231,9 +231,9 @@ impl Process {
         self.control.kill();
         let ended = match &mut self.home {
             Home::Here(_) => Some(End::Dropped),
-            Home::Away(away) => away.drop_if_idle().map(|computing| {
-                if computing { End::Interrupted } else { End::Dropped }
-            }),
+            Home::Away(away) => {
+                away.drop_if_idle().map(|computing| if computing { End::Interrupted } else { End::Dropped })
+            }
             Home::Ended => None,
         };
         match ended {

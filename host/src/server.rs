@@ -64,8 +64,7 @@ impl Server {
         drain: Drain,
     ) -> Result<Self, CannotListen> {
         let http = &config.http;
-        let listener =
-            listen(http.listen).map_err(|error| CannotListen { address: http.listen, error })?;
+        let listener = listen(http.listen).map_err(|error| CannotListen { address: http.listen, error })?;
         let timing = Timing {
             call_timeout: http.call_timeout,
             write_timeout: http.write_timeout,
@@ -80,16 +79,9 @@ impl Server {
             max_frame: http.max_frame,
             drain: drain.clone(),
         };
-        let websocket = Router::new()
-            .route("/api/v1/ws", get(upgrade))
-            .route("/api/v1/ws/", get(upgrade))
-            .with_state(sockets);
-        let state = ApiState {
-            enabled: http.api,
-            catalog,
-            systems: store.systems.clone(),
-            news: store.news.clone(),
-        };
+        let websocket =
+            Router::new().route("/api/v1/ws", get(upgrade)).route("/api/v1/ws/", get(upgrade)).with_state(sockets);
+        let state = ApiState { enabled: http.api, catalog, systems: store.systems.clone(), news: store.news.clone() };
         Ok(Self {
             listener,
             router: api::router(state, websocket),
@@ -131,8 +123,7 @@ impl Server {
         let service = self.router.clone().layer(Extension(meter)).layer(Extension(guard));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(64 << 10);
-        let connection =
-            http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
+        let connection = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
         let draining = self.drain.signal();
         let busy = self.drain.busy();
         tokio::spawn(async move {
@@ -191,11 +182,8 @@ async fn upgrade(
         }
     };
     if !origin_allowed(&headers, &sockets.origins) {
-        return ApiError::new(
-            StatusCode::FORBIDDEN,
-            "this origin may not open a websocket: list it in http.origins",
-        )
-        .into_response();
+        return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
+            .into_response();
     }
     let Sockets { dispatcher, timing, max_frame, drain, .. } = sockets;
     let busy = drain.busy();

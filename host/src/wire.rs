@@ -142,9 +142,6 @@ mod tests {
     #[test]
     fn results_have_no_fields_but_those_of_the_protocol() {
         assert_eq!(ResultMessage::success().encode(), br#"{"success":true}"#);
-        assert_eq!(
-            ResultMessage::failure("exit status 7").encode(),
-            br#"{"success":false,"message":"exit status 7"}"#
-        );
+        assert_eq!(ResultMessage::failure("exit status 7").encode(), br#"{"success":false,"message":"exit status 7"}"#);
     }
 }

@@ -85,7 +85,8 @@ struct ResultMessage {
 impl Verdict {
     fn read(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
-        let message = serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("no result message: {text}: {error}"));
+        let message =
+            serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("no result message: {text}: {error}"));
         match message {
             ResultMessage { success: true, message: None } => Self::Success,
             ResultMessage { success: false, message: Some(message) } => Self::Failure(message),

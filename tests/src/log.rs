@@ -76,7 +76,8 @@ impl Log {
     /// The first `count` lines that are as wanted.
     pub async fn lines_of(&self, what: &str, count: usize, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
         let mut read = self.read.clone();
-        let found = |read: &Seen| read.lines.iter().filter(|line| wanted(line)).take(count).cloned().collect::<Vec<_>>();
+        let found =
+            |read: &Seen| read.lines.iter().filter(|line| wanted(line)).take(count).cloned().collect::<Vec<_>>();
         let seen = read.wait_for(|read| found(read).len() == count || read.ended.is_some());
         let seen = patiently(what, seen).await.expect("the reader says how the server ended before it is gone");
         let lines = found(&seen);
@@ -110,4 +111,3 @@ fn follow_lines(stderr: impl Read, mut each: impl FnMut(Line)) {
         each(Line::read(&String::from_utf8_lossy(&line)));
     }
 }
-

@@ -43,7 +43,12 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             }
             (Some(plugin), None) => {
                 let calls: Vec<_> = plugin.manifest.calls.keys().map(|call| call.as_str()).collect();
-                println!("plugin {name}: {}, {} ms, calls: {}", plugin.program.kind(), took.as_millis(), calls.join(", "));
+                println!(
+                    "plugin {name}: {}, {} ms, calls: {}",
+                    plugin.program.kind(),
+                    took.as_millis(),
+                    calls.join(", ")
+                );
             }
             (None, None) => {}
         }

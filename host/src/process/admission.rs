@@ -53,12 +53,7 @@ impl Drop for Waiting {
 
 impl Admission {
     pub fn new(processes: u32, queue: usize, queue_time: Duration) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(processes as usize)),
-            waiting: Arc::default(),
-            queue,
-            queue_time,
-        }
+        Self { places: Arc::new(Semaphore::new(processes as usize)), waiting: Arc::default(), queue, queue_time }
     }
 
     /// How many processes may start now.

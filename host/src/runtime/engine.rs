@@ -55,7 +55,9 @@ struct Recipe {
 
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    #[error("cannot use {directory} for compiled code: {why}; set `cache` in distillery.yaml to a directory that can be written")]
+    #[error(
+        "cannot use {directory} for compiled code: {why}; set `cache` in distillery.yaml to a directory that can be written"
+    )]
     Cache { directory: PathBuf, why: String },
     #[error("cannot set up the WASM engine: {0}")]
     Engine(String),

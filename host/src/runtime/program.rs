@@ -18,11 +18,7 @@ use wasmtime::{
     Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, Store, Trap,
     component::{self, Component},
 };
-use wasmtime_wasi::{
-    I32Exit, WasiCtxBuilder,
-    p2::bindings::CommandPre,
-    p3::bindings::CommandIndices,
-};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
 
 /// A module or component that can be started any number of times.
 #[derive(Clone)]
@@ -220,9 +216,8 @@ impl Inner {
             Code::Component3 { component, command } => {
                 let instance = component.instantiate_async(&mut *store).await?;
                 let command = command.load(&mut *store, &instance)?;
-                let ended = store
-                    .run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await)
-                    .await??;
+                let ended =
+                    store.run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await).await??;
                 ended.map_err(|()| wasmtime::Error::from(I32Exit(1)))
             }
         }

@@ -1,11 +1,6 @@
 //! What a store carries: WASI, the control of its process, and what it has used of its limits.
 
-use crate::{
-    call::LimitHit,
-    control::Control,
-    limits::Limits,
-    size::Size,
-};
+use crate::{call::LimitHit, control::Control, limits::Limits, size::Size};
 use std::sync::Arc;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};

@@ -130,10 +130,10 @@ impl Protocol {
                 self.state = State::Running { cancelled: false };
                 Action::Start(call)
             }
-            (State::Waiting, Ok(ClientMessage::Cancel)) => self.protocol_error("a signal before the call message".into()),
-            (State::Running { .. }, Ok(ClientMessage::Call(_))) => {
-                self.protocol_error("a second call message".into())
+            (State::Waiting, Ok(ClientMessage::Cancel)) => {
+                self.protocol_error("a signal before the call message".into())
             }
+            (State::Running { .. }, Ok(ClientMessage::Call(_))) => self.protocol_error("a second call message".into()),
             (State::Running { cancelled: true }, Ok(ClientMessage::Cancel)) => Action::Force,
             (State::Running { cancelled: false }, Ok(ClientMessage::Cancel)) => self.cancel(CancelReason::Client),
             (_, Err(what)) => self.protocol_error(what),
@@ -248,17 +248,11 @@ mod tests {
         let too_big = || Event::TooBig(Size::mib(1));
         assert_eq!(
             Protocol::default().on(too_big()),
-            Action::Finish(
-                ResultMessage::failure("protocol error: a frame is larger than 1MiB"),
-                CloseCode::TooBig
-            )
+            Action::Finish(ResultMessage::failure("protocol error: a frame is larger than 1MiB"), CloseCode::TooBig)
         );
         let mut protocol = after([CALL]);
         assert!(matches!(protocol.on(too_big()), Action::Cancel(CancelReason::ProtocolError(_))));
-        assert!(matches!(
-            protocol.on(Event::Ended(ResultMessage::failure("x"))),
-            Action::Finish(_, CloseCode::TooBig)
-        ));
+        assert!(matches!(protocol.on(Event::Ended(ResultMessage::failure("x"))), Action::Finish(_, CloseCode::TooBig)));
     }
 
     #[test]

@@ -52,9 +52,11 @@ async fn systems_are_those_of_the_configuration() {
 
 #[tokio::test]
 async fn news_are_the_files_of_a_directory_newest_first_and_harmless() {
-    let builder = Server::builder()
-        .file("news/first.md", "---\ntitle: First\ndate: 2026-01-02\n---\nIt *begins*.\n")
-        .file("news/second.md", "---\ntitle: Second\ndate: 2026-03-04\n---\n<script>alert(1)</script>\n\nIt goes on.\n");
+    let builder =
+        Server::builder().file("news/first.md", "---\ntitle: First\ndate: 2026-01-02\n---\nIt *begins*.\n").file(
+            "news/second.md",
+            "---\ntitle: Second\ndate: 2026-03-04\n---\n<script>alert(1)</script>\n\nIt goes on.\n",
+        );
     let news = builder.directory().join("news").display().to_string();
     let server = builder.set("news", news).start().await;
     for address in addresses("news") {
@@ -63,7 +65,9 @@ async fn news_are_the_files_of_a_directory_newest_first_and_harmless() {
         let news = answer.json();
         let titles: Vec<_> = news.as_array().expect("a list").iter().map(|item| &item["Title"]).collect();
         assert_eq!(titles, ["Second", "First"], "{address}");
-        assert!(news[0]["Content"].as_str().is_some_and(|html| html.contains("It goes on") && !html.contains("script")));
+        assert!(
+            news[0]["Content"].as_str().is_some_and(|html| html.contains("It goes on") && !html.contains("script"))
+        );
         assert!(news[1]["Content"].as_str().is_some_and(|html| html.contains("<em>begins</em>")));
         for item in news.as_array().expect("a list") {
             assert!(item["ID"].is_string() || item["ID"].is_number(), "{item}");
@@ -81,7 +85,10 @@ async fn calls_are_those_that_the_caller_may_run() {
         let calls = answer.json();
         assert_eq!(calls.as_array().map(Vec::len), Some(1), "{calls}");
         assert_eq!((&calls[0]["name"], &calls[0]["access"]), (&json!("echo"), &json!("public")));
-        assert_eq!((&calls[0]["params"][0]["name"], &calls[0]["params"][0]["required"]), (&json!("lines"), &json!(false)));
+        assert_eq!(
+            (&calls[0]["params"][0]["name"], &calls[0]["params"][0]["required"]),
+            (&json!("lines"), &json!(false))
+        );
     }
 }
 

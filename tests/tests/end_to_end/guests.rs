@@ -19,11 +19,8 @@ async fn the_environment_holds_who_what_and_which_and_nothing_of_the_host() {
     for call in ["env", "env.module"] {
         let lines = server.call(call, &[]).await.finish().await.success();
         let process = server.process_ended(call).await.field("process");
-        let expected = [
-            format!("DISTILLERY_CALL={call}"),
-            format!("DISTILLERY_PROCESS={process}"),
-            "DISTILLERY_USER=".to_owned(),
-        ];
+        let expected =
+            [format!("DISTILLERY_CALL={call}"), format!("DISTILLERY_PROCESS={process}"), "DISTILLERY_USER=".to_owned()];
         assert_eq!(lines, expected);
     }
 }
@@ -100,6 +97,9 @@ async fn the_log_has_one_line_for_the_end_of_each_process() {
     assert_eq!(ends.len(), 2);
     assert_ne!(ends[0].field("process"), ends[1].field("process"));
     for end in ends {
-        assert_eq!((end.field("call"), end.field("user"), end.field("kind")), ("echo_once".into(), "".into(), "exited".into()));
+        assert_eq!(
+            (end.field("call"), end.field("user"), end.field("kind")),
+            ("echo_once".into(), "".into(), "exited".into())
+        );
     }
 }

@@ -5,12 +5,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn memory_beyond_the_limit_is_refused_and_named() {
-    let server = Server::builder()
-        .guest(Guest::wat("grow"))
-        .both("hoard")
-        .set("limits.memory", "16MiB")
-        .start()
-        .await;
+    let server = Server::builder().guest(Guest::wat("grow")).both("hoard").set("limits.memory", "16MiB").start().await;
     for call in ["grow", "hoard", "hoard.module"] {
         let message = server.call(call, &[]).await.finish().await.failure();
         assert_eq!(message, "memory limit of 16MiB reached", "{call}");

@@ -41,7 +41,10 @@ async fn a_plugin_may_provide_several_calls_and_hears_which_was_meant() {
     let server = Server::builder().plugin("service", Guest::component("args"), manifest).start().await;
     assert_eq!(server.call("start", &["now"]).await.finish().await.success(), ["start", "now"]);
     assert_eq!(server.call("stop", &[]).await.finish().await.success(), ["stop"]);
-    assert_eq!(server.call("stop", &["now"]).await.finish().await.failure(), "too many parameters: \"stop\" takes none");
+    assert_eq!(
+        server.call("stop", &["now"]).await.finish().await.failure(),
+        "too many parameters: \"stop\" takes none"
+    );
     assert_eq!(server.call("service", &[]).await.finish().await.failure(), "unknown call \"service\"");
 }
 

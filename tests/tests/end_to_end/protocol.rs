@@ -185,11 +185,7 @@ async fn a_text_that_is_not_utf8_is_a_protocol_error() {
 
 #[tokio::test]
 async fn a_frame_over_the_limit_fails_and_closes_with_1009() {
-    let server = Server::builder()
-        .guest(Guest::component("says_goodbye"))
-        .set("http.max_frame", "4KiB")
-        .start()
-        .await;
+    let server = Server::builder().guest(Guest::component("says_goodbye")).set("http.max_frame", "4KiB").start().await;
     let mut before = server.connect().await;
     before.control(vec![b' '; 5000]).await;
     let mut later = running(&server).await;
@@ -232,7 +228,8 @@ async fn a_browser_of_the_same_origin_needs_no_permission() {
 
 #[tokio::test]
 async fn text_that_the_guest_does_not_read_never_holds_up_a_cancel() {
-    let server = Server::builder().guest(Guest::component("sleep")).grace(std::time::Duration::from_millis(100)).start().await;
+    let server =
+        Server::builder().guest(Guest::component("sleep")).grace(std::time::Duration::from_millis(100)).start().await;
     let mut client = server.call("sleep", &[]).await;
     client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
     client.cancel().await;

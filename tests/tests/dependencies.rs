@@ -1,0 +1,135 @@
+//! What the project depends on is what deny.toml allows: licences, sources, and no two versions of what must be one.
+//! Works without a network, from the lockfiles and the packages that cargo has fetched for the build.
+
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+#[derive(Deserialize)]
+struct Allowed {
+    licenses: Licenses,
+    sources: Sources,
+    bans: Bans,
+}
+
+#[derive(Deserialize)]
+struct Licenses {
+    allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Sources {
+    allow_registry: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Bans {
+    deny: Vec<Ban>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Ban {
+    #[serde(rename = "crate")]
+    name: String,
+    #[serde(default)]
+    deny_multiple_versions: bool,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    license: Option<String>,
+    /// Nothing for a package of this repository.
+    source: Option<String>,
+}
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+fn allowed() -> Allowed {
+    let text = std::fs::read_to_string(Path::new(REPOSITORY).join("deny.toml")).expect("deny.toml can be read");
+    toml::from_str(&text).expect("deny.toml is well-formed")
+}
+
+/// Every workspace of the repository: each has a lockfile of its own.
+fn workspaces() -> Vec<PathBuf> {
+    let places = ["", "plugins", "tests/guests", "tests/bench/guests/once"];
+    let found: Vec<_> = places
+        .into_iter()
+        .map(|place| Path::new(REPOSITORY).join(place))
+        .filter(|place| place.join("Cargo.lock").is_file())
+        .collect();
+    assert_eq!(found.len(), places.len(), "every workspace has a committed lockfile: {found:?}");
+    found
+}
+
+/// The packages of a workspace, as far as they are built on this kind of machine or for wasm.
+fn packages(workspace: &Path) -> Vec<Package> {
+    let is_host = workspace == Path::new(REPOSITORY).join("");
+    let target = if is_host { "x86_64-unknown-linux-gnu" } else { "wasm32-wasip2" };
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
+        .arg(target)
+        .current_dir(workspace)
+        .output()
+        .expect("cargo can be run");
+    assert!(output.status.success(), "{}: {}", workspace.display(), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Metadata>(&output.stdout).expect("cargo writes metadata").packages
+}
+
+/// All packages of all workspaces that come from elsewhere.
+fn foreign() -> Vec<Package> {
+    let all = workspaces().into_iter().flat_map(|workspace| packages(&workspace));
+    all.filter(|package| package.source.is_some()).collect()
+}
+
+#[test]
+fn every_licence_is_one_that_is_allowed() {
+    let allowed = allowed().licenses.allow;
+    let allowed: Vec<_> = allowed.iter().map(|it| spdx::Licensee::parse(it).expect("an SPDX licence")).collect();
+    let mut refused = BTreeMap::new();
+    for package in foreign() {
+        let licence = package.license.unwrap_or_default();
+        let fits = spdx::Expression::parse_mode(&licence, spdx::ParseMode::LAX).is_ok_and(|expression| {
+            expression.evaluate(|asked| allowed.iter().any(|licensee| licensee.satisfies(asked)))
+        });
+        if !fits {
+            refused.insert(format!("{} {}", package.name, package.version), licence);
+        }
+    }
+    assert!(refused.is_empty(), "not allowed by deny.toml: {refused:#?}");
+}
+
+#[test]
+fn everything_comes_from_an_allowed_registry() {
+    let allowed = allowed().sources.allow_registry;
+    for package in foreign() {
+        let source = package.source.unwrap_or_default();
+        let registry = source.strip_prefix("registry+").unwrap_or(&source);
+        assert!(allowed.iter().any(|it| it == registry), "{} {} comes from {source}", package.name, package.version);
+    }
+}
+
+#[test]
+fn what_must_be_one_is_there_once_and_what_is_banned_not_at_all() {
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in packages(&Path::new(REPOSITORY).join("")) {
+        versions.entry(package.name).or_default().insert(package.version);
+    }
+    for ban in allowed().bans.deny {
+        let found = versions.get(&ban.name).map_or(0, BTreeSet::len);
+        let most = usize::from(ban.deny_multiple_versions);
+        assert!(found <= most, "{}: {:?}", ban.name, versions[&ban.name]);
+    }
+    assert!(versions.contains_key("wasmtime"), "the metadata is that of the server");
+}
