@@ -136,7 +136,7 @@ impl Session {
             cx.waker().wake_by_ref();
             Poll::Pending
         })
-        .await
+        .await;
     }
 
     /// Sets the timer to the next time that anything is due.

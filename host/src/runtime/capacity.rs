@@ -86,7 +86,7 @@ impl Kernel {
             .unwrap_or(u64::MAX);
         let mut files = getrlimit(Resource::Nofile);
         let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
-        if files.current != files.maximum && setrlimit(Resource::Nofile, raised.clone()).is_ok() {
+        if files.current != files.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
             files = raised;
         }
         let addresses = getrlimit(Resource::As).current.unwrap_or(u64::MAX);

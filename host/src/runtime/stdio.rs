@@ -108,7 +108,7 @@ impl Stdin {
 #[async_trait]
 impl Pollable for Stdin {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.poll_readable(cx)).await
+        poll_fn(|cx| self.poll_readable(cx)).await;
     }
 }
 
@@ -166,7 +166,7 @@ impl Stdout {
 #[async_trait]
 impl Pollable for Stdout {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.0.output.poll_writable(cx)).await
+        poll_fn(|cx| self.0.output.poll_writable(cx)).await;
     }
 }
 
@@ -244,7 +244,7 @@ impl Stderr {
 #[async_trait]
 impl Pollable for Stderr {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.poll_writable(cx)).await
+        poll_fn(|cx| self.poll_writable(cx)).await;
     }
 }
 

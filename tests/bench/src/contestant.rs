@@ -35,7 +35,7 @@ pub struct Guests {
 pub struct Setup {
     pub distillery: PathBuf,
     pub guests: Guests,
-    /// Set in the server's config where it is given.
+    /// How many processes and sockets the server's config allows; nothing means its defaults.
     pub processes: Option<usize>,
 }
 
@@ -90,6 +90,9 @@ const START: Duration = Duration::from_secs(120);
 /// How long it may take to stop when it is asked to.
 const STOP: Duration = Duration::from_secs(10);
 
+/// Sockets beside those of the processes that are asked for, such as the one that finds out whether a server listens.
+const SPARE_SOCKETS: usize = 64;
+
 impl Ground {
     /// Lays out plugins and config for the server.
     pub fn new(setup: &Setup, contestants: &[Contestant]) -> Result<Self> {
@@ -110,13 +113,16 @@ impl Ground {
 
     fn config(&self, address: SocketAddr, processes: Option<usize>) -> Result<PathBuf> {
         let here = self.directory.path().display();
-        let mut config = format!(
-            "http: {{listen: \"{address}\", api: true}}\nplugins: {{directory: \"{here}/plugins\"}}\n\
-             data: \"{here}/data\"\nlog: {{level: warn}}\n"
-        );
+        let (mut more_http, mut more) = (String::new(), String::new());
         if let Some(processes) = processes {
-            config += &format!("limits: {{processes: {processes}}}\n");
+            let sockets = processes + SPARE_SOCKETS;
+            more_http = format!(", connections: {sockets}, connections_per_address: {sockets}");
+            more = format!("limits: {{processes: {processes}}}\n");
         }
+        let config = format!(
+            "http: {{listen: \"{address}\", api: true{more_http}}}\nplugins: {{directory: \"{here}/plugins\"}}\n\
+             data: \"{here}/data\"\nlog: {{level: warn}}\n{more}"
+        );
         let path = self.directory.path().join("distillery.yaml");
         fs::write(&path, config)?;
         Ok(path)

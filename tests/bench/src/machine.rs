@@ -73,6 +73,7 @@ pub struct Occupied {
     pub rss_kib: u64,
     pub mappings: usize,
     pub threads: u64,
+    pub open_files: usize,
 }
 
 pub fn occupied(pid: u32) -> Result<Occupied> {
@@ -82,6 +83,7 @@ pub fn occupied(pid: u32) -> Result<Occupied> {
         rss_kib: kib(&status, "VmRSS").context("/proc/PID/status has no VmRSS")?,
         mappings: read("maps")?.lines().count(),
         threads: kib(&status, "Threads").unwrap_or(0),
+        open_files: fs::read_dir(format!("/proc/{pid}/fd")).context("the server is gone")?.count(),
     })
 }
 

@@ -137,7 +137,7 @@ fn drive(arguments: &Arguments) -> Result<()> {
         }
     }
     if arguments.scale > 0 {
-        // What the server takes by default is a limit too, but not the one that is looked for here.
+        // Beyond its defaults the server is configured for as many; what then stops it is the machine.
         setup.processes = (arguments.scale > 10_000).then_some(arguments.scale);
         for contestant in contestants.iter().filter(|it| **it != Contestant::Websocketd) {
             let server = ground.start(*contestant, &setup)?;

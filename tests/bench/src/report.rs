@@ -189,10 +189,11 @@ impl fmt::Display for Report {
             for (when, occupied) in [("before", &it.before), ("all open", &it.open), ("after", &it.after)] {
                 writeln!(
                     f,
-                    "  {when:<9} {:>9.1} MiB  {:>7} mappings  {:>4} threads",
+                    "  {when:<9} {:>9.1} MiB  {:>7} mappings  {:>4} threads  {:>6} open files",
                     occupied.rss_kib as f64 / 1024.0,
                     occupied.mappings,
-                    occupied.threads
+                    occupied.threads,
+                    occupied.open_files
                 )?;
             }
             writeln!(f, "  each      {:>9.1} KiB  {:>7.2} mappings", it.kib_each(), it.mappings_each())?;
