@@ -1,16 +1,13 @@
-# Included by the Makefile at the top. `make bench` measures the server; BENCH holds arguments for it, such as
-# `make bench BENCH="--rounds 9 --scale 10000"`. tests/bench/README.md says what the table means.
+# Included by the Makefile at the top, whose TARGET and `plugins` it uses. `make bench` measures the server; BENCH holds
+# arguments for it, as in `make bench BENCH="--rounds 9 --scale 10000"`. README.md here says what the table means.
 
-CARGO ?= cargo
-BENCH_TARGET := $(or $(CARGO_TARGET_DIR),target)
-BENCH_GUESTS := $(BENCH_TARGET)/bench/guests
+BENCH_TARGET := $(TARGET)/bench
+BENCH_GUESTS := $(BENCH_TARGET)/guests
 
 .PHONY: bench
-bench: plugins
-	$(CARGO) build --release --package distillery --package distillery-bench
-	$(CARGO) build --release --target wasm32-wasip2 --manifest-path tests/bench/guests/once/Cargo.toml \
+bench: toolchain plugins
+	cargo build --release --locked --package distillery --package distillery-bench
+	cargo build --release --locked --target wasm32-wasip2 --manifest-path tests/bench/guests/once/Cargo.toml \
 		--target-dir $(BENCH_GUESTS)
-	$(BENCH_TARGET)/release/bench \
-		--distillery $(BENCH_TARGET)/release/distillery \
-		--once $(BENCH_GUESTS)/wasm32-wasip2/release/once.wasm \
-		--json $(BENCH_TARGET)/bench/results.json $(BENCH)
+	$(TARGET)/release/bench --distillery $(TARGET)/release/distillery --json $(BENCH_TARGET)/results.json \
+		--once $(BENCH_GUESTS)/wasm32-wasip2/release/once.wasm $(BENCH)

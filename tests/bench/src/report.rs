@@ -198,6 +198,9 @@ impl fmt::Display for Report {
             }
             writeln!(f, "  each      {:>9.1} KiB  {:>7.2} mappings", it.kib_each(), it.mappings_each())?;
             writeln!(f, "  {} of {} still echo while all are open", it.still_echo, it.asked_again)?;
+            if it.not_tried > 0 {
+                writeln!(f, "  {} were not tried after the others failed", it.not_tried)?;
+            }
             it.failures.iter().try_for_each(|(message, count)| writeln!(f, "  failed, {count} times: {message}"))?;
         }
         self.skipped.iter().try_for_each(|what| writeln!(f, "\nskipped: {what}"))

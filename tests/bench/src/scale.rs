@@ -27,6 +27,10 @@ const OPENERS: usize = 16;
 /// How long one socket may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// An opener that failed so often stops: a full server may let each call wait, and meanwhile it would give up those
+/// that are open, because they do not answer its pings.
+const FAILURES_EACH: usize = 2;
+
 /// What it took to hold the processes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Scale {
@@ -34,6 +38,8 @@ pub struct Scale {
     pub opened: usize,
     /// Until the last of them was open; how long the others took to fail does not count.
     pub seconds: f64,
+    /// Those that were left when every opener had failed too often.
+    pub not_tried: usize,
     /// The failures of those that did not open, and how many had each.
     pub failures: BTreeMap<String, usize>,
     pub before: Occupied,
@@ -65,13 +71,17 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     let opener = || {
         let (mut streams, mut failures) = (Vec::new(), BTreeMap::<String, usize>::new());
         let mut inbox = Inbox::new();
-        while next.fetch_add(1, Relaxed) < asked {
+        let mut patience = FAILURES_EACH;
+        while patience > 0 && next.fetch_add(1, Relaxed) < asked {
             match open(target, &mut inbox) {
                 Ok(stream) => {
                     streams.push(stream);
                     *last_opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 }
-                Err(failed) => *failures.entry(format!("{failed:#}")).or_default() += 1,
+                Err(failed) => {
+                    *failures.entry(format!("{failed:#}")).or_default() += 1;
+                    patience -= 1;
+                }
             }
         }
         (streams, failures)
@@ -90,6 +100,7 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     let open = machine::occupied(target.pid)?;
 
     let opened = streams.len();
+    let not_tried = asked - opened - failures.values().sum::<usize>();
     let mut again = if opened == 0 { vec![] } else { vec![0, opened / 2, opened - 1] };
     again.dedup();
     let mut still_echo = 0;
@@ -107,7 +118,7 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     }
     drop(streams);
     let after = settled(target.pid, before.open_files)?;
-    Ok(Scale { asked, opened, seconds, failures, before, open, after, still_echo, asked_again: again.len() })
+    Ok(Scale { asked, opened, seconds, not_tried, failures, before, open, after, still_echo, asked_again: again.len() })
 }
 
 fn open(target: &Target, inbox: &mut Inbox) -> Result<TcpStream> {
@@ -130,16 +141,15 @@ fn echoes(stream: &mut TcpStream, inbox: &mut Inbox, line: &[u8]) -> Result<()> 
 
 /// What the server occupies once it is done with those that left, or when it is still not done after half a minute.
 fn settled(pid: u32, idle_files: usize) -> Result<Occupied> {
-    let mut before = machine::occupied(pid)?;
+    let mut last = machine::occupied(pid)?;
     for _ in 0..60 {
         thread::sleep(Duration::from_millis(500));
-        let now = machine::occupied(pid)?;
+        let before = std::mem::replace(&mut last, machine::occupied(pid)?);
         // A log file or a connection of its own may have come since.
-        let closed = now.open_files <= idle_files + 8;
-        if closed && now.mappings == before.mappings && now.rss_kib == before.rss_kib {
+        let closed = last.open_files <= idle_files + 8;
+        if closed && last.mappings == before.mappings && last.rss_kib == before.rss_kib {
             break;
         }
-        before = now;
     }
-    Ok(before)
+    Ok(last)
 }
