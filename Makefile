@@ -18,7 +18,7 @@ GO_GUEST := target/guests/conversation_go.wasm
 include tests/bench/bench.mk
 
 help: ## say what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 run: plugins ## build the server and the plugins, and serve with distillery.yaml
 	cargo run --release --locked --package distillery -- serve --config distillery.yaml
@@ -33,6 +33,7 @@ plugins/%.wasm: FORCE
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
 test: toolchain go-guest ## run every test
+	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
 
 check: toolchain ## formatting, lints and documentation of the host and of the guests
@@ -45,6 +46,10 @@ check: toolchain ## formatting, lints and documentation of the host and of the g
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
+	@# What is not built here has not been fetched either; where there is no network, what is there must do.
+	@for workspace in . plugins tests/guests tests/bench/guests/once; do \
+	    cargo fetch --quiet --locked --manifest-path $$workspace/Cargo.toml || true; \
+	done
 	cargo test --locked --package distillery-tests --test dependencies
 
 clean: ## remove everything that was built, toolchains included
