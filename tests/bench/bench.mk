@@ -5,7 +5,7 @@ BENCH_TARGET := $(TARGET)/bench
 BENCH_GUESTS := $(BENCH_TARGET)/guests
 
 .PHONY: bench
-bench: toolchain plugins
+bench: toolchain plugins ## measure the server beside a bare websocket server and websocketd
 	cargo build --release --locked --package distillery --package distillery-bench
 	cargo build --release --locked --target wasm32-wasip2 --manifest-path tests/bench/guests/once/Cargo.toml \
 		--target-dir $(BENCH_GUESTS)
