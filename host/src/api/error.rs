@@ -5,7 +5,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use serde_json::json as object;
+use serde::Serialize;
 
 /// An answer that is no success. The message is for the caller.
 #[derive(Debug)]
@@ -22,8 +22,14 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = object!({"status": self.status.as_u16(), "message": self.message});
-        json(self.status, body.to_string())
+        /// In the order in which it is documented.
+        #[derive(Serialize)]
+        struct Body<'a> {
+            status: u16,
+            message: &'a str,
+        }
+        let body = Body { status: self.status.as_u16(), message: &self.message };
+        json(self.status, serde_json::to_vec(&body).expect("a number and a string are always JSON"))
     }
 }
 
