@@ -120,7 +120,7 @@ pub struct Cancel {
     pub grace_max: Duration,
     /// The time limit of a cleanup.
     pub cleanup_time: Duration,
-    /// How long running calls may go on when the server shuts down, before they are cancelled.
+    /// How long the server waits for running calls when it shuts down, whatever their grace.
     pub shutdown_grace: Duration,
 }
 
