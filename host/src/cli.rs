@@ -3,11 +3,16 @@
 mod check;
 mod serve;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    plugin::{Operator, load::Loader},
+    runtime::{Capacity, Runtime, RuntimeError},
+};
 use clap::{Parser, Subcommand};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 /// Serves calls: sandboxed WASM programs that anyone may talk to over a websocket.
@@ -49,6 +54,15 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
         ExitCode::FAILURE
+    })
+}
+
+/// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
+fn loader(config: &Config, capacity: &Capacity) -> Result<Loader, RuntimeError> {
+    Ok(Loader {
+        runtime: Arc::new(Runtime::new(&config.limits.process, capacity, Some(&config.cache))?),
+        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
+        max_module: config.limits.module,
     })
 }
 

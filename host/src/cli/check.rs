@@ -1,15 +1,7 @@
 //! `distillery check`: what serving would say, without serving.
 
-use crate::{
-    config::Config,
-    plugin::{
-        Operator,
-        load::{Loader, snapshot},
-    },
-    runtime::{Capacity, Runtime},
-    store::news::News,
-};
-use std::{process::ExitCode, sync::Arc};
+use crate::{config::Config, plugin::load::snapshot, runtime::Capacity, store::news::News};
+use std::process::ExitCode;
 
 pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     println!("configuration: right");
@@ -26,12 +18,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     }
     // No more than one process is ever started here, so that the engine is small.
     let one = Capacity { processes: 1, lowered: None };
-    let loader = Loader {
-        runtime: Arc::new(Runtime::new(&config.limits.process, &one, Some(&config.cache))?),
-        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
-        max_module: config.limits.module,
-    };
-    let loaded = loader.load_all(&config.plugins.directory, |_| {})?;
+    let loaded = super::loader(config, &one)?.load_all(&config.plugins.directory, |_| {})?;
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(loaded);
     for (name, took) in took {

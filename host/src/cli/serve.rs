@@ -4,12 +4,9 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
-    plugin::{
-        Catalog, Operator, Snapshot,
-        load::{Loaded, Loader, snapshot},
-    },
+    plugin::{Catalog, Snapshot, State, load::snapshot},
     process::{admission::Admission, compute::ComputeThreads},
-    runtime::{Capacity, Runtime},
+    runtime::Capacity,
     server::Server,
     store::Store,
     telemetry,
@@ -39,8 +36,7 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
-    let runtime = Arc::new(Runtime::new(&config.limits.process, &capacity, Some(&config.cache))?);
-    let catalog = Arc::new(Catalog::new(load_plugins(config, runtime)?));
+    let catalog = Arc::new(Catalog::new(load_plugins(config, &capacity)?));
     let store = Store::open(config)?;
 
     let threads = available_parallelism().map_or(1, usize::from);
@@ -119,12 +115,8 @@ impl Signals {
     }
 }
 
-fn load_plugins(config: &Config, runtime: Arc<Runtime>) -> anyhow::Result<Snapshot> {
-    let loader = Loader {
-        runtime,
-        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
-        max_module: config.limits.module,
-    };
+fn load_plugins(config: &Config, capacity: &Capacity) -> anyhow::Result<Snapshot> {
+    let loader = super::loader(config, capacity)?;
     // Drawn on a terminal only, and gone once the log goes on.
     let progress = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{spinner} loading plugins: {pos} done, last {msg} ({elapsed})")
@@ -137,24 +129,31 @@ fn load_plugins(config: &Config, runtime: Arc<Runtime>) -> anyhow::Result<Snapsh
     });
     progress.finish_and_clear();
     let loaded = loaded?;
-    loaded.iter().for_each(report);
     if loaded.is_empty() {
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
-    Ok(snapshot(loaded))
+    let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
+    // Only the snapshot knows of plugins that provide the same call.
+    let snapshot = snapshot(loaded);
+    for (name, took) in took {
+        report(&name, &snapshot.plugins()[&name], took);
+    }
+    Ok(snapshot)
 }
 
-fn report(loaded: &Loaded) {
-    let ms = loaded.took.as_millis() as u64;
-    match &loaded.result {
-        Ok(plugin) => tracing::info!(
-            plugin = loaded.name,
+fn report(name: &str, state: &State, took: Duration) {
+    let ms = took.as_millis() as u64;
+    if let Some(error) = &state.error {
+        tracing::error!(plugin = name, %error, ms, "plugin not loaded");
+    }
+    if let Some(plugin) = &state.serving {
+        tracing::info!(
+            plugin = name,
             kind = %plugin.program.kind(),
             calls = plugin.manifest.calls.len(),
             on_demand = plugin.program.is_on_demand(),
             ms,
             "plugin loaded"
-        ),
-        Err(error) => tracing::error!(plugin = loaded.name, %error, ms, "plugin not loaded"),
+        );
     }
 }

@@ -80,6 +80,19 @@ async fn a_manifest_may_forward_stderr_to_the_client() {
 }
 
 #[tokio::test]
+async fn of_two_plugins_with_the_same_call_the_log_names_the_one_that_does_not_have_it() {
+    let manifest = "calls:\n  same:\n    access: public\n";
+    let server = Server::builder()
+        .plugin("first", Guest::wat("conversation"), manifest)
+        .plugin("second", Guest::wat("conversation"), manifest)
+        .start()
+        .await;
+    let line = server.log().line("the error of the plugin", |line| line.message() == "plugin not loaded").await;
+    assert_eq!(line.field("plugin"), "second");
+    assert!(line.field("error").contains("already provided by the plugin \"first\""), "{}", line.field("error"));
+}
+
+#[tokio::test]
 async fn a_server_without_plugins_serves() {
     let server = Server::builder().start().await;
     assert_eq!(server.call("echo", &[]).await.finish().await.failure(), "unknown call \"echo\"");
