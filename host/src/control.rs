@@ -27,8 +27,8 @@ pub struct Control {
     pub stderr: Stderr,
     /// The first reason to stop, and when it came.
     cancel: OnceLock<(CancelReason, Instant)>,
-    /// Guests and owners that wait to be told.
-    told: Mutex<Told>,
+    /// Whoever owns the process, to be woken when it is told to stop.
+    owner: Mutex<Option<Waker>>,
     killed: AtomicBool,
     /// When the present turn of the guest is over, in nanoseconds after `born`.
     turn_ends: AtomicU64,
@@ -36,12 +36,6 @@ pub struct Control {
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
-}
-
-#[derive(Default)]
-struct Told {
-    owner: Option<Waker>,
-    guests: Vec<Waker>,
 }
 
 impl Control {
@@ -53,7 +47,7 @@ impl Control {
             output: Output::new(limits.output.map(|it| it.get()), limits.line.as_usize()),
             stderr: Stderr::default(),
             cancel: OnceLock::new(),
-            told: Mutex::default(),
+            owner: Mutex::default(),
             killed: AtomicBool::new(false),
             turn_ends: AtomicU64::new(0),
             turn_over: AtomicBool::new(false),
@@ -67,9 +61,8 @@ impl Control {
     pub fn cancel(&self, reason: CancelReason) {
         if self.cancel.set((reason, Instant::now())).is_ok() {
             self.input.end();
-            let told = std::mem::take(&mut *self.told.lock());
-            for waker in told.owner.into_iter().chain(told.guests) {
-                waker.wake();
+            if let Some(owner) = self.owner.lock().take() {
+                owner.wake();
             }
         }
     }
@@ -79,25 +72,12 @@ impl Control {
         self.cancel.get()
     }
 
-    /// Ready when the process was told to stop; the guest's side.
-    pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_told(|told| {
-            if !told.guests.iter().any(|waker| waker.will_wake(cx.waker())) {
-                told.guests.push(cx.waker().clone());
-            }
-        })
-    }
-
-    /// Wakes `cx` when the process is told to stop; the side of whoever owns the process.
+    /// Ready when the process was told to stop; wakes `cx`, the one owner of the process, when it is.
     pub fn watch(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_told(|told| super::stream::remember(&mut told.owner, cx))
-    }
-
-    fn poll_told(&self, register: impl FnOnce(&mut Told)) -> Poll<()> {
         if self.cancel.get().is_some() {
             return Poll::Ready(());
         }
-        register(&mut self.told.lock());
+        crate::stream::remember(&mut self.owner.lock(), cx);
         // A cancel between the look and the registration has not seen the waker.
         if self.cancel.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -165,10 +145,10 @@ mod tests {
         let control = Control::new(&Limits::default());
         let cx = Context::from_waker(Waker::noop());
         control.input.push_line("unread", Instant::now(), &cx);
-        assert!(control.poll_cancelled(&cx).is_pending());
+        assert!(control.watch(&cx).is_pending());
         control.cancel(CancelReason::Client);
         control.cancel(CancelReason::Shutdown);
-        assert!(control.poll_cancelled(&cx).is_ready());
+        assert!(control.watch(&cx).is_ready());
         assert_eq!(control.cancelled().unwrap().0, CancelReason::Client);
         assert_eq!(control.input.read(10, Instant::now()), Read::Ended);
     }

@@ -38,6 +38,8 @@ pub(super) struct Linked {
     pub engine: Engine,
     pub preview1: wasmtime::Linker<State>,
     pub component: component::Linker<State>,
+    /// Allocates for each process, rather than from a pool.
+    pub on_demand: bool,
 }
 
 /// Every engine whose epoch moves on.
@@ -89,7 +91,7 @@ impl Runtime {
             Err(CompileError::NotForPool(why)) => {
                 tracing::info!(%why, "a module does not fit the pool and is allocated on demand");
                 let linked = self.on_demand().map_err(CompileError::Engine)?;
-                Program::compile(self, linked, code, limits).map(|program| program.on_demand())
+                Program::compile(self, linked, code, limits)
             }
             done => done,
         }
@@ -124,6 +126,7 @@ fn open_cache(directory: &Path) -> Result<Cache, RuntimeError> {
 
 impl Recipe {
     fn link(&self, strategy: InstanceAllocationStrategy) -> Result<Linked, String> {
+        let on_demand = matches!(strategy, InstanceAllocationStrategy::OnDemand);
         let engine = Engine::new(&self.config(strategy)).map_err(|error| format!("{error:#}"))?;
         let linked = || -> wasmtime::Result<Linked> {
             let mut preview1 = wasmtime::Linker::new(&engine);
@@ -137,7 +140,7 @@ impl Recipe {
             let mut component = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
             wasmtime_wasi::p3::add_to_linker(&mut component)?;
-            Ok(Linked { engine, preview1, component })
+            Ok(Linked { engine, preview1, component, on_demand })
         };
         linked().map_err(|error| format!("{error:#}"))
     }

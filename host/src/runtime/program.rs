@@ -4,7 +4,7 @@ use super::{
     engine::{Linked, Runtime, setting_for},
     guest::{End, Guest},
     state::{self, State},
-    stdio::{Stderr, StderrTo, Stdin, Stdout},
+    stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
     ticker::Ticker,
     trap,
 };
@@ -128,14 +128,7 @@ impl Program {
             }
             _ => return Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
         };
-        Ok(Self(Arc::new(Inner { engine, ticker: runtime.ticker.clone(), code, on_demand: false })))
-    }
-
-    pub(super) fn on_demand(self) -> Self {
-        let Ok(inner) = Arc::try_unwrap(self.0).map(|inner| Inner { on_demand: true, ..inner }) else {
-            unreachable!("a program is marked before anyone else has it")
-        };
-        Self(Arc::new(inner))
+        Ok(Self(Arc::new(Inner { engine, ticker: runtime.ticker.clone(), code, on_demand: linked.on_demand })))
     }
 
     pub fn kind(&self) -> Kind {
@@ -189,7 +182,7 @@ impl Inner {
         for (name, value) in &invocation.env {
             wasi.env(name, value);
         }
-        wasi.stdin(Stdin(control.clone())).stdout(Stdout(control.clone())).stderr(stderr);
+        wasi.stdin(Stdin(control.clone())).stdout(Writer(Stdout(control.clone()))).stderr(Writer(stderr));
         let mut store = state::store(&self.engine, wasi.build_p1(), control.clone(), limits);
         match self.enter(&mut store).await {
             Ok(()) => End::Exited(0),

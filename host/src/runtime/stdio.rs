@@ -24,6 +24,9 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
+/// The most that one write to the log may hold.
+const LOG_WRITE: usize = 64 << 10;
+
 /// Where stderr goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StderrTo {
@@ -52,44 +55,12 @@ impl IsTerminal for Stdin {
     }
 }
 
-impl IsTerminal for Stdout {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl IsTerminal for Stderr {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
 impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
         Box::new(self.clone())
     }
 
     fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl StdoutStream for Stdout {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl StdoutStream for Stderr {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
         Box::new(self.clone())
     }
 }
@@ -152,7 +123,19 @@ impl AsyncRead for Stdin {
     }
 }
 
-impl Stdout {
+/// Where a guest writes. What WASI asks of an output is the same for both, and follows from this.
+trait Sink: Clone + Send + Sync + Unpin + 'static {
+    /// Takes all of `bytes`, of which there are at most as many as were permitted.
+    fn take(&self, bytes: &[u8]);
+
+    /// How many bytes may be written now; none while the client does not take what was written.
+    fn permit(&self) -> usize;
+
+    /// Ready when something may be written.
+    fn poll_writable(&self, cx: &Context<'_>) -> Poll<()>;
+}
+
+impl Sink for Stdout {
     fn take(&self, bytes: &[u8]) {
         let control = &self.0;
         match control.output.write(bytes) {
@@ -161,51 +144,34 @@ impl Stdout {
             Written::LineTooLong(limit) => control.cancel(CancelReason::LineLimit(Size::bytes(limit as u64))),
         }
     }
-}
 
-#[async_trait]
-impl Pollable for Stdout {
-    async fn ready(&mut self) {
-        poll_fn(|cx| self.0.output.poll_writable(cx)).await;
+    fn permit(&self) -> usize {
+        self.0.output.permit()
+    }
+
+    fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.output.poll_writable(cx)
     }
 }
 
-#[async_trait]
-impl OutputStream for Stdout {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.take(&bytes);
-        Ok(())
+impl Sink for Stderr {
+    fn take(&self, bytes: &[u8]) {
+        self.control.stderr.write(bytes, |line| self.line(line));
     }
 
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
+    /// Lines that go to the client wait for it like those of stdout.
+    fn permit(&self) -> usize {
+        match self.to {
+            StderrTo::Log => LOG_WRITE,
+            StderrTo::Client => self.control.output.permit(),
+        }
     }
 
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(self.0.output.permit())
-    }
-
-    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        poll_fn(|cx| self.0.output.poll_writable(cx)).await;
-        self.take(&bytes);
-        Ok(())
-    }
-}
-
-impl AsyncWrite for Stdout {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.0.output.poll_writable(cx));
-        let bytes = &bytes[..bytes.len().min(self.0.output.permit().max(1))];
-        self.take(bytes);
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        match self.to {
+            StderrTo::Log => Poll::Ready(()),
+            StderrTo::Client => self.control.output.poll_writable(cx),
+        }
     }
 }
 
@@ -223,35 +189,43 @@ impl Stderr {
         }
     }
 
-    fn take(&self, bytes: &[u8]) {
-        self.control.stderr.write(bytes, |line| self.line(line));
-    }
-
     /// The guest has ended: its last line need not have a terminator.
     pub fn finish(&self) {
         self.control.stderr.finish(|line| self.line(line));
     }
+}
 
-    /// Lines that go to the client wait for it like those of stdout.
-    fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
-        match self.to {
-            StderrTo::Log => Poll::Ready(()),
-            StderrTo::Client => self.control.output.poll_writable(cx),
-        }
+/// A [`Sink`] as WASI sees it.
+#[derive(Clone)]
+pub struct Writer<S>(pub S);
+
+impl<S> IsTerminal for Writer<S> {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl<S: Sink> StdoutStream for Writer<S> {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
     }
 }
 
 #[async_trait]
-impl Pollable for Stderr {
+impl<S: Sink> Pollable for Writer<S> {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.poll_writable(cx)).await;
+        poll_fn(|cx| self.0.poll_writable(cx)).await;
     }
 }
 
 #[async_trait]
-impl OutputStream for Stderr {
+impl<S: Sink> OutputStream for Writer<S> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.take(&bytes);
+        self.0.take(&bytes);
         Ok(())
     }
 
@@ -260,18 +234,21 @@ impl OutputStream for Stderr {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(match self.to {
-            StderrTo::Log => 64 << 10,
-            StderrTo::Client => self.control.output.permit(),
-        })
+        Ok(self.0.permit())
+    }
+
+    async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        poll_fn(|cx| self.0.poll_writable(cx)).await;
+        self.0.take(&bytes);
+        Ok(())
     }
 }
 
-impl AsyncWrite for Stderr {
+impl<S: Sink> AsyncWrite for Writer<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_writable(cx));
-        let bytes = &bytes[..bytes.len().min(64 << 10)];
-        self.take(bytes);
+        ready!(self.0.poll_writable(cx));
+        let bytes = &bytes[..bytes.len().min(self.0.permit().max(1))];
+        self.0.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
