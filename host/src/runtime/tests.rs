@@ -1,4 +1,4 @@
-//! What any guest is, seen from the runtime alone: no sockets.
+//! The runtime that unit tests of other modules compile their plugins with.
 
 use super::*;
 use crate::limits::Limits;
