@@ -26,13 +26,16 @@ fn main() {
     let built = out.join("guests");
     build(&guests, &built, "wasm32-wasip1", &["--package", "commands"]);
     build(&guests, &built, "wasm32-wasip2", &["--workspace"]);
-    for source in ["Cargo.toml", "Cargo.lock", "commands", "conversation-p3", "waits-p3"] {
+    for source in ["Cargo.toml", "Cargo.lock", "commands", "conversation-p3", "told", "told-p3", "waits-p3"] {
         watch(&guests.join(source));
     }
 
+    // Bindings are made from these.
+    watch(&package.join("../wit"));
+
     let plugins = package.join("../plugins");
     build(&plugins, &out.join("plugins"), "wasm32-wasip2", &["--workspace"]);
-    for source in ["Cargo.toml", "Cargo.lock", "ask/src", "countdown/src", "echo/src"] {
+    for source in ["Cargo.toml", "Cargo.lock", "ask/src", "assemble/src", "countdown/src", "echo/src", "grind/src"] {
         watch(&plugins.join(source));
     }
 }

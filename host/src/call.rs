@@ -200,6 +200,15 @@ impl Outcome {
         }
     }
 
+    /// What became of the cleanup, in one word, where there was one.
+    pub fn cleanup(&self) -> Option<&'static str> {
+        match self {
+            Self::Cancelled { cleanup: Cleanup::Done, .. } => Some("done"),
+            Self::Cancelled { cleanup: Cleanup::Failed(_), .. } => Some("failed"),
+            _ => None,
+        }
+    }
+
     /// Why it failed, as the client reads it; nothing for a success.
     pub fn failure(&self) -> Option<String> {
         Some(match self {

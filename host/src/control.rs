@@ -1,13 +1,16 @@
 //! What the two sides of a process share: whoever runs the guest, and whoever speaks for the client.
 //!
-//! It holds the streams, the one cancel reason, the flag that interrupts the guest, and what the guest used up.
+//! It holds the streams, the one cancel reason, the flag that interrupts the guest, what the guest used up, and the value
+//! that it set.
 
 use crate::{
     call::CancelReason,
     limits::Limits,
+    size::Size,
     stream::{Input, Output, Stderr},
 };
 use parking_lot::Mutex;
+use serde::de::IgnoredAny;
 use std::{
     sync::{
         OnceLock,
@@ -16,7 +19,11 @@ use std::{
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use uuid::Uuid;
+
+/// The most bytes that the value of a call may have.
+const VALUE: Size = Size::kib(16);
 
 pub struct Control {
     pub id: Uuid,
@@ -29,6 +36,10 @@ pub struct Control {
     cancel: OnceLock<(CancelReason, Instant)>,
     /// Whoever owns the process, to be woken when it is told to stop.
     owner: Mutex<Option<Waker>>,
+    /// Guests that wait to be told.
+    guests: Notify,
+    /// The guest is a fresh one that cleans up: it was started because of the reason, and is not told it again.
+    cleaning: AtomicBool,
     killed: AtomicBool,
     /// When the present turn of the guest is over, in nanoseconds after `born`.
     turn_ends: AtomicU64,
@@ -36,6 +47,17 @@ pub struct Control {
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
+    /// JSON.
+    value: Mutex<Option<Box<str>>>,
+}
+
+/// What is not the value of a call.
+#[derive(Debug, thiserror::Error)]
+pub enum BadValue {
+    #[error("larger than {VALUE}")]
+    TooLarge,
+    #[error("not JSON: {0}")]
+    NotJson(serde_json::Error),
 }
 
 impl Control {
@@ -48,12 +70,15 @@ impl Control {
             stderr: Stderr::default(),
             cancel: OnceLock::new(),
             owner: Mutex::default(),
+            guests: Notify::new(),
+            cleaning: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             turn_ends: AtomicU64::new(0),
             turn_over: AtomicBool::new(false),
             cpu_limit: limits.cpu,
             cpu_nanos: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
+            value: Mutex::default(),
         }
     }
 
@@ -61,6 +86,7 @@ impl Control {
     pub fn cancel(&self, reason: CancelReason) {
         if self.cancel.set((reason, Instant::now())).is_ok() {
             self.input.end();
+            self.guests.notify_waiters();
             if let Some(owner) = self.owner.lock().take() {
                 owner.wake();
             }
@@ -80,6 +106,31 @@ impl Control {
         crate::stream::remember(&mut self.owner.lock(), cx);
         // A cancel between the look and the registration has not seen the waker.
         if self.cancel.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The reason to stop, as far as it is any of the guest's business.
+    pub fn reason(&self) -> Option<&CancelReason> {
+        self.cancel.get().filter(|_| !self.cleaning.load(SeqCst)).map(|(reason, _)| reason)
+    }
+
+    /// Waits, for the guest, for the reason to stop.
+    pub async fn told(&self) -> &CancelReason {
+        loop {
+            let mut told = std::pin::pin!(self.guests.notified());
+            // Registered before the look, so that no cancel falls between the two.
+            told.as_mut().enable();
+            match self.reason() {
+                Some(reason) => return reason,
+                None => told.await,
+            }
+        }
+    }
+
+    /// The killed guest is gone, and a fresh one is about to clean up after it.
+    pub fn begin_cleanup(&self) {
+        self.cleaning.store(true, SeqCst);
+        self.killed.store(false, SeqCst);
+        self.stderr.forget();
     }
 
     /// From now on the guest is interrupted at its next epoch check. Whoever calls this also moves the epoch on.
@@ -133,6 +184,21 @@ impl Control {
     pub fn memory_peak(&self) -> u64 {
         self.memory_peak.load(Relaxed)
     }
+
+    /// Sets what came of the call.
+    pub fn set_value(&self, json: &str) -> Result<(), BadValue> {
+        if json.len() > VALUE.as_usize() {
+            return Err(BadValue::TooLarge);
+        }
+        let IgnoredAny = serde_json::from_str(json).map_err(BadValue::NotJson)?;
+        *self.value.lock() = Some(json.trim_ascii().into());
+        Ok(())
+    }
+
+    /// What came of the call, as JSON, if it has set anything.
+    pub fn value(&self) -> Option<Box<str>> {
+        self.value.lock().clone()
+    }
 }
 
 #[cfg(test)]
@@ -151,5 +217,29 @@ mod tests {
         assert!(control.watch(&cx).is_ready());
         assert_eq!(control.cancelled().unwrap().0, CancelReason::Client);
         assert_eq!(control.input.read(10, Instant::now()), Read::Ended);
+    }
+
+    #[tokio::test]
+    async fn a_guest_learns_the_reason_and_the_one_that_cleans_up_does_not() {
+        let control = Control::new(&Limits::default());
+        assert_eq!(control.reason(), None);
+        let (told, ()) = tokio::join!(control.told(), async { control.cancel(CancelReason::Shutdown) });
+        assert_eq!(told, &CancelReason::Shutdown);
+        control.kill();
+        control.begin_cleanup();
+        assert_eq!((control.reason(), control.is_killed()), (None, false));
+        assert!(control.cancelled().is_some());
+    }
+
+    #[test]
+    fn the_value_is_the_last_that_is_json_and_small_enough() {
+        let control = Control::new(&Limits::default());
+        assert!(control.value().is_none());
+        control.set_value("1").unwrap();
+        control.set_value(r#"{"made": ["a"]}"#).unwrap();
+        assert!(control.set_value("{").unwrap_err().to_string().starts_with("not JSON: "));
+        let large = format!("\"{}\"", "x".repeat(16 << 10));
+        assert_eq!(control.set_value(&large).unwrap_err().to_string(), "larger than 16KiB");
+        assert_eq!(&*control.value().unwrap(), r#"{"made": ["a"]}"#);
     }
 }

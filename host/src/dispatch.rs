@@ -27,6 +27,8 @@ pub struct Dispatcher {
     pub compute: Arc<ComputeThreads>,
     /// How long a cancelled process may go on, where its plugin says nothing else.
     pub grace: Duration,
+    /// How long a fresh instance may clean up after a process that was forced to end.
+    pub cleanup_time: Duration,
 }
 
 /// A call that may run.
@@ -93,7 +95,8 @@ impl Dispatcher {
                 Stderr::Forward => StderrTo::Client,
             },
         };
-        let deadlines = Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace) };
+        let deadlines =
+            Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
         Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines })
     }
 
@@ -108,6 +111,8 @@ impl Dispatcher {
             kind = outcome.kind(),
             outcome = outcome.failure().as_deref().unwrap_or("success"),
             stop = outcome.stop().map(|stop| stop.name()),
+            cleanup = outcome.cleanup(),
+            value = control.value().as_deref(),
             ms = process.started().elapsed().as_millis() as u64,
             cpu_ms = control.cpu().as_millis() as u64,
             memory = control.memory_peak(),
@@ -120,7 +125,7 @@ impl Dispatcher {
 
 impl Order {
     fn start(self, place: Place) -> Process {
-        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
+        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, Arc::new(place))
     }
 }
 

@@ -31,11 +31,13 @@ const EARNED_PART: u32 = 10;
 /// Computing this little at a time costs nothing: serving the socket costs as much.
 const FREE: Duration = Duration::from_micros(100);
 
-/// What bounds a process in time.
+/// What bounds a process in time, beside its limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// How long it may go on after it is told to stop.
     pub grace: Duration,
+    /// How long a fresh instance may clean up after a forced end.
+    pub cleanup: Duration,
 }
 
 pub struct Process {
@@ -47,6 +49,20 @@ pub struct Process {
     credit: Credit,
     deadlines: Deadlines,
     stopping: Option<Stopping>,
+    /// Makes the instance that cleans up, where the plugin wants one.
+    cleaner: Option<Cleaner>,
+    cleaning: Option<Cleaning>,
+}
+
+type Cleaner = Box<dyn FnOnce(&CancelReason) -> Guest + Send>;
+
+/// The guest was forced to end, and a fresh instance cleans up after it.
+struct Cleaning {
+    /// How the one before it was ended.
+    stop: Stop,
+    until: Instant,
+    /// It has used up its time.
+    forced: bool,
 }
 
 enum Home {
@@ -92,8 +108,8 @@ impl Credit {
 }
 
 impl Process {
-    /// Starts `call`. `held` is given back when the guest's memory is.
-    pub fn start<H: Send + 'static>(
+    /// Starts `call`. `held` is dropped when the memory of the guest is given back, and that of the one that cleans up.
+    pub fn start<H: Clone + Send + 'static>(
         call: Arc<Call>,
         invocation: Invocation,
         deadlines: Deadlines,
@@ -102,6 +118,13 @@ impl Process {
         held: H,
     ) -> Self {
         let plugin = &call.plugin;
+        let cleaner = plugin.manifest.cancel.cleanup.then(|| {
+            let (plugin, invocation) = (plugin.clone(), invocation.clone());
+            let (control, held) = (control.clone(), held.clone());
+            Box::new(move |reason: &CancelReason| {
+                plugin.program.start(invocation.cleaning_up(reason), &plugin.limits, control, held)
+            }) as Cleaner
+        });
         let guest = plugin.program.start(invocation, &plugin.limits, control.clone(), held);
         let started = Instant::now();
         let credit = Credit::full(started, Duration::ZERO);
@@ -114,6 +137,8 @@ impl Process {
             credit,
             deadlines,
             stopping: None,
+            cleaner,
+            cleaning: None,
         }
     }
 
@@ -138,7 +163,7 @@ impl Process {
         matches!(self.home, Home::Away(_))
     }
 
-    /// Ends it without waiting for its grace.
+    /// Ends it without waiting for its grace. What cleans up after it has its own time.
     pub fn force(&mut self, now: Instant) {
         if let Some(stopping) = &mut self.stopping {
             stopping.force_at = now;
@@ -149,6 +174,9 @@ impl Process {
 
     /// When it must be polled even if nothing wakes it.
     pub fn deadline(&self) -> Option<Instant> {
+        if let Some(cleaning) = &self.cleaning {
+            return (!cleaning.forced).then_some(cleaning.until);
+        }
         match &self.stopping {
             Some(Stopping { forced: None, force_at, .. }) => Some(*force_at),
             // Forced already: it ends within its turn, and wakes whoever waits.
@@ -157,7 +185,8 @@ impl Process {
         }
     }
 
-    /// Runs the guest as far as it gets, tells it to stop and forces it when it is time.
+    /// Runs the guest as far as it gets, tells it to stop, forces it when it is time, and lets a fresh instance clean up
+    /// after it where its plugin wants that.
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Outcome> {
         if now.saturating_duration_since(self.started) >= self.limits().time {
             self.control.cancel(CancelReason::TimeLimit(self.limits().time));
@@ -175,13 +204,20 @@ impl Process {
                 self.force_if_due(now)
             }
         };
-        match end {
-            Some(end) => {
-                self.home = Home::Ended;
-                Poll::Ready(self.outcome(end))
-            }
-            None => Poll::Pending,
+        let Some(end) = end else { return Poll::Pending };
+        self.home = Home::Ended;
+        if let (None, Some(stop)) = (&self.cleaning, self.stop(&end))
+            && let Some(cleaner) = self.cleaner.take()
+            && let Some((reason, _)) = self.control.cancelled()
+        {
+            self.control.begin_cleanup();
+            self.home = Home::Here(cleaner(reason));
+            self.credit = Credit::full(now, self.control.cpu());
+            self.cleaning = Some(Cleaning { stop, until: now + self.deadlines.cleanup, forced: false });
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        Poll::Ready(self.outcome(end))
     }
 
     fn begin_to_stop(&mut self) {
@@ -221,13 +257,20 @@ impl Process {
     }
 
     /// Past its grace, a guest that sits in a host call is dropped here and now; one that is computing is interrupted,
-    /// and ends at its next epoch check.
+    /// and ends at its next epoch check. The same for one that cleans up, past its own time.
     fn force_if_due(&mut self, now: Instant) -> Option<End> {
-        let stopping = self.stopping.as_mut()?;
-        if now < stopping.force_at {
-            return None;
+        if let Some(cleaning) = &mut self.cleaning {
+            if now < cleaning.until {
+                return None;
+            }
+            cleaning.forced = true;
+        } else {
+            let stopping = self.stopping.as_mut()?;
+            if now < stopping.force_at {
+                return None;
+            }
+            stopping.forced.get_or_insert(now.saturating_duration_since(stopping.told));
         }
-        stopping.forced.get_or_insert(now.saturating_duration_since(stopping.told));
         self.control.kill();
         let ended = match &mut self.home {
             Home::Here(_) => Some(End::Dropped),
@@ -248,16 +291,35 @@ impl Process {
         ended
     }
 
-    fn outcome(&self, end: End) -> Outcome {
-        if let Some((reason, _)) = self.control.cancelled() {
-            let forced_after = self.stopping.as_ref().and_then(|it| it.forced).unwrap_or_default();
-            let stop = match end {
-                End::Interrupted => Stop::Interrupted(forced_after),
-                End::Dropped => Stop::Dropped(forced_after),
-                _ => Stop::Told,
-            };
-            return Outcome::Cancelled { reason: reason.clone(), stop, cleanup: Cleanup::None };
+    /// How the guest was forced to end, if it was.
+    fn stop(&self, end: &End) -> Option<Stop> {
+        let forced_after = self.stopping.as_ref()?.forced?;
+        match end {
+            End::Interrupted => Some(Stop::Interrupted(forced_after)),
+            End::Dropped => Some(Stop::Dropped(forced_after)),
+            _ => None,
         }
+    }
+
+    fn outcome(&self, end: End) -> Outcome {
+        let Some((reason, _)) = self.control.cancelled() else { return self.natural(end) };
+        let (stop, cleanup) = match &self.cleaning {
+            None => (self.stop(&end).unwrap_or(Stop::Told), Cleanup::None),
+            Some(Cleaning { stop, .. }) => {
+                let failed = match end {
+                    End::Interrupted | End::Dropped => {
+                        Some(CancelReason::TimeLimit(self.deadlines.cleanup).to_string())
+                    }
+                    end => self.natural(end).failure(),
+                };
+                (*stop, failed.map_or(Cleanup::Done, Cleanup::Failed))
+            }
+        };
+        Outcome::Cancelled { reason: reason.clone(), stop, cleanup }
+    }
+
+    /// The outcome of a guest that nobody ended.
+    fn natural(&self, end: End) -> Outcome {
         match end {
             End::Exited(status) => {
                 let last_words = (status != 0).then(|| self.control.stderr.last_words()).flatten();

@@ -7,6 +7,7 @@
 mod capacity;
 mod engine;
 mod guest;
+mod interface;
 mod program;
 mod state;
 mod stdio;

@@ -47,6 +47,7 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
         admission: Admission::new(capacity.processes, limits.queue, limits.queue_time),
         compute: Arc::new(compute),
         grace: config.cancel.grace,
+        cleanup_time: config.cancel.cleanup_time,
     });
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)

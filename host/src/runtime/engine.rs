@@ -3,6 +3,7 @@
 
 use super::{
     capacity::Capacity,
+    interface,
     program::{CompileError, Program},
     state::State,
     ticker::Ticker,
@@ -137,9 +138,11 @@ impl Recipe {
                 Err(I32Exit(status).into())
             })?;
             preview1.allow_shadowing(false);
+            interface::add_to_modules(&mut preview1)?;
             let mut component = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
             wasmtime_wasi::p3::add_to_linker(&mut component)?;
+            interface::add_to_components(&mut component)?;
             Ok(Linked { engine, preview1, component, on_demand })
         };
         linked().map_err(|error| format!("{error:#}"))

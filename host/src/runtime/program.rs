@@ -9,7 +9,7 @@ use super::{
     trap,
 };
 use crate::{
-    call::{CallName, LimitHit},
+    call::{CallName, CancelReason, LimitHit},
     control::Control,
     limits::Limits,
 };
@@ -93,6 +93,14 @@ pub struct Invocation {
     pub params: Vec<String>,
     pub env: Vec<(String, String)>,
     pub stderr: StderrTo,
+}
+
+impl Invocation {
+    /// The same for a fresh instance that cleans up because of `reason`.
+    pub fn cleaning_up(mut self, reason: &CancelReason) -> Self {
+        self.env.push(("DISTILLERY_CLEANUP".to_owned(), reason.name().to_owned()));
+        self
+    }
 }
 
 impl Program {
@@ -225,7 +233,8 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
         if *trap == Trap::Interrupt && control.is_killed() {
             return End::Interrupted;
         }
-        tracing::debug!(process = %control.id, "trap: {error:?}");
+        // The client is told what, the log where.
+        tracing::info!(process = %control.id, cause = one_line(error), "a guest trapped");
         let limit = match trap {
             Trap::StackOverflow => Some(LimitHit::Stack(limits.stack)),
             _ => refused,
@@ -235,7 +244,7 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
     if error.is::<PoolConcurrencyLimitError>() {
         return End::Full;
     }
-    tracing::debug!(process = %control.id, "the guest failed: {error:?}");
+    tracing::info!(process = %control.id, cause = one_line(error), "a guest was ended by a host call");
     if refused.is_some() {
         return End::Trapped { trap: "a limit was reached".into(), limit: refused };
     }
@@ -258,6 +267,14 @@ fn classify(error: &wasmtime::Error, limits: &Limits) -> CompileError {
 
 fn missing_import(error: wasmtime::Error) -> CompileError {
     CompileError::MissingImport(first_line(format!("{error:#}")))
+}
+
+/// An error with its causes and its backtrace, for the log. The names in a backtrace are the guest's: they get no line
+/// and no escape sequence of their own there.
+fn one_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:?}");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?")
 }
 
 fn first_line(text: impl fmt::Display) -> String {

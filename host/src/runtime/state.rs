@@ -11,7 +11,7 @@ const HOST_CALL: usize = 16 << 20;
 pub struct State {
     pub wasi: WasiP1Ctx,
     pub meter: Meter,
-    control: Arc<Control>,
+    pub control: Arc<Control>,
 }
 
 /// Counts what grows, over all memories and tables of the process together.

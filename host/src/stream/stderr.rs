@@ -53,6 +53,13 @@ impl Stderr {
         (!words.is_empty()).then_some(words)
     }
 
+    /// What was said so far is no longer anybody's last words.
+    pub fn forget(&self) {
+        let mut state = self.state.lock();
+        state.line.clear();
+        state.last.clear();
+    }
+
     pub fn total(&self) -> u64 {
         self.state.lock().written_in_all
     }

@@ -72,3 +72,27 @@ async fn ask_fails_with_words_of_its_own_without_a_name() {
     assert_eq!(client.finish().await.failure(), "a name is needed");
     assert_eq!(server.process_ended("ask").await.field("kind"), "exited");
 }
+
+#[tokio::test]
+async fn assemble_takes_apart_what_it_has_put_together_when_it_is_cancelled() {
+    let (server, mut client) = call("assemble", &["100"]).await;
+    for part in ["part 1 is on", "part 2 is on"] {
+        assert_eq!(client.line().await, part);
+    }
+    client.cancel().await;
+    let end = client.finish().await;
+    assert_eq!(end.lines, ["stopping (Reason::Client)", "part 2 is off", "part 1 is off"]);
+    assert_eq!(end.failure(), "cancelled by the client");
+    assert_eq!(server.process_ended("assemble").await.field("value"), "{\"parts\": 0}");
+}
+
+#[tokio::test]
+async fn grind_is_stopped_and_cleaned_up_after() {
+    let (_server, mut client) = call("grind", &["1"]).await;
+    assert_eq!(client.line().await, "2");
+    client.cancel().await;
+    let end = client.finish().await;
+    assert_eq!(end.lines.last().unwrap(), "cleaning up: stopped because of \"client\", began at 1");
+    let message = end.failure();
+    assert!(message.starts_with("cancelled by the client (forced after 1"), "{message}");
+}

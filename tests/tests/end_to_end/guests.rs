@@ -1,6 +1,6 @@
 //! What a guest sees of the world, and what is told of how it ended.
 
-use distillery_tests::{Guest, Server};
+use distillery_tests::{Guest, Server, log::Line};
 
 #[tokio::test]
 async fn arguments_are_the_name_of_the_call_and_the_parameters_byte_for_byte() {
@@ -45,9 +45,7 @@ async fn the_last_words_on_stderr_become_the_message_and_stay_out_of_the_output(
         assert_eq!(end.lines, ["trying"], "{call}");
         assert_eq!(end.failure(), "no capacitor at hand", "{call}");
         let process = server.process_ended(call).await.field("process");
-        let said = |line: &distillery_tests::log::Line| {
-            format!("{line:?}").contains("the flux is low") && line.field("process") == process
-        };
+        let said = |line: &Line| format!("{line:?}").contains("the flux is low") && line.field("process") == process;
         server.log().line("the words of the guest in the log", said).await;
     }
 }
@@ -62,7 +60,12 @@ async fn a_trap_is_named_in_words() {
     let server = Server::with(traps.map(|(name, _)| Guest::wat(name))).await;
     for (name, message) in traps {
         assert_eq!(server.call(name, &[]).await.finish().await.failure(), message);
-        assert_eq!(server.process_ended(name).await.field("kind"), "trapped");
+        let ended = server.process_ended(name).await;
+        assert_eq!(ended.field("kind"), "trapped");
+        let process = ended.field("process");
+        let wanted = |line: &Line| line.message() == "a guest trapped" && line.field("process") == process;
+        let cause = server.log().line("where it trapped", wanted).await.field("cause");
+        assert!(cause.contains("wasm backtrace:"), "{cause}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod cancel;
+mod cleanup;
 mod conversation;
 mod examples;
 mod guests;

@@ -1,0 +1,192 @@
+//! What a cancelled call may still do: learn why, say what came of it, and be cleaned up after.
+
+use distillery_tests::{Client, End, Guest, Server, server::Builder};
+use std::time::{Duration, Instant};
+
+const GRACE: Duration = Duration::from_millis(200);
+
+/// `cleans_up` with a manifest that wants the cleanup.
+fn cleaned() -> Builder {
+    let manifest = |call: &str| format!("calls: {{{call}: {{access: public}}}}\ncancel: {{cleanup: true}}\n");
+    Server::builder()
+        .plugin("cleans_up", Guest::component("cleans_up"), &manifest("cleans_up"))
+        .plugin("cleans_up.module", Guest::module("cleans_up"), &manifest("cleans_up.module"))
+        .grace(GRACE)
+}
+
+const BOTH: [&str; 2] = ["cleans_up", "cleans_up.module"];
+
+/// A client of a call whose guest has said its first line.
+async fn begun(server: &Server, call: &str, params: &[&str]) -> Client {
+    let mut client = server.call(call, params).await;
+    assert_eq!(client.line().await, "ready");
+    client
+}
+
+async fn cancelled(server: &Server, call: &str, params: &[&str]) -> End {
+    let mut client = begun(server, call, params).await;
+    client.say("a line that nobody reads").await;
+    client.cancel().await;
+    client.finish().await
+}
+
+fn forced(message: &str) -> bool {
+    message.starts_with("cancelled by the client (forced after ") && !message.contains("cleanup")
+}
+
+#[tokio::test]
+async fn a_fresh_instance_cleans_up_after_one_that_was_forced_to_end() {
+    let server = cleaned().start().await;
+    for call in BOTH {
+        for way in ["sleeps on", "computes"] {
+            let end = cancelled(&server, call, &[way]).await;
+            assert_eq!(end.lines, ["cleaning up: client, heard None"], "{call} {way}");
+            let message = end.failure();
+            assert!(forced(&message), "{call} {way}: {message}");
+        }
+        assert_eq!(server.process_ended(call).await.field("cleanup"), "done");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_cleaned_up_after_a_guest_that_ended_by_itself() {
+    let server = cleaned().start().await;
+    for call in BOTH {
+        let end = cancelled(&server, call, &["goodbye"]).await;
+        assert_eq!(end.lines, [""; 0], "{call}");
+        assert_eq!(end.failure(), "cancelled by the client", "{call}");
+        assert_eq!(server.process_ended(call).await.field("cleanup"), "", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_wish_of_the_manifest_nothing_is_cleaned_up() {
+    let server = Server::builder().both("cleans_up").grace(GRACE).start().await;
+    for call in BOTH {
+        let end = cancelled(&server, call, &[]).await;
+        assert_eq!(end.lines, [""; 0], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn a_cleanup_that_fails_is_part_of_the_result() {
+    let server = cleaned().set("cancel.cleanup_time", "300ms").start().await;
+    for call in BOTH {
+        for (way, why) in [
+            ("fails", "the broom is gone"),
+            ("fails silently", "exit status 3"),
+            ("traps", "trap: unreachable"),
+            ("sleeps", "time limit of 300ms reached"),
+            ("spins", "time limit of 300ms reached"),
+            ("floods", "time limit of 300ms reached"),
+        ] {
+            let message = cancelled(&server, call, &[way]).await.failure();
+            assert!(message.ends_with(&format!(" (cleanup failed: {why})")), "{call} {way}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_cleanup_runs_for_whatever_reason_the_process_was_ended() {
+    let server = cleaned().set("limits.cpu", "200ms").set("limits.time", "2s").start().await;
+    for call in BOTH {
+        let end = server.call(call, &["computes"]).await.finish().await;
+        assert_eq!(end.lines, ["ready", "cleaning up: cpu limit, heard None"], "{call}");
+        let end = server.call(call, &[]).await.finish().await;
+        assert_eq!(end.lines, ["ready", "cleaning up: time limit, heard None"], "{call}");
+        let mut client = begun(&server, call, &[]).await;
+        client.control("not json").await;
+        let end = client.finish().await;
+        assert_eq!(end.lines, ["cleaning up: protocol error, heard None"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn the_cleanup_runs_for_a_client_that_is_gone_and_for_a_server_that_ends() {
+    let server = cleaned().start().await;
+    drop(begun(&server, "cleans_up", &[]).await);
+    assert_eq!(server.process_ended("cleans_up").await.field("cleanup"), "done");
+    let client = begun(&server, "cleans_up.module", &[]).await;
+    server.terminate();
+    assert_eq!(client.finish().await.lines, ["cleaning up: shutdown, heard None"]);
+    server.wait().await;
+}
+
+#[tokio::test]
+async fn a_second_cancel_brings_the_cleanup_forward_and_a_third_does_not_stop_it() {
+    let server = cleaned().grace(Duration::from_secs(60)).start().await;
+    for call in BOTH {
+        let begin = Instant::now();
+        let mut client = begun(&server, call, &["computes"]).await;
+        for _ in 0..3 {
+            client.cancel().await;
+        }
+        let end = client.finish().await;
+        assert_eq!(end.lines, ["cleaning up: client, heard None"], "{call}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "{call}");
+    }
+}
+
+#[tokio::test]
+async fn the_place_of_a_process_is_its_own_until_the_cleanup_is_over() {
+    let server = cleaned()
+        .guest(Guest::component("echo_once"))
+        .set("limits.processes", 1)
+        .set("limits.queue_time", "60s")
+        .start()
+        .await;
+    let mut first = begun(&server, "cleans_up", &[]).await;
+    let mut waiting = server.call("echo_once", &[]).await;
+    waiting.say("at last").await;
+    first.cancel().await;
+    assert_eq!(first.finish().await.lines, ["cleaning up: client, heard None"]);
+    assert_eq!(waiting.finish().await.success(), ["at last"]);
+}
+
+#[tokio::test]
+async fn a_guest_learns_why_it_is_to_stop() {
+    let server = Server::builder().guest(Guest::component("told")).grace(Duration::from_secs(60)).start().await;
+    for (way, said) in [("poll", "told: Reason::Client"), ("wait", "told: Some(Reason::Client)")] {
+        let end = cancelled(&server, "told", &[way]).await;
+        assert_eq!(end.lines, [said]);
+        assert_eq!(end.failure(), "cancelled by the client");
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_the_asynchronous_kind_learns_why_it_is_to_stop() {
+    let server = Server::builder().guest(Guest::component3("told")).grace(Duration::from_secs(60)).start().await;
+    let mut client = server.call("told", &["[1, 2]"]).await;
+    assert_eq!(client.line().await, "Ok(())");
+    assert_eq!(client.line().await, "ready");
+    client.cancel().await;
+    let end = client.finish().await;
+    assert_eq!(end.lines, ["told: Reason::Client"]);
+    assert_eq!(end.failure(), "cancelled by the client");
+    assert_eq!(server.process_ended("told").await.field("value"), "[1, 2]");
+}
+
+#[tokio::test]
+async fn a_module_of_preview_1_learns_why_it_is_to_stop() {
+    let server = Server::builder().guest(Guest::wat("told")).grace(Duration::from_secs(60)).start().await;
+    assert_eq!(cancelled(&server, "told", &[]).await.failure(), "cancelled by the client");
+    let ended = server.process_ended("told").await;
+    assert_eq!((ended.field("value"), ended.field("stop")), ("{\"told\": true}".into(), "told".into()));
+}
+
+#[tokio::test]
+async fn the_value_of_a_call_is_the_last_that_is_json_and_not_too_large() {
+    let server = Server::builder().guest(Guest::component("told")).start().await;
+    let lines = server.call("told", &["value", "1", "{\"made\": [\"ä\"]}", "{"]).await.finish().await.success();
+    assert_eq!(
+        lines,
+        [
+            "ready",
+            "Ok(())",
+            "Ok(())",
+            "Err(\"not JSON: EOF while parsing an object at line 1 column 1\")",
+            "Err(\"larger than 16KiB\")"
+        ]
+    );
+    assert_eq!(server.process_ended("told").await.field("value"), "{\"made\": [\"ä\"]}");
+}
