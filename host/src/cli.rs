@@ -2,12 +2,14 @@
 
 mod check;
 mod serve;
+mod sign;
 
 use crate::{
     config::Config,
-    plugin::{Operator, load::Loader},
-    runtime::{Capacity, Runtime, RuntimeError},
+    plugin::{Operator, load::Loader, signature::Trusted},
+    runtime::{Capacity, Runtime},
 };
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::{
     path::{Path, PathBuf},
@@ -32,6 +34,18 @@ enum Command {
     Serve,
     /// Says what serving would say: is the configuration right, and does each plugin load
     Check,
+    /// Makes a key to sign plugins with: NAME.key, the secret one, and NAME.pub, the public one for plugins.keys
+    Keygen {
+        /// Where to write them
+        name: PathBuf,
+    },
+    /// Signs the plugin in a directory: its module in place, and its manifest in plugin.yaml.sig
+    Sign {
+        /// The secret key: what `distillery keygen` has made, or any Ed25519 key in PEM form
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        directory: PathBuf,
+    },
 }
 
 /// Exit status of a command that was used wrongly or configured wrongly.
@@ -50,6 +64,8 @@ pub fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Serve => serve::run(&config),
         Command::Check => check::run(&config),
+        Command::Keygen { name } => sign::keygen(&name),
+        Command::Sign { key, directory } => sign::run(&config, &key, &directory),
     };
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
@@ -58,10 +74,11 @@ pub fn main() -> ExitCode {
 }
 
 /// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
-fn loader(config: &Config, capacity: &Capacity) -> Result<Loader, RuntimeError> {
+fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
+    let trusted = Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new);
     Ok(Loader {
         runtime: Arc::new(Runtime::new(&config.limits.process, capacity, Some(&config.cache))?),
-        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max },
+        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max, trusted },
         max_module: config.limits.module,
     })
 }

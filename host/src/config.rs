@@ -79,6 +79,8 @@ pub struct Plugins {
     pub watch: Watch,
     /// What plugins may touch, by the name of the plugin.
     pub grants: BTreeMap<String, Grant>,
+    /// Files of public keys: if there are any, only plugins load that bear a signature of one of them.
+    pub keys: Vec<PathBuf>,
 }
 
 /// How a change of a plugin is noticed.
@@ -181,7 +183,7 @@ impl Default for Http {
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self { directory: "plugins".into(), watch: Watch::Events, grants: BTreeMap::new() }
+        Self { directory: "plugins".into(), watch: Watch::Events, grants: BTreeMap::new(), keys: Vec::new() }
     }
 }
 
@@ -341,6 +343,7 @@ impl Plugins {
                 Some(node) => grants::read(node, base)?,
                 None => default.grants,
             },
+            keys: section.list_of("keys", form::path)?.into_iter().map(|key| base.join(key)).collect(),
         };
         section.finish()?;
         Ok(plugins)

@@ -7,6 +7,7 @@ pub mod discover;
 pub mod load;
 pub mod manifest;
 pub mod params;
+pub mod signature;
 
 use crate::{
     call::{CallName, Span},
@@ -17,6 +18,7 @@ use arc_swap::ArcSwap;
 use discover::{LoadError, Source};
 use manifest::Manifest;
 use params::CallSpec;
+use signature::Trusted;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -30,6 +32,8 @@ pub struct Operator {
     pub limits: Limits,
     /// The longest grace that a plugin may give its calls.
     pub grace_max: Duration,
+    /// Whose signature a plugin must bear; nothing means that none is needed.
+    pub trusted: Option<Arc<Trusted>>,
 }
 
 /// One generation of a plugin. Its processes hold on to it until the last has ended.
@@ -55,6 +59,9 @@ impl Plugin {
         compile: impl FnOnce(&Limits) -> Result<Program, CompileError>,
     ) -> Result<Self, LoadError> {
         let directory = || source.directory.clone();
+        if let Some(trusted) = &operator.trusted {
+            trusted.check(source).map_err(|error| LoadError::Signature { directory: directory(), error })?;
+        }
         let manifest = source.manifest.clone();
         if !manifest.capabilities.is_empty() {
             let missing = manifest.capabilities.missing();
@@ -208,6 +215,9 @@ mod tests {
             module_path: directory.join("x.wat"),
             module_bytes: Vec::new(),
             digest: String::new(),
+            signature: None,
+            manifest_text: manifest.to_owned(),
+            has_manifest: true,
             name,
             directory,
         }

@@ -219,7 +219,7 @@ impl Builder {
 }
 
 /// The server that cargo has built for the tests: it lies beside the directory of the test programs.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);
     profile.expect("test programs are in deps/").join("distillery-under-test")

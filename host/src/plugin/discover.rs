@@ -2,7 +2,10 @@
 //!
 //! It compiles nothing, and runs nothing that it finds.
 
-use super::manifest::{self, Manifest};
+use super::{
+    manifest::{self, Manifest},
+    signature::{self, Untrusted},
+};
 use crate::{
     call::{CALL_NAME_FORM, CallName},
     limits::TooHigh,
@@ -21,6 +24,8 @@ use std::{
 
 /// A manifest is a page; more than this is something else under its name.
 const MANIFEST_SIZE: Size = Size::mib(1);
+/// A signature is a line of hexadecimal digits.
+const SIGNATURE_SIZE: Size = Size::kib(1);
 
 /// Why a plugin did not load, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,8 @@ pub enum LoadError {
     Grace { directory: PathBuf, asked: String, allowed: String },
     #[error("{}: {error}", .path.display())]
     Module { path: PathBuf, error: CompileError },
+    #[error("{}: {error}", .directory.display())]
+    Signature { directory: PathBuf, error: Untrusted },
     #[error("{}: not granted: {}: grant it in plugins.grants in distillery.yaml", .directory.display(), .missing.join(", "))]
     NotGranted { directory: PathBuf, missing: Vec<String> },
 }
@@ -120,10 +127,15 @@ pub struct Source {
     pub name: CallName,
     pub directory: PathBuf,
     pub manifest: Manifest,
+    pub manifest_text: String,
+    /// Whether there is a file of the manifest at all.
+    pub has_manifest: bool,
     pub module_path: PathBuf,
     pub module_bytes: Vec<u8>,
     /// SHA-256 of manifest and module, in hexadecimal: the same digest is the same plugin.
     pub digest: String,
+    /// What stands in the file of its signature.
+    pub signature: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -147,8 +159,26 @@ impl Source {
             }
             Err(error) => return Err(error),
         };
-        let digest = digest(manifest_text.unwrap_or_default().as_bytes(), &module_bytes);
-        Ok(Self { name, directory: directory.to_owned(), manifest, module_path, module_bytes, digest })
+        let has_manifest = manifest_text.is_some();
+        let manifest_text = manifest_text.unwrap_or_default();
+        let digest = digest(manifest_text.as_bytes(), &module_bytes);
+        let signature = signature_text(directory)?;
+        Ok(Self {
+            name,
+            directory: directory.to_owned(),
+            manifest,
+            manifest_text,
+            has_manifest,
+            module_path,
+            module_bytes,
+            digest,
+            signature,
+        })
+    }
+
+    /// The digest that this plugin would have with another module.
+    pub fn digest_with(&self, module: &[u8]) -> String {
+        digest(self.manifest_text.as_bytes(), module)
     }
 }
 
@@ -162,6 +192,15 @@ fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
             let misnamed = directory.join("plugin.yml");
             if misnamed.exists() { Err(LoadError::Misnamed(misnamed)) } else { Ok(None) }
         }
+        Err(error) => Err(error),
+    }
+}
+
+/// The signature beside the manifest, where there is one. Anything longer than a signature is none.
+fn signature_text(directory: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+    match read_whole(&directory.join(signature::FILE), SIGNATURE_SIZE) {
+        Ok(read) => Ok(Some(read.unwrap_or_default())),
+        Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

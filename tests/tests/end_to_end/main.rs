@@ -12,3 +12,4 @@ mod plugins;
 mod protocol;
 mod shutdown;
 mod start;
+mod trust;

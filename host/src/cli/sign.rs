@@ -1,0 +1,29 @@
+//! `distillery keygen` and `distillery sign`: who vouches for a plugin.
+
+use crate::{
+    config::Config,
+    plugin::{
+        discover::Source,
+        signature::{self, Signer},
+    },
+};
+use anyhow::Context;
+use std::{path::Path, process::ExitCode};
+
+pub fn keygen(name: &Path) -> anyhow::Result<ExitCode> {
+    let [secret, public] = signature::generate(name).with_context(|| format!("cannot make {}", name.display()))?;
+    println!("{}: the secret key, for `distillery sign`: keep it to yourself", secret.display());
+    println!("{}: the public key, for plugins.keys in distillery.yaml", public.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<ExitCode> {
+    let signer = Signer::read(key)?;
+    // `.` has no name of its own, but the directory that it stands for has.
+    let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
+    let source = Source::read(&directory, config.limits.module)?;
+    for file in signer.sign(&source)? {
+        println!("signed: {}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
