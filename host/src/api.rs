@@ -6,10 +6,12 @@ pub mod auth;
 pub mod calls;
 pub mod error;
 pub mod news;
+pub mod plugins;
 pub mod systems;
 
 use crate::{
-    plugin::Catalog,
+    drain::Drain,
+    plugin::{Catalog, watch::Watcher},
     store::{news::News, systems::Systems},
 };
 use axum::{
@@ -17,7 +19,7 @@ use axum::{
     body::Body,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use error::ApiError;
@@ -30,6 +32,9 @@ pub struct ApiState {
     /// Whether the API is on at all.
     pub enabled: bool,
     pub catalog: Arc<Catalog>,
+    pub plugins: Watcher,
+    /// Ends what would otherwise go on for ever.
+    pub drain: Drain,
     pub systems: Arc<Systems>,
     pub news: Arc<News>,
 }
@@ -51,7 +56,11 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
                 .route(&format!("{root}/systems{slash}"), get(systems::list))
                 .route(&format!("{root}/instances/directory{slash}"), get(systems::list))
                 .route(&format!("{root}/news{slash}"), get(news::list))
-                .route(&format!("{root}/calls{slash}"), get(calls::list));
+                .route(&format!("{root}/calls{slash}"), get(calls::list))
+                .route(&format!("{root}/plugins{slash}"), get(plugins::list))
+                .route(&format!("{root}/plugins/events{slash}"), get(plugins::events))
+                .route(&format!("{root}/plugins/reload{slash}"), post(plugins::reload))
+                .route(&format!("{root}/plugins/{{name}}/rollback{slash}"), post(plugins::roll_back));
         }
     }
     router
@@ -147,6 +156,8 @@ calls:
         ApiState {
             enabled,
             catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
+            plugins: Watcher::ended(),
+            drain: Drain::default(),
             systems: Arc::new(systems),
             news: Arc::new(news),
         }

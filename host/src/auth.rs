@@ -1,7 +1,7 @@
 //! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
 
 use crate::call::CallName;
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Whoever is at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,11 +18,41 @@ impl Caller {
     pub fn nobody() -> Self {
         Self::default()
     }
+
+    /// Whoever may use the files of the server itself: there is nothing that it may not.
+    pub fn operator() -> Self {
+        Self { user: "operator".into(), token: false, scopes: vec![Scope("*".into())] }
+    }
 }
 
 /// A right that a caller may hold: an exact name such as `call:echo`, or a prefix ending in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(pub String);
+
+/// Every scope but those of calls.
+const SCOPES: [&str; 6] =
+    ["systems:write", "news:write", "tokens:write", "plugins:read", "plugins:write", "processes:*"];
+
+/// The name of something that nothing asks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a scope: write call:<name>, {list}, or the beginning of one with * behind it", list = SCOPES.join(", "))]
+pub struct BadScope(String);
+
+impl FromStr for Scope {
+    type Err = BadScope;
+
+    fn from_str(text: &str) -> Result<Self, BadScope> {
+        let call = |name: &str| name.parse::<CallName>().is_ok();
+        let known = match text.strip_suffix('*') {
+            Some(prefix) => {
+                let of_calls = "call:".starts_with(prefix) || prefix.strip_prefix("call:").is_some_and(call);
+                of_calls || SCOPES.iter().any(|scope| scope.starts_with(prefix))
+            }
+            None => SCOPES.contains(&text) || text.strip_prefix("call:").is_some_and(call),
+        };
+        if known { Ok(Self(text.to_owned())) } else { Err(BadScope(text.to_owned())) }
+    }
+}
 
 impl Scope {
     fn covers(&self, needed: &str) -> bool {
@@ -84,5 +114,29 @@ mod tests {
         assert!(may(&with("call:*"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("call:prov"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("systems:write"), Wish::Use("news:write")));
+    }
+
+    #[test]
+    fn the_operator_may_do_everything() {
+        let name: CallName = "provision".parse().unwrap();
+        assert!(may(&Caller::operator(), Wish::Run(&name, Access::Scoped)));
+        assert!(may(&Caller::operator(), Wish::Use("plugins:write")));
+    }
+
+    #[test]
+    fn a_scope_that_nothing_asks_for_is_refused() {
+        for text in ["call:echo", "call:*", "call:provision*", "plugins:read", "plugins:*", "processes:*", "sys*", "*"]
+        {
+            assert_eq!(text.parse::<Scope>(), Ok(Scope(text.into())), "{text}");
+        }
+        for text in ["", "call:", "call:no name", "plugins", "plugin:*", "plugins:delete", "calls*", "call:a b*", "**"]
+        {
+            assert!(text.parse::<Scope>().is_err(), "{text}");
+        }
+        assert_eq!(
+            BadScope("x".into()).to_string(),
+            "\"x\" is not a scope: write call:<name>, systems:write, news:write, tokens:write, plugins:read, \
+             plugins:write, processes:*, or the beginning of one with * behind it"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! The command line.
 
 mod check;
+mod reread;
+mod running;
 mod serve;
 mod sign;
 
@@ -46,6 +48,10 @@ enum Command {
         key: PathBuf,
         directory: PathBuf,
     },
+    /// Tells the running server to look at its plugins and its configuration again
+    Reload,
+    /// Lists the plugins of the running server and their generations
+    Plugins(running::Plugins),
 }
 
 /// Exit status of a command that was used wrongly or configured wrongly.
@@ -62,10 +68,12 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve => serve::run(&config),
+        Command::Serve => serve::run(&config, arguments.config),
         Command::Check => check::run(&config),
         Command::Keygen { name } => sign::keygen(&name),
         Command::Sign { key, directory } => sign::run(&config, &key, &directory),
+        Command::Reload => running::reload(&config),
+        Command::Plugins(plugins) => running::plugins(&config, plugins),
     };
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
@@ -75,11 +83,19 @@ pub fn main() -> ExitCode {
 
 /// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
 fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
-    let trusted = Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new);
     Ok(Loader {
         runtime: Arc::new(Runtime::new(&config.limits.process, capacity, Some(&config.cache))?),
-        operator: Operator { limits: config.limits.process.clone(), grace_max: config.cancel.grace_max, trusted },
+        operator: operator(config)?,
         max_module: config.limits.module,
+    })
+}
+
+/// What `config` allows every plugin.
+fn operator(config: &Config) -> anyhow::Result<Operator> {
+    Ok(Operator {
+        limits: config.limits.process.clone(),
+        grace_max: config.cancel.grace_max,
+        trusted: Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new),
     })
 }
 

@@ -6,17 +6,19 @@
 //!
 //! The meaning, unit and default of every key stand in the shipped `distillery.yaml`; a test holds it to the code.
 
+mod changes;
 mod form;
 mod grants;
 mod source;
 mod systems;
 mod yaml;
 
+pub use changes::Changes;
 pub use grants::{Grant, Mount, Secret, SystemsGrant};
 pub use source::ConfigError;
 pub use systems::{BadSlug, SLUG_FORM, Slug, System};
 
-use crate::{call::Span, limits::Limits, size::Size};
+use crate::{auth::Scope, call::Span, limits::Limits, size::Size};
 use source::{Section, Source, Variables};
 use std::{
     collections::BTreeMap,
@@ -126,9 +128,12 @@ pub struct Cancel {
     pub shutdown_grace: Duration,
 }
 
-/// How callers prove who they are: nothing can be set yet.
+/// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Auth {}
+pub struct Auth {
+    /// What callers may do that do not say who they are.
+    pub anonymous: Vec<Scope>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -413,9 +418,10 @@ impl Cancel {
 }
 
 impl Auth {
-    fn read(section: Section<'_>) -> Result<Self, ConfigError> {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let auth = Self { anonymous: section.list_of("anonymous", form::scope)? };
         section.finish()?;
-        Ok(Self {})
+        Ok(auth)
     }
 }
 

@@ -125,7 +125,7 @@ impl Dispatcher {
 
 impl Order {
     fn start(self, place: Place) -> Process {
-        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, Arc::new(place))
+        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
     }
 }
 

@@ -109,7 +109,7 @@ impl Credit {
 
 impl Process {
     /// Starts `call`. `held` is dropped when the memory of the guest is given back, and that of the one that cleans up.
-    pub fn start<H: Clone + Send + 'static>(
+    pub fn start<H: Send + Sync + 'static>(
         call: Arc<Call>,
         invocation: Invocation,
         deadlines: Deadlines,
@@ -118,6 +118,8 @@ impl Process {
         held: H,
     ) -> Self {
         let plugin = &call.plugin;
+        // Until the last guest's memory is given back, be it that of the one that cleans up.
+        let held = Arc::new((plugin.enter(), held));
         let cleaner = plugin.manifest.cancel.cleanup.then(|| {
             let (plugin, invocation) = (plugin.clone(), invocation.clone());
             let (control, held) = (control.clone(), held.clone());

@@ -1,6 +1,7 @@
 //! The HTTP side: listens, bounds how many are connected, answers, and hands websockets to sessions.
 
 pub mod connection;
+pub mod local;
 
 use crate::{
     api::{self, ApiState, error::ApiError},
@@ -8,7 +9,7 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
-    plugin::Catalog,
+    plugin::{Catalog, watch::Watcher},
     session::{Session, Timing},
     size::Size,
     socket::{self, Socket},
@@ -16,8 +17,9 @@ use crate::{
 };
 use axum::{
     Extension, Router,
-    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    extract::{Request, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -27,15 +29,46 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
+use local::Local;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener},
+};
 
 pub struct Server {
     listener: TcpListener,
     router: Router,
     connections: Arc<Connections>,
+    local: UnixListener,
+    local_router: Router,
+    local_connections: Arc<Connections>,
     header_timeout: Duration,
     drain: Drain,
+}
+
+/// How many commands may speak to the server at once over its own socket.
+const LOCAL_CONNECTIONS: usize = 64;
+
+/// Everything that requests are answered from.
+pub struct Parts {
+    pub catalog: Arc<Catalog>,
+    pub dispatcher: Arc<Dispatcher>,
+    pub plugins: Watcher,
+    pub drain: Drain,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CannotServe {
+    #[error(transparent)]
+    Listen(#[from] CannotListen),
+    #[error("cannot listen on the control socket: {0}")]
+    Local(io::Error),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +89,9 @@ struct Sockets {
 }
 
 impl Server {
-    pub async fn bind(
-        config: &Config,
-        store: &Store,
-        catalog: Arc<Catalog>,
-        dispatcher: Arc<Dispatcher>,
-        drain: Drain,
-    ) -> Result<Self, CannotListen> {
+    /// Listens for everyone as `config` says, and for the operator on `local`.
+    pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
+        let Parts { catalog, dispatcher, plugins, drain } = parts;
         let http = &config.http;
         let listener = listen(http.listen).map_err(|error| CannotListen { address: http.listen, error })?;
         let timing = Timing {
@@ -72,20 +101,37 @@ impl Server {
             silence_timeout: http.silence_timeout,
             max_frame: http.max_frame,
         };
+        let origins: Arc<[String]> = http.origins.clone().into();
         let sockets = Sockets {
             dispatcher,
             timing: Arc::new(timing),
-            origins: http.origins.clone().into(),
+            origins: origins.clone(),
             max_frame: http.max_frame,
             drain: drain.clone(),
         };
         let websocket =
             Router::new().route("/api/v1/ws", get(upgrade)).route("/api/v1/ws/", get(upgrade)).with_state(sockets);
-        let state = ApiState { enabled: http.api, catalog, systems: store.systems.clone(), news: store.news.clone() };
+        let state = ApiState {
+            enabled: http.api,
+            catalog,
+            plugins,
+            drain: drain.clone(),
+            systems: store.systems.clone(),
+            news: store.news.clone(),
+        };
+        let anonymous = Caller { scopes: config.auth.anonymous.clone(), ..Caller::nobody() };
+        // The operator is served also where nobody else is.
+        let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
+        let router = api::router(state, websocket);
         Ok(Self {
             listener,
-            router: api::router(state, websocket),
+            router: router
+                .layer(middleware::from_fn_with_state(origins, keep_other_pages_away))
+                .layer(Extension(anonymous)),
             connections: Connections::new(http.connections, http.connections_per_address),
+            local: local.listener().map_err(CannotServe::Local)?,
+            local_router: local_router.layer(Extension(Caller::operator())),
+            local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
             header_timeout: http.header_timeout,
             drain,
         })
@@ -100,27 +146,38 @@ impl Server {
         let draining = self.drain.signal();
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.accept() => accepted.map(|(stream, from)| self.take(stream, from)),
+                accepted = self.local.accept() => accepted.map(|(stream, _)| {
+                    // Beyond that many the connection is closed without a word, which the command line tells.
+                    let operator = IpAddr::from(Ipv4Addr::LOCALHOST);
+                    if let Ok(guard) = self.local_connections.enter(operator) {
+                        self.serve(stream, &self.local_router, guard);
+                    }
+                }),
                 () = draining.cancelled() => return,
             };
-            match accepted {
-                Ok((stream, from)) => self.take(stream, from),
-                Err(error) => {
-                    // Out of files, most likely: those that are open now may close in a moment.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+            if let Err(error) = accepted {
+                // Out of files, most likely: those that are open now may close in a moment.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 
     fn take(&self, stream: TcpStream, from: SocketAddr) {
-        let guard = match self.connections.enter(from.ip()) {
-            Ok(guard) => guard,
-            Err(refused) => return refuse(stream, refused),
-        };
+        match self.connections.enter(from.ip()) {
+            Ok(guard) => {
+                // Without this, one line there and back waits for acknowledgements.
+                let _ = stream.set_nodelay(true);
+                self.serve(stream, &self.router, guard);
+            }
+            Err(refused) => refuse(stream, refused),
+        }
+    }
+
+    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: &Router, guard: Guard) {
         let (io, meter) = Watched::new(stream);
-        let service = self.router.clone().layer(Extension(meter)).layer(Extension(guard));
+        let service = router.clone().layer(Extension(meter)).layer(Extension(guard));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(64 << 10);
         let connection = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
@@ -137,7 +194,7 @@ impl Server {
                 }
             };
             if let Err(error) = ended {
-                tracing::debug!(%from, %error, "a connection ended");
+                tracing::debug!(%error, "a connection ended");
             }
         });
     }
@@ -193,6 +250,16 @@ async fn upgrade(
             Session::new(Socket::new(websocket, meter), caller, dispatcher, timing).run(drain.signal()).await;
         })
         .into_response()
+}
+
+/// Refuses what a page of another origin would have a browser change here: a browser sends such a request unasked, with
+/// whatever rights its user has.
+async fn keep_other_pages_away(State(origins): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    if !request.method().is_safe() && !origin_allowed(request.headers(), &origins) {
+        let what = "this origin may not change anything: list it in http.origins";
+        return ApiError::new(StatusCode::FORBIDDEN, what).into_response();
+    }
+    next.run(request).await
 }
 
 /// Whether a browser's page may open a websocket here: one of this very host, or one that the operator lists. What sends

@@ -8,7 +8,7 @@ use anyhow::Context;
 use std::io::{self, IsTerminal};
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload};
 
 /// How many lines wait for the reader of the log: some megabytes, seconds of a busy server.
 const QUEUE: usize = 16_384;
@@ -16,19 +16,36 @@ const QUEUE: usize = 16_384;
 /// Keeps the log running. Dropping it writes out what waits: it is to be dropped last.
 #[must_use = "the log ends when this is dropped"]
 pub struct Telemetry {
+    level: Level,
     dropped: ErrorCounter,
     flush: Option<WorkerGuard>,
+}
+
+/// Changes what is logged while the log runs.
+#[derive(Clone)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Logs from now on what `log` says.
+    pub fn set(&self, log: &Log) -> anyhow::Result<()> {
+        self.0.reload(filter(log)?).context("the log has ended")
+    }
 }
 
 /// Logs everything of this process to stderr, as `log` says. To be called once.
 pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
     let ansi = log.color && io::stderr().is_terminal();
-    let (queue, telemetry) = queue(io::stderr(), QUEUE);
-    tracing::subscriber::set_global_default(subscriber(log, ansi, queue)?).context("the log was started before")?;
-    Ok(telemetry)
+    let (queue, dropped, flush) = queue(io::stderr(), QUEUE);
+    let (subscriber, level) = subscriber(log, ansi, queue)?;
+    tracing::subscriber::set_global_default(subscriber).context("the log was started before")?;
+    Ok(Telemetry { level, dropped, flush: Some(flush) })
 }
 
 impl Telemetry {
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+
     /// How many lines were dropped so far because the reader of the log was too slow.
     pub fn dropped_lines(&self) -> u64 {
         self.dropped.dropped_lines() as u64
@@ -49,24 +66,28 @@ impl Drop for Telemetry {
     }
 }
 
-fn queue(writer: impl io::Write + Send + 'static, lines: usize) -> (NonBlocking, Telemetry) {
+fn queue(writer: impl io::Write + Send + 'static, lines: usize) -> (NonBlocking, ErrorCounter, WorkerGuard) {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines).thread_name("log");
     let (queue, guard) = builder.finish(writer);
     let dropped = queue.error_counter();
-    (queue, Telemetry { dropped, flush: Some(guard) })
+    (queue, dropped, guard)
 }
 
-fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> anyhow::Result<impl Subscriber + Send + Sync>
+fn filter(log: &Log) -> anyhow::Result<EnvFilter> {
+    EnvFilter::builder().parse(&log.level).with_context(|| format!("log.level: {:?}", log.level))
+}
+
+fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> anyhow::Result<(impl Subscriber + Send + Sync, Level)>
 where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&log.level).with_context(|| format!("log.level: {:?}", log.level))?;
+    let (filter, level) = reload::Layer::new(filter(log)?);
     let layer = fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer: Box<dyn Layer<_> + Send + Sync> = match log.format {
         LogFormat::Text => layer.compact().boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(filter).with(layer))
+    Ok((tracing_subscriber::registry().with(filter).with(layer), Level(level)))
 }
 
 #[cfg(test)]
@@ -98,16 +119,33 @@ mod tests {
     /// What is written when two events of different levels happen.
     fn logged(format: LogFormat, level: &str, ansi: bool) -> String {
         let written = Written::default();
-        let (queue, telemetry) = queue(written.clone(), 100);
+        let (queue, _, flush) = queue(written.clone(), 100);
         let log = Log { format, level: level.to_owned(), ..Log::default() };
-        tracing::subscriber::with_default(subscriber(&log, ansi, queue).unwrap(), || {
+        tracing::subscriber::with_default(subscriber(&log, ansi, queue).unwrap().0, || {
             tracing::info_span!("call", process = "p1").in_scope(|| {
                 tracing::info!(port = 8080, "serving");
                 tracing::debug!("a detail");
             });
         });
-        drop(telemetry);
+        drop(flush);
         written.text()
+    }
+
+    #[test]
+    fn the_level_may_be_another_later() {
+        let written = Written::default();
+        let (queue, _, flush) = queue(written.clone(), 100);
+        let (subscriber, level) = subscriber(&Log::default(), false, queue).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            for (number, level_now) in ["info", "debug", "info"].into_iter().enumerate() {
+                level.set(&Log { level: level_now.into(), ..Log::default() }).unwrap();
+                tracing::debug!(number, "a detail");
+            }
+            assert!(level.set(&Log { level: "info,=".into(), ..Log::default() }).is_err());
+        });
+        drop(flush);
+        let text = written.text();
+        assert!(text.lines().count() == 1 && text.contains("number=1"), "{text}");
     }
 
     #[test]
@@ -158,11 +196,11 @@ mod tests {
         }
 
         let (go, wait) = mpsc::channel();
-        let (queue, telemetry) = queue(Stuck(wait), 10);
-        tracing::subscriber::with_default(subscriber(&Log::default(), false, queue).unwrap(), || {
+        let (queue, dropped, _flush) = queue(Stuck(wait), 10);
+        tracing::subscriber::with_default(subscriber(&Log::default(), false, queue).unwrap().0, || {
             (0..100).for_each(|n| tracing::info!(n, "one of many"));
         });
-        assert!((89..=90).contains(&telemetry.dropped_lines()), "{}", telemetry.dropped_lines());
+        assert!((89..=90).contains(&dropped.dropped_lines()), "{}", dropped.dropped_lines());
         drop(go);
     }
 }

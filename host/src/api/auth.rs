@@ -6,12 +6,12 @@ use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
 use serde::Serialize;
 use std::convert::Infallible;
 
-/// There is no way yet to show who one is, so everyone is nobody.
+/// There is no way yet to show who one is: everyone is whoever the connection makes of them, or else nobody.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::nobody())
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody))
     }
 }
 

@@ -1,19 +1,25 @@
 //! `distillery serve`: build everything, serve, drain.
 
+use super::reread::Rereader;
 use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
-    plugin::{Catalog, Snapshot, State, load::snapshot},
+    plugin::{
+        Catalog, Snapshot,
+        load::{Loaded, Loader, found},
+        watch::{Watch, Watcher, report},
+    },
     process::{admission::Admission, compute::ComputeThreads},
     runtime::Capacity,
-    server::Server,
+    server::{Parts, Server, local::Local},
     store::Store,
-    telemetry,
+    telemetry::{self, Level},
 };
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     thread::available_parallelism,
@@ -21,23 +27,36 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
+/// Serves as `config` says, which `path` was named for, if any was.
+pub fn run(config: &Config, path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    let _telemetry = telemetry::start(&config.log)?;
-    let served = serve(config, begun);
+    let telemetry = telemetry::start(&config.log)?;
+    let served = serve(config, path, telemetry.level(), begun);
     if let Err(error) = &served {
         tracing::error!("{error:#}");
     }
     served
 }
 
-fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
+fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -> anyhow::Result<ExitCode> {
+    let local = Local::bind(&config.data)?;
     let capacity = Capacity::find(config.limits.processes);
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
-    let catalog = Arc::new(Catalog::new(load_plugins(config, &capacity)?));
+    let loader = super::loader(config, &capacity)?;
+    let catalog = Arc::<Catalog>::default();
+    let loaded = load_plugins(config, &loader, &catalog)?;
     let store = Store::open(config)?;
+    let mut rereader = Rereader::new(config.clone(), path, loader.runtime.clone(), level);
+    let watch = Watch {
+        root: config.plugins.directory.clone(),
+        how: config.plugins.watch,
+        loader,
+        catalog: catalog.clone(),
+        loaded,
+        reread: Box::new(move || rereader.reread()),
+    };
 
     let threads = available_parallelism().map_or(1, usize::from);
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
@@ -49,7 +68,8 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
     });
-    tokio::runtime::Builder::new_multi_thread()
+    let (plugins, watching) = watch.start().context("cannot start the thread that watches plugins")?;
+    let ended = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("sockets")
         .enable_all()
@@ -58,7 +78,8 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
         .block_on(async {
             let drain = Drain::default();
             let mut signals = Signals::listen()?;
-            let server = Server::bind(config, &store, catalog, dispatcher, drain.clone()).await?;
+            let parts = Parts { catalog, dispatcher, plugins: plugins.clone(), drain: drain.clone() };
+            let server = Server::bind(config, &store, &local, parts)?;
             let address = server.address()?;
             tracing::info!(
                 %address,
@@ -71,12 +92,17 @@ fn serve(config: &Config, begun: Instant) -> anyhow::Result<ExitCode> {
                 tracing::warn!("the API is off: set http.api to true to serve calls");
             }
             let serving = tokio::spawn(server.run());
-            let name = signals.next().await;
+            let name = signals.next_end(&plugins).await;
             tracing::info!(signal = name, "draining: no new calls, running ones are told");
+            plugins.end();
             drain.begin();
             serving.await?;
             Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
-        })
+        });
+    plugins.end();
+    // It does not wait for anything, so that it has ended by now, or is about to.
+    let _ = watching.join();
+    ended
 }
 
 /// Waits for those that run, until all have ended, the time is up, or a second signal says that nobody wants to wait.
@@ -96,28 +122,45 @@ async fn wait(drain: &Drain, limit: Duration, signals: &mut Signals) -> ExitCode
     }
 }
 
-/// The signals that end the server.
+/// The signals that the server listens to.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
 
+    /// The next signal that ends the server.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+
+    /// The same, while a SIGHUP before it reloads `plugins`.
+    async fn next_end(&mut self, plugins: &Watcher) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // What becomes of it stands in the log.
+                _ = self.hangup.recv() => drop(plugins.reload()),
+            }
+        }
+    }
 }
 
-fn load_plugins(config: &Config, capacity: &Capacity) -> anyhow::Result<Snapshot> {
-    let loader = super::loader(config, capacity)?;
+fn load_plugins(config: &Config, loader: &Loader, catalog: &Catalog) -> anyhow::Result<Vec<Loaded>> {
     // Drawn on a terminal only, and gone once the log goes on.
     let progress = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{spinner} loading plugins: {pos} done, last {msg} ({elapsed})")
@@ -133,28 +176,9 @@ fn load_plugins(config: &Config, capacity: &Capacity) -> anyhow::Result<Snapshot
     if loaded.is_empty() {
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
-    let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     // Only the snapshot knows of plugins that provide the same call.
-    let snapshot = snapshot(loaded);
-    for (name, took) in took {
-        report(&name, &snapshot.plugins()[&name], took);
-    }
-    Ok(snapshot)
-}
-
-fn report(name: &str, state: &State, took: Duration) {
-    let ms = took.as_millis() as u64;
-    if let Some(error) = &state.error {
-        tracing::error!(plugin = name, %error, ms, "plugin not loaded");
-    }
-    if let Some(plugin) = &state.serving {
-        tracing::info!(
-            plugin = name,
-            kind = %plugin.program.kind(),
-            calls = plugin.manifest.calls.len(),
-            on_demand = plugin.program.is_on_demand(),
-            ms,
-            "plugin loaded"
-        );
-    }
+    let changes = catalog.swap(Snapshot::default().next(found(&loaded)));
+    let took = |name: &str| loaded.iter().find(|loaded| loaded.name == name).map(|loaded| loaded.took);
+    report(&changes, &catalog.snapshot(), took);
+    Ok(loaded)
 }

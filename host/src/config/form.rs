@@ -4,6 +4,7 @@
 
 use super::yaml::Value;
 use crate::{
+    auth::{BadScope, Scope},
     call::CallName,
     size::{SIZE_FORM, Size},
 };
@@ -183,6 +184,14 @@ fn is_origin(text: &str) -> bool {
         None => host.to_owned(),
     };
     rest.chars().all(plain) && !rest.ends_with(own_port) && !host.is_empty() && rest == whole
+}
+
+/// A right that a caller may hold.
+pub(super) fn scope(value: &Value) -> Formed<Scope> {
+    match value {
+        Value::Text(it) => it.parse().map_err(|error: BadScope| error.to_string()),
+        _ => Err(not(value, "a scope", "the name of one in quotes")),
+    }
 }
 
 /// An address of the web that someone is shown.

@@ -52,6 +52,7 @@ limits:
    queue_time: 0s, module: 18MiB, compile_time: 19s}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s}
 data: /var/lib/distillery
+auth: {anonymous: ['plugins:read', 'call:demo-*']}
 log: {format: json, level: 'warn,distillery=debug'}
 news: /srv/news
 ",
@@ -100,6 +101,7 @@ news: /srv/news
             cleanup_time: seconds(21),
             shutdown_grace: seconds(22),
         },
+        auth: Auth { anonymous: vec![Scope("plugins:read".into()), Scope("call:demo-*".into())] },
         data: "/var/lib/distillery".into(),
         cache: "/var/lib/distillery/cache".into(),
         log: Log { format: LogFormat::Json, level: "warn,distillery=debug".into(), color: true },
@@ -242,7 +244,12 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
          cancel, auth, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
-    refused("auth:\n  tokens: 1\n", "distillery.yaml:2:3: auth.tokens: unknown key: this section has no keys yet");
+    refused("auth:\n  tokens: 1\n", "distillery.yaml:2:3: auth.tokens: unknown key (allowed: anonymous)");
+    refused(
+        "auth:\n  anonymous: [plugin:read]\n",
+        "distillery.yaml:2:15: auth.anonymous[0]: \"plugin:read\" is not a scope: write call:<name>, systems:write, \
+         news:write, tokens:write, plugins:read, plugins:write, processes:*, or the beginning of one with * behind it",
+    );
     refused(
         "systems: [{slug: a, url: 'https://a.example', Tagline: x}]\n",
         "distillery.yaml:1:47: systems[0].Tagline: unknown key: did you mean tagline? (allowed: slug, url, tagline, \

@@ -26,6 +26,8 @@ use std::{
 const MANIFEST_SIZE: Size = Size::mib(1);
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
+/// A manifest that nothing would read.
+const MISNAMED: &str = "plugin.yml";
 
 /// Why a plugin did not load, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +75,18 @@ fn how_to_make(build: Option<&str>) -> String {
     }
 }
 
+/// A directory below the root that holds a plugin, or is meant to.
+#[derive(Debug)]
+pub struct Found {
+    pub path: PathBuf,
+    /// What is wrong with it, if anything is.
+    pub problem: Option<LoadError>,
+}
+
 /// The directories under `root` that hold a plugin, by name. What is wrong with one concerns only that one.
 ///
 /// Hidden directories are none, and neither are those with no manifest and no module.
-pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Result<PathBuf, LoadError>>, LoadError> {
+pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Found>, LoadError> {
     let entries = fs::read_dir(root).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LoadError::NoRoot(root.to_owned()),
         _ => LoadError::Unreadable { path: root.to_owned(), error },
@@ -84,22 +94,36 @@ pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Result<PathBuf
     let mut found = BTreeMap::new();
     for entry in entries {
         let entry = entry.map_err(|error| LoadError::Unreadable { path: root.to_owned(), error })?;
-        let (path, name) = (entry.path(), entry.file_name());
-        // Symbolic links are followed: releases are swapped in by changing one.
-        if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
-            continue;
+        if let Some(directory) = plugin_directory(&entry.path()) {
+            found.insert(entry.file_name().to_string_lossy().into_owned(), directory);
         }
-        let directory = match holds_plugin(&path) {
-            Ok(false) => continue,
-            Ok(true) => match name.to_str().map(str::parse::<CallName>) {
-                Some(Ok(_)) => Ok(path),
-                _ => Err(LoadError::BadName(path)),
-            },
-            Err(error) => Err(error),
-        };
-        found.insert(name.to_string_lossy().into_owned(), directory);
     }
     Ok(found)
+}
+
+/// The plugin in the directory `path`, if there is one.
+pub fn plugin_directory(path: &Path) -> Option<Found> {
+    let name = path.file_name()?;
+    // Symbolic links are followed: releases are swapped in by changing one.
+    if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
+        return None;
+    }
+    let path = path.to_owned();
+    let problem = match holds_plugin(&path) {
+        Ok(false) => return None,
+        Ok(true) => match name.to_str().map(str::parse::<CallName>) {
+            Some(Ok(_)) => None,
+            _ => Some(LoadError::BadName(path.clone())),
+        },
+        Err(error) => Some(error),
+    };
+    Some(Found { path, problem })
+}
+
+/// Whether the plugin of a directory may be another when the file of this name in it is: a manifest, or a module.
+pub(super) fn matters(name: &Path) -> bool {
+    let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
+    !hidden && (manifest::is_module(name) || name == Path::new(manifest::FILE) || name == Path::new(MISNAMED))
 }
 
 fn holds_plugin(directory: &Path) -> Result<bool, LoadError> {
@@ -182,14 +206,15 @@ impl Source {
     }
 }
 
-fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
+/// The text of the manifest in `directory`, if there is one.
+pub(super) fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
     let path = directory.join(manifest::FILE);
     match read_whole(&path, MANIFEST_SIZE) {
         Ok(None) => Err(LoadError::ManifestTooLarge(path)),
         Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| LoadError::NotText(path)),
         Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             // Its limits and parameter rules would silently not hold.
-            let misnamed = directory.join("plugin.yml");
+            let misnamed = directory.join(MISNAMED);
             if misnamed.exists() { Err(LoadError::Misnamed(misnamed)) } else { Ok(None) }
         }
         Err(error) => Err(error),
@@ -288,7 +313,7 @@ mod tests {
         symlink(root.path().join("gone"), root.path().join("broken")).unwrap();
         let found = plugin_directories(root.path()).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["echo", "linked", "not a name", "said", "store"]);
-        let bad: Vec<_> = found.iter().filter(|(_, directory)| directory.is_err()).map(|(name, _)| name).collect();
+        let bad: Vec<_> = found.iter().filter(|(_, found)| found.problem.is_some()).map(|(name, _)| name).collect();
         assert_eq!(bad, ["not a name"]);
     }
 

@@ -3,14 +3,16 @@
 //! Compiling takes seconds for a large module and blocks: it never happens on a thread that serves.
 
 use super::{
-    Operator, Plugin, Snapshot,
+    Found, Operator, Plugin, Snapshot,
     discover::{self, LoadError, Source},
+    generation::Failure,
+    look::Look,
 };
 use crate::{runtime::Runtime, size::Size};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +28,36 @@ pub struct Loader {
 pub struct Loaded {
     pub name: String,
     pub took: Duration,
-    pub result: Result<Arc<Plugin>, String>,
+    pub result: Found,
+    /// What was seen of the directory before it was read.
+    pub(super) look: Option<Look>,
+}
+
+/// A directory that is to be loaded again.
+#[derive(Clone, Debug)]
+pub(super) struct Again {
+    pub directory: PathBuf,
+    /// The number of the generation, should it become one.
+    pub generation: u64,
+    /// How often the rules of the operator had changed.
+    pub rules: u64,
+    /// What need not be loaded: it serves already, or is known not to.
+    pub known: Vec<String>,
+}
+
+/// What came of loading a directory again.
+#[derive(Debug)]
+pub(super) enum Fresh {
+    Plugin(Arc<Plugin>),
+    /// It is what is known already.
+    Known {
+        digest: String,
+    },
+    /// It changed while it was read.
+    Torn,
+    /// There is no plugin any more.
+    Gone,
+    Failed(Failure),
 }
 
 impl Loader {
@@ -36,12 +67,12 @@ impl Loader {
         let found = discover::plugin_directories(root)?;
         let mut loaded: Vec<Loaded> = found
             .into_par_iter()
-            .map(|(name, directory)| {
+            .map(|(name, found)| {
                 let begun = Instant::now();
-                let result = directory
-                    .and_then(|directory| self.load(&directory).map(Arc::new))
-                    .map_err(|error| error.to_string());
-                let loaded = Loaded { name, took: begun.elapsed(), result };
+                let look = Look::at(&found.path, None).ok();
+                let source = found.problem.map_or_else(|| Source::read(&found.path, self.max_module), Err);
+                let result = self.make_generation(1, source).map(Arc::new);
+                let loaded = Loaded { name, took: begun.elapsed(), result, look };
                 each(&loaded);
                 loaded
             })
@@ -52,13 +83,55 @@ impl Loader {
 
     /// Loads the plugin of one directory.
     pub fn load(&self, directory: &Path) -> Result<Plugin, LoadError> {
-        let source = Source::read(directory, self.max_module)?;
-        Plugin::new(&source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
+        self.make(&Source::read(directory, self.max_module)?)
     }
+
+    /// Makes a plugin of what was read.
+    pub fn make(&self, source: &Source) -> Result<Plugin, LoadError> {
+        Plugin::new(source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
+    }
+
+    /// Makes the generation of this number, where something could be read at all.
+    fn make_generation(&self, generation: u64, source: Result<Source, LoadError>) -> Result<Plugin, Failure> {
+        let failure = |digest, error| Failure::new(generation, digest, error);
+        let source = source.map_err(|error| failure(None, error))?;
+        let mut plugin = self.make(&source).map_err(|error| failure(Some(source.digest), error))?;
+        plugin.generation = generation;
+        Ok(plugin)
+    }
+
+    /// Loads a directory in which something changed, unless it holds what is known. Manifest and module are read as one:
+    /// what changes in between is not taken.
+    pub(super) fn load_again(&self, again: &Again) -> (Fresh, Option<Look>) {
+        let directory = &again.directory;
+        let look = Look::at(directory, None).ok();
+        let source = match discover::plugin_directory(directory) {
+            None => return (Fresh::Gone, look),
+            Some(found) => found.problem.map_or_else(|| Source::read(directory, self.max_module), Err),
+        };
+        if look.is_none() || Look::at(directory, look.as_ref()).ok() != look {
+            return (Fresh::Torn, look);
+        }
+        if let Some(source) = source.as_ref().ok().filter(|source| again.known.contains(&source.digest)) {
+            return (Fresh::Known { digest: source.digest.clone() }, look);
+        }
+        let fresh = match self.make_generation(again.generation, source) {
+            Ok(mut plugin) => {
+                plugin.rules = again.rules;
+                Fresh::Plugin(Arc::new(plugin))
+            }
+            Err(failure) => Fresh::Failed(failure),
+        };
+        (fresh, look)
+    }
+}
+
+/// What was found, by the name of the plugin.
+pub fn found(loaded: &[Loaded]) -> BTreeMap<String, Found> {
+    loaded.iter().map(|loaded| (loaded.name.clone(), loaded.result.clone())).collect()
 }
 
 /// The first snapshot of what was loaded.
 pub fn snapshot(loaded: Vec<Loaded>) -> Snapshot {
-    let found: BTreeMap<_, _> = loaded.into_iter().map(|loaded| (loaded.name, loaded.result)).collect();
-    Snapshot::default().next(found)
+    Snapshot::default().next(found(&loaded))
 }

@@ -12,10 +12,7 @@ use std::{
     },
     task::{Context, Poll, ready},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Counts the open connections, in all and by address.
 pub struct Connections {
@@ -99,16 +96,14 @@ impl Meter {
     }
 }
 
-/// A TCP connection that counts what it writes.
-pub struct Watched {
-    stream: TcpStream,
+/// A connection that counts what it writes.
+pub struct Watched<S> {
+    stream: S,
     meter: Arc<Meter>,
 }
 
-impl Watched {
-    pub fn new(stream: TcpStream) -> (Self, Arc<Meter>) {
-        // Without this, one line there and back waits for acknowledgements.
-        let _ = stream.set_nodelay(true);
+impl<S> Watched<S> {
+    pub fn new(stream: S) -> (Self, Arc<Meter>) {
         let meter = Arc::<Meter>::default();
         (Self { stream, meter: meter.clone() }, meter)
     }
@@ -119,13 +114,13 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.count(written)

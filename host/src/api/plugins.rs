@@ -1,0 +1,276 @@
+//! The plugins and their generations: how they are, what becomes of them, and the way back.
+
+use super::{ApiState, error::ApiError, json_of};
+use crate::{
+    auth::{Caller, Wish, may},
+    plugin::{
+        Plugin, Snapshot, State as PluginState,
+        generation::{Change, Failure, What},
+        watch::NoWayBack,
+    },
+};
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+use serde::Serialize;
+use std::{convert::Infallible, time::Duration};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio_util::sync::CancellationToken;
+
+/// How long a reload is waited for: compiling takes its time, but a directory may never come to rest.
+const RELOAD: Duration = Duration::from_secs(180);
+/// How often a silent stream shows that it is alive.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// A plugin as the API shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    /// `serving`, `failed` where it never served, or `removed` where only processes are left.
+    state: &'static str,
+    /// The generation that serves.
+    generation: Option<u64>,
+    digest: Option<&'a str>,
+    loaded: Option<String>,
+    kind: Option<String>,
+    description: &'a str,
+    calls: Vec<&'a str>,
+    /// What it may touch beyond its sandbox.
+    grants: Vec<String>,
+    /// Why what lies in its directory does not serve.
+    error: Option<&'a str>,
+    /// Of all generations.
+    processes: usize,
+    /// The generation that a rollback would serve.
+    previous: Option<u64>,
+    /// The newest is first.
+    generations: Vec<ShownGeneration>,
+}
+
+#[derive(Serialize)]
+struct ShownGeneration {
+    generation: u64,
+    digest: Option<String>,
+    at: String,
+    state: String,
+    processes: usize,
+}
+
+impl ShownGeneration {
+    fn of(plugin: &Plugin, state: String) -> Self {
+        Self {
+            generation: plugin.generation,
+            digest: Some(plugin.digest.clone()),
+            at: moment(plugin.loaded),
+            state,
+            processes: plugin.running(),
+        }
+    }
+
+    fn failed(failure: &Failure) -> Self {
+        Self {
+            generation: failure.generation,
+            digest: failure.digest.clone(),
+            at: moment(failure.at),
+            state: format!("failed: {}", failure.why),
+            processes: 0,
+        }
+    }
+}
+
+impl<'a> Shown<'a> {
+    fn new(name: &'a str, plugin: &'a PluginState) -> Self {
+        let serving = plugin.serving.as_deref();
+        let retired = plugin.retired();
+        let mut generations: Vec<_> = serving.map(|it| ShownGeneration::of(it, "serving".into())).into_iter().collect();
+        generations.extend(retired.iter().map(|it| ShownGeneration::of(it, retired_with(it.running()))));
+        generations.extend(plugin.error.as_ref().map(ShownGeneration::failed));
+        generations.sort_by_key(|it| std::cmp::Reverse(it.generation));
+        let manifest = serving.map(|it| &it.manifest);
+        Self {
+            name,
+            state: match (&plugin.serving, &plugin.error) {
+                (Some(_), _) => "serving",
+                (None, Some(_)) => "failed",
+                (None, None) => "removed",
+            },
+            generation: serving.map(|it| it.generation),
+            digest: serving.map(|it| it.digest.as_str()),
+            loaded: serving.map(|it| moment(it.loaded)),
+            kind: serving.map(|it| it.program.kind().to_string()),
+            description: manifest.map_or("", |it| &it.description),
+            calls: manifest.map(|it| it.calls.keys().map(|call| call.as_str()).collect()).unwrap_or_default(),
+            grants: manifest.map(|it| it.capabilities.missing()).unwrap_or_default(),
+            error: plugin.error.as_ref().map(|failure| failure.why.as_str()),
+            processes: generations.iter().map(|it| it.processes).sum(),
+            previous: plugin.previous.as_ref().map(|it| it.generation),
+            generations,
+        }
+    }
+
+    fn all(snapshot: &'a Snapshot) -> Vec<Self> {
+        let all = snapshot.plugins().iter().map(|(name, state)| Self::new(name, state));
+        // One that is gone is of interest only while anything of it runs.
+        all.filter(|it| !it.generations.is_empty()).collect()
+    }
+}
+
+fn retired_with(processes: usize) -> String {
+    match processes {
+        1 => "retired with 1 process".into(),
+        several => format!("retired with {several} processes"),
+    }
+}
+
+fn moment(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+/// Whether the caller may have what only holders of `scope` have.
+fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
+    if may(caller, Wish::Use(scope)) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN, format!("this needs the scope {scope}")))
+}
+
+pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, "plugins:read")?;
+    json_of(&Shown::all(&state.catalog.snapshot()))
+}
+
+/// What became of a rollback.
+#[derive(Serialize)]
+struct RolledBack<'a> {
+    plugin: &'a str,
+    generation: u64,
+}
+
+pub(super) async fn roll_back(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    needs(&caller, "plugins:write")?;
+    match state.plugins.roll_back(&name).await {
+        Ok(generation) => json_of(&RolledBack { plugin: &name, generation }),
+        Err(error) => {
+            let status = match error {
+                NoWayBack::Unknown(_) => StatusCode::NOT_FOUND,
+                NoWayBack::NothingKept(_) | NoWayBack::Refused(_) => StatusCode::CONFLICT,
+                NoWayBack::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(ApiError::new(status, error.to_string()))
+        }
+    }
+}
+
+/// What became of a reload.
+#[derive(Serialize)]
+struct ShownReload<'a> {
+    /// Keys of the configuration whose new values hold from now on.
+    changed: Vec<&'static str>,
+    /// Keys whose new values hold from the next start on.
+    restart: Vec<&'static str>,
+    /// Why something stays as it was.
+    error: Option<String>,
+    plugins: Vec<Shown<'a>>,
+}
+
+pub(super) async fn reload(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, "plugins:write")?;
+    let reloaded = match tokio::time::timeout(RELOAD, state.plugins.reload()).await {
+        Ok(Ok(reloaded)) => reloaded,
+        Ok(Err(_)) => return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NoWayBack::Ending.to_string())),
+        Err(_) => {
+            let what = "plugins are still loading: see the list of plugins in a while";
+            return Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, what));
+        }
+    };
+    let snapshot = state.catalog.snapshot();
+    json_of(&ShownReload {
+        changed: reloaded.changed,
+        restart: reloaded.restart,
+        error: reloaded.error,
+        plugins: Shown::all(&snapshot),
+    })
+}
+
+/// A change as the stream tells it. The name of the event says what happened.
+#[derive(Serialize)]
+struct ShownChange<'a> {
+    plugin: &'a str,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    at: String,
+}
+
+impl<'a> From<&'a Change> for ShownChange<'a> {
+    fn from(Change { plugin, generation, what }: &'a Change) -> Self {
+        let at = moment(OffsetDateTime::now_utc());
+        let shown = Self { plugin, generation: *generation, digest: None, processes: None, error: None, at };
+        match what {
+            What::Serving { digest } => Self { digest: Some(digest), ..shown },
+            What::Retired { processes } => Self { processes: Some(*processes), ..shown },
+            What::Failed { why } => Self { error: Some(why), ..shown },
+            What::Removed | What::Freed => shown,
+        }
+    }
+}
+
+/// Somebody who follows what becomes of plugins.
+struct Follower {
+    state: ApiState,
+    changes: Receiver<Change>,
+    /// All plugins are to be told before the next change.
+    behind: bool,
+    draining: CancellationToken,
+}
+
+/// All plugins, and then every change, until the client goes or the server ends.
+pub(super) async fn events(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, "plugins:read")?;
+    let draining = state.drain.signal();
+    let follower = Follower { changes: state.catalog.changes(), behind: true, draining, state };
+    let events = stream::unfold(follower, |mut follower| async move {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    let keep_alive = KeepAlive::new().interval(ALIVE);
+    Ok(([("x-content-type-options", "nosniff")], Sse::new(events).keep_alive(keep_alive)).into_response())
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Event> {
+        while !self.behind {
+            let change = tokio::select! {
+                change = self.changes.recv() => change,
+                () = self.draining.cancelled() => return None,
+            };
+            match change {
+                Ok(change) => return event(change.what.name(), &ShownChange::from(&change)),
+                // It was too slow for some changes, and hears how things are instead.
+                Err(RecvError::Lagged(_)) => self.behind = true,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+        self.behind = false;
+        event("plugins", &Shown::all(&self.state.catalog.snapshot()))
+    }
+}
+
+fn event(name: &str, data: &impl Serialize) -> Option<Event> {
+    Some(Event::default().event(name).data(serde_json::to_string(data).ok()?))
+}

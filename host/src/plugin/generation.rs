@@ -1,0 +1,132 @@
+//! What becomes of the generations of a plugin: which one serves, which had to go, and when each is really gone.
+//!
+//! It knows no directory and loads nothing.
+
+use super::{Plugin, Snapshot, State};
+use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed};
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+
+/// A generation that did not come to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub generation: u64,
+    /// Nothing where the directory could not even be read.
+    pub digest: Option<String>,
+    pub at: OffsetDateTime,
+    pub why: String,
+}
+
+impl Failure {
+    pub fn new(generation: u64, digest: Option<String>, why: impl fmt::Display) -> Self {
+        Self { generation, digest, at: OffsetDateTime::now_utc(), why: why.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Something that became of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub plugin: String,
+    pub generation: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Calls that start from now on run it.
+    Serving { digest: String },
+    /// It serves no longer; so many of its processes go on.
+    Retired { processes: usize },
+    /// What lies in the directory does not serve.
+    Failed { why: String },
+    /// The directory is gone. It is told of the last generation.
+    Removed,
+    /// Its last process has ended, and its code and memory are given back.
+    Freed,
+}
+
+impl What {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Serving { .. } => "serving",
+            Self::Retired { .. } => "retired",
+            Self::Failed { .. } => "failed",
+            Self::Removed => "removed",
+            Self::Freed => "freed",
+        }
+    }
+}
+
+/// What is different in `after`, plugin by plugin.
+pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let none = State::default();
+    let gone = before.plugins().iter().filter(|(name, _)| !after.plugins().contains_key(*name));
+    let all = after.plugins().iter().chain(gone.map(|(name, _)| (name, &none)));
+    for (name, now) in all {
+        let was = before.plugins().get(name).unwrap_or(&none);
+        let mut change = |generation, what| changes.push(Change { plugin: name.clone(), generation, what });
+        let same = match (&was.serving, &now.serving) {
+            (Some(was), Some(now)) => Arc::ptr_eq(was, now),
+            (was, now) => was.is_none() && now.is_none(),
+        };
+        if let Some(plugin) = now.serving.as_ref().filter(|_| !same) {
+            change(plugin.generation, What::Serving { digest: plugin.digest.clone() });
+        }
+        if was.is_there() && !now.is_there() {
+            let last = was.serving.as_ref().map(|plugin| plugin.generation);
+            change(last.or(was.error.as_ref().map(|error| error.generation)).unwrap_or_default(), What::Removed);
+        }
+        if let Some(plugin) = was.serving.as_ref().filter(|_| !same) {
+            change(plugin.generation, What::Retired { processes: plugin.running() });
+        }
+        if let Some(failure) = now.error.as_ref().filter(|_| was.error != now.error) {
+            change(failure.generation, What::Failed { why: failure.why.clone() });
+        }
+    }
+    changes
+}
+
+/// One process of a generation, counted as long as this lives.
+#[derive(Debug)]
+pub struct Running(Arc<Plugin>);
+
+impl Plugin {
+    /// Counts one process more, until the answer is dropped.
+    pub fn enter(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Relaxed);
+        Running(self.clone())
+    }
+
+    /// How many processes of this generation run.
+    pub fn running(&self) -> usize {
+        self.running.load(Relaxed)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Tells of the end of a generation when it is dropped with it.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    pub change: Change,
+    pub to: broadcast::Sender<Change>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        tracing::info!(plugin = self.change.plugin, generation = self.change.generation, "generation freed");
+        // Nobody has to listen.
+        let _ = self.to.send(self.change.clone());
+    }
+}

@@ -1,0 +1,189 @@
+//! What the system tells of directories: which are watched, and whose a change is. The one door to `notify`.
+//!
+//! It decides nothing, and reads no file.
+
+use super::{
+    discover,
+    look::{Identity, Look},
+};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Something of this name came, went, or is another.
+    Changed(PathBuf),
+    /// Somebody wrote to this file, and has it open.
+    Written(PathBuf),
+    /// Somebody who could write to this file has closed it.
+    Closed(PathBuf),
+    /// More happened than could be told.
+    Missed,
+}
+
+/// Whose a change is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// It is a change of the manifests or modules of these plugins.
+    Plugins(&'a BTreeSet<String>),
+    /// Only a look can tell.
+    Unknown,
+    Nobodys,
+}
+
+/// The directories that are watched.
+pub struct Notices {
+    watcher: RecommendedWatcher,
+    /// By their real paths: the system tells of directories, whatever they are called.
+    watched: BTreeMap<PathBuf, Identity>,
+    map: Map,
+}
+
+/// To whom what belongs, by real paths.
+#[derive(Debug, Default)]
+struct Map {
+    /// Directories of plugins, and files that matter to plugins.
+    owners: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// The directory above the root, and the name of the root in it: of its other names nothing matters.
+    above: Option<(PathBuf, PathBuf)>,
+}
+
+impl Notices {
+    /// Tells of nothing yet. `tell` is called on a thread of its own and must not block.
+    pub fn start(tell: impl Fn(Notice) + Send + 'static) -> notify::Result<Self> {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return tell(Notice::Missed) };
+            if event.need_rescan() {
+                return tell(Notice::Missed);
+            }
+            let as_notice: fn(PathBuf) -> Notice = match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write)) => Notice::Closed,
+                // The server itself opens and reads.
+                EventKind::Access(_) => return,
+                EventKind::Modify(ModifyKind::Data(_)) => Notice::Written,
+                _ => Notice::Changed,
+            };
+            event.paths.into_iter().map(as_notice).for_each(&tell);
+        })?;
+        Ok(Self { watcher, watched: BTreeMap::new(), map: Map::default() })
+    }
+
+    /// Watches the root, its plugins, and no others. Gives whether any directory was not watched before, so that what
+    /// happened in it until now is not known; and why one cannot be watched.
+    pub fn watch<'a>(
+        &mut self,
+        root: &Path,
+        plugins: impl IntoIterator<Item = (&'a String, &'a Look)>,
+    ) -> (bool, Option<notify::Error>) {
+        let mut wanted = BTreeSet::new();
+        self.map = Map::default();
+        for (name, look) in plugins {
+            for place in look.places() {
+                let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+                wanted.extend(directory.map(Path::to_owned));
+                self.map.owners.entry(place).or_default().insert(name.clone());
+            }
+        }
+        wanted.extend(root.canonicalize().ok());
+        // A relative path of one part has an empty parent.
+        let above = root.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        if let (Some(above), Some(name)) = (above.and_then(|above| above.canonicalize().ok()), root.file_name()) {
+            wanted.insert(above.clone());
+            self.map.above = Some((above, name.into()));
+        }
+        self.watch_only(&wanted)
+    }
+
+    fn watch_only(&mut self, wanted: &BTreeSet<PathBuf>) -> (bool, Option<notify::Error>) {
+        // One that another took the place of is watched under its name, but is not the one of that name.
+        let stale = |path: &PathBuf, known: &Identity| {
+            !wanted.contains(path) || Identity::of(path).ok().as_ref() != Some(known)
+        };
+        let gone: Vec<_> =
+            self.watched.iter().filter(|(path, known)| stale(path, known)).map(|it| it.0.clone()).collect();
+        for path in gone {
+            // It may have been removed, and with it what watched it.
+            let _ = self.watcher.unwatch(&path);
+            self.watched.remove(&path);
+        }
+        let (mut new, mut problem) = (false, None);
+        for path in wanted.iter().filter(|path| !self.watched.contains_key(*path)).cloned().collect::<Vec<_>>() {
+            let Ok(identity) = Identity::of(&path) else { continue };
+            match self.watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.watched.insert(path, identity);
+                    new = true;
+                }
+                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                Err(error) => problem = Some(error),
+            }
+        }
+        (new, problem)
+    }
+
+    pub fn whose(&self, notice: &Notice) -> Whose<'_> {
+        self.map.whose(notice)
+    }
+}
+
+impl Map {
+    fn whose(&self, notice: &Notice) -> Whose<'_> {
+        let (Notice::Changed(path) | Notice::Written(path) | Notice::Closed(path)) = notice else {
+            return Whose::Unknown;
+        };
+        if let Some(owners) = self.owners.get(path) {
+            return Whose::Plugins(owners);
+        }
+        let (directory, name) = (path.parent(), path.file_name().map(Path::new));
+        if let Some(owners) =
+            directory.and_then(|it| self.owners.get(it)).filter(|_| name.is_some_and(discover::matters))
+        {
+            return Whose::Plugins(owners);
+        }
+        let beside_root = |(above, root): &(PathBuf, PathBuf)| {
+            directory == Some(above) && name != Some(root) && !self.owners.contains_key(above)
+        };
+        match notice {
+            // A link that is put in the place of another changes all that it leads to; bytes in other files nothing.
+            Notice::Changed(_) if !self.above.as_ref().is_some_and(beside_root) => Whose::Unknown,
+            _ => Whose::Nobodys,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_belongs_to_the_plugins_whose_files_it_touches() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let map = Map {
+            owners: BTreeMap::from([
+                ("/srv/plugins/echo".into(), names(&["echo"])),
+                ("/srv/build/out.bin".into(), names(&["ask", "echo"])),
+            ]),
+            above: Some(("/srv".into(), "plugins".into())),
+        };
+        let whose = |kind: fn(PathBuf) -> Notice, path: &str| format!("{:?}", map.whose(&kind(path.into())));
+        for kind in [Notice::Changed, Notice::Written, Notice::Closed] {
+            for path in ["/srv/plugins/echo/x.wasm", "/srv/plugins/echo/plugin.yaml", "/srv/plugins/echo"] {
+                assert_eq!(whose(kind, path), "Plugins({\"echo\"})", "{path}");
+            }
+            assert_eq!(whose(kind, "/srv/build/out.bin"), "Plugins({\"ask\", \"echo\"})");
+            assert_eq!(whose(kind, "/srv/other"), "Nobodys");
+        }
+        for path in ["/srv/plugins/echo/..data", "/srv/plugins/new", "/srv/plugins"] {
+            assert_eq!(whose(Notice::Changed, path), "Unknown", "{path}");
+            assert_eq!(whose(Notice::Written, path), "Nobodys", "{path}");
+        }
+        assert_eq!(map.whose(&Notice::Missed), Whose::Unknown);
+    }
+}

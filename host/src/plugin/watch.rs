@@ -1,0 +1,157 @@
+//! Keeps what is served like what lies in the plugin directories: notices changes, loads what changed, and swaps it in
+//! as a new generation. What does not load changes nothing.
+//!
+//! All of it happens on a thread of its own, and the loading on threads beside it. When to load what is decided by
+//! [`plan`](super::plan). It never knows who asks, and where a configuration comes from.
+
+mod keeper;
+
+use super::{
+    Catalog, Snapshot,
+    generation::{Change, What},
+    load::{Fresh, Loaded, Loader},
+    look::Look,
+    notice::Notice,
+};
+use crate::config;
+use keeper::Keeper;
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// What there is to watch.
+pub struct Watch {
+    /// The directory of all plugins.
+    pub root: PathBuf,
+    pub how: config::Watch,
+    pub loader: Loader,
+    pub catalog: Arc<Catalog>,
+    /// What was loaded at the start, as it is in the catalog.
+    pub loaded: Vec<Loaded>,
+    /// Reads the configuration again.
+    pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
+}
+
+/// What reading the configuration again gave.
+#[derive(Default)]
+pub struct Reread {
+    /// What loads plugins from now on, where that is different.
+    pub loader: Option<Loader>,
+    /// The keys that have a new value.
+    pub changed: Vec<&'static str>,
+    /// The keys whose new value has no effect before the next start.
+    pub restart: Vec<&'static str>,
+}
+
+/// What a reload did with the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    pub changed: Vec<&'static str>,
+    pub restart: Vec<&'static str>,
+    /// Why the configuration stays as it is.
+    pub error: Option<String>,
+}
+
+/// Why a plugin cannot go back to the generation before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWayBack {
+    #[error("there is no plugin {0:?}")]
+    Unknown(String),
+    #[error("no earlier generation of {0:?} is kept: only one that served before, under the same configuration, is")]
+    NothingKept(String),
+    #[error("the generation before does not serve any more: {0}")]
+    Refused(String),
+    #[error("the server is shutting down")]
+    Ending,
+}
+
+/// Speaks to the thread that watches.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    inbox: mpsc::Sender<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Notice(Notice),
+    Loaded(String, Duration, Fresh, Option<Look>),
+    Reload(oneshot::Sender<Reloaded>),
+    RollBack(String, oneshot::Sender<Result<u64, NoWayBack>>),
+    End,
+}
+
+impl Watcher {
+    /// Reads the configuration again and looks at all plugins. The answer comes when all of them are loaded; none comes
+    /// when the server ends.
+    pub fn reload(&self) -> oneshot::Receiver<Reloaded> {
+        self.ask(Message::Reload)
+    }
+
+    /// Serves the generation that served before, until the directory changes again. Gives its number.
+    pub async fn roll_back(&self, name: &str) -> Result<u64, NoWayBack> {
+        self.ask(|answer| Message::RollBack(name.to_owned(), answer)).await.unwrap_or(Err(NoWayBack::Ending))
+    }
+
+    /// Ends the thread. What loads at this moment is not waited for.
+    pub fn end(&self) {
+        // It may have ended already.
+        let _ = self.inbox.send(Message::End);
+    }
+
+    /// One whose thread has ended.
+    #[cfg(test)]
+    pub(crate) fn ended() -> Self {
+        Self { inbox: mpsc::channel().0 }
+    }
+
+    fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> oneshot::Receiver<T> {
+        let (answer, answered) = oneshot::channel();
+        // Where nobody listens any more, the answer is dropped with the question.
+        let _ = self.inbox.send(message(answer));
+        answered
+    }
+}
+
+impl Watch {
+    pub fn start(self) -> io::Result<(Watcher, JoinHandle<()>)> {
+        let (sender, messages) = mpsc::channel();
+        let watcher = Watcher { inbox: sender.clone() };
+        let thread = thread::Builder::new().name("watch".into()).spawn(move || {
+            Keeper::new(self, sender).run(&messages);
+        })?;
+        Ok((watcher, thread))
+    }
+}
+
+/// Says in the log what became of generations. `took` is how long the one of this name took to load.
+pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Option<Duration>) {
+    for Change { plugin, generation, what } in changes {
+        let ms = took(plugin).map(|took| took.as_millis() as u64);
+        let serving = snapshot.plugins().get(plugin).and_then(|state| state.serving.as_ref());
+        match (what, serving) {
+            (What::Serving { digest }, Some(it)) => tracing::info!(
+                plugin,
+                generation,
+                digest,
+                kind = %it.program.kind(),
+                calls = it.manifest.calls.len(),
+                on_demand = it.program.is_on_demand(),
+                ms,
+                "plugin loaded"
+            ),
+            (What::Retired { processes }, _) => tracing::info!(plugin, generation, processes, "generation retired"),
+            (What::Failed { why }, serving) => {
+                let serving = serving.map(|plugin| plugin.generation);
+                tracing::error!(plugin, generation, error = why, serving, ms, "plugin not loaded");
+            }
+            (What::Removed, _) => tracing::info!(plugin, generation, "plugin removed"),
+            // That is said when it happens.
+            (What::Freed, _) | (What::Serving { .. }, None) => {}
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The socket over which the command line speaks to a running server: a file in the `data` directory that only its owner
+//! may use. It also keeps a second server away from that directory.
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use std::{
+    fs::{self, DirBuilder, File, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+/// The name of the socket in the `data` directory.
+pub const SOCKET: &str = "control.sock";
+/// The name of the file that the server of a `data` directory keeps locked.
+const LOCK: &str = "control.lock";
+
+/// The socket of this server, which is gone with it.
+pub struct Local {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CannotControl {
+    #[error(
+        "another server already uses the directory {}: stop it, or set `data` in distillery.yaml to another one",
+        .0.display()
+    )]
+    Taken(PathBuf),
+    #[error(
+        "cannot make {}: {error}; set `data` in distillery.yaml to a directory that can be written, with a short path",
+        .path.display()
+    )]
+    Impossible { path: PathBuf, error: io::Error },
+}
+
+impl Local {
+    /// Makes the socket in the directory `data`, in the place of one that an earlier server has left behind.
+    pub fn bind(data: &Path) -> Result<Self, CannotControl> {
+        let path = data.join(SOCKET);
+        let impossible = |path: &Path| {
+            let path = path.to_owned();
+            move |error| CannotControl::Impossible { path, error }
+        };
+        fs::create_dir_all(data).map_err(impossible(data))?;
+        let lock_path = data.join(LOCK);
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(impossible(&lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(CannotControl::Taken(data.to_owned())),
+            Err(error) => tracing::warn!(path = %lock_path.display(), %error, "a second server would not be noticed"),
+        }
+        let listener = bind_owned(data, &path).map_err(impossible(&path))?;
+        Ok(Self { listener, path, _lock: lock })
+    }
+
+    /// The listener, for a runtime that waits for many things. The socket stays this server's.
+    pub fn listener(&self) -> io::Result<tokio::net::UnixListener> {
+        self.listener.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(self.listener.try_clone()?)
+    }
+}
+
+/// A socket that at no moment anybody else may use: it is made where nobody else gets to, and then put in its place.
+fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
+    let aside = data.join(format!(".control-{}", std::process::id()));
+    // Of a server with this number that was killed in between.
+    let _ = fs::remove_dir_all(&aside);
+    DirBuilder::new().mode(0o700).create(&aside)?;
+    let socket = aside.join("s");
+    let bound = UnixListener::bind(&socket).and_then(|listener| {
+        fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
+        fs::rename(&socket, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_dir_all(&aside);
+    bound
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // While the lock is held, the socket is this server's.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_socket_is_its_owners_and_replaces_one_that_was_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        fs::create_dir(&data).unwrap();
+        drop(UnixListener::bind(data.join(SOCKET)).unwrap());
+        let local = Local::bind(&data).unwrap();
+        UnixStream::connect(data.join(SOCKET)).unwrap();
+        assert_eq!(fs::metadata(data.join(SOCKET)).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(local);
+        let left: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LOCK]);
+    }
+
+    #[test]
+    fn a_second_server_is_kept_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Local::bind(directory.path()).unwrap();
+        let error = Local::bind(directory.path()).err().unwrap().to_string();
+        assert!(error.starts_with("another server already uses the directory "), "{error}");
+        UnixStream::connect(directory.path().join(SOCKET)).unwrap();
+        drop(first);
+        assert!(Local::bind(directory.path()).is_ok());
+    }
+}
