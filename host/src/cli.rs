@@ -2,6 +2,7 @@
 
 mod check;
 mod reread;
+mod run;
 mod running;
 mod serve;
 mod sign;
@@ -35,7 +36,7 @@ enum Command {
     /// Loads the plugins and serves until SIGTERM or SIGINT
     Serve,
     /// Says what serving would say: is the configuration right, and does each plugin load
-    Check,
+    Check(check::Arguments),
     /// Makes a key to sign plugins with: NAME.key, the secret one, and NAME.pub, the public one for plugins.keys
     Keygen {
         /// Where to write them
@@ -52,6 +53,8 @@ enum Command {
     Reload,
     /// Lists the plugins of the running server and their generations
     Plugins(running::Plugins),
+    /// Runs one call here at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
+    Run(run::Arguments),
 }
 
 /// Exit status of a command that was used wrongly or configured wrongly.
@@ -69,11 +72,12 @@ pub fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Serve => serve::run(&config, arguments.config),
-        Command::Check => check::run(&config),
+        Command::Check(arguments) => check::run(&config, arguments),
         Command::Keygen { name } => sign::keygen(&name),
         Command::Sign { key, directory } => sign::run(&config, &key, &directory),
         Command::Reload => running::reload(&config),
         Command::Plugins(plugins) => running::plugins(&config, plugins),
+        Command::Run(arguments) => run::run(&config, arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
@@ -83,8 +87,19 @@ pub fn main() -> ExitCode {
 
 /// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
 fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
+    loader_with(config, capacity, Some(&config.cache))
+}
+
+/// What loads one plugin to look at it, or to run it once. It keeps compiled code only where a server did already: it
+/// may be used anywhere, and must leave nothing behind there.
+fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
+    let one = Capacity { processes: 1, lowered: None };
+    loader_with(config, &one, Some(config.cache.as_path()).filter(|cache| cache.is_dir()))
+}
+
+fn loader_with(config: &Config, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
     Ok(Loader {
-        runtime: Arc::new(Runtime::new(&config.limits.process, capacity, Some(&config.cache))?),
+        runtime: Arc::new(Runtime::new(&config.limits.process, capacity, cache)?),
         operator: operator(config)?,
         max_module: config.limits.module,
     })

@@ -1,9 +1,40 @@
 //! `distillery check`: what serving would say, without serving.
 
-use crate::{config::Config, plugin::load::snapshot, runtime::Capacity, store::news::News};
-use std::process::ExitCode;
+use crate::{
+    auth::Access,
+    config::Config,
+    plugin::{
+        Plugin,
+        discover::{LoadError, Source},
+        load::{Loader, snapshot},
+        params::{CallSpec, ParamSpec},
+    },
+    runtime::Capacity,
+    size::Size,
+    store::news::News,
+};
+use clap::Args;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
+#[derive(Args)]
+pub struct Arguments {
+    /// The directory of one plugin, or a module alone [default: the configuration and all plugins]
+    #[arg(value_name = "DIR")]
+    plugin: Option<PathBuf>,
+}
+
+pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.plugin {
+        Some(plugin) => one(config, &plugin),
+        None => all(config),
+    }
+}
+
+fn all(config: &Config) -> anyhow::Result<ExitCode> {
     println!("configuration: right");
     let capacity = Capacity::find(config.limits.processes);
     println!("processes at once: {}", capacity.processes);
@@ -40,9 +71,119 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             (None, None) => {}
         }
     }
-    if problems > 0 {
-        println!("{problems} problem{}", if problems == 1 { "" } else { "s" });
-        return Ok(ExitCode::FAILURE);
+    Ok(verdict(problems))
+}
+
+fn verdict(problems: usize) -> ExitCode {
+    match problems {
+        0 => return ExitCode::SUCCESS,
+        1 => println!("1 problem"),
+        several => println!("{several} problems"),
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::FAILURE
+}
+
+/// Everything about one plugin, and every problem that it has.
+pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
+    let loader = super::loader_of_one(config)?;
+    let mut source = match Source::at(path, loader.max_module) {
+        Ok(source) => source,
+        Err(error) => {
+            println!("problem: {error}");
+            return Ok(verdict(1));
+        }
+    };
+    println!("plugin {}: {}", source.name, source.directory.display());
+    let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
+    println!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64));
+    let asked = source.manifest.capabilities.missing();
+    let (plugin, took, problems) = make(&loader, &mut source);
+    if let Some(plugin) = &plugin {
+        println!("  kind: {}", plugin.program.kind());
+        println!("  compiled in: {} ms", took.as_millis());
+        let begins = plugin.program.first_memory().map_or("what it says when it runs".to_owned(), |it| it.to_string());
+        println!("  memory: begins with {begins}, of at most {}", plugin.limits.memory);
+        if plugin.program.is_on_demand() {
+            println!("  allocated on demand: it does not fit the pool, so that its processes start slower");
+        }
+    }
+    for call in source.manifest.calls.values() {
+        tell(call);
+    }
+    for what in asked {
+        println!("  asks for: {what}");
+    }
+    for problem in &problems {
+        println!("problem: {problem}");
+    }
+    Ok(verdict(problems.len()))
+}
+
+/// Makes the plugin as the server does. Where that refuses something, it is made again without it, so that the next
+/// problem shows as well.
+fn make(loader: &Loader, source: &mut Source) -> (Option<Plugin>, Duration, Vec<LoadError>) {
+    let mut problems = Vec::new();
+    loop {
+        let begun = Instant::now();
+        let error = match loader.make(source) {
+            Ok(plugin) => return (Some(plugin), begun.elapsed(), problems),
+            Err(error) => error,
+        };
+        let manifest = &mut source.manifest;
+        let more = match &error {
+            LoadError::NotGranted { .. } => {
+                manifest.capabilities = Default::default();
+                true
+            }
+            LoadError::Limit { .. } => {
+                manifest.limits = Default::default();
+                true
+            }
+            LoadError::Grace { .. } => {
+                manifest.cancel.grace = None;
+                true
+            }
+            _ => false,
+        };
+        problems.push(error);
+        if !more {
+            return (None, begun.elapsed(), problems);
+        }
+    }
+}
+
+/// A call in a line, and each of its parameters in one.
+fn tell(call: &CallSpec) {
+    let who = match call.access {
+        Access::Public => "anyone may run it".to_owned(),
+        Access::Scoped => format!("needs the scope call:{}", call.name),
+    };
+    let params = match &call.params {
+        None => " [anything]...".to_owned(),
+        Some(params) => params.iter().map(shape).collect(),
+    };
+    println!("  call: {}{params}: {who}", call.name);
+    for param in call.params.iter().flatten() {
+        println!("    {}: {}", param.name, rules(param));
+    }
+}
+
+fn shape(param: &ParamSpec) -> String {
+    let more = if param.rest { "..." } else { "" };
+    if param.required { format!(" <{}>{more}", param.name) } else { format!(" [{}]{more}", param.name) }
+}
+
+fn rules(param: &ParamSpec) -> String {
+    let mut rules = vec![if param.required { "required".to_owned() } else { "optional".to_owned() }];
+    rules.extend(param.pattern.as_ref().map(|pattern| format!("matches {pattern}")));
+    rules.extend((!param.choices.is_empty()).then(|| format!("one of {}", param.choices.join(", "))));
+    rules.extend(param.default.as_ref().filter(|_| !param.secret).map(|default| format!("else {default:?}")));
+    rules.extend(param.secret.then(|| "never shown".to_owned()));
+    rules.join(", ")
+}
+
+/// A size as people read it: whole KiB, and from ten of them on whole MiB.
+fn rounded(bytes: u64) -> Size {
+    let kib = bytes.div_ceil(1 << 10);
+    if kib < 10 << 10 { Size::kib(kib) } else { Size::mib(kib.div_ceil(1 << 10)) }
 }

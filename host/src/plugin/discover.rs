@@ -36,7 +36,7 @@ pub enum LoadError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("{}: no such directory: make it, or set plugins.directory in distillery.yaml", .0.display())]
     NoRoot(PathBuf),
-    #[error("{}: not a name for a plugin: rename the directory to {CALL_NAME_FORM}", .0.display())]
+    #[error("{}: not a name for a plugin: rename it to {CALL_NAME_FORM}", .0.display())]
     BadName(PathBuf),
     #[error(transparent)]
     Manifest(#[from] yaml::Error),
@@ -163,6 +163,37 @@ pub struct Source {
 }
 
 impl Source {
+    /// Reads what `path` names: the directory of a plugin, or a module alone, which is then the whole plugin.
+    pub fn at(path: &Path, max_module: Size) -> Result<Self, LoadError> {
+        // `.` has no name of its own.
+        let path = fs::canonicalize(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
+        if path.is_dir() { Self::read(&path, max_module) } else { Self::alone(path, max_module) }
+    }
+
+    /// Reads a module that is named after its file, without a manifest.
+    fn alone(module_path: PathBuf, max_module: Size) -> Result<Self, LoadError> {
+        let name: CallName = module_path
+            .file_stem()
+            .and_then(|name| name.to_str()?.parse().ok())
+            .ok_or_else(|| LoadError::BadName(module_path.clone()))?;
+        let Some(module_bytes) = read_whole(&module_path, max_module)? else {
+            return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module });
+        };
+        let directory = module_path.parent().unwrap_or(Path::new("/")).to_owned();
+        let digest = digest(b"", &module_bytes);
+        Ok(Self {
+            manifest: Manifest::of(&name),
+            manifest_text: String::new(),
+            has_manifest: false,
+            name,
+            directory,
+            module_path,
+            module_bytes,
+            digest,
+            signature: None,
+        })
+    }
+
     /// Reads the plugin in `directory`, whose module has at most `max_module`.
     pub fn read(directory: &Path, max_module: Size) -> Result<Self, LoadError> {
         let name: CallName = directory

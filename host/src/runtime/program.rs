@@ -12,6 +12,7 @@ use crate::{
     call::{CallName, CancelReason, LimitHit},
     control::Control,
     limits::Limits,
+    size::Size,
 };
 use std::{fmt, sync::Arc};
 use wasmtime::{
@@ -19,6 +20,9 @@ use wasmtime::{
     component::{self, Component},
 };
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
+
+/// What memories are counted in.
+const WASM_PAGE_KIB: u64 = 64;
 
 /// A module or component that can be started any number of times.
 #[derive(Clone)]
@@ -150,6 +154,16 @@ impl Program {
     /// Whether its processes are allocated on demand, because it does not fit the pool.
     pub fn is_on_demand(&self) -> bool {
         self.0.on_demand
+    }
+
+    /// The largest memory that a process of it begins with; nothing where that shows only when it runs.
+    pub fn first_memory(&self) -> Option<Size> {
+        let needs = match &self.0.code {
+            Code::Preview1 { module, .. } => Some(module.module().resources_required()),
+            Code::Component2 { component } => component.instance_pre().component().resources_required(),
+            Code::Component3 { component, .. } => component.component().resources_required(),
+        };
+        Some(Size::kib(needs?.max_initial_memory_size? * WASM_PAGE_KIB))
     }
 
     /// A process of this program. Nothing of it runs before the guest is polled. `held` is dropped when the guest's

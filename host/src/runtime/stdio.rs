@@ -6,7 +6,7 @@ use crate::{
     call::{CallName, CancelReason},
     control::Control,
     size::Size,
-    stream::{Read, Written},
+    stream::{Output, Read, Written},
 };
 use bytes::Bytes;
 use std::{
@@ -156,27 +156,33 @@ impl Sink for Stdout {
 
 impl Sink for Stderr {
     fn take(&self, bytes: &[u8]) {
+        if let Some(whole) = self.control.stderr.whole() {
+            whole.write(bytes);
+        }
         self.control.stderr.write(bytes, |line| self.line(line));
     }
 
-    /// Lines that go to the client wait for it like those of stdout.
+    /// What goes to the client waits for it like the lines of stdout.
     fn permit(&self) -> usize {
-        match self.to {
-            StderrTo::Log => LOG_WRITE,
-            StderrTo::Client => self.control.output.permit(),
-        }
+        self.waits_for().map_or(LOG_WRITE, Output::permit)
     }
 
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
-        match self.to {
-            StderrTo::Log => Poll::Ready(()),
-            StderrTo::Client => self.control.output.poll_writable(cx),
-        }
+        self.waits_for().map_or(Poll::Ready(()), |output| output.poll_writable(cx))
     }
 }
 
 impl Stderr {
+    /// The log never makes a guest wait.
+    fn waits_for(&self) -> Option<&Output> {
+        let client = (self.to == StderrTo::Client).then_some(&self.control.output);
+        self.control.stderr.whole().or(client)
+    }
+
     fn line(&self, line: &[u8]) {
+        if self.control.stderr.whole().is_some() {
+            return;
+        }
         tracing::info!(
             target: "distillery::stderr",
             process = %self.control.id,

@@ -86,6 +86,15 @@ impl Input {
     /// Puts one line in, and its terminator behind it. `running` is the task that does so. A line after the end is
     /// dropped.
     pub fn push_line(&self, line: &str, now: Instant, running: &Context<'_>) {
+        self.put([line.as_bytes(), b"\n"], now, running);
+    }
+
+    /// Puts bytes in as they are, for who has no lines. What comes after the end is dropped.
+    pub fn push(&self, bytes: &[u8], now: Instant, running: &Context<'_>) {
+        self.put([bytes, b""], now, running);
+    }
+
+    fn put(&self, parts: [&[u8]; 2], now: Instant, running: &Context<'_>) {
         let mut state = self.state.lock();
         if state.ended {
             return;
@@ -95,9 +104,10 @@ impl Input {
             state.buffer.drain(..start);
         }
         state.waiting_since.get_or_insert(now);
-        state.buffer.reserve(line.len() + 1);
-        state.buffer.extend_from_slice(line.as_bytes());
-        state.buffer.push(b'\n');
+        state.buffer.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            state.buffer.extend_from_slice(part);
+        }
         let guest = state.guest.take();
         drop(state);
         wake_other(guest, Some(running));
@@ -182,6 +192,15 @@ impl Input {
         wake_other(socket, None);
     }
 
+    /// Nothing more will come: the stream ends behind what waits.
+    pub fn finish(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        let guest = state.guest.take();
+        drop(state);
+        wake_other(guest, None);
+    }
+
     /// How many bytes the guest read.
     pub fn total(&self) -> u64 {
         self.state.lock().read_in_all
@@ -227,6 +246,17 @@ mod tests {
         input.end();
         assert_eq!(input.read(100, Instant::now()), Read::Ended);
         input.push_line("too late", Instant::now(), &cx());
+        assert_eq!(input.read(100, Instant::now()), Read::Ended);
+    }
+
+    #[test]
+    fn what_waits_is_read_before_an_end_that_nobody_forced() {
+        let input = Input::new(1 << 20);
+        input.push(b"no terminator", Instant::now(), &cx());
+        input.finish();
+        input.push(b"too late", Instant::now(), &cx());
+        assert!(input.poll_readable(&cx()).is_ready());
+        assert_eq!(data(input.read(100, Instant::now())), b"no terminator");
         assert_eq!(input.read(100, Instant::now()), Read::Ended);
     }
 

@@ -36,6 +36,8 @@ struct State {
     partial: Vec<u8>,
     /// The beginning of the present line has gone out as a prompt.
     prompted: bool,
+    /// Bytes go out as they come: the present line is this long so far.
+    plain: Option<usize>,
     /// Nothing more is taken.
     closed: bool,
     written_in_all: u64,
@@ -50,12 +52,19 @@ impl Output {
             ready: BytesMut::new(),
             partial: Vec::new(),
             prompted: false,
+            plain: None,
             closed: false,
             written_in_all: 0,
             guest: None,
             socket: None,
         };
         Self { limit, line, state: Mutex::new(state) }
+    }
+
+    /// Whoever takes wants bytes as they come, not lines: a prompt is no line, and a last line has no terminator of its
+    /// own. To be said before anything is written.
+    pub fn be_plain(&self) {
+        self.state.lock().plain = Some(0);
     }
 
     /// How many bytes the guest may write now.
@@ -79,8 +88,14 @@ impl Output {
         let bytes = &bytes[..allowed];
         state.written_in_all += allowed as u64;
         let mut result = Written::Yes;
-        match memchr::memrchr(b'\n', bytes) {
-            Some(end) => {
+        let end = memchr::memrchr(b'\n', bytes);
+        let line = match (&mut state.plain, end) {
+            (Some(line), _) => {
+                state.ready.extend_from_slice(bytes);
+                *line = end.map_or(*line + bytes.len(), |end| bytes.len() - end - 1);
+                *line
+            }
+            (None, Some(end)) => {
                 let mut finished = &bytes[..=end];
                 if state.prompted && state.partial.is_empty() {
                     // The line's text has gone out as a prompt, so a terminator right behind it begins no new line.
@@ -92,10 +107,14 @@ impl Output {
                 state.ready.extend_from_slice(finished);
                 state.partial.clear();
                 state.partial.extend_from_slice(&bytes[end + 1..]);
+                state.partial.len()
             }
-            None => state.partial.extend_from_slice(bytes),
-        }
-        if state.partial.len() > self.line {
+            (None, None) => {
+                state.partial.extend_from_slice(bytes);
+                state.partial.len()
+            }
+        };
+        if line > self.line {
             state.partial.truncate(self.line);
             state.closed = true;
             result = Written::LineTooLong(self.line);
@@ -320,11 +339,31 @@ mod tests {
 
     #[test]
     fn a_line_has_an_end() {
+        for plain in [false, true] {
+            let output = Output::new(None, 10);
+            if plain {
+                output.be_plain();
+            }
+            assert_eq!(output.write(b"9\n0123456789"), Written::Yes);
+            assert_eq!(output.write(b"0"), Written::LineTooLong(10), "{plain}");
+        }
         let output = Output::new(None, 10);
-        assert_eq!(output.write(b"0123456789"), Written::Yes);
-        assert_eq!(output.write(b"0"), Written::LineTooLong(10));
+        assert_eq!(output.write(b"01234567890"), Written::LineTooLong(10));
         output.finish();
         assert_eq!(taken(&output), ["0123456789"]);
+    }
+
+    #[test]
+    fn plain_bytes_go_out_as_they_come() {
+        let output = output();
+        output.be_plain();
+        for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
+            output.write(part);
+            output.prompt();
+            assert_eq!(output.take(&cx()), part);
+        }
+        output.finish();
+        assert_eq!(output.take(&cx()), b""[..]);
     }
 
     #[test]

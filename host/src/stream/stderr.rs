@@ -1,7 +1,9 @@
 //! stderr: lines for the server's log, and the guest's last words.
 
+use super::Output;
 use memchr::memchr;
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 
 /// The longest line that is kept; the rest of a longer one is dropped.
 const LINE: usize = 1 << 10;
@@ -11,6 +13,7 @@ const LINES: u32 = 1000;
 #[derive(Default)]
 pub struct Stderr {
     state: Mutex<State>,
+    whole: OnceLock<Output>,
 }
 
 #[derive(Default)]
@@ -22,6 +25,20 @@ struct State {
 }
 
 impl Stderr {
+    /// Someone at a terminal reads all of it, byte for byte, instead of the log. To be said before anything is written.
+    pub fn give_whole(&self) -> &Output {
+        self.whole.get_or_init(|| {
+            let output = Output::new(None, usize::MAX);
+            output.be_plain();
+            output
+        })
+    }
+
+    /// Where all of it goes, if anywhere but to the log.
+    pub fn whole(&self) -> Option<&Output> {
+        self.whole.get()
+    }
+
     /// Takes `bytes` and gives each line that they finish to `each`, cut to 1 KiB; no more than a thousand lines in all.
     pub fn write(&self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let mut state = self.state.lock();

@@ -2,6 +2,7 @@
 
 mod api;
 mod cancel;
+mod check;
 mod cleanup;
 mod conversation;
 mod examples;
@@ -12,4 +13,5 @@ mod plugins;
 mod protocol;
 mod shutdown;
 mod start;
+mod terminal;
 mod trust;
