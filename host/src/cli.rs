@@ -1,6 +1,8 @@
 //! The command line.
 
+mod build;
 mod check;
+mod new;
 mod reread;
 mod run;
 mod running;
@@ -53,6 +55,10 @@ enum Command {
     Reload,
     /// Lists the plugins of the running server and their generations
     Plugins(running::Plugins),
+    /// Makes the directory of a plugin to start from
+    New(new::Arguments),
+    /// Runs the build command of a plugin, and checks the result
+    Build(build::Arguments),
     /// Runs one call here at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
     Run(run::Arguments),
 }
@@ -77,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::Sign { key, directory } => sign::run(&config, &key, &directory),
         Command::Reload => running::reload(&config),
         Command::Plugins(plugins) => running::plugins(&config, plugins),
+        Command::New(arguments) => new::run(&config, arguments),
+        Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
     };
     done.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod guest;
 pub mod http;
+pub mod languages;
 pub mod log;
 pub mod server;
 

@@ -35,7 +35,7 @@ pub struct Builder {
 }
 
 /// Compiled guests are shared by all servers of all runs: each is compiled once.
-const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
+pub const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
 
 impl Server {
     /// A server with the API on and without plugins.
@@ -218,7 +218,7 @@ impl Builder {
     }
 }
 
-/// The server that cargo has built for the tests: it lies beside the directory of the test programs.
+/// The program that cargo has built for the tests: it lies beside the directory of the test programs.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);

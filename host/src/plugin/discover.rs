@@ -196,15 +196,9 @@ impl Source {
 
     /// Reads the plugin in `directory`, whose module has at most `max_module`.
     pub fn read(directory: &Path, max_module: Size) -> Result<Self, LoadError> {
-        let name: CallName = directory
-            .file_name()
-            .and_then(|name| name.to_str()?.parse().ok())
-            .ok_or_else(|| LoadError::BadName(directory.to_owned()))?;
+        let name = plugin_name(directory)?;
         let manifest_text = manifest_text(directory)?;
-        let manifest = match &manifest_text {
-            Some(text) => Manifest::read(text, &directory.join(manifest::FILE), &name)?,
-            None => Manifest::of(&name),
-        };
+        let manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
         let module_path = module_path(directory, &manifest)?;
         let module_bytes = match read_whole(&module_path, max_module) {
             Ok(Some(bytes)) => bytes,
@@ -234,6 +228,25 @@ impl Source {
     /// The digest that this plugin would have with another module.
     pub fn digest_with(&self, module: &[u8]) -> String {
         digest(self.manifest_text.as_bytes(), module)
+    }
+}
+
+/// The name and the manifest of the plugin in `directory`, whether it is built or not.
+pub fn manifest(directory: &Path) -> Result<(CallName, Manifest), LoadError> {
+    let name = plugin_name(directory)?;
+    let manifest = read_manifest(manifest_text(directory)?.as_deref(), directory, &name)?;
+    Ok((name, manifest))
+}
+
+fn plugin_name(directory: &Path) -> Result<CallName, LoadError> {
+    let name = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
+    name.ok_or_else(|| LoadError::BadName(directory.to_owned()))
+}
+
+fn read_manifest(text: Option<&str>, directory: &Path, name: &CallName) -> Result<Manifest, LoadError> {
+    match text {
+        Some(text) => Ok(Manifest::read(text, &directory.join(manifest::FILE), name)?),
+        None => Ok(Manifest::of(name)),
     }
 }
 

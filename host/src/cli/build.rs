@@ -1,0 +1,33 @@
+//! `distillery build`: runs the `build` of a manifest, and looks at what came out.
+
+use crate::{config::Config, plugin::discover};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The directory of a plugin
+    #[arg(value_name = "DIR", default_value = ".")]
+    plugin: PathBuf,
+}
+
+pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let directory = fs::canonicalize(&arguments.plugin).with_context(|| arguments.plugin.display().to_string())?;
+    let (_, manifest) = discover::manifest(&directory)?;
+    let Some(build) = manifest.build else {
+        bail!("{}: its plugin.yaml says nothing of how to build it: add build: COMMAND", directory.display());
+    };
+    println!("{build}");
+    let ended = Command::new("sh").arg("-c").arg(&build).current_dir(&directory).status().context("cannot run sh")?;
+    if !ended.success() {
+        let readme = directory.join("README.md");
+        let needs = if readme.is_file() { ": its README.md says what it needs" } else { "" };
+        bail!("{}: the build failed ({ended}){needs}", directory.display());
+    }
+    super::check::one(config, &directory)
+}

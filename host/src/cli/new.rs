@@ -1,0 +1,125 @@
+//! `distillery new`: a plugin to start from, in the language of one's choice.
+//!
+//! The templates are the files of `host/templates`, a directory a language. They are part of the program.
+
+use crate::{call::CallName, config::Config};
+use anyhow::{Context as _, bail};
+use clap::{Args, builder::PossibleValuesParser};
+use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
+
+/// What stands in a template for the name of the plugin.
+const NAME: &str = "{{name}}";
+
+struct Template {
+    language: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! template {
+    ($language:literal: $($file:literal)*) => {
+        Template {
+            language: $language,
+            files: &[$(($file, include_str!(concat!("../../templates/", $language, "/", $file)))),*],
+        }
+    };
+}
+
+/// Every file of every template, those that all have first.
+const TEMPLATES: [Template; 10] = [
+    template!("assemblyscript": "README.md" "plugin.yaml" ".gitignore" "call.ts" "package.json"),
+    template!("c": "README.md" "plugin.yaml" ".gitignore" "call.c"),
+    template!("cpp": "README.md" "plugin.yaml" ".gitignore" "call.cpp"),
+    template!("go": "README.md" "plugin.yaml" ".gitignore" "go.mod" "main.go"),
+    template!("javascript": "README.md" "plugin.yaml" ".gitignore" "call.js" "stdio.js" "package.json" "wit/call.wit"),
+    template!("micropython": "README.md" "plugin.yaml" ".gitignore" "host.wat" "interpreter.py" "package.json"),
+    template!("python": "README.md" "plugin.yaml" ".gitignore" "app.py" "wit/call.wit"),
+    template!("rust": "README.md" "plugin.yaml" ".gitignore" "Cargo.toml" "src/main.rs"),
+    template!("typescript": "README.md" "plugin.yaml" ".gitignore" "call.ts" "stdio.ts" "wasi.d.ts" "tsconfig.json"
+        "package.json" "wit/call.wit"),
+    template!("zig": "README.md" "plugin.yaml" ".gitignore" "call.zig"),
+];
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The language to write it in
+    #[arg(value_name = "LANGUAGE", value_parser = PossibleValuesParser::new(TEMPLATES.map(|it| it.language)))]
+    language: String,
+    /// The name of the plugin, and of its call
+    #[arg(value_name = "NAME")]
+    name: CallName,
+}
+
+pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { language, name } = arguments;
+    let Some(template) = TEMPLATES.iter().find(|template| template.language == language) else {
+        bail!("there is no template for {language}");
+    };
+    // Where a server would find it, if one is configured here.
+    let plugins = Some(config.plugins.directory.as_path()).filter(|plugins| plugins.is_dir());
+    let directory = plugins.unwrap_or(Path::new("")).join(name.as_str());
+    if let Err(error) = fs::create_dir(&directory) {
+        match error.kind() {
+            ErrorKind::AlreadyExists => bail!("{}: it is there already: choose another name", directory.display()),
+            _ => bail!("{}: {error}", directory.display()),
+        }
+    }
+    write(template, &name, &directory)?;
+    let shown = directory.display();
+    println!("made {shown}, a call in {language}: its README.md says what it needs. Then");
+    println!("  distillery build {shown}");
+    println!("  distillery run {shown} Ada");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(template: &Template, name: &CallName, directory: &Path) -> anyhow::Result<()> {
+    for (file, text) in template.files {
+        let path = directory.join(file);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all);
+        written
+            .and_then(|()| fs::write(&path, text.replace(NAME, name.as_str())))
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::Manifest;
+    use std::{collections::BTreeSet, path::PathBuf};
+
+    fn files_below(directory: &Path, root: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files_below(&path, root, found);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_every_template_is_part_of_the_program() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+        let mut there = BTreeSet::new();
+        files_below(&root, &root, &mut there);
+        let listed = TEMPLATES.iter().flat_map(|it| it.files.iter().map(|(file, _)| Path::new(it.language).join(file)));
+        assert_eq!(listed.collect::<BTreeSet<_>>(), there);
+    }
+
+    #[test]
+    fn every_template_is_a_plugin_that_can_be_built_and_provides_the_call_of_its_name() {
+        let name: CallName = "hello".parse().unwrap();
+        for template in &TEMPLATES {
+            let directory = tempfile::tempdir().unwrap();
+            write(template, &name, directory.path()).unwrap();
+            let file = directory.path().join("plugin.yaml");
+            let manifest = Manifest::read(&fs::read_to_string(&file).unwrap(), &file, &name).unwrap();
+            assert!(manifest.build.is_some() && manifest.cancel.cleanup, "{}", template.language);
+            assert_eq!(manifest.calls.keys().collect::<Vec<_>>(), [&name], "{}", template.language);
+            let readme = fs::read_to_string(directory.path().join("README.md")).unwrap();
+            assert!(readme.starts_with("# hello\n") && !readme.contains("{{"), "{readme}");
+        }
+    }
+}

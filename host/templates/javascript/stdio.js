@@ -1,0 +1,46 @@
+// Lines in and out, on the streams of WASI.
+import { getStdin } from "wasi:cli/stdin@0.2.12";
+import { getStdout } from "wasi:cli/stdout@0.2.12";
+
+const encoder = new TextEncoder();
+// Opened once the program runs: nothing can be while it is built.
+let stdout;
+
+/** Sends a line. */
+export const print = (line) => write(`${line}\n`);
+
+/** Sends text as it is. */
+export function write(text) {
+  stdout ??= getStdout();
+  const bytes = encoder.encode(text);
+  for (let start = 0; start < bytes.length; start += 4096) {
+    stdout.blockingWriteAndFlush(bytes.subarray(start, start + 4096));
+  }
+}
+
+/** The lines that the caller sends, until the input ends. */
+export const lines = read();
+
+function* read() {
+  const stdin = getStdin();
+  const decoder = new TextDecoder();
+  let parts = [];
+  for (;;) {
+    let chunk;
+    try {
+      chunk = stdin.blockingRead(65536n);
+    } catch (error) {
+      if ((error.payload ?? error).tag === "closed") break;
+      throw error;
+    }
+    const pieces = decoder.decode(chunk, { stream: true }).split("\n");
+    const last = pieces.pop();
+    for (const piece of pieces) {
+      parts.push(piece);
+      yield parts.join("");
+      parts = [];
+    }
+    if (last) parts.push(last);
+  }
+  if (parts.length) yield parts.join("");
+}

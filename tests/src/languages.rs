@@ -1,0 +1,142 @@
+//! The templates of `distillery new`, built with the toolchains that the Makefile keeps. It knows where those are and
+//! what each language needs of them, nothing of what the programs do.
+
+use crate::server::{COMPILED, program};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+use tempfile::TempDir;
+
+/// A plugin made and built as the README says. Its call has the name of its language.
+#[derive(Clone, Debug)]
+pub struct Language {
+    pub name: &'static str,
+    pub directory: PathBuf,
+}
+
+/// What a language needs, in the directory of toolchains; and what brings it there.
+const NEEDS: [(&str, &str); 10] = [
+    ("rust", ""),
+    ("c", "python/bin/python-zig"),
+    ("cpp", "python/bin/python-zig"),
+    ("zig", "python/bin/python-zig"),
+    ("go", "python/bin/go"),
+    ("python", "python/bin/componentize-py"),
+    ("javascript", "node/node_modules/.bin/componentize-js"),
+    ("typescript", "node/node_modules/.bin/tsc"),
+    ("assemblyscript", "node/node_modules/.bin/asc"),
+    ("micropython", "node/node_modules/.bin/wasm-merge"),
+];
+
+/// What the cargo that runs the tests says to its compilers, and the template's must not hear.
+const MEANT_FOR_THE_HOST: [&str; 4] =
+    ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOCFLAGS", "RUSTFLAGS"];
+
+/// The same wherever cargo builds, and kept between runs.
+const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+
+impl Language {
+    /// Every language whose toolchain is there. What is not is skipped by name, and in CI nothing may be.
+    pub fn all() -> &'static [Self] {
+        static ALL: OnceLock<Vec<Language>> = OnceLock::new();
+        ALL.get_or_init(|| {
+            let mut built = Vec::new();
+            for (name, needs) in NEEDS {
+                if toolchains().join(needs).exists() {
+                    built.push(Self::build(name));
+                    continue;
+                }
+                assert!(env::var("CI").as_deref() != Ok("true"), "no toolchain for {name}: run `make toolchains`");
+                eprintln!("SKIPPED: the conversation with {name}, for want of its toolchain: run `make toolchains`");
+            }
+            built
+        })
+    }
+
+    pub fn module(&self) -> PathBuf {
+        self.directory.join("call.wasm")
+    }
+
+    pub fn manifest(&self) -> String {
+        fs::read_to_string(self.directory.join("plugin.yaml")).expect("a manifest")
+    }
+
+    /// Makes the plugin, and builds it unless that was done with the same text before.
+    fn build(name: &'static str) -> Self {
+        let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
+        let new = Command::new(program()).args(["new", name, name]).current_dir(made.path()).output();
+        let new = new.expect("distillery can be started");
+        assert!(new.status.success(), "{name}: {}", String::from_utf8_lossy(&new.stderr));
+        let (made, kept) = (made.path().join(name), Path::new(TARGET).join("languages").join(name));
+        let language = Self { name, directory: kept };
+        let text = texts(&made);
+        let as_before =
+            text.iter().all(|(file, text)| fs::read(language.directory.join(file)).is_ok_and(|before| before == *text));
+        if !as_before || !language.module().is_file() {
+            if language.directory.exists() {
+                fs::remove_dir_all(&language.directory).expect("the last build can be removed");
+            }
+            for (file, text) in &text {
+                let path = language.directory.join(file);
+                fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory");
+                fs::write(path, text).expect("a file of the plugin");
+            }
+            symlink(toolchains().join("node/node_modules"), language.directory.join("node_modules"))
+                .expect("a link to what npm has installed");
+            fs::create_dir_all(COMPILED).expect("a directory for compiled code");
+            let built = language.distillery("build").env("DISTILLERY_CACHE", COMPILED).output();
+            let built = built.expect("distillery can be started");
+            let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert!(built.status.success(), "{name}: {}{}", said(&built.stdout), said(&built.stderr));
+        }
+        language
+    }
+
+    /// A command of distillery about this plugin, where the toolchains are found.
+    pub fn distillery(&self, command: &str) -> Command {
+        let path = env::join_paths(
+            [toolchains().join("python/bin")]
+                .into_iter()
+                .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
+        );
+        let cache = |name: &str| toolchains().join(name);
+        let mut distillery = Command::new(program());
+        distillery
+            .arg(command)
+            .arg(&self.directory)
+            .current_dir(&self.directory)
+            .env("PATH", path.expect("no directory of toolchains has a colon"))
+            .env("ZIG_GLOBAL_CACHE_DIR", cache("zig-cache"))
+            .env("ZIG_LOCAL_CACHE_DIR", cache("zig-cache"))
+            .env("GOCACHE", cache("go-cache"))
+            .env("GOTOOLCHAIN", "local");
+        for variable in MEANT_FOR_THE_HOST {
+            distillery.env_remove(variable);
+        }
+        distillery
+    }
+}
+
+fn toolchains() -> PathBuf {
+    fs::canonicalize(TARGET).expect("cargo has a target directory").join("toolchains")
+}
+
+/// The files below `directory`, by their paths in it.
+fn texts(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut texts = BTreeMap::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = PathBuf::from(path.file_name().expect("a name"));
+        if path.is_dir() {
+            texts.extend(self::texts(&path).into_iter().map(|(file, text)| (name.join(file), text)));
+        } else {
+            texts.insert(name, fs::read(path).expect("a file"));
+        }
+    }
+    texts
+}
