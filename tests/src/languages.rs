@@ -16,21 +16,27 @@ use tempfile::TempDir;
 #[derive(Clone, Debug)]
 pub struct Language {
     pub name: &'static str,
+    /// What it is made with, in words.
+    pub toolchain: &'static str,
     pub directory: PathBuf,
 }
 
-/// What a language needs, in the directory of toolchains; and what brings it there.
-const NEEDS: [(&str, &str); 10] = [
-    ("rust", ""),
-    ("c", "python/bin/python-zig"),
-    ("cpp", "python/bin/python-zig"),
-    ("zig", "python/bin/python-zig"),
-    ("go", "python/bin/go"),
-    ("python", "python/bin/componentize-py"),
-    ("javascript", "node/node_modules/.bin/componentize-js"),
-    ("typescript", "node/node_modules/.bin/tsc"),
-    ("assemblyscript", "node/node_modules/.bin/asc"),
-    ("micropython", "node/node_modules/.bin/wasm-merge"),
+const RUST: &str = "rustc, `wasm32-wasip2`";
+const ZIG: &str = "Zig 0.17.1";
+const COMPONENTIZE_JS: &str = "componentize-js 0.23.0 (StarlingMonkey)";
+
+/// What each language is made with, and where that lies in the directory of toolchains.
+const ALL: [(&str, &str, &str); 10] = [
+    ("rust", RUST, ""),
+    ("c", ZIG, "python/bin/python-zig"),
+    ("cpp", ZIG, "python/bin/python-zig"),
+    ("zig", ZIG, "python/bin/python-zig"),
+    ("go", "Go 1.27.3", "python/bin/go"),
+    ("python", "componentize-py 0.25.1 (CPython 3.14)", "python/bin/componentize-py"),
+    ("javascript", COMPONENTIZE_JS, "node/node_modules/.bin/componentize-js"),
+    ("typescript", COMPONENTIZE_JS, "node/node_modules/.bin/tsc"),
+    ("assemblyscript", "AssemblyScript 0.28.20", "node/node_modules/.bin/asc"),
+    ("micropython", "MicroPython 1.27, a script", "node/node_modules/.bin/wasm-merge"),
 ];
 
 /// What the cargo that runs the tests says to its compilers, and the template's must not hear.
@@ -43,12 +49,12 @@ const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 impl Language {
     /// Every language whose toolchain is there. What is not is skipped by name, and in CI nothing may be.
     pub fn all() -> &'static [Self] {
-        static ALL: OnceLock<Vec<Language>> = OnceLock::new();
-        ALL.get_or_init(|| {
+        static BUILT: OnceLock<Vec<Language>> = OnceLock::new();
+        BUILT.get_or_init(|| {
             let mut built = Vec::new();
-            for (name, needs) in NEEDS {
+            for (name, toolchain, needs) in ALL {
                 if toolchains().join(needs).exists() {
-                    built.push(Self::build(name));
+                    built.push(Self::build(name, toolchain));
                     continue;
                 }
                 assert!(env::var("CI").as_deref() != Ok("true"), "no toolchain for {name}: run `make toolchains`");
@@ -67,13 +73,13 @@ impl Language {
     }
 
     /// Makes the plugin, and builds it unless that was done with the same text before.
-    fn build(name: &'static str) -> Self {
+    fn build(name: &'static str, toolchain: &'static str) -> Self {
         let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
         let new = Command::new(program()).args(["new", name, name]).current_dir(made.path()).output();
         let new = new.expect("distillery can be started");
         assert!(new.status.success(), "{name}: {}", String::from_utf8_lossy(&new.stderr));
         let (made, kept) = (made.path().join(name), Path::new(TARGET).join("languages").join(name));
-        let language = Self { name, directory: kept };
+        let language = Self { name, toolchain, directory: kept };
         let text = texts(&made);
         let as_before =
             text.iter().all(|(file, text)| fs::read(language.directory.join(file)).is_ok_and(|before| before == *text));

@@ -2,6 +2,11 @@
 //! built by `distillery build`. What one language can do, all can.
 
 use distillery_tests::{Client, Server, languages::Language};
+use std::{fmt::Write as _, time::Instant};
+
+/// Between these stands the table in the README.
+const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
+const TABLE_ENDS: &str = "<!-- end of languages -->";
 
 /// A server with a plugin in each language.
 async fn server() -> Server {
@@ -105,4 +110,49 @@ async fn a_cancel_is_heard_and_answered() {
         assert_eq!(end.lines, ["goodbye"], "{call}");
         assert_eq!(end.failure(), "cancelled by the client", "{call}");
     }
+}
+
+/// What `distillery check` says behind `label`.
+fn said<'a>(check: &'a str, label: &str) -> &'a str {
+    check.lines().find_map(|line| line.trim_start().strip_prefix(label)).unwrap_or_else(|| panic!("{label}: {check}"))
+}
+
+/// Compiles from nothing, and gives what was said of it.
+fn check(language: &Language) -> String {
+    let output = language.distillery("check").env("DISTILLERY_CACHE", "nowhere").output().expect("it can be started");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[tokio::test]
+#[ignore = "measures, and changes the README: run it with `make languages-table`"]
+async fn the_table_of_the_readme() {
+    const ROUNDS: usize = 9;
+    let server = server().await;
+    let mut table = String::from("| `distillery new` | made with | size | kind | compiled in | first line after |\n");
+    table.push_str("| --- | --- | --- | --- | --- | --- |\n");
+    for language in Language::all() {
+        let Language { name, toolchain, .. } = language;
+        let described = check(language);
+        let (_, size) = said(&described, "module: ").split_once(", ").expect("a file and its size");
+        let kind = said(&described, "kind: ");
+        let compiled = said(&described, "compiled in: ");
+        let mut starts = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut client = server.connect().await;
+            let begun = Instant::now();
+            client.call(name, &["x"]).await;
+            client.line().await;
+            starts.push(begun.elapsed());
+            client.hang_up().await;
+        }
+        starts.sort();
+        let start = starts[ROUNDS / 2].as_secs_f64() * 1000.0;
+        writeln!(table, "| {name} | {toolchain} | {size} | {kind} | {compiled} | {start:.1} ms |").expect("a string");
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(file).expect("the README");
+    let (before, rest) = readme.split_once(TABLE_BEGINS).expect("a place for the table");
+    let (_, after) = rest.split_once(TABLE_ENDS).expect("the end of the table");
+    std::fs::write(file, format!("{before}{TABLE_BEGINS}\n{table}{TABLE_ENDS}{after}")).expect("a new README");
 }

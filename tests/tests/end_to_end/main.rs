@@ -8,6 +8,7 @@ mod conversation;
 mod examples;
 mod guests;
 mod limits;
+mod making;
 mod output;
 mod plugins;
 mod protocol;
