@@ -36,7 +36,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Loads the plugins and serves until SIGTERM or SIGINT
-    Serve,
+    Serve(serve::Arguments),
     /// Says what serving would say: is the configuration right, and does each plugin load
     Check(check::Arguments),
     /// Makes a key to sign plugins with: NAME.key, the secret one, and NAME.pub, the public one for plugins.keys
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve => serve::run(&config, arguments.config),
+        Command::Serve(serve) => serve::run(&config, arguments.config, &serve),
         Command::Check(arguments) => check::run(&config, arguments),
         Command::Keygen { name } => sign::keygen(&name),
         Command::Sign { key, directory } => sign::run(&config, &key, &directory),

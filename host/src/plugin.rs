@@ -11,6 +11,7 @@ pub mod manifest;
 mod notice;
 pub mod params;
 mod plan;
+pub mod rebuild;
 pub mod signature;
 pub mod watch;
 

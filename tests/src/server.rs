@@ -31,6 +31,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Builder {
     config: Value,
+    arguments: Vec<&'static str>,
     directory: TempDir,
 }
 
@@ -50,7 +51,7 @@ impl Server {
             "data": inside("data"),
             "log": { "format": "json", "level": "info" },
         });
-        Builder { config, directory }
+        Builder { config, arguments: Vec::new(), directory }
     }
 
     /// A server with these guests as calls that anyone may run.
@@ -186,6 +187,12 @@ impl Builder {
         self
     }
 
+    /// One more argument of the command.
+    pub fn argument(mut self, argument: &'static str) -> Self {
+        self.arguments.push(argument);
+        self
+    }
+
     /// How long a process that was told to stop may take for it.
     pub fn grace(self, grace: Duration) -> Self {
         self.set("cancel.grace", format!("{}ms", grace.as_millis()))
@@ -197,7 +204,7 @@ impl Builder {
         // JSON is YAML.
         fs::write(&config, self.config.to_string()).expect("a configuration for the server");
         let mut command = Command::new(program());
-        command.arg("serve").arg("--config").arg(config).current_dir(self.directory.path());
+        command.arg("serve").args(&self.arguments).arg("--config").arg(config).current_dir(self.directory.path());
         command
     }
 

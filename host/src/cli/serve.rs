@@ -8,6 +8,7 @@ use crate::{
     plugin::{
         Catalog, Snapshot,
         load::{Loaded, Loader, found},
+        rebuild::Rebuilding,
         watch::{Watch, Watcher, report},
     },
     process::{admission::Admission, compute::ComputeThreads},
@@ -17,6 +18,7 @@ use crate::{
     telemetry::{self, Level},
 };
 use anyhow::Context;
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     path::PathBuf,
@@ -27,11 +29,23 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+#[derive(Args)]
+pub struct Arguments {
+    /// Builds a plugin again whenever its sources change, by the build of its plugin.yaml: for those who write plugins
+    #[arg(long)]
+    dev: bool,
+}
+
 /// Serves as `config` says, which `path` was named for, if any was.
-pub fn run(config: &Config, path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Config, path: Option<PathBuf>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let telemetry = telemetry::start(&config.log)?;
+    let rebuilding = arguments.dev.then(|| Rebuilding::start(config.plugins.directory.clone())).transpose();
+    let rebuilding = rebuilding.context("cannot start the thread that builds plugins")?;
     let served = serve(config, path, telemetry.level(), begun);
+    if let Some(rebuilding) = rebuilding {
+        rebuilding.end();
+    }
     if let Err(error) = &served {
         tracing::error!("{error:#}");
     }

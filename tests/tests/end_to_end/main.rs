@@ -5,6 +5,7 @@ mod cancel;
 mod check;
 mod cleanup;
 mod conversation;
+mod dev;
 mod examples;
 mod guests;
 mod limits;

@@ -1,0 +1,321 @@
+//! Builds plugins from their sources whenever these change, for those who write plugins: `distillery serve --dev`.
+//!
+//! It runs the `build` of their manifests and loads nothing: a module that a build has made is noticed like any other.
+
+use super::{
+    discover::{self, Found},
+    manifest::{self, Manifest},
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    io::{Read, Seek, Write as _},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// How often the sources are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often a build is asked whether it is done.
+const ASK: Duration = Duration::from_millis(20);
+/// Directories that tools fill, beside hidden ones.
+const NOT_SOURCES: [&str; 5] = ["target", "node_modules", "__pycache__", "zig-out", "zig-cache"];
+/// A file larger than this is no source; its size and time stand for it.
+const SOURCE: u64 = 4 << 20;
+
+/// Builds until it is told to end.
+pub struct Rebuilding {
+    end: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Rebuilding {
+    /// Looks after the plugins below `root` on a thread of its own.
+    pub fn start(root: PathBuf) -> io::Result<Self> {
+        let (end, ended) = mpsc::channel();
+        let thread = thread::Builder::new().name("builds".into()).spawn(move || {
+            let mut desks = BTreeMap::new();
+            while round(&root, &mut desks, &ended) {}
+        })?;
+        Ok(Self { end, thread })
+    }
+
+    /// Ends a build that runs, and waits for that.
+    pub fn end(self) {
+        drop(self.end);
+        // A thread that panicked has said so.
+        let _ = self.thread.join();
+    }
+}
+
+/// What is known of one plugin.
+#[derive(Default)]
+struct Desk {
+    times: Option<BTreeMap<PathBuf, (SystemTime, u64)>>,
+    book: Book,
+}
+
+/// Looks once at every plugin and builds those whose sources changed. Says whether there is another round.
+fn round(root: &Path, desks: &mut BTreeMap<String, Desk>, ended: &mpsc::Receiver<()>) -> bool {
+    // A root that cannot be read is the affair of those who load.
+    let found = discover::plugin_directories(root).unwrap_or_default();
+    desks.retain(|name, _| found.contains_key(name));
+    for (name, Found { path, .. }) in found {
+        let Ok((_, Manifest { build: Some(build), component, .. })) = discover::manifest(&path) else { continue };
+        let module = component.map_or_else(|| made(&path), |component| path.join(component));
+        let times = times(&path, &module);
+        let desk = desks.entry(name.clone()).or_default();
+        if desk.times.as_ref() == Some(&times) {
+            continue;
+        }
+        let before = Sources::read(&path, &times);
+        let first = desk.times.replace(times.clone()).is_none();
+        let wanted = match first {
+            true => {
+                desk.book.seen = before.clone();
+                is_stale(&module, &times)
+            }
+            false => desk.book.look(&before),
+        };
+        if !wanted {
+            continue;
+        }
+        let Some(()) = build_until_still(&name, &path, &build, &module, desk, before, ended) else {
+            return false;
+        };
+    }
+    matches!(ended.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout))
+}
+
+/// Builds, and again where sources changed meanwhile. Nothing when it was told to end.
+fn build_until_still(
+    name: &str,
+    directory: &Path,
+    build: &str,
+    module: &Path,
+    desk: &mut Desk,
+    mut before: Sources,
+    ended: &mpsc::Receiver<()>,
+) -> Option<()> {
+    loop {
+        tracing::info!(plugin = name, build, "building");
+        let begun = Instant::now();
+        match run(directory, build, ended) {
+            Ok(Some((status, output))) => {
+                let ms = begun.elapsed().as_millis() as u64;
+                if status.success() {
+                    tracing::info!(plugin = name, ms, "built");
+                } else {
+                    tracing::error!(plugin = name, ms, %status, "the build failed: what served before serves on");
+                    // As the tools have written it, colours and all. Where stderr is gone there is nobody to tell.
+                    let _ = io::stderr().write_all(&output);
+                }
+            }
+            Ok(None) => return None,
+            Err(error) => tracing::error!(plugin = name, %error, "cannot run the build"),
+        }
+        let times = times(directory, module);
+        let after = Sources::read(directory, &times);
+        desk.times = Some(times);
+        if !desk.book.built(&before, &after) {
+            return Some(());
+        }
+        before = after;
+    }
+}
+
+/// Runs `build` in `directory` and gives all that it said. Nothing when it was told to end.
+fn run(directory: &Path, build: &str, ended: &mpsc::Receiver<()>) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
+    // A file takes whatever is said without anybody reading at the same time.
+    let mut said = tempfile::tempfile()?;
+    let mut child = Command::new("sh")
+        .args(["-c", build])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(said.try_clone()?)
+        .stderr(said.try_clone()?)
+        .process_group(0)
+        .spawn()?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let mut output = Vec::new();
+            said.rewind()?;
+            said.read_to_end(&mut output)?;
+            return Ok(Some((status, output)));
+        }
+        if !matches!(ended.recv_timeout(ASK), Err(RecvTimeoutError::Timeout)) {
+            // The shell and all that it has started.
+            if let Some(group) = Pid::from_raw(child.id() as i32) {
+                let _ = kill_process_group(group, Signal::TERM);
+            }
+            child.wait()?;
+            return Ok(None);
+        }
+    }
+}
+
+/// When the sources in `directory` were last written, and how large they are. The module is none of them.
+fn times(directory: &Path, module: &Path) -> BTreeMap<PathBuf, (SystemTime, u64)> {
+    let mut times = BTreeMap::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        // What vanishes meanwhile is no source any more.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let (name, path) = (entry.file_name(), entry.path());
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                if !hidden && !NOT_SOURCES.iter().any(|it| name == *it) {
+                    waiting.push(path);
+                }
+            } else if !hidden && metadata.is_file() && path != module && !is_made(&path) {
+                let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                times.insert(path, (modified, metadata.len()));
+            }
+        }
+    }
+    times
+}
+
+/// The module that lies in `directory` where the manifest names none, or what it may be called when it does.
+fn made(directory: &Path) -> PathBuf {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let module = files.filter(|path| manifest::is_module(path)).min();
+    module.unwrap_or_else(|| directory.join("module.wasm"))
+}
+
+/// Whether a file is the module of a plugin or on its way to become one.
+fn is_made(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".wasm") || name.ends_with(b".wasm.new")
+}
+
+/// Whether the module was never built, or some source was written after it.
+fn is_stale(module: &Path, times: &BTreeMap<PathBuf, (SystemTime, u64)>) -> bool {
+    let built = fs::metadata(module).and_then(|it| it.modified());
+    match built {
+        Ok(built) => times
+            .iter()
+            .any(|(path, (modified, _))| *modified > built && path.file_name().is_some_and(|it| it != manifest::FILE)),
+        Err(_) => true,
+    }
+}
+
+/// What stands in the sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sources(BTreeMap<PathBuf, Vec<u8>>);
+
+impl Sources {
+    fn read(directory: &Path, times: &BTreeMap<PathBuf, (SystemTime, u64)>) -> Self {
+        let content = |path: &Path, (modified, size): &(SystemTime, u64)| match fs::read(path) {
+            Ok(bytes) if *size <= SOURCE => Sha256::digest(&bytes).to_vec(),
+            _ => format!("{modified:?} {size}").into_bytes(),
+        };
+        let relative = |path: &Path| path.strip_prefix(directory).unwrap_or(path).to_owned();
+        Self(times.iter().map(|(path, time)| (relative(path), content(path, time))).collect())
+    }
+
+    /// The files that are there in one only, or are different.
+    fn differing(&self, other: &Self) -> BTreeSet<PathBuf> {
+        let all = self.0.keys().chain(other.0.keys());
+        all.filter(|path| self.0.get(*path) != other.0.get(*path)).cloned().collect()
+    }
+}
+
+/// Which changes call for a build. A build may write beside the sources, and must not be its own reason.
+#[derive(Default)]
+struct Book {
+    /// The sources at the last look, or after the last build.
+    seen: Sources,
+    /// How often a build has changed a file since somebody else did.
+    by_builds: BTreeMap<PathBuf, u32>,
+}
+
+impl Book {
+    /// Whether somebody changed the sources since.
+    fn look(&mut self, now: &Sources) -> bool {
+        let changed = self.seen.differing(now);
+        for path in &changed {
+            self.by_builds.remove(path);
+        }
+        self.seen = now.clone();
+        !changed.is_empty()
+    }
+
+    /// A build has ended. Whether there must be another, as sources changed while it ran. A file that two builds have
+    /// changed is one that builds make.
+    fn built(&mut self, before: &Sources, after: &Sources) -> bool {
+        self.seen = after.clone();
+        let mut again = false;
+        for path in before.differing(after) {
+            let times = self.by_builds.entry(path).or_default();
+            *times += 1;
+            again |= *times < 2;
+        }
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources<const N: usize>(files: [(&str, &str); N]) -> Sources {
+        Sources(files.map(|(path, text)| (path.into(), text.into())).into())
+    }
+
+    #[test]
+    fn a_build_is_called_for_when_somebody_changes_a_source() {
+        let mut book = Book { seen: sources([("a", "1")]), ..Book::default() };
+        assert!(!book.look(&sources([("a", "1")])));
+        assert!(book.look(&sources([("a", "2")])));
+        assert!(!book.look(&sources([("a", "2")])));
+        assert!(book.look(&sources([("a", "2"), ("b", "1")])));
+        assert!(book.look(&sources([("b", "1")])));
+    }
+
+    #[test]
+    fn what_changed_during_a_build_is_built_and_what_builds_make_is_not_their_own_reason() {
+        let mut book = Book::default();
+        let made = |text| sources([("a", "1"), ("out.js", text)]);
+        // It may be somebody's change, so there is a second build.
+        assert!(book.built(&sources([("a", "1")]), &made("x 1")));
+        assert!(!book.built(&made("x 1"), &made("x 2")), "two builds have made it");
+        assert!(!book.built(&made("x 2"), &made("x 3")));
+        // Somebody changes it: then it counts again.
+        assert!(book.look(&made("by hand")));
+        assert!(book.built(&made("by hand"), &made("x 4")));
+    }
+
+    #[test]
+    fn sources_are_what_people_write() {
+        let root = tempfile::tempdir().unwrap();
+        for file in ["src/main.rs", "plugin.yaml", "x.wasm", "x.wasm.new", "target/y", ".git/z", "node_modules/q/i.js"]
+        {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let seen = times(root.path(), &made(root.path()));
+        let names: Vec<_> = seen.keys().map(|it| it.strip_prefix(root.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["plugin.yaml", "src/main.rs"]);
+        assert!(is_stale(&root.path().join("none.wasm"), &seen));
+        assert!(!is_stale(&made(root.path()), &seen));
+    }
+
+    #[test]
+    fn a_build_says_how_it_ended_and_is_ended_with_all_that_it_started() {
+        let here = tempfile::tempdir().unwrap();
+        let (end, ended) = mpsc::channel();
+        let (status, output) = run(here.path(), "echo out; echo err >&2; exit 3", &ended).unwrap().unwrap();
+        assert_eq!((status.code(), output.as_slice()), (Some(3), b"out\nerr\n".as_slice()));
+        drop(end);
+        assert!(run(here.path(), "sleep 1000 | sleep 1000", &ended).unwrap().is_none());
+    }
+}
