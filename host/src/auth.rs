@@ -1,7 +1,7 @@
 //! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
 
 use crate::call::CallName;
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Whoever is at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,23 @@ pub struct Caller {
     /// Whether the caller came with an API token rather than a session.
     pub token: bool,
     pub scopes: Vec<Scope>,
+    /// Where the request comes from.
+    pub address: Option<IpAddr>,
+}
+
+/// Who counts as one where callers are counted: a user, and of those who did not say who they are an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    User(String),
+    Address(Option<IpAddr>),
+}
+
+/// The address that a client counts by. Of IPv6 it is the network: whoever has one address there has 2^64 of them.
+pub fn client_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
+    }
 }
 
 impl Caller {
@@ -21,7 +38,12 @@ impl Caller {
 
     /// Whoever may use the files of the server itself: there is nothing that it may not.
     pub fn operator() -> Self {
-        Self { user: "operator".into(), token: false, scopes: vec![Scope("*".into())] }
+        Self { user: "operator".into(), scopes: vec![Scope("*".into())], ..Self::nobody() }
+    }
+
+    /// Who the caller is counted as.
+    pub fn who(&self) -> Who {
+        if self.user.is_empty() { Who::Address(self.address.map(client_address)) } else { Who::User(self.user.clone()) }
     }
 }
 
@@ -103,6 +125,17 @@ pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_count_by_their_name_or_by_where_they_are() {
+        let at = |address: &str| Caller { address: Some(address.parse().unwrap()), ..Caller::nobody() };
+        assert_eq!(at("10.0.0.1").who(), at("::ffff:10.0.0.1").who());
+        assert_ne!(at("10.0.0.1").who(), at("10.0.0.2").who());
+        assert_eq!(at("2001:db8::1").who(), at("2001:db8::ffff:1").who());
+        assert_ne!(at("2001:db8::1").who(), at("2001:db8:0:1::1").who());
+        let named = |address| Caller { user: "ada".into(), ..at(address) };
+        assert_eq!(named("10.0.0.1").who(), named("10.0.0.2").who());
+    }
 
     #[test]
     fn a_call_needs_its_scope_unless_it_is_public() {

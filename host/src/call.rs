@@ -164,6 +164,9 @@ pub enum LimitHit {
     Tables(u64),
     Instances(u64),
     Stack(Size),
+    Resources(u64),
+    /// What one host call may take from a guest at once.
+    HostCall(Size),
 }
 
 impl fmt::Display for LimitHit {
@@ -173,6 +176,8 @@ impl fmt::Display for LimitHit {
             Self::Tables(limit) => write!(f, "table limit of {limit} elements reached"),
             Self::Instances(limit) => write!(f, "instance limit of {limit} reached"),
             Self::Stack(limit) => write!(f, "stack limit of {limit} reached"),
+            Self::Resources(limit) => write!(f, "resource limit of {limit} reached"),
+            Self::HostCall(limit) => write!(f, "host call limit of {limit} reached"),
         }
     }
 }
@@ -232,6 +237,24 @@ impl Outcome {
     }
 }
 
+/// What has no place for one more process now; there may be one in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    Server,
+    Plugin,
+    Caller,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "too many running processes",
+            Self::Plugin => "too many running processes of this plugin",
+            Self::Caller => "too many running processes of this caller",
+        })
+    }
+}
+
 /// Why a call was not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -240,8 +263,7 @@ pub enum Refusal {
     UnknownCall(String),
     NotAuthorized(String),
     BadParams(String),
-    Full,
-    NeverFits(String),
+    Full(Full),
     /// It was cancelled while it waited for a place.
     Cancelled(CancelReason),
     ShuttingDown,
@@ -255,8 +277,7 @@ impl fmt::Display for Refusal {
             Self::UnknownCall(name) => write!(f, "unknown call {name:?}"),
             Self::NotAuthorized(name) => write!(f, "not authorized to run {name:?}"),
             Self::BadParams(what) => f.write_str(what),
-            Self::Full => f.write_str("too many running processes"),
-            Self::NeverFits(why) => f.write_str(why),
+            Self::Full(full) => full.fmt(f),
             Self::Cancelled(reason) => reason.fmt(f),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }

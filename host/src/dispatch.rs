@@ -8,7 +8,7 @@ use crate::{
     plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
-        admission::{Admission, Asked, Place, Turn},
+        admission::{Admission, Asked, Place, Turn, Wanted},
         compute::ComputeThreads,
     },
     runtime::{Invocation, StderrTo},
@@ -59,13 +59,19 @@ impl Dispatcher {
     /// Starts what `message` asks for, or lets it wait for a place.
     pub fn admit(&self, caller: &Caller, message: CallMessage) -> Result<Admitted, Refusal> {
         let order = self.order(caller, message)?;
-        match self.admission.ask(order.call.plugin.places.as_ref()) {
+        let plugin = &order.call.plugin;
+        let wanted = Wanted {
+            caller: caller.who(),
+            plugin: plugin.name.as_str().into(),
+            most_of_plugin: plugin.limits.processes,
+        };
+        match self.admission.ask(wanted) {
             Asked::Admitted(place) => Ok(Admitted::Now(order.start(place))),
             Asked::Wait(turn) => {
-                let until = Instant::now() + self.admission.queue_time;
+                let until = Instant::now() + self.admission.queue_time();
                 Ok(Admitted::Later(Queued { control: order.control.clone(), order: Some(order), turn, until }))
             }
-            Asked::Full => Err(Refusal::Full),
+            Asked::Full(full) => Err(Refusal::Full(full)),
         }
     }
 
@@ -145,6 +151,6 @@ impl Queued {
             let order = self.order.take().expect("a queued call is not polled after it was started");
             return Poll::Ready(Ok(order.start(place)));
         }
-        if now >= self.until { Poll::Ready(Err(Refusal::Full)) } else { Poll::Pending }
+        if now >= self.until { Poll::Ready(Err(Refusal::Full(self.turn.full()))) } else { Poll::Pending }
     }
 }

@@ -32,7 +32,7 @@ use std::{
     time::Duration,
 };
 use time::OffsetDateTime;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 
 /// What the operator allows every plugin.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,6 @@ pub struct Plugin {
     pub limits: Limits,
     pub generation: u64,
     pub program: Program,
-    /// Places for processes of this plugin, where it bounds their number.
-    pub places: Option<Arc<Semaphore>>,
     /// When it was loaded.
     pub loaded: OffsetDateTime,
     /// How often the rules of the operator had changed by then. Nothing goes back to a generation under older rules.
@@ -92,7 +90,6 @@ impl Plugin {
         }
         let program =
             compile(&limits).map_err(|error| LoadError::Module { path: source.module_path.clone(), error })?;
-        let places = limits.processes.map(|most| Arc::new(Semaphore::new(most as usize)));
         Ok(Self {
             name: source.name.to_string(),
             digest: source.digest.clone(),
@@ -100,7 +97,6 @@ impl Plugin {
             limits,
             generation,
             program,
-            places,
             loaded: OffsetDateTime::now_utc(),
             rules: 0,
             running: AtomicUsize::new(0),

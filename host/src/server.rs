@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use connection::{Connections, Guard, Refused, Watched};
+use connection::{ClientAddress, Connections, Guard, Refused, Watched};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -49,6 +49,7 @@ pub struct Server {
     local_router: Router,
     local_connections: Arc<Connections>,
     header_timeout: Duration,
+    write_timeout: Duration,
     drain: Drain,
 }
 
@@ -133,6 +134,7 @@ impl Server {
             local_router: local_router.layer(Extension(Caller::operator())),
             local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
             header_timeout: http.header_timeout,
+            write_timeout: http.write_timeout,
             drain,
         })
     }
@@ -169,14 +171,14 @@ impl Server {
             Ok(guard) => {
                 // Without this, one line there and back waits for acknowledgements.
                 let _ = stream.set_nodelay(true);
-                self.serve(stream, &self.router, guard);
+                self.serve(stream, &self.router.clone().layer(Extension(ClientAddress(from.ip()))), guard);
             }
             Err(refused) => refuse(stream, refused),
         }
     }
 
     fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: &Router, guard: Guard) {
-        let (io, meter) = Watched::new(stream);
+        let (io, meter) = Watched::new(stream, self.write_timeout);
         let service = router.clone().layer(Extension(meter)).layer(Extension(guard));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(64 << 10);

@@ -160,10 +160,12 @@ impl Session {
             Phase::Finishing(..) | Phase::Over => None,
         };
         let room = match (&self.output, &self.phase) {
-            (Some(control), Phase::Running(_)) if !self.deaf => match control.input.room(Instant::now(), cx) {
-                Room::Later(time) => Some(time),
-                Room::Now | Room::Never => None,
-            },
+            (Some(control), Phase::Queued(_) | Phase::Running(_)) if !self.deaf => {
+                match control.input.room(Instant::now(), cx) {
+                    Room::Later(time) => Some(time),
+                    Room::Now | Room::Never => None,
+                }
+            }
             _ => None,
         };
         let blocked = self.blocked.as_ref().map(|blocked| blocked.since + self.timing.write_timeout);
@@ -250,10 +252,13 @@ impl Session {
             Room::Now => true,
             Room::Later(_) => false,
             Room::Never => {
+                let reason = CancelReason::InputLimit(control.input.limit());
                 if running {
-                    control.cancel(CancelReason::InputLimit(control.input.limit()));
+                    control.cancel(reason);
+                } else {
+                    self.on(Event::Refused(Refusal::Cancelled(reason)), cx);
                 }
-                running
+                true
             }
         }
     }

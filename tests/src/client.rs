@@ -5,8 +5,8 @@ use crate::patiently;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{
@@ -106,12 +106,29 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Result<Self, StatusCode> {
+        let stream = patiently("a connection", TcpStream::connect(address)).await;
+        Self::upgrade(stream.expect("the server takes connections"), address, path, headers).await
+    }
+
+    /// A socket from another address of this machine, such as 127.0.0.2.
+    pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(from, 0)).expect("an address of this machine");
+        let stream = patiently("a connection", socket.connect(address)).await.expect("the server takes connections");
+        Self::upgrade(stream, address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
+    }
+
+    async fn upgrade(
+        stream: TcpStream,
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<Self, StatusCode> {
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let connected = async {
-            let stream = TcpStream::connect(address).await.expect("the server takes connections");
             stream.set_nodelay(true).expect("a socket without delay");
             client_async(request, stream).await
         };

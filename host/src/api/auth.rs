@@ -1,7 +1,7 @@
 //! Who is asking: the one place that finds it out, and the resource that tells it.
 
 use super::{error::ApiError, json_of};
-use crate::auth::Caller;
+use crate::{auth::Caller, server::connection::ClientAddress};
 use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -11,7 +11,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody))
+        let address = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
+        let caller = parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody);
+        Ok(Self { address, ..caller })
     }
 }
 

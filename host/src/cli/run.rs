@@ -9,7 +9,11 @@ use crate::{
     control::Control,
     dispatch::{Admitted, Dispatcher},
     plugin::{Catalog, Plugin, Snapshot, discover::Source},
-    process::{Process, admission::Admission, compute::ComputeThreads},
+    process::{
+        Process,
+        admission::{Admission, Bounds},
+        compute::ComputeThreads,
+    },
     stream::{Output, Room},
     telemetry,
     wire::CallMessage,
@@ -91,7 +95,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     let found = BTreeMap::from([(plugin.name.clone(), Ok(plugin))]);
     let dispatcher = Dispatcher {
         catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
-        admission: Admission::new(1, 0, Duration::ZERO),
+        admission: Admission::new(Bounds { processes: 1, per_caller: None, queue: 0, queue_time: Duration::ZERO }),
         compute: Arc::new(ComputeThreads::start(1).context("cannot start the thread that guests compute on")?),
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,

@@ -11,7 +11,10 @@ use crate::{
         rebuild::Rebuilding,
         watch::{Watch, Watcher, report},
     },
-    process::{admission::Admission, compute::ComputeThreads},
+    process::{
+        admission::{Admission, Bounds},
+        compute::ComputeThreads,
+    },
     runtime::Capacity,
     server::{Parts, Server, local::Local},
     store::Store,
@@ -77,7 +80,12 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     let limits = &config.limits;
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
-        admission: Admission::new(capacity.processes, limits.queue, limits.queue_time),
+        admission: Admission::new(Bounds {
+            processes: capacity.processes,
+            per_caller: limits.processes_per_caller,
+            queue: limits.queue,
+            queue_time: limits.queue_time,
+        }),
         compute: Arc::new(compute),
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,

@@ -1,5 +1,6 @@
 //! Connections as they come: how many there may be, and how much each has taken.
 
+use crate::auth::client_address;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -10,9 +11,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// Counts the open connections, in all and by address.
 pub struct Connections {
@@ -35,6 +40,10 @@ struct Entry {
     connections: Arc<Connections>,
     address: IpAddr,
 }
+
+/// Where a request comes from, as the handlers of the request find it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub IpAddr);
 
 /// Why a connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +68,7 @@ impl Connections {
 
     /// Counts one more connection from `address`, until the answer and its clones are dropped.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Guard, Refused> {
+        let address = client_address(address);
         let mut open = self.open.lock();
         if open.all >= self.most {
             return Err(Refused::Full);
@@ -96,21 +106,36 @@ impl Meter {
     }
 }
 
-/// A connection that counts what it writes.
+/// A connection that counts what it writes, and fails when its client takes none of it for too long.
 pub struct Watched<S> {
     stream: S,
     meter: Arc<Meter>,
+    patience: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
-    pub fn new(stream: S) -> (Self, Arc<Meter>) {
+    /// `patience` is how long a client may take nothing of what it is sent.
+    pub fn new(stream: S, patience: Duration) -> (Self, Arc<Meter>) {
         let meter = Arc::<Meter>::default();
-        (Self { stream, meter: meter.clone() }, meter)
+        (Self { stream, meter: meter.clone(), patience, stalled: None }, meter)
     }
 
-    fn count(&self, written: usize) -> Poll<io::Result<usize>> {
-        self.meter.0.fetch_add(written as u64, Relaxed);
-        Poll::Ready(Ok(written))
+    fn judge(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Ok(written)) => {
+                self.stalled = None;
+                self.meter.0.fetch_add(written as u64, Relaxed);
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                let patience = self.patience;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+                stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
     }
 }
 
@@ -122,8 +147,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.count(written)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -131,8 +156,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, parts))?;
-        self.count(written)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.judge(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
