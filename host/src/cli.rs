@@ -12,7 +12,7 @@ mod sign;
 use crate::{
     config::Config,
     plugin::{Operator, load::Loader, signature::Trusted},
-    runtime::{Capacity, Runtime},
+    runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, compile_worker},
 };
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -61,6 +61,9 @@ enum Command {
     Build(build::Arguments),
     /// Runs one call here at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
     Run(run::Arguments),
+    /// Compiles one module for a server that does not want to wait for ever
+    #[command(hide = true, name = COMPILE_COMMAND)]
+    CompileWorker { job: String },
 }
 
 /// Exit status of a command that was used wrongly or configured wrongly.
@@ -69,6 +72,10 @@ const WRONG: u8 = 2;
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::CompileWorker { job } = &arguments.command {
+        // It is told what it must know, and reads no configuration.
+        return compile_worker(job);
+    }
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -86,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::run(&config, arguments),
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
+        Command::CompileWorker { .. } => unreachable!("it has returned"),
     };
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
@@ -106,8 +114,10 @@ fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
 }
 
 fn loader_with(config: &Config, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
+    let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
+    let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
     Ok(Loader {
-        runtime: Arc::new(Runtime::new(&config.limits.process, capacity, cache)?),
+        runtime: Arc::new(runtime.compile_apart(limits)),
         operator: operator(config)?,
         max_module: config.limits.module,
     })

@@ -113,6 +113,8 @@ pub struct ServerLimits {
     pub module: Size,
     /// How long the compilation of a module may take.
     pub compile_time: Duration,
+    /// How much memory the compilation of a module may take.
+    pub compile_memory: Size,
 }
 
 /// How much time a process has between being told to stop and being stopped.
@@ -202,6 +204,7 @@ impl Default for ServerLimits {
             queue_time: Duration::from_secs(5),
             module: Size::mib(128),
             compile_time: Duration::from_secs(120),
+            compile_memory: Size::mib(2048),
         }
     }
 }
@@ -386,6 +389,11 @@ impl ServerLimits {
             queue_time: s.get_or("queue_time", default.queue_time, form::duration)?,
             module: s.get_or("module", default.module, form::size(Size::kib(1)..=Size::mib(4096)))?,
             compile_time: s.get_or("compile_time", default.compile_time, form::wait)?,
+            compile_memory: s.get_or(
+                "compile_memory",
+                default.compile_memory,
+                form::size(Size::mib(64)..=Size::mib(1 << 20)),
+            )?,
         };
         section.finish()?;
         Ok(limits)

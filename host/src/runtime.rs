@@ -5,6 +5,7 @@
 //! its turn is over, when it waits, and when it is killed.
 
 mod capacity;
+mod compiler;
 mod engine;
 mod guest;
 mod interface;
@@ -15,6 +16,7 @@ mod ticker;
 mod trap;
 
 pub use capacity::Capacity;
+pub use compiler::{COMMAND as COMPILE_COMMAND, CompileLimits, work as compile_worker};
 pub use engine::{Runtime, RuntimeError};
 pub use guest::{End, Guest};
 pub use program::{CompileError, Invocation, Kind, Program};

@@ -3,6 +3,7 @@
 
 use super::{
     capacity::Capacity,
+    compiler::{CompileLimits, Compiler, NotCompiled},
     interface,
     program::{CompileError, Program},
     state::State,
@@ -26,12 +27,18 @@ const HOST_STACK: usize = 256 << 10;
 /// Heaps of garbage-collected guests that the pool holds; each reserves as much address space as a memory.
 const GC_HEAPS: u32 = 500;
 
+/// Memories and tables that one component of the pool may have, over all its core instances.
+const MEMORIES: u32 = 8;
+const TABLES: u32 = 32;
+
 pub struct Runtime {
     pool: Linked,
     on_demand: OnceLock<Result<Linked, String>>,
     recipe: Recipe,
     pub(super) ticker: Arc<Ticker>,
     engines: Arc<Engines>,
+    /// Compiles in other processes; without it everything is compiled in this one.
+    compiler: Option<Compiler>,
 }
 
 /// An engine with everything that its modules may import.
@@ -50,7 +57,7 @@ struct Engines {
 }
 
 /// What the engines are made from.
-struct Recipe {
+pub(super) struct Recipe {
     limits: Limits,
     capacity: u32,
     cache: Option<Cache>,
@@ -72,8 +79,7 @@ impl Runtime {
     /// Makes an engine for processes within `limits`, as many at once as `capacity` says. Compiled code is kept in
     /// `cache`, found again by the content of the module and the version and settings of the engine.
     pub fn new(limits: &Limits, capacity: &Capacity, cache: Option<&Path>) -> Result<Self, RuntimeError> {
-        let cache = cache.map(open_cache).transpose()?;
-        let recipe = Recipe { limits: limits.clone(), capacity: capacity.processes, cache };
+        let recipe = Recipe::new(limits, capacity.processes, cache)?;
         let pool = recipe.link(recipe.pool()).map_err(RuntimeError::Engine)?;
         let engines = Arc::new(Engines::default());
         engines.all[0].set(pool.engine.clone()).ok();
@@ -82,12 +88,30 @@ impl Runtime {
             move || engines.tick()
         })
         .map_err(RuntimeError::Ticker)?;
-        Ok(Self { pool, on_demand: OnceLock::new(), recipe, ticker: Arc::new(ticker), engines })
+        Ok(Self { pool, on_demand: OnceLock::new(), recipe, ticker: Arc::new(ticker), engines, compiler: None })
+    }
+
+    /// Compiles from now on in processes of their own, under these limits: only for the program that knows
+    /// [`super::COMPILE_COMMAND`]. Where there is no cache, or none that can be written, nothing could come back from
+    /// another process, and modules are compiled in this one, without limits.
+    pub fn compile_apart(mut self, limits: CompileLimits) -> Self {
+        let cache = self.recipe.cache.as_ref();
+        self.compiler = cache.map(|cache| Compiler::new(limits, self.recipe.limits.stack, cache.directory()));
+        self
     }
 
     /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks:
     /// never called on a thread that serves sockets or guests.
     pub fn compile(&self, code: &[u8], limits: &Limits) -> Result<Program, CompileError> {
+        if let Some(compiler) = &self.compiler {
+            match compiler.compile(&self.pool.engine, code) {
+                Ok(()) => {}
+                Err(NotCompiled::Refused(error)) => return Err(error),
+                Err(NotCompiled::Unable(why)) => {
+                    tracing::warn!(%why, "cannot compile in a process of its own: compiling without limits");
+                }
+            }
+        }
         match Program::compile(self, &self.pool, code, limits) {
             Err(CompileError::NotForPool(why)) => {
                 tracing::info!(%why, "a module does not fit the pool and is allocated on demand");
@@ -96,6 +120,11 @@ impl Runtime {
             }
             done => done,
         }
+    }
+
+    /// The operator's limits, which every process keeps to.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.recipe.limits
     }
 
     fn on_demand(&self) -> Result<&Linked, String> {
@@ -126,9 +155,17 @@ fn open_cache(directory: &Path) -> Result<Cache, RuntimeError> {
 }
 
 impl Recipe {
+    pub fn new(limits: &Limits, capacity: u32, cache: Option<&Path>) -> Result<Self, RuntimeError> {
+        Ok(Self { limits: limits.clone(), capacity, cache: cache.map(open_cache).transpose()? })
+    }
+
+    pub fn engine(&self, strategy: InstanceAllocationStrategy) -> Result<Engine, String> {
+        Engine::new(&self.config(strategy)).map_err(|error| format!("{error:#}"))
+    }
+
     fn link(&self, strategy: InstanceAllocationStrategy) -> Result<Linked, String> {
         let on_demand = matches!(strategy, InstanceAllocationStrategy::OnDemand);
-        let engine = Engine::new(&self.config(strategy)).map_err(|error| format!("{error:#}"))?;
+        let engine = self.engine(strategy)?;
         let linked = || -> wasmtime::Result<Linked> {
             let mut preview1 = wasmtime::Linker::new(&engine);
             wasmtime_wasi::p1::add_to_linker_async(&mut preview1, |state: &mut State| &mut state.wasi)?;
@@ -168,17 +205,19 @@ impl Recipe {
     fn pool(&self) -> InstanceAllocationStrategy {
         let processes = self.capacity;
         let mut pool = PoolingAllocationConfig::new();
-        // A component may be made of several core modules, and some have a memory or a table of their own.
+        // A component may be made of several core modules, and some have a memory or a table of their own. However few
+        // processes there are, the largest one must fit.
         let spare = processes / 4 + 16;
+        let instances = self.limits.instances as u32;
         pool.total_component_instances(processes)
-            .total_core_instances(processes.saturating_mul(8))
-            .total_memories(processes + spare)
-            .total_tables(processes.saturating_mul(2) + spare)
+            .total_core_instances(processes.saturating_mul(8).max(instances))
+            .total_memories((processes + spare).max(MEMORIES))
+            .total_tables((processes.saturating_mul(2) + spare).max(TABLES))
             .total_stacks(processes)
             .total_gc_heaps(processes.min(GC_HEAPS))
-            .max_core_instances_per_component(self.limits.instances as u32)
-            .max_memories_per_component(8)
-            .max_tables_per_component(32)
+            .max_core_instances_per_component(instances)
+            .max_memories_per_component(MEMORIES)
+            .max_tables_per_component(TABLES)
             .max_memories_per_module(4)
             .max_tables_per_module(8)
             .max_core_instance_size(4 << 20)

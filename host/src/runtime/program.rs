@@ -16,13 +16,13 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 use wasmtime::{
-    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, Store, Trap,
+    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, Trap,
     component::{self, Component},
 };
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
 
-/// What memories are counted in.
-const WASM_PAGE_KIB: u64 = 64;
+/// What linear memories are counted in.
+const PAGE: u64 = 64 << 10;
 
 /// A module or component that can be started any number of times.
 #[derive(Clone)]
@@ -81,6 +81,14 @@ pub enum CompileError {
     MissingImport(String),
     #[error("it never fits: {0}")]
     NeverFits(String),
+    #[error("compiling takes longer than the {0} of limits.compile_time: make the module smaller, or raise the limit")]
+    TooSlow(String),
+    #[error(
+        "compiling takes more memory than the {0} of limits.compile_memory: make the module smaller, or raise the limit"
+    )]
+    TooLarge(Size),
+    #[error("the compiler does not survive it: {0}")]
+    Crashed(String),
     #[error("{0}")]
     Engine(String),
     /// It fits on demand, if at all.
@@ -114,12 +122,10 @@ impl Program {
         code: &[u8],
         limits: &Limits,
     ) -> Result<Self, CompileError> {
-        let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
         let engine = linked.engine.clone();
-        let failed = |error: wasmtime::Error| classify(&error, limits);
-        let code = match binary.get(4..8) {
-            Some([1, 0, 0, 0]) => {
-                let module = Module::new(&engine, &binary).map_err(failed)?;
+        let code = match compile(&engine, code).map_err(|error| error.of_size(runtime.limits()))? {
+            Compiled::Module(module) => {
+                fits(Some(module.resources_required()), limits, runtime.limits())?;
                 let initialize = module.get_export_index("_initialize");
                 let start = module.get_export_index("_start");
                 if initialize.is_none() && start.is_none() {
@@ -128,8 +134,8 @@ impl Program {
                 let module = linked.preview1.instantiate_pre(&module).map_err(missing_import)?;
                 Code::Preview1 { module, initialize, start }
             }
-            Some([_, 0, 1, 0]) => {
-                let component = Component::new(&engine, &binary).map_err(failed)?;
+            Compiled::Component(component) => {
+                fits(component.resources_required(), limits, runtime.limits())?;
                 let instance = linked.component.instantiate_pre(&component).map_err(missing_import)?;
                 if let Ok(command) = CommandIndices::new(&instance) {
                     Code::Component3 { component: instance, command }
@@ -138,7 +144,6 @@ impl Program {
                     Code::Component2 { component }
                 }
             }
-            _ => return Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
         };
         Ok(Self(Arc::new(Inner { engine, ticker: runtime.ticker.clone(), code, on_demand: linked.on_demand })))
     }
@@ -163,7 +168,7 @@ impl Program {
             Code::Component2 { component } => component.instance_pre().component().resources_required(),
             Code::Component3 { component, .. } => component.component().resources_required(),
         };
-        Some(Size::kib(needs?.max_initial_memory_size? * WASM_PAGE_KIB))
+        Some(Size::bytes(needs?.max_initial_memory_size?.saturating_mul(PAGE)))
     }
 
     /// A process of this program. Nothing of it runs before the guest is polled. `held` is dropped when the guest's
@@ -197,6 +202,7 @@ impl Program {
 impl Inner {
     async fn run(&self, invocation: Invocation, limits: &Limits, control: Arc<Control>, stderr: Stderr) -> End {
         let mut wasi = WasiCtxBuilder::new();
+        wasi.max_random_size(state::RANDOM);
         wasi.arg(invocation.call.as_str());
         for argument in invocation.leading.iter().chain(&invocation.params) {
             wasi.arg(argument);
@@ -240,6 +246,7 @@ impl Inner {
 }
 
 fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, control: &Control) -> End {
+    let refused = state::limit_hit(error, limits).or(refused);
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return End::Exited(*status as u32);
     }
@@ -266,17 +273,58 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
     End::Trapped { trap: first_line(error.root_cause()).into(), limit: None }
 }
 
-fn classify(error: &wasmtime::Error, limits: &Limits) -> CompileError {
+/// Code that was compiled, of either form.
+pub(super) enum Compiled {
+    Module(Module),
+    Component(Component),
+}
+
+/// Compiles a module or component, in binary or text form.
+pub(super) fn compile(engine: &Engine, code: &[u8]) -> Result<Compiled, CompileError> {
+    let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
+    match binary.get(4..8) {
+        Some([1, 0, 0, 0]) => Module::new(engine, &binary).map(Compiled::Module).map_err(classify),
+        Some([_, 0, 1, 0]) => Component::new(engine, &binary).map(Compiled::Component).map_err(classify),
+        _ => Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
+    }
+}
+
+fn classify(error: wasmtime::Error) -> CompileError {
     let text = format!("{error:#}");
-    let first = first_line(&text);
     let pool = ["exceeds the limit", "exceeds the configured maximum", "pooling allocator", "larger than the"];
     if pool.iter().any(|words| text.contains(words)) {
-        return match setting_for(&text, limits) {
-            Some(never) => CompileError::NeverFits(never),
-            None => CompileError::NotForPool(first),
-        };
+        return CompileError::NotForPool(first_line(&text));
     }
-    CompileError::Invalid(first)
+    CompileError::Invalid(first_line(&text))
+}
+
+impl CompileError {
+    /// What does not fit the pool because of one of the operator's limits fits nowhere.
+    fn of_size(self, limits: &Limits) -> Self {
+        match self {
+            Self::NotForPool(why) => setting_for(&why, limits).map_or(Self::NotForPool(why), Self::NeverFits),
+            other => other,
+        }
+    }
+}
+
+/// Whether a process can begin within `limits`, which may be lower than those of the operator.
+fn fits(needed: Option<ResourcesRequired>, limits: &Limits, operator: &Limits) -> Result<(), CompileError> {
+    let Some(needed) = needed else { return Ok(()) };
+    let never = |what: String, setting: &str, now: String, lowered: bool| {
+        let file = if lowered { "plugin.yaml" } else { "distillery.yaml" };
+        Err(CompileError::NeverFits(format!("{what}; raise limits.{setting} in {file}, which is {now}")))
+    };
+    let memory = needed.max_initial_memory_size.map(|pages| Size::bytes(pages.saturating_mul(PAGE)));
+    if let Some(memory) = memory.filter(|memory| *memory > limits.memory) {
+        let what = format!("it begins with {memory} of memory");
+        return never(what, "memory", limits.memory.to_string(), limits.memory < operator.memory);
+    }
+    if let Some(elements) = needed.max_initial_table_size.filter(|elements| *elements > limits.tables) {
+        let what = format!("it begins with {elements} elements of a table");
+        return never(what, "tables", limits.tables.to_string(), limits.tables < operator.tables);
+    }
+    Ok(())
 }
 
 fn missing_import(error: wasmtime::Error) -> CompileError {

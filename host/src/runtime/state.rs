@@ -2,11 +2,18 @@
 
 use crate::{call::LimitHit, control::Control, limits::Limits, size::Size};
 use std::sync::Arc;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTableError};
 use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 /// The most bytes that one host call may take from a guest at once.
-const HOST_CALL: usize = 16 << 20;
+const HOST_CALL: Size = Size::mib(16);
+/// The most random bytes that one host call may give to a guest.
+pub const RANDOM: u64 = 1 << 20;
+/// What the component model itself keeps for each open resource at most: a stream has two ends and what they share, a
+/// task has threads and what it waits for.
+const CONCURRENT: usize = 4;
+/// Memories that a process of a module may have that does not fit the pool. Each reserves gigabytes of addresses.
+const MEMORIES: usize = 32;
 
 pub struct State {
     pub wasi: WasiP1Ctx,
@@ -85,7 +92,26 @@ impl ResourceLimiter for Meter {
     }
 
     fn memories(&self) -> usize {
-        self.instances_limit as usize * 4
+        MEMORIES
+    }
+}
+
+/// The limit that ended a guest, where the engine or WASI refused it something rather than [`Meter`].
+pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
+    let cause = error.root_cause();
+    if matches!(cause.downcast_ref(), Some(ResourceTableError::Full)) {
+        return Some(LimitHit::Resources(limits.resources));
+    }
+    // These have no type that could be asked for.
+    let words = cause.to_string();
+    if words.contains("store handle limit exceeded") {
+        Some(LimitHit::Resources(limits.resources))
+    } else if words.contains("instance count too high") {
+        Some(LimitHit::Instances(limits.instances))
+    } else if words.contains("fuel allocated for hostcalls has been exhausted") {
+        Some(LimitHit::HostCall(HOST_CALL))
+    } else {
+        None
     }
 }
 
@@ -94,8 +120,13 @@ pub fn store(engine: &wasmtime::Engine, wasi: WasiP1Ctx, control: Arc<Control>, 
     let meter = Meter::new(control.clone(), limits);
     let mut store = Store::new(engine, State { wasi, meter, control });
     store.limiter(|state| &mut state.meter);
-    store.data_mut().wasi.ctx().table.set_max_capacity(limits.resources as usize);
-    store.set_hostcall_fuel(HOST_CALL);
+    let resources = limits.resources as usize;
+    store.data_mut().wasi.ctx().table.set_max_capacity(resources);
+    store.set_max_component_handles(resources);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(resources.saturating_mul(CONCURRENT).saturating_add(CONCURRENT));
+    }
+    store.set_hostcall_fuel(HOST_CALL.as_usize());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
         // The epoch is the engine's: it moves on for everyone at each tick and at each kill. Whether that means

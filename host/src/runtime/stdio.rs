@@ -133,6 +133,9 @@ trait Sink: Clone + Send + Sync + Unpin + 'static {
 
     /// Ready when something may be written.
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()>;
+
+    /// Whether this many bytes may be written by a guest that was permitted to write some time ago.
+    fn admits(&self, bytes: usize) -> bool;
 }
 
 impl Sink for Stdout {
@@ -152,6 +155,10 @@ impl Sink for Stdout {
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         self.0.output.poll_writable(cx)
     }
+
+    fn admits(&self, bytes: usize) -> bool {
+        self.0.output.admits(bytes)
+    }
 }
 
 impl Sink for Stderr {
@@ -169,6 +176,13 @@ impl Sink for Stderr {
 
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         self.waits_for().map_or(Poll::Ready(()), |output| output.poll_writable(cx))
+    }
+
+    fn admits(&self, bytes: usize) -> bool {
+        match self.to {
+            StderrTo::Log => true,
+            StderrTo::Client => self.control.output.admits(bytes),
+        }
     }
 }
 
@@ -231,6 +245,10 @@ impl<S: Sink> Pollable for Writer<S> {
 #[async_trait]
 impl<S: Sink> OutputStream for Writer<S> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // A guest may not ask for permission, or ask as often as it likes before it writes.
+        if !self.0.admits(bytes.len()) {
+            return Err(StreamError::trap("it writes more than it was permitted to"));
+        }
         self.0.take(&bytes);
         Ok(())
     }

@@ -73,6 +73,13 @@ impl Output {
         if state.closed || state.ready.len() < FULL { WRITE } else { 0 }
     }
 
+    /// Whether `bytes` more are no more than what was permitted: stdout and a forwarded stderr may each have a permit
+    /// from before the other wrote.
+    pub fn admits(&self, bytes: usize) -> bool {
+        let state = self.state.lock();
+        state.closed || state.ready.len() + bytes <= FULL + 2 * WRITE
+    }
+
     /// Takes all of `bytes`, however many.
     pub fn write(&self, bytes: &[u8]) -> Written {
         let mut guard = self.state.lock();
@@ -216,6 +223,23 @@ impl Output {
     pub fn total(&self) -> u64 {
         self.state.lock().written_in_all
     }
+}
+
+/// Where the first finished line of `bytes` begins that is longer than `most`; `before` bytes are already there of the
+/// first one.
+fn too_long(mut before: usize, bytes: &[u8], most: usize) -> Option<usize> {
+    if before + bytes.len() <= most {
+        return None;
+    }
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        if before + end - start > most {
+            return Some(start);
+        }
+        start = end + 1;
+        before = 0;
+    }
+    None
 }
 
 /// How many bytes of `text` come before a character that its end cuts in two. A `\r` at the end is held back as well:
@@ -364,6 +388,16 @@ mod tests {
         }
         output.finish();
         assert_eq!(output.take(&cx()), b""[..]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_found_in_the_middle_of_a_write() {
+        let output = Output::new(None, 4);
+        assert_eq!(output.write(b"ab"), Written::Yes);
+        assert_eq!(output.write(b"cd\nef\ngh"), Written::Yes);
+        assert_eq!(output.write(b"\n1234\n12345\nafter\n"), Written::LineTooLong(4));
+        output.finish();
+        assert_eq!(taken(&output), ["abcd", "ef", "gh", "1234", "1234"]);
     }
 
     #[test]
