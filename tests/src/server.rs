@@ -103,6 +103,13 @@ impl Server {
         self.log.ended().await
     }
 
+    /// How many processes of its own the server has at this moment.
+    pub fn children(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).expect("the server is running");
+        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        children.map(|children| children.split_whitespace().count()).sum()
+    }
+
     /// The most memory that the server ever had, in bytes.
     pub fn peak_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());

@@ -1,6 +1,7 @@
 //! What is bounded: who goes over a limit is told which, and nobody else notices.
 
-use distillery_tests::{Guest, Server};
+use distillery_tests::{Client, Guest, Server, Verdict, log::Line};
+use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test]
@@ -93,8 +94,8 @@ async fn a_call_beyond_the_last_process_is_refused_and_later_ones_are_not() {
             let mut third = server.call("echo_once", &[]).await;
             third.say("third").await;
             match third.finish().await.verdict {
-                distillery_tests::Verdict::Failure(message) => break message,
-                distillery_tests::Verdict::Success => continue,
+                Verdict::Failure(message) => break message,
+                Verdict::Success => continue,
             }
         };
         assert_eq!(refused, "too many running processes");
@@ -141,9 +142,414 @@ async fn a_call_that_is_cancelled_while_it_waits_never_runs() {
     assert_eq!(end.failure(), "cancelled by the client");
 }
 
+/// Every limit that a plugin may lower, with a call that breaks it at a low value and what its client is told.
+struct Lowered {
+    limit: &'static str,
+    low: &'static str,
+    /// What the operator allows in the test of raising, and what is more than that.
+    allowed: &'static str,
+    high: &'static str,
+    guest: fn() -> Guest,
+    params: &'static [&'static str],
+    told: &'static str,
+}
+
+fn lowered() -> [Lowered; 12] {
+    let limit =
+        |limit, low, allowed, high, guest, params, told| Lowered { limit, low, allowed, high, guest, params, told };
+    [
+        limit("memory", "2MiB", "16MiB", "17MiB", || Guest::wat("grow"), &[], "memory limit of 2MiB reached"),
+        limit(
+            "time",
+            "300ms",
+            "1m",
+            "61s",
+            || Guest::component("sleep"),
+            &[],
+            "time limit of 300ms reached (forced after ",
+        ),
+        limit(
+            "cpu",
+            "200ms",
+            "1m",
+            "61s",
+            || Guest::component("spin"),
+            &[],
+            "cpu limit of 200ms reached (forced after ",
+        ),
+        limit("output", "1KiB", "1MiB", "2MiB", || Guest::component("flood"), &[], "output limit of 1KiB reached"),
+        limit(
+            "input",
+            "64KiB",
+            "1MiB",
+            "2MiB",
+            || Guest::component("never_reads"),
+            &[],
+            "input limit of 64KiB reached: the call does not read its input",
+        ),
+        limit(
+            "line",
+            "1KiB",
+            "64KiB",
+            "65KiB",
+            || Guest::component("long_line"),
+            &["2000"],
+            "line limit of 1KiB reached",
+        ),
+        limit(
+            "params",
+            "1",
+            "8",
+            "9",
+            || Guest::component("args"),
+            &["a", "b"],
+            "too many parameters: a call can have at most 1",
+        ),
+        limit(
+            "params_size",
+            "4B",
+            "8B",
+            "9B",
+            || Guest::component("args"),
+            &["abcde"],
+            "parameters too large: they can have at most 4B in all",
+        ),
+        limit(
+            "tables",
+            "5000",
+            "8000",
+            "8001",
+            || Guest::wat("grow_table"),
+            &[],
+            "table limit of 5000 elements reached",
+        ),
+        limit("instances", "8", "10", "11", || Guest::wat("nine_instances"), &[], "instance limit of 8 reached"),
+        limit(
+            "resources",
+            "100",
+            "200",
+            "201",
+            || Guest::component("greedy"),
+            &["pollables"],
+            "resource limit of 100 reached",
+        ),
+        limit(
+            "processes",
+            "1",
+            "",
+            "",
+            || Guest::component("says_goodbye"),
+            &[],
+            "too many running processes of this plugin",
+        ),
+    ]
+}
+
 #[tokio::test]
-async fn a_plugin_may_lower_its_own_limits() {
-    let manifest = "calls: {grow: {access: public}}\nlimits: {memory: 2MiB}\n";
-    let server = Server::builder().plugin("grow", Guest::wat("grow"), manifest).start().await;
-    assert_eq!(server.call("grow", &[]).await.finish().await.failure(), "memory limit of 2MiB reached");
+async fn each_limit_that_a_plugin_lowers_holds_and_is_named() {
+    let grace = Duration::from_millis(50);
+    let mut builder = Server::builder().grace(grace).set("limits.queue_time", "0s");
+    for Lowered { limit, low, guest, .. } in lowered() {
+        let manifest = format!("calls: {{{limit}: {{access: public}}}}\nlimits: {{{limit}: {low}}}\n");
+        builder = builder.plugin(limit, guest(), &manifest);
+    }
+    let server = builder.start().await;
+    for Lowered { limit, params, told, .. } in lowered() {
+        let mut client = server.call(limit, params).await;
+        if limit == "input" {
+            // The server may stop to read before all has left.
+            _ = client.say_all((0..3000).map(|_| "x".repeat(1000))).await;
+        }
+        if limit == "processes" {
+            assert_eq!(client.line().await, "ready");
+            let second = server.call(limit, params).await;
+            assert_eq!(second.finish().await.failure(), told);
+            client.cancel().await;
+            client.finish().await.failure();
+            continue;
+        }
+        let message = client.finish().await.failure();
+        assert!(message.starts_with(told), "limits.{limit}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn no_limit_of_the_operator_is_raised_by_a_plugin() {
+    let mut builder = Server::builder();
+    let all: Vec<_> = lowered().into_iter().filter(|it| !it.high.is_empty()).collect();
+    for Lowered { limit, allowed, high, guest, .. } in &all {
+        let allowed = allowed.parse::<u64>().map_or_else(|_| json!(allowed), |count| json!(count));
+        builder = builder.set(&format!("limits.{limit}"), allowed);
+        builder = builder.plugin(limit, guest(), &format!("limits: {{{limit}: {high}}}\n"));
+    }
+    let server = builder.start().await;
+    for Lowered { limit, allowed, .. } in &all {
+        let refused = |line: &Line| line.message() == "plugin not loaded" && line.field("plugin") == *limit;
+        let error = server.log().line(&format!("the refusal of limits.{limit}"), refused).await.field("error");
+        let (asks, more) =
+            (format!("limits.{limit} asks for "), format!(", more than the {allowed} that distillery.yaml allows"));
+        assert!(error.contains(&asks) && error.contains(&more), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_could_never_begin_with_does_not_load() {
+    let lowered = |limit: &str| format!("limits: {{{limit}}}\n");
+    let server = Server::builder()
+        .plugin("memory", Guest::wat("too_big"), &lowered("memory: 2MiB"))
+        .plugin("table", Guest::wat("grow_table"), &lowered("tables: 0"))
+        .guest(Guest::wat("nine_instances"))
+        .set("limits.instances", 8)
+        .start()
+        .await;
+    for (plugin, told) in [
+        ("memory", "it never fits: it begins with 64MiB of memory; raise limits.memory in plugin.yaml, which is 2MiB"),
+        (
+            "table",
+            "it never fits: it begins with 1 elements of a table; raise limits.tables in plugin.yaml, which is 0",
+        ),
+        (
+            "nine_instances",
+            "it never fits: it is made of more core instances than a process may have; raise limits.instances in \
+             distillery.yaml, which is 8",
+        ),
+    ] {
+        let refused = |line: &Line| line.message() == "plugin not loaded" && line.field("plugin") == plugin;
+        let error = server.log().line(&format!("the refusal of {plugin}"), refused).await.field("error");
+        assert!(error.ends_with(told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_process_finds_a_place_on_a_server_of_one() {
+    let server = Server::builder().guest(Guest::wat("nine_instances")).set("limits.processes", 1).start().await;
+    for _ in 0..2 {
+        server.call("nine_instances", &[]).await.finish().await.success();
+    }
+}
+
+/// A module that is small and takes the compiler long and much: each jump carries every one of its variables.
+fn hard_to_compile() -> String {
+    let variables = 20_000;
+    let jumps: String = (0..4000)
+        .map(|n| {
+            let (from, to) = (n * 7 % variables, (n * 13 + 5) % variables);
+            format!("(local.set {to} (i32.add (local.get {from}) (local.get {to}))) (br_if 0 (local.get {from}))\n")
+        })
+        .collect();
+    let locals = "i32 ".repeat(variables);
+    format!("(module (memory (export \"memory\") 1) (func (export \"_start\") (local {locals}) (loop {jumps})))")
+}
+
+async fn refusal_of_hard(server: &Server) -> String {
+    let refused = |line: &Line| line.message() == "plugin not loaded" && line.field("plugin") == "hard";
+    server.log().line("the refusal of the module", refused).await.field("error")
+}
+
+#[tokio::test]
+async fn a_module_that_takes_too_long_to_compile_is_given_up_and_the_server_serves() {
+    let server = Server::builder()
+        .guest(Guest::wat("grow_and_live"))
+        .file("plugins/hard/hard.wat", hard_to_compile())
+        .set("limits.compile_time", "500ms")
+        .start()
+        .await;
+    let error = refusal_of_hard(&server).await;
+    let told =
+        "compiling takes longer than the 500ms of limits.compile_time: make the module smaller, or raise the limit";
+    assert!(error.ends_with(told), "{error}");
+    assert_eq!(server.children(), 0, "the compilation goes on");
+    server.call("grow_and_live", &[]).await.finish().await.success();
+}
+
+#[tokio::test]
+async fn a_module_that_takes_too_much_memory_to_compile_is_given_up() {
+    let server = Server::builder()
+        .guest(Guest::component("echo_once"))
+        .file("plugins/hard/hard.wat", hard_to_compile())
+        .set("limits.compile_memory", "128MiB")
+        .start()
+        .await;
+    let error = refusal_of_hard(&server).await;
+    let told = "compiling takes more memory than the 128MiB of limits.compile_memory: make the module smaller, or raise the limit";
+    assert!(error.ends_with(told), "{error}");
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("unharmed").await;
+    assert_eq!(client.finish().await.success(), ["unharmed"]);
+}
+
+#[tokio::test]
+async fn modules_are_compiled_also_where_compiled_code_cannot_be_kept() {
+    // A file stands where the notes about compiled code would lie.
+    let builder = Server::builder().file("cache/compiled", "").guest(Guest::wat("grow_and_live"));
+    let cache = builder.directory().join("cache");
+    let server = builder.set("cache", cache.to_str().expect("a path in UTF-8")).start().await;
+    server.call("grow_and_live", &[]).await.finish().await.success();
+    let told = "cannot compile in a process of its own: compiling without limits";
+    server.log().line("a warning", |line| line.message() == told && line.level() == "WARN").await;
+}
+
+#[tokio::test]
+async fn a_module_may_only_be_so_large() {
+    let server = Server::builder().guest(Guest::component("echo_once")).set("limits.module", "1KiB").start().await;
+    let line = server.log().line("the refusal", |line| line.message() == "plugin not loaded").await;
+    let error = line.field("error");
+    let told = "echo_once.wasm: larger than 1KiB: make it smaller, or raise limits.module in distillery.yaml";
+    assert!(error.ends_with(told), "{error}");
+}
+
+#[tokio::test]
+async fn open_resources_are_counted_for_every_kind_of_guest() {
+    let server = Server::builder()
+        .guest(Guest::component("greedy"))
+        .guest(Guest::wat("many_pollables"))
+        .guest(Guest::component3("waits"))
+        .set("limits.memory", "64MiB")
+        .start()
+        .await;
+    for (call, params) in
+        [("greedy", &["pollables"][..]), ("many_pollables", &[]), ("waits", &["streams"]), ("waits", &["tasks"])]
+    {
+        let message = server.call(call, params).await.finish().await.failure();
+        assert_eq!(message, "resource limit of 1024 reached", "{call} {params:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_guest_makes_the_server_hold_much_for_it() {
+    let server = Server::builder()
+        .guest(Guest::component("greedy"))
+        .guest(Guest::component3("waits"))
+        .set("limits.resources", 1_000)
+        .set("limits.memory", "128MiB")
+        .start()
+        .await;
+    // The engine and its first process are there before anything is measured.
+    server.call("greedy", &["nothing"]).await.finish().await.failure();
+    let before = server.peak_memory();
+    for (params, told) in [
+        (["poll"], "host call limit of 16MiB reached"),
+        (["random"], "trap: requested len 18446744073709551615 exceeds limit 1048576"),
+        (["unpermitted"], "trap: it writes more than it was permitted to"),
+        (["zeroes"], "trap: cannot write more zeroes than `check_write` allows"),
+        (["pollables"], "resource limit of 1000 reached"),
+    ] {
+        assert_eq!(server.call("greedy", &params).await.finish().await.failure(), told, "{params:?}");
+    }
+    // What it is told depends on how soon the client takes what it writes.
+    let greedy = server.call("greedy", &["permits"]).await;
+    server.log().lines_of("the ends of all", 7, |line| line.message() == "process ended").await;
+    greedy.hang_up().await;
+    for params in [["streams"], ["tasks"]] {
+        let message = server.call("waits", &params).await.finish().await.failure();
+        assert_eq!(message, "resource limit of 1000 reached", "{params:?}");
+    }
+    let grown = server.peak_memory() - before;
+    // The linear memory of the guest that makes a list of 32 MiB is its own; the rest is the host's.
+    assert!(grown < 96 << 20, "the server grew by {} MiB", grown >> 20);
+}
+
+#[tokio::test]
+async fn each_caller_has_its_own_number_of_processes() {
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .set("limits.processes_per_caller", 1)
+        .set("limits.queue_time", "0s")
+        .start()
+        .await;
+    let mut first = server.call("says_goodbye", &[]).await;
+    assert_eq!(first.line().await, "ready");
+    let second = server.call("says_goodbye", &[]).await;
+    assert_eq!(second.finish().await.failure(), "too many running processes of this caller");
+    let mut other = Client::connect_from([127, 0, 0, 2].into(), server.address()).await;
+    other.call("says_goodbye", &[]).await;
+    assert_eq!(other.line().await, "ready");
+    for mut client in [first, other] {
+        client.cancel().await;
+        client.finish().await.failure();
+    }
+    let mut again = server.call("says_goodbye", &[]).await;
+    assert_eq!(again.line().await, "ready");
+    again.hang_up().await;
+}
+
+#[tokio::test]
+async fn a_call_that_waited_for_too_long_is_told_what_was_full() {
+    let manifest = "calls: {narrow: {access: public}}\nlimits: {processes: 1}\n";
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .plugin("narrow", Guest::component("says_goodbye"), manifest)
+        .set("limits.processes", 2)
+        .set("limits.queue_time", "300ms")
+        .start()
+        .await;
+    let mut narrow = server.call("narrow", &[]).await;
+    assert_eq!(narrow.line().await, "ready");
+    let refused = server.call("narrow", &[]).await.finish().await.failure();
+    assert_eq!(refused, "too many running processes of this plugin");
+    let mut other = server.call("says_goodbye", &[]).await;
+    assert_eq!(other.line().await, "ready");
+    for call in ["narrow", "says_goodbye"] {
+        let refused = server.call(call, &[]).await.finish().await.failure();
+        assert_eq!(refused, "too many running processes", "{call}");
+    }
+}
+
+#[tokio::test]
+async fn the_queue_has_an_end_and_whoever_hangs_up_leaves_it() {
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .set("limits.processes", 1)
+        .set("limits.queue", 1)
+        .set("limits.queue_time", "60s")
+        .start()
+        .await;
+    let mut first = server.call("says_goodbye", &[]).await;
+    assert_eq!(first.line().await, "ready");
+    let waiting = server.call("says_goodbye", &[]).await;
+    // The one that waits does so by the time that another is refused; until then that one waits itself.
+    let refused = loop {
+        let mut next = server.call("says_goodbye", &[]).await;
+        next.cancel().await;
+        match next.finish().await.failure() {
+            message if message == "cancelled by the client" => continue,
+            message => break message,
+        }
+    };
+    assert_eq!(refused, "too many running processes");
+    waiting.hang_up().await;
+    // Its place in the queue is free as soon as its end is noticed.
+    loop {
+        let mut next = server.call("says_goodbye", &[]).await;
+        next.cancel().await;
+        match next.finish().await.failure() {
+            message if message == "too many running processes" => continue,
+            message => break assert_eq!(message, "cancelled by the client"),
+        }
+    }
+    first.cancel().await;
+    first.finish().await.failure();
+}
+
+#[tokio::test]
+async fn a_cancel_leaves_the_queue_also_behind_much_text() {
+    let server = Server::builder()
+        .guest(Guest::component("says_goodbye"))
+        .set("limits.processes", 1)
+        .set("limits.queue_time", "1h")
+        .start()
+        .await;
+    let mut first = server.call("says_goodbye", &[]).await;
+    assert_eq!(first.line().await, "ready");
+    let mut second = server.call("says_goodbye", &[]).await;
+    second.say_all((0..2000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    second.cancel().await;
+    assert_eq!(second.finish().await.failure(), "cancelled by the client");
+}
+
+#[tokio::test]
+async fn what_is_garbage_collected_counts_as_memory() {
+    let server = Server::builder().guest(Guest::wat("hoard_arrays")).set("limits.memory", "16MiB").start().await;
+    let message = server.call("hoard_arrays", &[]).await.finish().await.failure();
+    assert_eq!(message, "memory limit of 16MiB reached");
 }

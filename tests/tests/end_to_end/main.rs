@@ -4,6 +4,7 @@ mod api;
 mod cancel;
 mod check;
 mod cleanup;
+mod connections;
 mod conversation;
 mod dev;
 mod examples;

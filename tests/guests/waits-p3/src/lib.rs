@@ -1,5 +1,7 @@
-//! The ways of a WASI 0.3 component to be in no hurry: `waits-p3 sleep|hold|spin|flood`.
+//! The ways of a WASI 0.3 component to be in no hurry: `waits-p3 sleep|hold|spin|flood`, or to take more than
+//! they should: `waits-p3 streams|tasks`.
 
+use std::{future::poll_fn, task::Poll};
 use wasip3::{
     cli::{environment, stdin, stdout},
     clocks::monotonic_clock,
@@ -32,6 +34,23 @@ impl wasip3::exports::cli::run::Guest for Waits {
                     return Err(());
                 }
             },
+            Some("streams") => {
+                let mut held = Vec::new();
+                loop {
+                    held.push(wasip3::wit_stream::new::<u8>());
+                }
+            }
+            Some("tasks") => {
+                let mut held = Vec::new();
+                poll_fn(|cx| -> Poll<()> {
+                    loop {
+                        let mut waiting = Box::pin(monotonic_clock::wait_for(HOUR));
+                        _ = waiting.as_mut().poll(cx);
+                        held.push(waiting);
+                    }
+                })
+                .await
+            }
             _ => return Err(()),
         }
         Ok(())

@@ -1,0 +1,10 @@
+;; Takes garbage-collected arrays and lets none of them go, until there is no more.
+(module
+  (type $array (array (mut i8)))
+  (type $list (struct (field (ref null $list)) (field (ref $array))))
+  (memory (export "memory") 1)
+  (global $all (mut (ref null $list)) (ref.null $list))
+  (func (export "_start")
+    (loop $more
+      (global.set $all (struct.new $list (global.get $all) (array.new $array (i32.const 7) (i32.const 100000))))
+      (br $more))))

@@ -1,0 +1,15 @@
+;; A component that is made of nine core instances and does nothing.
+(component
+  (core module $m (func (export "run") (result i32) (i32.const 0)))
+  (core instance $i0 (instantiate $m))
+  (core instance $i1 (instantiate $m))
+  (core instance $i2 (instantiate $m))
+  (core instance $i3 (instantiate $m))
+  (core instance $i4 (instantiate $m))
+  (core instance $i5 (instantiate $m))
+  (core instance $i6 (instantiate $m))
+  (core instance $i7 (instantiate $m))
+  (core instance $i8 (instantiate $m))
+  (func $run (result (result)) (canon lift (core func $i0 "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))
