@@ -2,7 +2,7 @@
 //!
 //! No input or output happens here, and nothing here knows of sockets, files or wasm.
 
-use crate::size::Size;
+use crate::{one_line::OneLine, size::Size};
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
 
 /// The name of a call: 1 to 64 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
@@ -274,13 +274,27 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoCall(limit) => write!(f, "no call message within {}", Span(*limit)),
             Self::ProtocolError(what) => write!(f, "protocol error: {what}"),
-            Self::UnknownCall(name) => write!(f, "unknown call {name:?}"),
-            Self::NotAuthorized(name) => write!(f, "not authorized to run {name:?}"),
-            Self::BadParams(what) => f.write_str(what),
+            Self::UnknownCall(name) => write!(f, "unknown call {}", Named(name)),
+            Self::NotAuthorized(name) => write!(f, "not authorized to run {}", Named(name)),
+            Self::BadParams(what) => OneLine { text: what, most: BAD_PARAMS }.fmt(f),
             Self::Full(full) => full.fmt(f),
             Self::Cancelled(reason) => reason.fmt(f),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
+    }
+}
+
+/// How much is said of parameters that are refused: the rules of a plugin are of any length.
+const BAD_PARAMS: usize = 1 << 10;
+
+/// A name that a client sent, in quotes: as long as a name can be, and no longer.
+struct Named<'a>(&'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.floor_char_boundary(64)];
+        write!(f, "{shown:?}")?;
+        if shown.len() < self.0.len() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -325,6 +339,14 @@ mod tests {
             cancelled(CancelReason::InputLimit(Size::mib(16)), Stop::Dropped(Duration::from_millis(40)), Cleanup::None),
             "input limit of 16MiB reached: the call does not read its input (forced after 40ms)"
         );
+    }
+
+    #[test]
+    fn a_refusal_repeats_only_the_beginning_of_a_long_name() {
+        let refused = |name: &str| Refusal::UnknownCall(name.to_owned()).to_string();
+        assert_eq!(refused("a\nb"), r#"unknown call "a\nb""#);
+        assert_eq!(refused(&"x".repeat(64)), format!("unknown call {:?}", "x".repeat(64)));
+        assert_eq!(refused(&"x".repeat(1 << 20)), format!("unknown call {:?}…", "x".repeat(64)));
     }
 
     #[test]

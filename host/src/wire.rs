@@ -1,7 +1,15 @@
 //! The JSON of the websocket, exactly as the protocol has it. Knows nothing of sockets or processes.
 
-use crate::call::{Outcome, Refusal};
-use serde::{Deserialize, Serialize};
+use crate::{
+    call::{Outcome, Refusal},
+    one_line::OneLine,
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::fmt;
 
 /// What a client may send in a binary frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,18 +78,25 @@ impl From<&Refusal> for ResultMessage {
 
 /// Reads a binary frame; the error says what is wrong with it, without repeating what the client sent at length.
 pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
+    read(frame).map_err(|what| OneLine { text: &what, most: SAID }.to_string())
+}
+
+/// How much is said of what is wrong with a frame: keys and values in it are of any length.
+const SAID: usize = 300;
+
+fn read(frame: &[u8]) -> Result<ClientMessage, String> {
     if std::str::from_utf8(frame).is_err() {
         return Err("a binary frame is not UTF-8".into());
     }
-    let object: serde_json::Map<String, serde_json::Value> =
+    let Object(object) =
         serde_json::from_slice(frame).map_err(|error| format!("a binary frame is not a JSON object: {error}"))?;
     if object.contains_key("call") {
-        let call = serde_path_to_error::deserialize(serde_json::Value::Object(object))
+        let call = serde_path_to_error::deserialize(Value::Object(object))
             .map_err(|error| format!("the call message is wrong: {error}"))?;
         return Ok(ClientMessage::Call(call));
     }
     if object.contains_key("signal") {
-        let signal = SignalMessage::deserialize(serde_json::Value::Object(object))
+        let signal = SignalMessage::deserialize(Value::Object(object))
             .map_err(|error| format!("the signal message is wrong: {error}"))?;
         return match signal.signal.as_str() {
             "cancel" => Ok(ClientMessage::Cancel),
@@ -89,6 +104,36 @@ pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
         };
     }
     Err("a binary frame is neither a call message nor a signal message".into())
+}
+
+/// A JSON object with each key once. Of a key that is there twice, readers take now the first, now the last: the client
+/// and whoever looks at its frames on the way could disagree about what it calls.
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Object, A::Error> {
+                let mut members = Map::new();
+                while let Some((key, value)) = access.next_entry::<String, Value>()? {
+                    if members.insert(key, value).is_some() {
+                        return Err(A::Error::custom("a key is there twice"));
+                    }
+                }
+                Ok(Object(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
 }
 
 /// The beginning of what a client sent, for a message back to it.
@@ -124,6 +169,10 @@ mod tests {
             (b"[]", "a binary frame is not a JSON object: invalid type: sequence, expected a map at line 1 column 0"),
             (b"{}", "a binary frame is neither a call message nor a signal message"),
             (br#"{"signal":"stop"}"#, "unknown signal \"stop\""),
+            (
+                br#"{"call":"x","call":"y"}"#,
+                "a binary frame is not a JSON object: a key is there twice at line 1 column 23",
+            ),
             (br#"{"signal":1}"#, "the signal message is wrong: invalid type: integer `1`, expected a string"),
             (br#"{"call":1}"#, "the call message is wrong: call: invalid type: integer `1`, expected a string"),
             (
@@ -137,6 +186,14 @@ mod tests {
         ] {
             assert_eq!(decode(frame), Err(said.to_owned()), "{}", String::from_utf8_lossy(frame));
         }
+    }
+
+    #[test]
+    fn what_is_said_is_short_and_one_line() {
+        let key = "\\n".repeat(1000);
+        let said = decode(format!(r#"{{"call":"x","{key}":1}}"#).as_bytes()).unwrap_err();
+        assert!(said.starts_with(r"the call message is wrong: \n\n\n") && said.ends_with('…'), "{said}");
+        assert!(said.len() < SAID + 10 && !said.contains('\n'));
     }
 
     #[test]
