@@ -138,14 +138,18 @@ trait Sink: Clone + Send + Sync + Unpin + 'static {
     fn admits(&self, bytes: usize) -> bool;
 }
 
+/// A guest that writes more than its limits allow is told to stop.
+fn stop_if_too_much(control: &Control, written: Written) {
+    match written {
+        Written::Yes => {}
+        Written::OverLimit(limit) => control.cancel(CancelReason::OutputLimit(Size::bytes(limit))),
+        Written::LineTooLong(limit) => control.cancel(CancelReason::LineLimit(Size::bytes(limit as u64))),
+    }
+}
+
 impl Sink for Stdout {
     fn take(&self, bytes: &[u8]) {
-        let control = &self.0;
-        match control.output.write(bytes) {
-            Written::Yes => {}
-            Written::OverLimit(limit) => control.cancel(CancelReason::OutputLimit(Size::bytes(limit))),
-            Written::LineTooLong(limit) => control.cancel(CancelReason::LineLimit(Size::bytes(limit as u64))),
-        }
+        stop_if_too_much(&self.0, self.0.output.write(bytes));
     }
 
     fn permit(&self) -> usize {
@@ -205,7 +209,7 @@ impl Stderr {
             "stderr",
         );
         if self.to == StderrTo::Client {
-            self.control.output.write_line(line);
+            stop_if_too_much(&self.control, self.control.output.write_line(line));
         }
     }
 

@@ -21,7 +21,7 @@ pub enum Written {
     Yes,
     /// The stream took what its limit allows, this many bytes in all, and drops the rest.
     OverLimit(u64),
-    /// The unfinished line is longer than this many bytes, the most that a line may have.
+    /// A line is longer than this many bytes, the most that one may have.
     LineTooLong(usize),
 }
 
@@ -87,20 +87,14 @@ impl Output {
         if state.closed {
             return Written::Yes;
         }
-        let allowed = match self.limit {
-            Some(limit) => bytes.len().min((limit - state.written_in_all) as usize),
-            None => bytes.len(),
-        };
-        let over = self.limit.filter(|_| allowed < bytes.len());
-        let bytes = &bytes[..allowed];
-        state.written_in_all += allowed as u64;
-        let mut result = Written::Yes;
-        let end = memchr::memrchr(b'\n', bytes);
-        let line = match (&mut state.plain, end) {
-            (Some(line), _) => {
+        let begun = state.plain.unwrap_or(state.partial.len());
+        let (bytes, result) = self.allowed(state, begun, bytes);
+        state.written_in_all += bytes.len() as u64;
+        state.closed = result != Written::Yes;
+        match (&mut state.plain, memchr::memrchr(b'\n', bytes)) {
+            (Some(line), end) => {
                 state.ready.extend_from_slice(bytes);
                 *line = end.map_or(*line + bytes.len(), |end| bytes.len() - end - 1);
-                *line
             }
             (None, Some(end)) => {
                 let mut finished = &bytes[..=end];
@@ -108,27 +102,18 @@ impl Output {
                     // The line's text has gone out as a prompt, so a terminator right behind it begins no new line.
                     finished = finished.strip_prefix(b"\r").filter(|it| it.starts_with(b"\n")).unwrap_or(finished);
                     finished = finished.strip_prefix(b"\n").unwrap_or(finished);
+                } else if state.prompted && state.partial == b"\r" && finished.starts_with(b"\n") {
+                    // The same terminator, cut in two.
+                    state.partial.clear();
+                    finished = &finished[1..];
                 }
                 state.prompted = false;
                 state.ready.extend_from_slice(&state.partial);
                 state.ready.extend_from_slice(finished);
                 state.partial.clear();
                 state.partial.extend_from_slice(&bytes[end + 1..]);
-                state.partial.len()
             }
-            (None, None) => {
-                state.partial.extend_from_slice(bytes);
-                state.partial.len()
-            }
-        };
-        if line > self.line {
-            state.partial.truncate(self.line);
-            state.closed = true;
-            result = Written::LineTooLong(self.line);
-        }
-        if let Some(limit) = over {
-            state.closed = true;
-            result = Written::OverLimit(limit);
+            (None, None) => state.partial.extend_from_slice(bytes),
         }
         let socket = if state.ready.is_empty() && !state.closed { None } else { state.socket.take() };
         drop(guard);
@@ -136,18 +121,64 @@ impl Output {
         result
     }
 
-    /// Takes one whole line, wherever stdout stands in its own.
-    pub fn write_line(&self, line: &[u8]) {
+    /// The beginning of `bytes` that the limits let through, and which of them ends there. The present line has `begun`
+    /// bytes already.
+    fn allowed<'b>(&self, state: &State, begun: usize, mut bytes: &'b [u8]) -> (&'b [u8], Written) {
+        let mut result = Written::Yes;
+        if let Some(limit) = self.limit
+            && bytes.len() as u64 > limit - state.written_in_all
+        {
+            bytes = &bytes[..(limit - state.written_in_all) as usize];
+            result = Written::OverLimit(limit);
+        }
+        if let Some(end) = self.too_long(begun, bytes) {
+            bytes = &bytes[..end];
+            result = Written::LineTooLong(self.line);
+        }
+        (bytes, result)
+    }
+
+    /// Where a line in `bytes` grows too long, when `begun` bytes of the first one are there already.
+    fn too_long(&self, begun: usize, bytes: &[u8]) -> Option<usize> {
+        if begun + bytes.len() <= self.line {
+            return None;
+        }
+        let (mut start, mut room) = (0, self.line - begun);
+        loop {
+            let line = memchr::memchr(b'\n', &bytes[start..]).unwrap_or(bytes.len() - start);
+            if line > room {
+                return Some(start + room);
+            }
+            start += line + 1;
+            room = self.line;
+            if start >= bytes.len() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes one whole line, wherever stdout stands in its own. It counts as output.
+    pub fn write_line(&self, line: &[u8]) -> Written {
         let mut state = self.state.lock();
         if state.closed {
-            return;
+            return Written::Yes;
         }
-        state.written_in_all += line.len() as u64 + 1;
-        state.ready.extend_from_slice(line);
-        state.ready.extend_from_slice(b"\n");
+        let size = line.len() as u64 + 1;
+        let over = self.limit.filter(|limit| size > limit - state.written_in_all);
+        let shown = match over {
+            Some(limit) => &line[..(limit - state.written_in_all) as usize],
+            None => line,
+        };
+        state.written_in_all = over.unwrap_or(state.written_in_all + size);
+        state.closed = over.is_some();
+        if over.is_none() || !shown.is_empty() {
+            state.ready.extend_from_slice(shown);
+            state.ready.extend_from_slice(b"\n");
+        }
         let socket = state.socket.take();
         drop(state);
         wake_other(socket, None);
+        over.map_or(Written::Yes, Written::OverLimit)
     }
 
     /// Ready when the guest may write.
@@ -184,11 +215,12 @@ impl Output {
     pub fn finish(&self) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        if !state.partial.is_empty() {
+        // Behind a prompt, half of a terminator is no line either.
+        if !state.partial.is_empty() && !(state.prompted && state.partial == b"\r") {
             state.ready.extend_from_slice(&state.partial);
             state.ready.extend_from_slice(b"\n");
-            state.partial = Vec::new();
         }
+        state.partial = Vec::new();
         state.prompted = false;
     }
 
@@ -225,42 +257,20 @@ impl Output {
     }
 }
 
-/// Where the first finished line of `bytes` begins that is longer than `most`; `before` bytes are already there of the
-/// first one.
-fn too_long(mut before: usize, bytes: &[u8], most: usize) -> Option<usize> {
-    if before + bytes.len() <= most {
-        return None;
-    }
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', bytes) {
-        if before + end - start > most {
-            return Some(start);
-        }
-        start = end + 1;
-        before = 0;
-    }
-    None
-}
-
-/// How many bytes of `text` come before a character that its end cuts in two. A `\r` at the end is held back as well:
+/// How many bytes of `text` come before a character that its end cuts in two. A `\r` before that is held back as well:
 /// it may be half of a terminator.
 fn whole_characters(text: &[u8]) -> usize {
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    let text = without_returns(text);
     let tail = text.len().saturating_sub(3);
-    for cut in (tail..text.len()).rev() {
-        let byte = text[cut];
-        if byte & 0b1100_0000 == 0b1000_0000 {
-            continue;
-        }
-        let length = match byte {
-            0xc2..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xf4 => 4,
-            _ => 1,
-        };
-        return if cut + length > text.len() { cut } else { text.len() };
-    }
-    text.len()
+    let cut = |from: &usize| {
+        std::str::from_utf8(&text[*from..]).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (tail..text.len()).find(cut).map_or(text.len(), |end| without_returns(&text[..end]).len())
+}
+
+fn without_returns(text: &[u8]) -> &[u8] {
+    let returns = text.iter().rev().take_while(|byte| **byte == b'\r').count();
+    &text[..text.len() - returns]
 }
 
 /// The lines in what [`Output::take`] gave, without terminators, each with the place where the next one begins.
@@ -401,6 +411,43 @@ mod tests {
     }
 
     #[test]
+    fn the_limit_counts_whole_lines_too() {
+        let output = Output::new(Some(7), 1 << 20);
+        assert_eq!(output.write_line(b"ab"), Written::Yes);
+        assert_eq!(output.write_line(b"cdefg"), Written::OverLimit(7));
+        assert_eq!(output.write(b"more\n"), Written::Yes);
+        assert_eq!(taken(&output), ["ab", "cdef"]);
+        assert_eq!(output.total(), 7);
+    }
+
+    #[test]
+    fn a_line_is_too_long_however_it_is_written() {
+        let whole = Output::new(None, 4);
+        assert_eq!(whole.write(b"abcd\nabcde\nx\n"), Written::LineTooLong(4));
+        whole.finish();
+        let cut = Output::new(None, 4);
+        assert_eq!(cut.write(b"abcd\nab"), Written::Yes);
+        assert_eq!(cut.write(b"cde\nx\n"), Written::LineTooLong(4));
+        cut.finish();
+        assert_eq!((taken(&whole), whole.total()), (vec!["abcd".to_owned(), "abcd".to_owned()], 9));
+        assert_eq!((taken(&cut), cut.total()), (vec!["abcd".to_owned(), "abcd".to_owned()], 9));
+    }
+
+    #[test]
+    fn a_terminator_behind_a_prompt_may_be_cut_in_two() {
+        let output = output();
+        output.write(b"name? ");
+        output.prompt();
+        output.write(b"\r");
+        output.write(b"\nnext\n");
+        assert_eq!(taken(&output), ["name? ", "next"]);
+        output.write(b"name? \r");
+        output.prompt();
+        output.finish();
+        assert_eq!(taken(&output), ["name? "]);
+    }
+
+    #[test]
     fn a_cut_character_is_found_wherever_it_is_cut() {
         for text in ["a", "ä", "☃", "🦀", "abc🦀"] {
             let bytes = text.as_bytes();
@@ -411,5 +458,11 @@ mod tests {
             }
         }
         assert_eq!(whole_characters(b"ab\r"), 2);
+        assert_eq!(whole_characters(b"ab\r\r"), 2);
+        assert_eq!(whole_characters(b"ab\r\xc3"), 2);
+        // No further byte would make a character of these.
+        for text in [&b"\xe0\x80"[..], b"\xed\xa0", b"\xf4\x90", b"\x80\x80"] {
+            assert_eq!(whole_characters(text), text.len());
+        }
     }
 }
