@@ -2,11 +2,14 @@
 //!
 //! It knows nothing of what the files are for.
 
+use crate::one_line::OneLine;
 use serde::de::{
-    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde_path_to_error::Segment;
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt,
     marker::PhantomData,
@@ -17,8 +20,8 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub file: PathBuf,
-    /// Line and column, from 1; nothing when the text as a whole is at fault.
-    pub place: Option<(usize, usize)>,
+    /// Line and column, from 1; the first when the text as a whole is at fault.
+    pub place: (usize, usize),
     /// The way to the key, such as `calls.echo.access`; empty for the top of the file.
     pub key: String,
     pub message: String,
@@ -28,26 +31,28 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, "{line}:{column}:")?;
-        }
+        let (line, column) = self.place;
+        write!(f, "{}:{line}:{column}:", self.file.display())?;
         if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
+            write!(f, " {}:", OneLine { text: &self.key, most: KEY })?;
         }
-        write!(f, " {}", self.message)
+        write!(f, " {}", OneLine { text: &self.message, most: MESSAGE })
     }
 }
+
+/// How much of a key and of a message an error shows: both may repeat what the file says, however long that is.
+const KEY: usize = 200;
+const MESSAGE: usize = 1 << 10;
 
 /// Reads `text`, which was found in `file`. A text of nothing but comments is an empty mapping.
 pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
     let text = if is_blank(text) { "{}" } else { text };
     // Apart from what it means, the text must be YAML at all: the place of such a fault is where the parser stopped.
-    serde_yaml::from_str::<IgnoredAny>(text).map_err(|error| Error {
+    serde_yaml::from_str::<IgnoredAny>(text).and_then(|_| bounded(text)).map_err(|error| Error {
         file: file.to_owned(),
-        place: place(&error),
+        place: place(&error).unwrap_or(TOP),
         key: String::new(),
-        message: bare_message(&error, &[]),
+        message: in_words(&bare_message(&error, &[])),
     })?;
     serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
         let mut steps = steps(error.path());
@@ -58,15 +63,106 @@ pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
         }
         Error {
             file: file.to_owned(),
-            place: locate(text, &steps).or_else(|| place(&error)),
+            place: locate(text, &steps).or_else(|| place(&error)).unwrap_or(TOP),
             key: way(&steps),
             message: in_words(&message),
         }
     })
 }
 
+/// The place of what concerns the whole text.
+const TOP: (usize, usize) = (1, 1);
+
 /// How serde begins to say that a mapping has a key twice. It says it of the mapping, not of the key.
 const TWICE: &str = "duplicate field `";
+
+const TOO_MUCH: &str = "its aliases stand for too much: write out what they repeat";
+
+/// What aliases may add to a text, in bytes: a few lines of them can stand for more than any memory holds.
+const REPEATED: usize = 1 << 20;
+
+/// Whether `text`, with each alias replaced by what it stands for, is of a size that is worth reading.
+pub(crate) fn bounded(text: &str) -> Result<(), serde_yaml::Error> {
+    let left = Cell::new(REPEATED + 2 * text.len());
+    Measure(&left).deserialize(serde_yaml::Deserializer::from_str(text))
+}
+
+/// Goes through everything and counts it down.
+#[derive(Clone, Copy)]
+struct Measure<'a>(&'a Cell<usize>);
+
+impl Measure<'_> {
+    fn count<E: serde::de::Error>(self, size: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(size);
+        self.0.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Measure<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Measure<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        self.count(1)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.count(1 + text.len())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.count(1)?;
+        while seq.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.count(1)?;
+        while map.next_entry_seed(self, self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
+        let (_, content) = tagged.variant::<IgnoredAny>()?;
+        content.newtype_variant_seed(self)
+    }
+}
 
 fn is_blank(text: &str) -> bool {
     text.trim_start_matches('\u{feff}').lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
@@ -224,6 +320,11 @@ fn bare_message(error: &serde_yaml::Error, steps: &[Step]) -> String {
 
 /// Says in the terms of the file what serde says in its own.
 fn in_words(message: &str) -> String {
+    match message {
+        "repetition limit exceeded" => return TOO_MUCH.to_owned(),
+        "recursion limit exceeded" => return "it is nested too deeply: more than 128 levels".to_owned(),
+        _ => {}
+    }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let allowed = quoted.get(1..).unwrap_or_default();
     match quoted.first() {
@@ -338,6 +439,27 @@ mod tests {
             error("calls:\n  echo:\n    access: public\n    params:\n      - 1\n      - [2]\n"),
             "a/f.yaml:6:9: calls.echo.params[1]: found a list, expected a whole number"
         );
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_ends_whatever_the_file_says() {
+        let key = "x\n".repeat(300);
+        let error = error(&format!("{key:?}: 1"));
+        assert!(error.starts_with("a/f.yaml:1:1: x\\nx\\n") && !error.contains('\n') && error.len() < 2000, "{error}");
+    }
+
+    #[test]
+    fn aliases_do_not_stand_for_more_than_a_server_holds() {
+        let levels =
+            (1..9).map(|level| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 4].join(", ")));
+        let laughs = "a0: &a0 ha\n".to_owned() + &levels.collect::<String>();
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(5000), vec!["*a"; 5000].join(", "));
+        for text in [laughs, long] {
+            let error = error(&text);
+            assert!(error.ends_with("its aliases stand for too much: write out what they repeat"), "{error}");
+        }
+        assert!(error(&("[".repeat(200) + &"]".repeat(200))).contains("nested too deeply"));
+        assert_eq!(read::<Vec<String>>("[&a x, *a, *a]", Path::new("f.yaml")).unwrap(), ["x", "x", "x"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{
     form::{Formed, not, shown},
     yaml::{self, Position, Spot, Step, Value},
 };
+use crate::one_line::OneLine;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,11 @@ use std::{
 
 /// How the name of each variable begins that the configuration reads.
 pub(super) const PREFIX: &str = "DISTILLERY_";
+
+/// How much of a place, of a key and of what is wrong an error shows.
+const PLACE: usize = 4 << 10;
+const KEY: usize = 200;
+const WHAT: usize = 1 << 10;
 
 /// Why the configuration cannot be used: one line with place, key, and what is allowed.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,13 +39,13 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [&self.place, &self.key, &self.what].map(String::as_str);
-        let line = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
         // Keys come from the file as they are: one with a line break in it must not make two lines of one.
-        line.chars().try_for_each(|c| match c.is_control() {
-            true => write!(f, "{}", c.escape_default()),
-            false => write!(f, "{c}"),
-        })
+        let parts = [(&self.place, PLACE), (&self.key, KEY), (&self.what, WHAT)];
+        let parts = parts.into_iter().filter(|(part, _)| !part.is_empty());
+        for (at, (text, most)) in parts.enumerate() {
+            write!(f, "{}{}", if at > 0 { ": " } else { "" }, OneLine { text, most })?;
+        }
+        Ok(())
     }
 }
 

@@ -55,7 +55,8 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Value::Nothing);
     }
-    Tree.deserialize(serde_yaml::Deserializer::from_str(text))
+    crate::yaml::bounded(text)
+        .and_then(|()| Tree.deserialize(serde_yaml::Deserializer::from_str(text)))
         .map_err(|error| Fault { position: position(&error), what: without_position(&error.to_string()) })
 }
 

@@ -22,8 +22,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A manifest is a page; more than this is something else under its name.
-const MANIFEST_SIZE: Size = Size::mib(1);
+/// A manifest is a page; more than this is something else under its name. It also bounds the time to read one: the
+/// parser needs the square of the depth, two seconds for one of this size that opens a bracket with every word.
+const MANIFEST_SIZE: Size = Size::kib(64);
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
 /// A manifest that nothing would read.
