@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test check deny clean toolchain toolchains languages-table go-guest FORCE
+.PHONY: help run plugins test fuzz check deny clean toolchain toolchains languages-table go-guest FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -37,6 +37,11 @@ plugins/%.wasm: FORCE
 test: toolchain go-guest toolchains ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
+
+# One target after the other, so that each has the machine, and all of them even if one finds something.
+fuzz: SECONDS ?= 60
+fuzz: toolchain ## generated input for all that reads from outside, SECONDS=60 for each target, FUZZ=names of them
+	FUZZ_SECONDS=$(SECONDS) cargo test --locked --package distillery --test fuzz -- --nocapture --test-threads=1 $(FUZZ)
 
 check: toolchain ## formatting, lints and documentation of the host and of the guests
 	cargo fmt --all --check

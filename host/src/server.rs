@@ -266,7 +266,7 @@ async fn keep_other_pages_away(State(origins): State<Arc<[String]>>, request: Re
 
 /// Whether a browser's page may open a websocket here: one of this very host, or one that the operator lists. What sends
 /// no origin is not a browser.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+pub fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
     if allowed.iter().any(|it| it == "*" || it.eq_ignore_ascii_case(origin)) {

@@ -1,0 +1,344 @@
+//! Binary frames, and what may happen to a socket in any order, for the protocol machine.
+
+use crate::{
+    bytes::{changed, changes},
+    hunt::hunt,
+    sentences::assert_sentence,
+    target,
+};
+use distillery::{
+    call::{CancelReason, Refusal},
+    session::protocol::{Action, CloseCode, Event, Protocol},
+    size::Size,
+    wire::{CallMessage, ClientMessage, ResultMessage, decode},
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Text with what JSON, logs and argument lists trip over.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-z-]{1,8}",
+        2 => select(&["", "cancel", "call", "\0", "a\nb", "\u{1b}[2J", "\u{feff}", "\u{2028}", "🦀", "\"}", "\\", "\u{7f}"][..])
+            .prop_map(str::to_owned),
+        2 => any::<String>(),
+        1 => ("[a-z\u{1}ä]", 0..3000usize).prop_map(|(letter, many)| letter.repeat(many)),
+    ]
+}
+
+/// Any JSON, not deep.
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        1 => Just(Value::Null),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => any::<i64>().prop_map(Value::from),
+        1 => any::<f64>().prop_map(Value::from),
+        4 => text().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            3 => vec(inner.clone(), 0..4).prop_map(Value::from),
+            1 => vec((text(), inner), 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+/// An object as it is written: a key may be there twice.
+#[derive(Clone, Debug)]
+struct Members(Vec<(String, Value)>);
+
+impl Members {
+    fn encode(&self) -> Vec<u8> {
+        let members: Vec<String> = self.0.iter().map(|(key, value)| format!("{}: {value}", json!(key))).collect();
+        format!("{{{}}}", members.join(" ,")).into_bytes()
+    }
+
+    /// What the protocol says of it.
+    fn meant(&self) -> Option<ClientMessage> {
+        let mut keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        let of = |wanted: &str| self.0.iter().find(|(key, _)| key == wanted).map(|(_, value)| value);
+        match &keys[..] {
+            ["signal"] => (of("signal")? == "cancel").then_some(ClientMessage::Cancel),
+            ["call"] | ["call", "params"] => {
+                let call = of("call")?.as_str()?.to_owned();
+                let params = match of("params") {
+                    Some(params) => {
+                        params.as_array()?.iter().map(|it| Some(it.as_str()?.to_owned())).collect::<Option<_>>()?
+                    }
+                    None => Vec::new(),
+                };
+                Some(ClientMessage::Call(CallMessage { call, params }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn members() -> impl Strategy<Value = Members> {
+    let key = prop_oneof![
+        3 => Just("call".to_owned()),
+        3 => Just("params".to_owned()),
+        2 => Just("signal".to_owned()),
+        1 => select(&["Call", "call ", "param", "id", "", "call\0", "cаll"][..]).prop_map(str::to_owned),
+        1 => text(),
+    ];
+    let params = vec(text(), 0..5).prop_map(|params| json!(params));
+    let value = prop_oneof![3 => text().prop_map(Value::from), 3 => params, 1 => Just(json!("cancel")), 1 => value()];
+    vec((key, value), 0..4).prop_map(Members)
+}
+
+fn call() -> impl Strategy<Value = CallMessage> {
+    (text(), vec(text(), 0..5)).prop_map(|(call, params)| CallMessage { call, params })
+}
+
+fn encode(call: &CallMessage) -> Vec<u8> {
+    json!({"call": call.call, "params": call.params}).to_string().into_bytes()
+}
+
+const WORDS: &[&str] = &[
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "\\udc00\\ud800",
+    "\"call\":\"x\",",
+    "\"params\":[],",
+    "null",
+    "1e999",
+    "-0",
+    "1E400000000000",
+    "\0",
+    "\u{feff}",
+    "{\"signal\":\"cancel\"}",
+    "\n",
+    "\t",
+    " ",
+];
+
+/// Binary frames of every kind, but those that only their size makes interesting.
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => call().prop_map(|call| encode(&call)),
+        4 => Just(br#"{"signal":"cancel"}"#.to_vec()),
+        3 => members().prop_map(|members| members.encode()),
+        3 => (members(), changes(4, WORDS)).prop_map(|(members, changes)| changed(members.encode(), &changes)),
+        1 => value().prop_map(|value| value.to_string().into_bytes()),
+        1 => vec(any::<u8>(), 0..60),
+        1 => vec(select(WORDS), 0..20).prop_map(|words| words.concat().into_bytes()),
+    ]
+}
+
+/// Frames as large as a socket lets them through: deep, long, or of very many parts.
+fn huge() -> impl Strategy<Value = Vec<u8>> {
+    let part = select(
+        &[
+            "[",
+            "{\"call\":",
+            "[[],",
+            "{\"\":[",
+            "\"\",",
+            "1,",
+            "{},",
+            "\\ud83e\\udd80",
+            "\u{1}",
+            "🦀",
+            "9",
+            "\"call\":\"x\",",
+            " ",
+            "\"a\":null,",
+        ][..],
+    );
+    let around = select(
+        &[
+            ("", ""),
+            ("[", "]"),
+            ("{", "}"),
+            (r#"{"call":"x","params":["#, "]}"),
+            (r#"{"call":""#, r#""}"#),
+            (r#"{"signal":""#, r#""}"#),
+            (r#"{"call":"x","#, r#""a":1}"#),
+            (r#"{"call":"x",""#, r#"":1}"#),
+            (r#"{"call":"x","params":"#, "}"),
+        ][..],
+    );
+    (part, around, 0..(1 << 20) as usize).prop_map(|(part, (before, after), size)| {
+        let many = size / part.len();
+        let mut frame = before.to_owned() + &part.repeat(many);
+        if after.starts_with(']') && frame.ends_with(',') {
+            frame.pop();
+        }
+        (frame + after).into_bytes()
+    })
+}
+
+/// Holds for every frame: it is a message of the protocol to the letter, or the answer says in one line why not.
+fn is_read_or_refused(frame: &[u8]) {
+    let plain = || serde_json::from_slice::<Value>(frame).expect("only JSON is read");
+    match decode(frame) {
+        Ok(ClientMessage::Cancel) => assert_eq!(plain(), json!({"signal": "cancel"})),
+        Ok(ClientMessage::Call(call)) => {
+            let mut written = plain();
+            let members = written.as_object_mut().expect("only an object is read");
+            members.entry("params").or_insert(json!([]));
+            assert_eq!(written, json!({"call": call.call, "params": call.params}), "other members, or another meaning");
+            assert_eq!(decode(&encode(&call)), Ok(ClientMessage::Call(call)));
+        }
+        Err(what) => assert_sentence(&what),
+    }
+}
+
+#[test]
+fn a_frame_is_a_message_of_the_protocol_or_refused_in_one_line() {
+    hunt(target!("frames", 4000), frame(), |frame| is_read_or_refused(&frame));
+}
+
+#[test]
+fn a_frame_means_what_it_says_and_nothing_else() {
+    hunt(target!("members", 4000), members(), |members| {
+        assert_eq!(decode(&members.encode()).ok(), members.meant());
+    });
+}
+
+#[test]
+fn a_huge_frame_is_refused_in_one_short_line() {
+    hunt(target!("huge_frames", 40), huge(), |frame| is_read_or_refused(&frame));
+}
+
+#[test]
+fn a_call_message_comes_out_as_it_went_in() {
+    hunt(target!("calls", 2000), call(), |call| {
+        assert_eq!(decode(&encode(&call)), Ok(ClientMessage::Call(call)));
+    });
+}
+
+/// What may happen to a socket; owned, unlike an event.
+#[derive(Clone, Debug)]
+enum Happens {
+    Text,
+    Binary(Vec<u8>),
+    TooBig(u64),
+    Broken,
+    Gone,
+    CallTimeout,
+    Refused(Refusal),
+    Ended(Option<String>),
+    Shutdown,
+}
+
+impl Happens {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Text => Event::Text,
+            Self::Binary(frame) => Event::Binary(frame),
+            Self::TooBig(size) => Event::TooBig(Size::bytes(*size)),
+            Self::Broken => Event::Broken("bad masking".into()),
+            Self::Gone => Event::Gone,
+            Self::CallTimeout => Event::CallTimeout(Duration::from_secs(5)),
+            Self::Refused(refusal) => Event::Refused(refusal.clone()),
+            Self::Ended(message) => Event::Ended(match message {
+                Some(message) => ResultMessage::failure(message),
+                None => ResultMessage::success(),
+            }),
+            Self::Shutdown => Event::Shutdown,
+        }
+    }
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let refusal = prop_oneof![
+        text().prop_map(Refusal::UnknownCall),
+        text().prop_map(Refusal::NotAuthorized),
+        text()
+            .prop_filter("always says something", |text| !text.is_empty() && !text.starts_with(char::is_uppercase))
+            .prop_map(Refusal::BadParams),
+        Just(Refusal::Full),
+        Just(Refusal::Cancelled(CancelReason::Client)),
+        Just(Refusal::ShuttingDown),
+    ];
+    prop_oneof![
+        6 => Just(Happens::Text),
+        12 => frame().prop_map(Happens::Binary),
+        1 => any::<u64>().prop_map(Happens::TooBig),
+        1 => Just(Happens::Broken),
+        1 => Just(Happens::Gone),
+        1 => Just(Happens::CallTimeout),
+        1 => refusal.prop_map(Happens::Refused),
+        2 => proptest::option::of(text()).prop_map(Happens::Ended),
+        1 => Just(Happens::Shutdown),
+    ]
+}
+
+/// What must be true of a socket, whatever happens to it.
+#[derive(Default)]
+struct Socket {
+    started: bool,
+    cancelled: bool,
+    gone: bool,
+    too_big: bool,
+    over: bool,
+    results: u32,
+}
+
+impl Socket {
+    fn sees(&mut self, happened: &Happens, action: Action) {
+        let running = self.started && !self.over;
+        self.gone |= matches!(happened, Happens::Gone);
+        self.too_big |= matches!(happened, Happens::TooBig(_));
+        if self.over {
+            let leaves = matches!(happened, Happens::Gone) && action == Action::Drop;
+            assert!(leaves || action == Action::None, "{action:?} after the end");
+            return;
+        }
+        match action {
+            Action::None => {}
+            Action::Start(call) => {
+                assert!(!self.started, "a second start");
+                let Happens::Binary(frame) = happened else { panic!("a start by {happened:?}") };
+                assert_eq!(decode(frame), Ok(ClientMessage::Call(call)));
+                self.started = true;
+            }
+            Action::Input => assert!(running && matches!(happened, Happens::Text)),
+            Action::Cancel(reason) => {
+                assert!(running, "nothing runs that could be cancelled");
+                assert_sentence(&reason.to_string());
+                self.cancelled = true;
+            }
+            Action::Force => assert!(running && self.cancelled, "force before any cancel"),
+            Action::Finish(result, close) => {
+                assert!(!self.gone, "a result for nobody");
+                assert_eq!(close == CloseCode::TooBig, self.too_big);
+                if !matches!(happened, Happens::Ended(_)) {
+                    assert_sentence(result.message().expect("only a process succeeds"));
+                }
+                self.results += 1;
+                self.over = true;
+            }
+            Action::Drop => {
+                assert!(self.gone, "let go of somebody who is there");
+                self.over = true;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_socket_gets_one_result_whatever_happens_to_it() {
+    hunt(target!("sockets", 3000), vec(happens(), 0..24), |all| {
+        let (mut protocol, mut socket) = (Protocol::default(), Socket::default());
+        // Every socket comes to an end: that of its process, at the latest.
+        for happened in all.iter().chain([&Happens::Ended(None)]) {
+            socket.sees(happened, protocol.on(happened.event()));
+            assert_eq!(protocol.is_gone(), socket.gone);
+        }
+        assert!(socket.over);
+        assert!(socket.results == 1 || (socket.gone && socket.results == 0));
+    });
+}
