@@ -12,6 +12,7 @@ use crate::{
     call::{CallName, CancelReason, LimitHit},
     control::Control,
     limits::Limits,
+    one_line::OneLine,
     size::Size,
 };
 use std::{fmt, sync::Arc};
@@ -342,7 +343,17 @@ fn one_line(error: &wasmtime::Error) -> String {
 fn first_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let line = text.lines().next().unwrap_or_default();
-    let mut line = line.trim_end().to_owned();
-    line.truncate(line.floor_char_boundary(300));
-    line
+    // Names in a module may hold anything.
+    OneLine { text: line.trim_end(), most: 300 }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_module_is_told_is_one_line_that_ends() {
+        assert_eq!(first_line("export name `a\u{4}b` is bad \nat offset 7"), "export name `a\\u{4}b` is bad");
+        assert!(first_line("x".repeat(1000)).len() < 310);
+    }
 }
