@@ -216,7 +216,8 @@ impl Output {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         // Behind a prompt, half of a terminator is no line either.
-        if !state.partial.is_empty() && !(state.prompted && state.partial == b"\r") {
+        let half = state.prompted && state.partial == b"\r";
+        if !(state.partial.is_empty() || half) {
             state.ready.extend_from_slice(&state.partial);
             state.ready.extend_from_slice(b"\n");
         }

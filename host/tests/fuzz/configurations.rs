@@ -247,7 +247,7 @@ fn environment() -> impl Strategy<Value = Vec<(String, String)>> {
 fn a_configuration_is_read_as_it_was_written_and_variables_overrule_it() {
     let file = File::new();
     let strategy = (settings(), 0..3usize, any::<bool>());
-    hunt(target!("configurations", 500), strategy, |(settings, depth, capitals)| {
+    hunt(target!("configurations", 200), strategy, |(settings, depth, capitals)| {
         let mut expected = file.load(b"", Vec::new()).unwrap();
         for setting in &settings {
             (KEYS[setting.key].set)(&mut expected, setting.variable.unwrap_or(setting.value));
@@ -266,7 +266,7 @@ fn a_configuration_is_read_as_it_was_written_and_variables_overrule_it() {
 fn a_configuration_with_a_slip_is_read_or_refused_in_one_line() {
     let file = File::new();
     let strategy = (settings(), 0..3usize, changes(3, SLIPS));
-    hunt(target!("configuration_slips", 800), strategy, |(settings, depth, changes)| {
+    hunt(target!("configuration_slips", 400), strategy, |(settings, depth, changes)| {
         let text = changed(document(&settings).written(depth).into_bytes(), &changes);
         file.is_read_or_refused(&text, variables(&settings, true));
     });
@@ -276,7 +276,7 @@ fn a_configuration_with_a_slip_is_read_or_refused_in_one_line() {
 fn noise_is_no_configuration_and_does_no_harm() {
     let file = File::new();
     let text = prop_oneof![6 => noise(WORDS), 1 => bomb()];
-    hunt(target!("configuration_noise", 400), (text, environment()), |(text, environment)| {
+    hunt(target!("configuration_noise", 200), (text, environment()), |(text, environment)| {
         file.is_read_or_refused(text.as_bytes(), environment);
     });
 }

@@ -197,19 +197,19 @@ fn is_read_or_refused(frame: &[u8]) {
 
 #[test]
 fn a_frame_is_a_message_of_the_protocol_or_refused_in_one_line() {
-    hunt(target!("frames", 4000), frame(), |frame| is_read_or_refused(&frame));
+    hunt(target!("frames", 2000), frame(), |frame| is_read_or_refused(&frame));
 }
 
 #[test]
 fn a_frame_means_what_it_says_and_nothing_else() {
-    hunt(target!("members", 4000), members(), |members| {
+    hunt(target!("members", 2000), members(), |members| {
         assert_eq!(decode(&members.encode()).ok(), members.meant());
     });
 }
 
 #[test]
 fn a_huge_frame_is_refused_in_one_short_line() {
-    hunt(target!("huge_frames", 40), huge(), |frame| is_read_or_refused(&frame));
+    hunt(target!("huge_frames", 20), huge(), |frame| is_read_or_refused(&frame));
 }
 
 #[test]
@@ -331,7 +331,7 @@ impl Socket {
 
 #[test]
 fn a_socket_gets_one_result_whatever_happens_to_it() {
-    hunt(target!("sockets", 3000), vec(happens(), 0..24), |all| {
+    hunt(target!("sockets", 1500), vec(happens(), 0..24), |all| {
         let (mut protocol, mut socket) = (Protocol::default(), Socket::default());
         // Every socket comes to an end: that of its process, at the latest.
         for happened in all.iter().chain([&Happens::Ended(None)]) {

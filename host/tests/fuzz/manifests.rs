@@ -400,12 +400,12 @@ fn a_manifest_with_a_slip_is_read_or_refused_with_its_place() {
 
 #[test]
 fn noise_is_no_manifest_and_does_no_harm() {
-    hunt(target!("noise", 1500), noise(KEYS), |text| is_read_or_refused(&text));
+    hunt(target!("noise", 800), noise(KEYS), |text| is_read_or_refused(&text));
 }
 
 #[test]
 fn a_manifest_cannot_stand_for_more_than_a_server_holds() {
-    hunt(target!("bombs", 60), bomb(), |text| is_read_or_refused(&text));
+    hunt(target!("bombs", 40), bomb(), |text| is_read_or_refused(&text));
 }
 
 /// Values for the parameters of `rules`, most of which obey them.

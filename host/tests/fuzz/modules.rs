@@ -278,7 +278,7 @@ impl Host {
 #[test]
 fn any_module_ends_within_its_limits_and_harms_nobody() {
     let host = Host::new();
-    hunt(target!("modules", 60), choices(), |choices| {
+    hunt(target!("modules", 40), choices(), |choices| {
         host.takes(&module(&choices, PREVIEW1, COMMAND));
     });
 }
@@ -287,7 +287,7 @@ fn any_module_ends_within_its_limits_and_harms_nobody() {
 fn any_component_ends_within_its_limits_and_harms_nobody() {
     let host = Host::new();
     assert_eq!(host.takes(COMPONENT.as_bytes()), Some(End::Exited(0)));
-    hunt(target!("components", 60), choices(), |choices| {
+    hunt(target!("components", 40), choices(), |choices| {
         host.takes(&component(&module(&choices, HOST, CORE)));
     });
 }
@@ -346,7 +346,7 @@ fn broken() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn what_is_left_of_a_module_is_refused_or_runs_like_any_other() {
     let host = Host::new();
-    hunt(target!("broken_modules", 100), broken(), |code| {
+    hunt(target!("broken_modules", 60), broken(), |code| {
         host.takes(&code);
     });
 }
