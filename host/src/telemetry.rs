@@ -13,6 +13,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, 
 /// How many lines wait for the reader of the log: some megabytes, seconds of a busy server.
 const QUEUE: usize = 16_384;
 
+/// What `log.level` has to name if it is wanted. This library warns of what guests do, each time that they do it: any guest
+/// could fill the log with that, and push out what others have to say.
+const QUIET: &str = "wasmtime_wasi=off";
+
 /// Keeps the log running. Dropping it writes out what waits: it is to be dropped last.
 #[must_use = "the log ends when this is dropped"]
 pub struct Telemetry {
@@ -74,7 +78,8 @@ fn queue(writer: impl io::Write + Send + 'static, lines: usize) -> (NonBlocking,
 }
 
 fn filter(log: &Log) -> anyhow::Result<EnvFilter> {
-    EnvFilter::builder().parse(&log.level).with_context(|| format!("log.level: {:?}", log.level))
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", log.level));
+    filter.with_context(|| format!("log.level: {:?}", log.level))
 }
 
 fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> anyhow::Result<(impl Subscriber + Send + Sync, Level)>
@@ -177,6 +182,22 @@ mod tests {
         assert_eq!(logged(LogFormat::Text, "debug", false).lines().count(), 2);
         assert_eq!(logged(LogFormat::Text, "error,distillery::telemetry=debug", false).lines().count(), 2);
         assert_eq!(logged(LogFormat::Text, "debug,distillery=off", false), "");
+    }
+
+    #[test]
+    fn what_guests_can_bring_about_at_will_is_logged_only_where_it_is_asked_for() {
+        let logged = |level: &str| {
+            let written = Written::default();
+            let (queue, telemetry) = queue(written.clone(), 100);
+            let log = Log { level: level.to_owned(), ..Log::default() };
+            tracing::subscriber::with_default(subscriber(&log, false, queue).unwrap(), || {
+                tracing::warn!(target: "wasmtime_wasi::p1", "not implemented");
+                tracing::warn!("something else");
+            });
+            drop(telemetry);
+            written.text().lines().count()
+        };
+        assert_eq!((logged("info"), logged("info,wasmtime_wasi=warn"), logged("off")), (1, 2, 0));
     }
 
     #[test]
