@@ -17,7 +17,8 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 use wasmtime::{
-    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, Trap,
+    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
+    Trap,
     component::{self, Component},
 };
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
@@ -267,6 +268,9 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
         return End::Full;
     }
     tracing::info!(process = %control.id, cause = one_line(error), "a guest was ended by a host call");
+    if error.is::<ThrownException>() {
+        return End::Trapped { trap: "unhandled exception".into(), limit: refused };
+    }
     if refused.is_some() {
         return End::Trapped { trap: "a limit was reached".into(), limit: refused };
     }

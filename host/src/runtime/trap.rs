@@ -23,6 +23,12 @@ pub fn words(trap: Trap) -> &'static str {
         Trap::CannotEnterComponent => "cannot enter component instance",
         Trap::CannotLeaveComponent => "cannot leave component instance",
         Trap::NoAsyncResult => "it ended without a result",
+        Trap::InvalidChar => "invalid character",
+        Trap::InvalidDiscriminant => "invalid discriminant",
+        Trap::StringOutOfBounds => "out of bounds string",
+        Trap::ListOutOfBounds => "out of bounds list",
+        Trap::UnalignedPointer => "unaligned pointer",
+        Trap::UncaughtException => "unhandled exception",
         _ => "invalid use of the component model",
     }
 }
