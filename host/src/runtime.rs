@@ -23,4 +23,6 @@ pub use program::{CompileError, Invocation, Kind, Program};
 pub use stdio::StderrTo;
 
 #[cfg(test)]
+mod bad_modules;
+#[cfg(test)]
 pub(crate) mod tests;
