@@ -26,7 +26,17 @@ fn main() {
     let built = out.join("guests");
     build(&guests, &built, "wasm32-wasip1", &["--package", "commands"]);
     build(&guests, &built, "wasm32-wasip2", &["--workspace"]);
-    for source in ["Cargo.toml", "Cargo.lock", "commands", "conversation-p3", "told", "told-p3", "waits-p3"] {
+    for source in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "commands",
+        "conversation-p3",
+        "hostile-p2",
+        "hostile-p3",
+        "told",
+        "told-p3",
+        "waits-p3",
+    ] {
         watch(&guests.join(source));
     }
 

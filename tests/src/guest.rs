@@ -18,7 +18,7 @@ impl Guest {
         Self { name: name.to_owned(), file }
     }
 
-    /// A program of `guests/commands` as a WASI 0.2 component.
+    /// A program of `guests/commands` or `guests/hostile-p2` as a WASI 0.2 component.
     pub fn component(name: &str) -> Self {
         Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}.wasm")))
     }
@@ -28,7 +28,7 @@ impl Guest {
         Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip1/release/{name}.wasm")))
     }
 
-    /// A WASI 0.3 component: `conversation` or `waits`.
+    /// A WASI 0.3 component: `conversation`, `hostile` or `waits`.
     pub fn component3(name: &str) -> Self {
         Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}_p3.wasm")))
     }
@@ -36,6 +36,11 @@ impl Guest {
     /// A module of `guests/wat`, as text.
     pub fn wat(name: &str) -> Self {
         Self::at(name, Path::new(PACKAGE).join(format!("guests/wat/{name}.wat")))
+    }
+
+    /// A module or component of `guests/hostile-wat`, as text.
+    pub fn hostile(name: &str) -> Self {
+        Self::at(name, Path::new(PACKAGE).join(format!("guests/hostile-wat/{name}.wat")))
     }
 
     /// The module of an example plugin.

@@ -2,6 +2,7 @@
 //! test asks for. It knows how a server is configured and started, nothing of what is said to it.
 
 use crate::{
+    PATIENCE,
     client::Client,
     guest::Guest,
     log::{Line, Log},
@@ -25,6 +26,15 @@ pub struct Server {
     log: Log,
     // Behind the log: the directory goes when the child is gone.
     directory: TempDir,
+}
+
+/// What a server has of the machine: memory in bytes, and how many threads, open files, and sockets among those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupied {
+    pub memory: u64,
+    pub threads: u64,
+    pub open_files: u64,
+    pub sockets: u64,
 }
 
 /// What a server is started with.
@@ -112,10 +122,47 @@ impl Server {
 
     /// The most memory that the server ever had, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:") * 1024
+    }
+
+    /// What the server has of the machine at this moment.
+    pub fn occupied(&self) -> Occupied {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).expect("the server is running");
+        // A file that was closed between the list and the look is none.
+        let files: Vec<_> = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect();
+        Occupied {
+            memory: self.status("VmRSS:") * 1024,
+            threads: self.status("Threads:"),
+            open_files: files.len() as u64,
+            sockets: files.iter().filter(|file| file.as_os_str().as_encoded_bytes().starts_with(b"socket:")).count()
+                as u64,
+        }
+    }
+
+    /// What the server has once that is as wanted.
+    #[expect(clippy::disallowed_methods, reason = "the kernel does not tell of a change: it has to be asked")]
+    pub async fn occupies(&self, what: &str, wanted: impl Fn(&Occupied) -> bool) -> Occupied {
+        let settled = async {
+            loop {
+                let occupied = self.occupied();
+                if wanted(&occupied) {
+                    return occupied;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, settled).await {
+            Ok(occupied) => occupied,
+            Err(_) => panic!("waited in vain for {what}, and it is {:?}", self.occupied()),
+        }
+    }
+
+    /// A number of the kernel's about the server.
+    fn status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
         let status = fs::read_to_string(path).expect("the server is running");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells the peak");
-        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
+        value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
 

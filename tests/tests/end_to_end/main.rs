@@ -9,6 +9,7 @@ mod conversation;
 mod dev;
 mod examples;
 mod guests;
+mod hostile;
 mod limits;
 mod making;
 mod output;

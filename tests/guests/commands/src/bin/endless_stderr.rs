@@ -1,0 +1,10 @@
+//! Complains in one line that never ends.
+
+use std::io::{self, Write};
+
+fn main() -> io::Result<()> {
+    commands::say("complaining\n")?;
+    loop {
+        io::stderr().write_all(&[b'x'; 4096])?;
+    }
+}

@@ -1,0 +1,10 @@
+//! Opens its stdout and its stdin over and over, and keeps each.
+
+use wasip2::cli::{stdin::get_stdin, stdout::get_stdout};
+
+fn main() {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push((get_stdin(), get_stdout()));
+    }
+}

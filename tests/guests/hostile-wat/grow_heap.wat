@@ -1,0 +1,10 @@
+;; Makes a chain of structs that the collector may never take, link after link.
+(module
+  (memory (export "memory") 1)
+  (type $link (struct (field (ref null $link)) (field i64 i64 i64 i64 i64 i64 i64 i64)))
+  (func (export "_start") (local $chain (ref null $link))
+    (loop $more
+      (local.set $chain (struct.new $link (local.get $chain)
+        (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0)
+        (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0)))
+      (br $more))))

@@ -1,0 +1,32 @@
+;; Takes every number from 0 to 1023 for a directory that it may open something in, and for a socket that it may use.
+;; Exits with the first number that the host agreed to, plus 100; with 0 when it agreed to none.
+(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_prestat_get" (func $fd_prestat_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func $fd_readdir (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_accept" (func $sock_accept (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_recv" (func $sock_recv (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_send" (func $sock_send (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sock_shutdown" (func $sock_shutdown (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "../../../../etc/passwd")
+  (func $refused (param $number i32) (param $errno i32)
+    (if (i32.eqz (local.get $errno))
+      (then (call $proc_exit (i32.add (local.get $number) (i32.const 100))))))
+  (func (export "_start") (local $number i32)
+    (loop $next
+      (call $refused (local.get $number) (call $path_open (local.get $number) (i32.const 1) (i32.const 16)
+        (i32.const 22) (i32.const 0) (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 256)))
+      (call $refused (local.get $number) (call $fd_prestat_get (local.get $number) (i32.const 256)))
+      (call $refused (local.get $number)
+        (call $fd_readdir (local.get $number) (i32.const 512) (i32.const 512) (i64.const 0) (i32.const 256)))
+      (call $refused (local.get $number) (call $sock_accept (local.get $number) (i32.const 0) (i32.const 256)))
+      (call $refused (local.get $number) (call $sock_recv (local.get $number) (i32.const 0) (i32.const 0) (i32.const 0)
+        (i32.const 256) (i32.const 260)))
+      (call $refused (local.get $number)
+        (call $sock_send (local.get $number) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256)))
+      (call $refused (local.get $number) (call $sock_shutdown (local.get $number) (i32.const 3)))
+      (local.set $number (i32.add (local.get $number) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $number) (i32.const 1024))))))

@@ -1,0 +1,6 @@
+;; Takes a small number for a struct.
+(module
+  (memory (export "memory") 1)
+  (type $box (struct (field i32)))
+  (func (export "_start")
+    (drop (ref.cast (ref $box) (ref.i31 (i32.const 7))))))

@@ -1,0 +1,149 @@
+//! All of them at once, time and again: afterwards the server has what it had before.
+
+use distillery_tests::{Client, Guest, Server, server::Builder};
+use std::time::Duration;
+
+/// How often the crowd comes, after it came twice to warm the server up.
+const ROUNDS: usize = 10;
+/// What the server's memory may differ by from one time to the next: what allocators keep, and the pool's places that
+/// were never used before.
+const TOLERANCE: u64 = 24 << 20;
+
+/// Those that run as a component and as a module.
+const BOTH: [&str; 10] = [
+    "endless_stderr",
+    "flood",
+    "flood_stderr",
+    "hoard",
+    "hold",
+    "never_reads",
+    "one_endless_line",
+    "panics",
+    "sleep",
+    "spin",
+];
+const COMPONENTS: [&str; 4] = ["hoards_pollables", "hoards_streams", "polls_without_pause", "sleeps_beyond_the_clock"];
+const TEXT: [&str; 29] = [
+    "component_bad_character",
+    "component_bad_realloc",
+    "component_bad_result",
+    "component_bad_string",
+    "component_bad_utf8",
+    "component_call_child",
+    "component_hoard_handles",
+    "component_leave_too_late",
+    "component_spin_post_return",
+    "component_spin_realloc",
+    "component_spin_start",
+    "component_use_after_drop",
+    "flood_the_log",
+    "grow_heap",
+    "lie_about_buffers",
+    "open_by_number",
+    "poll_without_pause",
+    "sleep_beyond_the_clock",
+    "trap_allocation",
+    "trap_array",
+    "trap_cast",
+    "trap_conversion",
+    "trap_exception",
+    "trap_null_call",
+    "trap_null_reference",
+    "trap_overflow",
+    "trap_signature",
+    "trap_table",
+    "write_after_close",
+];
+const THIRD: [(&str, &str); 7] = [
+    ("waits", "sleep"),
+    ("waits", "hold"),
+    ("waits", "spin"),
+    ("waits", "flood"),
+    ("hostile", "streams"),
+    ("hostile", "sleep"),
+    ("hostile", "resolve"),
+];
+
+/// A server with all of them, and what to call.
+fn crowd() -> (Builder, Vec<(String, Vec<&'static str>)>) {
+    let mut builder = Server::builder().guest(Guest::component("echo_once"));
+    let mut calls = Vec::new();
+    for name in BOTH {
+        builder = builder.both(name);
+        calls.extend([(name.to_owned(), vec![]), (format!("{name}.module"), vec![])]);
+    }
+    for guest in COMPONENTS.map(Guest::component).into_iter().chain(TEXT.map(Guest::hostile)) {
+        calls.push((guest.name.clone(), vec![]));
+        builder = builder.guest(guest);
+    }
+    for name in ["waits", "hostile"] {
+        builder = builder.guest(Guest::component3(name));
+    }
+    calls.extend(THIRD.map(|(name, way)| (name.to_owned(), vec![way])));
+    (builder, calls)
+}
+
+async fn echo(server: &Server) {
+    let mut good = server.call("echo_once", &[]).await;
+    good.say("still here").await;
+    assert_eq!(good.finish().await.success(), ["still here"]);
+}
+
+/// Lets all of them in, has a good call answered in their midst, and ends those that do not end themselves: half of them
+/// by a cancel, half of them by a client that vanishes.
+async fn round(server: &Server, calls: &[(String, Vec<&'static str>)]) {
+    let mut clients: Vec<Client> = Vec::new();
+    for (name, params) in calls {
+        clients.push(server.call(name, params).await);
+    }
+    for _ in 0..5 {
+        echo(server).await;
+    }
+    let mut staying = Vec::new();
+    for (index, mut client) in clients.into_iter().enumerate() {
+        if index % 2 == 0 {
+            client.cancel().await;
+            staying.push(client);
+        }
+    }
+    for client in staying {
+        // Exactly one result and then the close frame, or this fails.
+        assert_eq!(client.finish().await.close, 1000);
+    }
+}
+
+#[tokio::test]
+async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_before() {
+    let (builder, calls) = crowd();
+    let server = builder
+        .grace(Duration::from_millis(50))
+        .set("limits.memory", "16MiB")
+        .set("limits.line", "64KiB")
+        .start()
+        .await;
+    let idle = server.occupied();
+    let quiet = async || server.occupies("every socket to be closed", |now| now.sockets == idle.sockets).await;
+    for _ in 0..2 {
+        round(&server, &calls).await;
+    }
+    let before = quiet().await;
+    for _ in 0..ROUNDS {
+        round(&server, &calls).await;
+    }
+    quiet().await;
+    let like_before = |memory: u64| memory < before.memory + TOLERANCE;
+    let after = server.occupies("its memory to be what it was", |now| like_before(now.memory)).await;
+    assert_eq!((after.threads, after.open_files), (before.threads, before.open_files));
+    echo(&server).await;
+
+    // Each of them has ended, and the log says how.
+    let all = calls.len() * (ROUNDS + 2);
+    let of_them =
+        |line: &distillery_tests::log::Line| line.message() == "process ended" && line.field("call") != "echo_once";
+    server.log().lines_of("the end of every process", all, of_them).await;
+    let lines = server.log().lines();
+    assert_eq!(lines.iter().filter(|line| of_them(line)).count(), all);
+    let failures: Vec<_> = lines.iter().filter(|line| !["INFO", "DEBUG"].contains(&line.level())).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    eprintln!("idle {idle:?}\nbefore {before:?}\nafter {after:?}, peak {} MiB", server.peak_memory() >> 20);
+}
