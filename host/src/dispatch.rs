@@ -131,6 +131,7 @@ impl Dispatcher {
 
 impl Order {
     fn start(self, place: Place) -> Process {
+        tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
     }
 }
