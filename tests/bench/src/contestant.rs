@@ -28,6 +28,7 @@ pub struct Guests {
     pub once: PathBuf,
     pub once_tiny: PathBuf,
     pub echo: PathBuf,
+    pub spin: PathBuf,
 }
 
 /// What is needed to start a contestant.
@@ -98,14 +99,19 @@ impl Ground {
     pub fn new(setup: &Setup, contestants: &[Contestant]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("distillery-bench-").tempdir()?;
         if contestants.contains(&Contestant::Ours) {
-            let Guests { once, once_tiny, echo } = &setup.guests;
-            for (call, module) in [("once", once), ("once-tiny", once_tiny), ("echo", echo)] {
+            let Guests { once, once_tiny, echo, spin } = &setup.guests;
+            for (call, module) in [("once", once), ("once-tiny", once_tiny), ("echo", echo), ("spin", spin)] {
                 let plugin = directory.path().join("plugins").join(call);
                 fs::create_dir_all(&plugin)?;
                 let extension = module.extension().context("a guest without .wasm or .wat")?;
                 fs::copy(module, plugin.join(call).with_extension(extension))
                     .with_context(|| format!("no guest {}: run `make bench`, which builds it", module.display()))?;
-                fs::write(plugin.join("plugin.yaml"), format!("calls:\n  {call}:\n    access: public\n"))?;
+                let mut manifest = format!("calls:\n  {call}:\n    access: public\n");
+                if call == "spin" {
+                    // Without grace, how long a cancel takes is the server's doing alone.
+                    manifest += "cancel:\n  grace: 0s\n";
+                }
+                fs::write(plugin.join("plugin.yaml"), manifest)?;
             }
         }
         Ok(Self { directory })

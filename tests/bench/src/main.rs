@@ -10,6 +10,7 @@
 mod client;
 mod contestant;
 mod conversation;
+mod fairness;
 mod floor;
 mod frame;
 mod machine;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use client::{HeldBack, Run, Target, WARM_UP, Workload};
 use contestant::{Contestant, Ground, Guests, Setup, websocketd_is_installed};
+use fairness::Fairness;
 use machine::Machine;
 use report::Report;
 use scale::Scale;
@@ -48,6 +50,9 @@ struct Arguments {
     /// Then open this many waiting processes at once; 0 leaves that out.
     #[arg(long, default_value_t = 0)]
     scale: usize,
+    /// Then let so many guests spin, and see how long others wait; 0 leaves that out.
+    #[arg(long, default_value_t = 0)]
+    fairness: usize,
     /// Who takes part.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Contestant::Ours, Contestant::Floor, Contestant::Websocketd])]
     only: Vec<Contestant>,
@@ -60,6 +65,9 @@ struct Arguments {
     /// The same as a minimal preview 1 module.
     #[arg(long, default_value = "tests/bench/guests/once-tiny.wat")]
     once_tiny: PathBuf,
+    /// The guest that computes for ever.
+    #[arg(long, default_value = "tests/bench/guests/spin.wat")]
+    spin: PathBuf,
     /// The guest that echoes until its input ends.
     #[arg(long, default_value = "plugins/echo/echo.wasm")]
     echo: PathBuf,
@@ -86,6 +94,7 @@ enum Role {
 enum Task {
     Run { target: Target, workload: Workload, time: Duration },
     Scale { target: Target, processes: usize },
+    Fairness { spin: Target, once: Target, guests: usize, time: Duration },
 }
 
 fn main() -> Result<()> {
@@ -97,6 +106,9 @@ fn main() -> Result<()> {
             let result = match serde_json::from_str(task)? {
                 Task::Run { target, workload, time } => serde_json::to_string(&client::run(&target, workload, time)?)?,
                 Task::Scale { target, processes } => serde_json::to_string(&scale::run(&target, processes)?)?,
+                Task::Fairness { spin, once, guests, time } => {
+                    serde_json::to_string(&fairness::run(&spin, &once, guests, time)?)?
+                }
             };
             println!("{result}");
             Ok(())
@@ -124,10 +136,15 @@ fn drive(arguments: &Arguments) -> Result<()> {
         rows: Vec::new(),
         started_in_ms: BTreeMap::new(),
         scale: BTreeMap::new(),
+        fairness: None,
     };
     let contestants = present(arguments, &mut report.skipped)?;
-    let guests =
-        Guests { once: arguments.once.clone(), once_tiny: arguments.once_tiny.clone(), echo: arguments.echo.clone() };
+    let guests = Guests {
+        once: arguments.once.clone(),
+        once_tiny: arguments.once_tiny.clone(),
+        echo: arguments.echo.clone(),
+        spin: arguments.spin.clone(),
+    };
     let distillery = std::path::absolute(&arguments.distillery)?;
     let mut setup = Setup { distillery, guests, processes: None };
     let ground = Ground::new(&setup, &contestants)?;
@@ -151,6 +168,16 @@ fn drive(arguments: &Arguments) -> Result<()> {
             report.scale.insert(contestant.name().into(), scale);
             server.stop()?;
         }
+    }
+    if arguments.fairness > 0 && contestants.contains(&Contestant::Ours) {
+        let server = ground.start(Contestant::Ours, &setup)?;
+        let time = Duration::from_secs_f64(arguments.seconds * arguments.rounds as f64);
+        let (spin, once) = (server.target(Some("spin")), server.target(Some("once-tiny")));
+        let task = Task::Fairness { spin, once, guests: arguments.fairness, time };
+        let fairness: Fairness = ask(&task, 2 * time + Duration::from_secs(120))
+            .with_context(|| format!("among guests that spin:\n{}", server.last_words()))?;
+        report.fairness = Some(fairness);
+        server.stop()?;
     }
 
     report.finish();

@@ -2,6 +2,7 @@
 
 use crate::{
     client::{HeldBack, Run},
+    fairness::{Fairness, Wait},
     machine::Machine,
     scale::Scale,
 };
@@ -17,6 +18,7 @@ pub struct Report {
     /// Milliseconds from the start of a contestant until it took a connection, by round.
     pub started_in_ms: BTreeMap<String, Vec<f64>>,
     pub scale: BTreeMap<String, Scale>,
+    pub fairness: Option<Fairness>,
 }
 
 /// One contestant at one workload.
@@ -203,6 +205,21 @@ impl fmt::Display for Report {
             }
             it.failures.iter().try_for_each(|(message, count)| writeln!(f, "  failed, {count} times: {message}"))?;
         }
+        if let Some(Fairness { guests, idle, busy }) = &self.fairness {
+            writeln!(f, "\nours: how long others wait while {guests} guests spin, milliseconds:")?;
+            writeln!(f, "  {:<20} {:>28}   {:>28}", "", "with nothing else to do", "among those that spin")?;
+            let head = format!("{:>8} {:>9} {:>9}", "p50", "p99", "most");
+            writeln!(f, "  {:<20} {head:>28}   {head:>28}", "")?;
+            for (what, idle, busy) in [
+                ("a request", idle.request, busy.request),
+                ("a cancel", idle.cancel, busy.cancel),
+                ("a whole new call", idle.call, busy.call),
+            ] {
+                let figures = |it: Wait| format!("{:>8.2} {:>9.2} {:>9.2}", it.p50, it.p99, it.most);
+                let times = format!("{} and {} times", idle.times, busy.times);
+                writeln!(f, "  {what:<20} {:>28}   {:>28}   {times}", figures(idle), figures(busy))?;
+            }
+        }
         self.skipped.iter().try_for_each(|what| writeln!(f, "\nskipped: {what}"))
     }
 }
@@ -239,6 +256,7 @@ mod tests {
             rows: vec![],
             started_in_ms: BTreeMap::new(),
             scale: BTreeMap::new(),
+            fairness: None,
         };
         for (ours, websocketd) in [(10.0, 1.0), (90.0, 2.0), (20.0, 400.0)] {
             report.add("calls", "calls", "ours", run(ours));
