@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test fuzz check deny clean toolchain toolchains languages-table go-guest FORCE
+.PHONY: help run plugins test fuzz soak check deny clean toolchain toolchains languages-table go-guest FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -42,6 +42,12 @@ test: toolchain go-guest toolchains ## run every test
 fuzz: SECONDS ?= 60
 fuzz: toolchain ## generated input for all that reads from outside, SECONDS=60 for each target, FUZZ=names of them
 	FUZZ_SECONDS=$(SECONDS) cargo test --locked --package distillery --test fuzz -- --nocapture --test-threads=1 $(FUZZ)
+
+# Seconds that it takes, and the seed of the dice; without a seed there is a new one each time, which it prints.
+soak: SECONDS ?= 60
+soak: toolchain ## mix good, hostile and vanishing clients, for as long as SECONDS=600 says
+	SOAK_SECONDS=$(SECONDS) SOAK_SEED=$(SEED) \
+	    cargo test --locked --package distillery-tests --test soak -- --nocapture
 
 check: toolchain ## formatting, lints and documentation of the host and of the guests
 	cargo fmt --all --check

@@ -95,6 +95,16 @@ impl Verdict {
     }
 }
 
+/// The message that asks for a call.
+pub fn call(name: &str, params: &[&str]) -> Message {
+    Message::binary(json!({ "call": name, "params": params }).to_string())
+}
+
+/// The message that cancels it.
+pub fn cancel() -> Message {
+    Message::binary(json!({ "signal": "cancel" }).to_string())
+}
+
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         Self::connect_to(address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
@@ -139,12 +149,29 @@ impl Client {
         }
     }
 
+    /// A socket, or nothing where the server takes none any more.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let request = format!("ws://{address}/api/v1/ws").into_client_request().expect("a request");
+        let connected = async {
+            let stream = TcpStream::connect(address).await.ok()?;
+            stream.set_nodelay(true).ok()?;
+            Some(Self { socket: client_async(request, stream).await.ok()?.0 })
+        };
+        patiently("a socket, or a refusal", connected).await
+    }
+
+    /// Sends a call, lines or a cancel to a server that may have ended the socket meanwhile: what it said before that is
+    /// still to be read.
+    pub async fn offer(&mut self, message: Message) {
+        _ = patiently("a frame to leave", self.socket.send(message)).await;
+    }
+
     pub async fn call(&mut self, name: &str, params: &[&str]) {
-        self.control(json!({ "call": name, "params": params }).to_string()).await;
+        self.send(call(name, params)).await;
     }
 
     pub async fn cancel(&mut self) {
-        self.control(json!({ "signal": "cancel" }).to_string()).await;
+        self.send(cancel()).await;
     }
 
     /// A binary frame with any content.
@@ -248,8 +275,7 @@ impl Speaker {
     }
 
     pub async fn cancel(&mut self) {
-        let signal = Message::binary(json!({ "signal": "cancel" }).to_string());
-        patiently("the signal to leave", self.0.send(signal)).await.expect("the server is there");
+        patiently("the signal to leave", self.0.send(cancel())).await.expect("the server is there");
     }
 }
 

@@ -44,7 +44,7 @@ struct Seen {
     ended: Option<ExitStatus>,
 }
 
-/// Everything that a server has written so far, and how it ended.
+/// What a server has written so far, and how it ended.
 #[derive(Debug)]
 pub struct Log {
     read: watch::Receiver<Seen>,
@@ -52,12 +52,16 @@ pub struct Log {
 }
 
 impl Log {
-    /// Reads the log of `child` until that has ended.
-    pub(crate) fn follow(mut child: Child) -> Self {
+    /// Reads the log of `child` until that has ended, and keeps the lines that `keep` wants to be kept.
+    pub(crate) fn follow(mut child: Child, keep: impl Fn(&Line) -> bool + Send + 'static) -> Self {
         let (sender, read) = watch::channel(Seen::default());
         let stderr = child.stderr.take().expect("the stderr of a server is piped");
         let reader = thread::spawn(move || {
-            follow_lines(stderr, |line| sender.send_modify(|read| read.lines.push(line)));
+            follow_lines(stderr, |line| {
+                if keep(&line) {
+                    sender.send_modify(|read| read.lines.push(line));
+                }
+            });
             let status = child.wait().expect("a child can be waited for");
             sender.send_modify(|read| read.ended = Some(status));
         });

@@ -264,13 +264,19 @@ impl Builder {
 
     /// Starts the server and waits until it takes connections.
     pub async fn start(self) -> Server {
+        self.start_watched(|_| true).await
+    }
+
+    /// The same, with every line of the log shown to `keep` first, which says whether it is kept: a server that runs for
+    /// long has more to say than there is memory for.
+    pub async fn start_watched(self, keep: impl Fn(&Line) -> bool + Send + 'static) -> Server {
         let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let child = child.expect("the server can be started");
         let pid = Pid::from_child(&child);
         let mut server = Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             pid,
-            log: Log::follow(child),
+            log: Log::follow(child, keep),
             directory: self.directory,
         };
         let listening = server.log.line("the server to listen", |line| line.message() == "listening").await;
