@@ -188,13 +188,13 @@ mod tests {
     fn what_guests_can_bring_about_at_will_is_logged_only_where_it_is_asked_for() {
         let logged = |level: &str| {
             let written = Written::default();
-            let (queue, telemetry) = queue(written.clone(), 100);
+            let (queue, _, flush) = queue(written.clone(), 100);
             let log = Log { level: level.to_owned(), ..Log::default() };
-            tracing::subscriber::with_default(subscriber(&log, false, queue).unwrap(), || {
+            tracing::subscriber::with_default(subscriber(&log, false, queue).unwrap().0, || {
                 tracing::warn!(target: "wasmtime_wasi::p1", "not implemented");
                 tracing::warn!("something else");
             });
-            drop(telemetry);
+            drop(flush);
             written.text().lines().count()
         };
         assert_eq!((logged("info"), logged("info,wasmtime_wasi=warn"), logged("off")), (1, 2, 0));

@@ -7,7 +7,7 @@ use crate::{
     target,
 };
 use distillery::{
-    call::{CancelReason, Refusal},
+    call::{CancelReason, Full, Refusal},
     session::protocol::{Action, CloseCode, Event, Protocol},
     size::Size,
     wire::{CallMessage, ClientMessage, ResultMessage, decode},
@@ -259,7 +259,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         text()
             .prop_filter("always says something", |text| !text.is_empty() && !text.starts_with(char::is_uppercase))
             .prop_map(Refusal::BadParams),
-        Just(Refusal::Full),
+        prop::sample::select(vec![Full::Server, Full::Plugin, Full::Caller]).prop_map(Refusal::Full),
         Just(Refusal::Cancelled(CancelReason::Client)),
         Just(Refusal::ShuttingDown),
     ];

@@ -11,7 +11,7 @@ fn says(line: &str) -> String {
         r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (data (i32.const 0) "\\08\\00\\00\\00")
+  (data (i32.const 0) "\08\00\00\00")
   (data (i32.const 8) "{text}")
   (func (export "_start")
     (i32.store (i32.const 4) (i32.const {length}))
