@@ -3,7 +3,7 @@
 use crate::{patiently, server::Server};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::{HeaderMap, Method, Request, StatusCode, client::conn::http1};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -28,7 +28,70 @@ impl Answer {
     }
 }
 
+/// A stream of server-sent events, as far as it was read.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    read: String,
+    connection: tokio::task::JoinHandle<hyper::Result<()>>,
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Events {
+    /// The next event: its name and its data. Nothing when the stream has ended.
+    pub async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.read.split_once("\n\n") {
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+                let (name, data) = (field("event: "), field("data: "));
+                self.read = rest.to_owned();
+                // Without a name it is a sign of life.
+                let Some((name, data)) = name.zip(data) else { continue };
+                return Some((name, serde_json::from_str(&data).expect("the data of events is JSON")));
+            }
+            match patiently("an event", self.body.frame()).await {
+                Some(frame) => {
+                    let data = frame.expect("the stream goes on").into_data().unwrap_or_default();
+                    self.read += std::str::from_utf8(&data).expect("events are text");
+                }
+                None => return None,
+            }
+        }
+    }
+
+    /// The first event from now on that is as wanted.
+    pub async fn wait(&mut self, what: &str, wanted: impl Fn(&str, &Value) -> bool) -> Value {
+        loop {
+            let (name, data) = self.next().await.unwrap_or_else(|| panic!("the stream ended without {what}"));
+            if wanted(&name, &data) {
+                return data;
+            }
+        }
+    }
+}
+
 impl Server {
+    /// Follows what becomes of plugins. The first event tells how they are.
+    pub async fn plugin_events(&self) -> Events {
+        let request = Request::builder().uri("/api/v1/plugins/events").header("host", self.address().to_string());
+        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+        let connection = tokio::spawn(connection);
+        let answer = patiently("the stream of events", sender.send_request(request)).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        Events { body: answer.into_body(), read: String::new(), connection }
+    }
+
+    pub async fn post(&self, path: &str) -> Answer {
+        self.request(Method::POST, path, &[]).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[]).await
     }

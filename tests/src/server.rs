@@ -13,7 +13,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -24,6 +24,7 @@ pub struct Server {
     address: SocketAddr,
     pid: Pid,
     log: Log,
+    config: Value,
     // Behind the log: the directory goes when the child is gone.
     directory: TempDir,
 }
@@ -81,6 +82,33 @@ impl Server {
         self.directory.path().join("plugins")
     }
 
+    /// The directory of the server, with everything that it was started with.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Puts a file into the directory of the server as careful people do: it is whole from the moment that it is there.
+    pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.directory.path().join(path);
+        fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory for the file");
+        let aside = path.with_extension("new");
+        fs::write(&aside, content).expect("a file beside it");
+        fs::rename(&aside, &path).expect("a file of the server");
+    }
+
+    /// Writes another value of a key into the configuration. The server has to be told.
+    pub fn reconfigure(&mut self, key: &str, value: impl Into<Value>) {
+        set(&mut self.config, key, value.into());
+        fs::write(self.directory.path().join(CONFIG), self.config.to_string()).expect("a configuration for the server");
+    }
+
+    /// What a command of the command line says that speaks to this server.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(CONFIG).current_dir(self.directory.path());
+        command.output().expect("a command can be run")
+    }
+
     /// A socket over which nothing was said yet.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await
@@ -125,13 +153,23 @@ impl Server {
         self.status("VmHWM:") * 1024
     }
 
+    /// The memory that the server has now, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    /// How many mappings the server has in its address space.
+    pub fn mappings(&self) -> usize {
+        self.proc("maps").lines().count()
+    }
+
     /// What the server has of the machine at this moment.
     pub fn occupied(&self) -> Occupied {
         let files = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).expect("the server is running");
         // A file that was closed between the list and the look is none.
         let files: Vec<_> = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect();
         Occupied {
-            memory: self.status("VmRSS:") * 1024,
+            memory: self.memory(),
             threads: self.status("Threads:"),
             open_files: files.len() as u64,
             sockets: files.iter().filter(|file| file.as_os_str().as_encoded_bytes().starts_with(b"socket:")).count()
@@ -159,10 +197,14 @@ impl Server {
 
     /// A number of the kernel's about the server.
     fn status(&self, name: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
-        let status = fs::read_to_string(path).expect("the server is running");
+        let status = self.proc("status");
         let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
         value.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.pid.as_raw_nonzero());
+        fs::read_to_string(path).expect("the server is running")
     }
 }
 
@@ -230,14 +272,7 @@ impl Builder {
 
     /// A key of the configuration by its full name, such as `limits.time`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
-        let mut at = &mut self.config;
-        for part in key.split('.') {
-            if at.is_null() {
-                *at = Value::Object(Map::new());
-            }
-            at = &mut at[part];
-        }
-        *at = value.into();
+        set(&mut self.config, key, value.into());
         self
     }
 
@@ -254,7 +289,7 @@ impl Builder {
 
     /// The program with its configuration, not yet started.
     pub fn command(&self) -> Command {
-        let config = self.directory.path().join("distillery.yaml");
+        let config = self.directory.path().join(CONFIG);
         // JSON is YAML.
         fs::write(&config, self.config.to_string()).expect("a configuration for the server");
         let mut command = Command::new(program());
@@ -277,12 +312,27 @@ impl Builder {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             pid,
             log: Log::follow(child, keep),
+            config: self.config,
             directory: self.directory,
         };
         let listening = server.log.line("the server to listen", |line| line.message() == "listening").await;
         server.address = listening.field("address").parse().expect("the address that it listens on");
         server
     }
+}
+
+/// The name of the configuration in the directory of a server.
+const CONFIG: &str = "distillery.yaml";
+
+fn set(config: &mut Value, key: &str, value: Value) {
+    let mut at = config;
+    for part in key.split('.') {
+        if at.is_null() {
+            *at = Value::Object(Map::new());
+        }
+        at = &mut at[part];
+    }
+    *at = value;
 }
 
 /// The program that cargo has built for the tests: it lies beside the directory of the test programs.

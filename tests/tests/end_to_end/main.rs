@@ -17,5 +17,6 @@ mod plugins;
 mod protocol;
 mod shutdown;
 mod start;
+mod swap;
 mod terminal;
 mod trust;

@@ -273,6 +273,7 @@ impl Keeper {
             rules: self.rules,
             known: seen.map(|(digest, _)| digest).chain(serving).cloned().collect(),
         };
+        tracing::debug!(plugin = name, generation = again.generation, "loading");
         let (loader, inbox, plugin, generation) =
             (self.loader.clone(), self.inbox.clone(), name.clone(), again.generation);
         let spawned = thread::Builder::new().name("load".into()).spawn(move || {

@@ -1,0 +1,331 @@
+//! Every way in which a plugin may come, change and go.
+
+use super::{builder, errors, public, said, says, until};
+use distillery_tests::{Server, log::Line, patiently};
+use rustix::process::Signal;
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::symlink,
+};
+
+#[tokio::test]
+async fn a_new_directory_serves() {
+    let server = builder().start().await;
+    // In its place at once.
+    server.put("aside/new/new.wat", says("one"));
+    server.put("aside/new/plugin.yaml", public("new"));
+    fs::rename(server.directory().join("aside/new"), server.plugins().join("new")).unwrap();
+    until(&server, "new", "one", &["unknown call \"new\""]).await;
+    // Written where it is.
+    fs::create_dir(server.plugins().join("other")).unwrap();
+    fs::write(server.plugins().join("other/plugin.yaml"), public("other")).unwrap();
+    fs::write(server.plugins().join("other/other.wat"), says("one")).unwrap();
+    until(&server, "other", "one", &["unknown call \"other\""]).await;
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_call_outlives_the_swap_of_its_plugin() {
+    let server = builder().start().await;
+    let mut running = server.call("echo", &[]).await;
+    assert_eq!(running.line().await, "one");
+    server.put("plugins/echo/echo.wat", says("two"));
+    until(&server, "echo", "two", &["one"]).await;
+    running.say("").await;
+    assert_eq!(running.finish().await.success(), ["one"]);
+    let ended = server.log().line("the end of the old process", |line| {
+        line.message() == "process ended" && line.field("call") == "echo" && line.field("ms").parse::<u64>().is_ok()
+    });
+    assert_eq!(ended.await.field("generation"), "1");
+}
+
+#[tokio::test]
+async fn a_changed_manifest_is_a_change() {
+    let server = builder().start().await;
+    server.put("plugins/echo/plugin.yaml", "calls: {echo: {access: public}, again: {access: public}}\n");
+    until(&server, "again", "one", &["unknown call \"again\""]).await;
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
+}
+
+#[tokio::test]
+async fn a_directory_with_another_name_takes_its_calls_along() {
+    let server = builder().start().await;
+    let at = |name: &str| server.plugins().join(name);
+    fs::rename(at("echo"), at("renamed")).unwrap();
+    let loaded = server.log().line("the plugin under its new name", |line| {
+        line.message() == "plugin loaded" && line.field("plugin") == "renamed"
+    });
+    // Not one call fails meanwhile.
+    tokio::select! {
+        _ = loaded => {}
+        () = until(&server, "echo", "never", &["one"]) => {}
+    }
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
+    server.log().line("the end of the old name", |line| line.message() == "plugin removed").await;
+    assert_eq!((said(&server, "echo").await.as_deref(), errors(&server)), (Ok("one"), 0));
+}
+
+#[tokio::test]
+async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
+    let server = builder().start().await;
+    let mut running = server.call("echo", &[]).await;
+    assert_eq!(running.line().await, "one");
+    fs::remove_dir_all(server.plugins().join("echo")).unwrap();
+    until(&server, "echo", "unknown call \"echo\"", &["one"]).await;
+    running.say("").await;
+    assert_eq!(running.finish().await.success(), ["one"]);
+    server.log().line("the end of the plugin", |line| line.message() == "generation freed").await;
+    // Its numbers go on.
+    server.put("plugins/echo/plugin.yaml", public("echo"));
+    server.put("plugins/echo/echo.wat", says("two"));
+    until(&server, "echo", "two", &["unknown call \"echo\""]).await;
+    let loaded = server.log().lines_of("the plugin again", 2, |line| line.message() == "plugin loaded").await;
+    assert_eq!(loaded[1].field("generation"), "2");
+}
+
+#[tokio::test]
+async fn an_editor_that_saves_by_renaming_is_followed() {
+    let server = builder().start().await;
+    let at = |name: &str| server.plugins().join("echo").join(name);
+    for word in ["two", "three"] {
+        // As vim does it: a swap file all along, the old file kept as a backup until the new one is written.
+        fs::write(at(".echo.wat.swp"), "b0VIM").unwrap();
+        fs::rename(at("echo.wat"), at("echo.wat~")).unwrap();
+        fs::write(at("echo.wat"), says(word)).unwrap();
+        fs::remove_file(at("echo.wat~")).unwrap();
+        fs::remove_file(at(".echo.wat.swp")).unwrap();
+        until(&server, "echo", word, &["one", "two"]).await;
+        // As others do it: written beside it, and moved over it.
+        fs::write(at(".echo.wat.tmp"), says("between")).unwrap();
+        fs::rename(at(".echo.wat.tmp"), at("echo.wat")).unwrap();
+        until(&server, "echo", "between", &[word]).await;
+        fs::write(at("echo.wat"), says(word)).unwrap();
+        until(&server, "echo", word, &["between"]).await;
+    }
+    assert_eq!(errors(&server), 0);
+}
+
+/// How often the plugin `echo` was about to be loaded.
+fn loads(server: &Server) -> usize {
+    let load = |line: &&Line| line.message() == "loading" && line.field("plugin") == "echo";
+    server.log().lines().iter().filter(load).count()
+}
+
+#[tokio::test]
+async fn half_a_module_is_no_error_while_the_rest_may_come() {
+    let server = builder().start().await;
+    let file = server.plugins().join("echo/echo.wat");
+    let module = says("two");
+    // Each piece by a writer of its own, so that nobody can know that more will come.
+    let pieces: Vec<_> = module.as_bytes().chunks(module.len() / 3 + 1).collect();
+    File::create(&file).unwrap();
+    for tried in 1..=pieces.len() {
+        let not_yet = |line: &Line| line.message() == "a plugin does not load yet";
+        server.log().lines_of("what is there to be tried", tried, not_yet).await;
+        File::options().append(true).open(&file).unwrap().write_all(pieces[tried - 1]).unwrap();
+    }
+    until(&server, "echo", "two", &["one"]).await;
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_even_tried() {
+    let server = builder()
+        .file("plugins/other/plugin.yaml", public("other"))
+        .file("plugins/other/other.wat", says("before"))
+        .start()
+        .await;
+    let before = loads(&server);
+    let module = says("two");
+    let mut copy = File::create(server.plugins().join("echo/echo.wat")).unwrap();
+    for (number, piece) in module.as_bytes().chunks(module.len() / 3 + 1).enumerate() {
+        copy.write_all(piece).unwrap();
+        // What came later to another plugin is loaded long before.
+        let word = format!("after{number}");
+        server.put("plugins/other/other.wat", says(&word));
+        patiently(&word, async { while said(&server, "other").await.as_ref() != Ok(&word) {} }).await;
+        assert_eq!((said(&server, "echo").await.as_deref(), loads(&server)), (Ok("one"), before));
+    }
+    drop(copy);
+    until(&server, "echo", "two", &["one"]).await;
+    assert_eq!((loads(&server), errors(&server)), (before + 1, 0));
+}
+
+#[tokio::test]
+async fn manifest_and_module_change_as_one() {
+    // The way in which Kubernetes mounts a ConfigMap: links to files of a hidden directory, itself a link that is
+    // replaced in one step.
+    let server = builder().start().await;
+    let at = |path: &str| server.plugins().join("config").join(path);
+    let version = |word: &str| {
+        server.put(&format!("plugins/config/..{word}/plugin.yaml"), format!("calls: {{{word}: {{access: public}}}}\n"));
+        server.put(&format!("plugins/config/..{word}/config.wat"), says(word));
+        symlink(format!("..{word}"), at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    };
+    version("first");
+    for file in ["plugin.yaml", "config.wat"] {
+        symlink(format!("..data/{file}"), at(file)).unwrap();
+    }
+    until(&server, "first", "first", &["unknown call \"first\""]).await;
+    for (old, new) in [("first", "second"), ("second", "third")] {
+        version(new);
+        fs::remove_dir_all(at(&format!("..{old}"))).unwrap();
+        until(&server, new, new, &[&format!("unknown call {new:?}")]).await;
+        assert_eq!(said(&server, old).await, Err(format!("unknown call {old:?}")));
+    }
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_directory_behind_a_link_is_followed_to_the_next() {
+    let server = builder().start().await;
+    let link = |release: &str| {
+        server.put(&format!("releases/{release}/plugin.yaml"), public("linked"));
+        server.put(&format!("releases/{release}/linked.wat"), says(release));
+        symlink(server.directory().join("releases").join(release), server.plugins().join(".link")).unwrap();
+        fs::rename(server.plugins().join(".link"), server.plugins().join("linked")).unwrap();
+    };
+    link("r1");
+    until(&server, "linked", "r1", &["unknown call \"linked\""]).await;
+    link("r2");
+    until(&server, "linked", "r2", &["r1"]).await;
+    server.put("releases/r2/linked.wat", says("r3"));
+    until(&server, "linked", "r3", &["r2"]).await;
+}
+
+#[tokio::test]
+async fn of_a_hundred_changes_the_last_one_wins() {
+    let server = builder().start().await;
+    for number in 0..100 {
+        server.put("plugins/echo/echo.wat", says(&format!("n{number}")));
+        server.put(&format!("plugins/p{number}/plugin.yaml"), public(&format!("p{number}")));
+        server.put(&format!("plugins/p{number}/x.wat"), says("here"));
+    }
+    for number in 0..100 {
+        let call = format!("p{number}");
+        until(&server, &call, "here", &[&format!("unknown call {call:?}")]).await;
+    }
+    patiently("the last change", async { while said(&server, "echo").await.as_deref() != Ok("n99") {} }).await;
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
+    let server = builder().start().await;
+    // Some seconds of work for the compiler.
+    let functions: String = (0..6000)
+        .map(|n| {
+            let steps = "local.get 0 i32.const 3 i32.mul local.get 0 i32.xor local.set 0 ".repeat(20);
+            format!("(func $f{n} (param i32) (result i32) {steps} local.get 0)\n")
+        })
+        .collect();
+    let slow = says("slow").replace("(module", &format!("(module\n{functions}"));
+    let before = loads(&server);
+    server.put("plugins/echo/echo.wat", &slow);
+    server.log().lines_of("the slow module to be compiled", before + 1, |line| line.message() == "loading").await;
+    for number in 0..5 {
+        server.put("plugins/echo/echo.wat", says(&format!("later{number}")));
+    }
+    until(&server, "echo", "later4", &["one", "slow"]).await;
+    assert_eq!(loads(&server), before + 2);
+}
+
+#[tokio::test]
+async fn changes_are_found_where_the_system_tells_of_none() {
+    let server = builder().set("plugins.watch", "poll").start().await;
+    server.put("plugins/echo/echo.wat", says("two"));
+    server.put("plugins/new/plugin.yaml", public("new"));
+    server.put("plugins/new/new.wat", says("here"));
+    until(&server, "echo", "two", &["one"]).await;
+    until(&server, "new", "here", &["unknown call \"new\""]).await;
+    fs::remove_dir_all(server.plugins().join("new")).unwrap();
+    until(&server, "new", "unknown call \"new\"", &["here"]).await;
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_watch_looks_when_it_is_told() {
+    let server = builder().set("plugins.watch", "off").start().await;
+    server.put("plugins/echo/echo.wat", says("two"));
+    server.signal(Signal::HUP);
+    until(&server, "echo", "two", &["one"]).await;
+    server.put("plugins/echo/echo.wat", says("three"));
+    let reload = server.run(&["reload"]);
+    assert!(reload.status.success(), "{reload:?}");
+    // When the command has ended, the new generation serves.
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("three"));
+    assert!(String::from_utf8_lossy(&reload.stdout).starts_with("echo (serving): echo\n"), "{reload:?}");
+}
+
+#[tokio::test]
+async fn a_bad_version_changes_nothing_and_is_told_once() {
+    let server = builder().start().await;
+    let bad = |line: &Line| line.message() == "plugin not loaded";
+    for (count, file, text) in
+        [(1, "echo.wat", "(module (func"), (2, "plugin.yaml", "cals: {}"), (3, "plugin.yaml", "limits: {memory: 1TiB}")]
+    {
+        server.put(&format!("plugins/echo/{file}"), text);
+        let line = server.log().lines_of("an error", count, bad).await.remove(count - 1);
+        assert_eq!((line.level(), line.field("serving")), ("ERROR", "1".to_owned()));
+        assert_eq!(line.field("generation"), (count + 1).to_string());
+        assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
+    }
+    // The same again says nothing new.
+    server.put("plugins/echo/plugin.yaml", "limits: {memory: 1TiB}");
+    server.put("plugins/echo/plugin.yaml", public("echo"));
+    server.put("plugins/echo/echo.wat", says("two"));
+    until(&server, "echo", "two", &["one"]).await;
+    assert_eq!(errors(&server), 3);
+}
+
+#[tokio::test]
+async fn what_is_taken_back_serves_as_it_did() {
+    let server = builder().start().await;
+    let mut events = server.plugin_events().await;
+    server.put("plugins/echo/echo.wat", "(module (func");
+    events.wait("the failure", |name, _| name == "failed").await;
+    server.put("plugins/echo/echo.wat", says("one"));
+    patiently("the error to be gone", async {
+        while !server.get("/api/v1/plugins").await.json()[0]["error"].is_null() {}
+    })
+    .await;
+    let plugin = &server.get("/api/v1/plugins").await.json()[0];
+    assert_eq!((&plugin["generation"], &plugin["state"]), (&1.into(), &"serving".into()));
+}
+
+#[tokio::test]
+async fn a_root_that_is_gone_takes_nothing_down() {
+    let server = builder().start().await;
+    let aside = server.directory().join("aside");
+    fs::rename(server.plugins(), &aside).unwrap();
+    server.log().line("a word about it", |line| line.message().starts_with("the directory of plugins is gone")).await;
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
+    // Nor does an empty one, such as that where a disk was mounted.
+    fs::create_dir(server.plugins()).unwrap();
+    let empty = |line: &Line| line.field("error").contains("which is empty");
+    server.log().line("a word about the empty one", empty).await;
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
+
+    fs::remove_dir(server.plugins()).unwrap();
+    fs::write(aside.join("echo/echo.wat"), says("two")).unwrap();
+    fs::rename(&aside, server.plugins()).unwrap();
+    until(&server, "echo", "two", &["one"]).await;
+    server.put("plugins/echo/echo.wat", says("three"));
+    until(&server, "echo", "three", &["two"]).await;
+    assert_eq!(errors(&server), 0);
+}
+
+#[tokio::test]
+async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
+    let server = builder()
+        .file("plugins/second/plugin.yaml", public("echo"))
+        .file("plugins/second/second.wat", says("second"))
+        .start()
+        .await;
+    server.log().line("the conflict", |line| line.field("error").contains("already provided")).await;
+    fs::remove_dir_all(server.plugins().join("echo")).unwrap();
+    // There is no moment without the call.
+    until(&server, "echo", "second", &["one"]).await;
+}
