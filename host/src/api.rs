@@ -277,6 +277,23 @@ calls:
     }
 
     #[tokio::test]
+    async fn plugins_are_not_for_everyone() {
+        let routes = [
+            ("GET", "plugins", "read"),
+            ("GET", "plugins/events", "read"),
+            ("POST", "plugins/reload", "write"),
+            ("POST", "plugins/provision/rollback", "write"),
+        ];
+        for (method, route, scope) in routes {
+            for path in paths(route) {
+                let answer = ask(method, &path).await;
+                let message = format!("this needs the scope plugins:{scope}");
+                assert_eq!(answer.json(), json!({"status": 403, "message": message}), "{method} {path}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn an_unknown_path_is_a_404_in_json() {
         for path in
             ["/", "/api", "/api/", "/api/v1", "/api/v2/auth", "/api/v1/auth//", "/api/v1/http/ws", "/index.html"]

@@ -118,12 +118,12 @@ impl Watcher {
 }
 
 impl Watch {
+    /// Begins to watch: from now on no change is missed, also of what changed since it was loaded.
     pub fn start(self) -> io::Result<(Watcher, JoinHandle<()>)> {
         let (sender, messages) = mpsc::channel();
         let watcher = Watcher { inbox: sender.clone() };
-        let thread = thread::Builder::new().name("watch".into()).spawn(move || {
-            Keeper::new(self, sender).run(&messages);
-        })?;
+        let keeper = Keeper::new(self, sender);
+        let thread = thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
         Ok((watcher, thread))
     }
 }

@@ -94,7 +94,7 @@ impl Keeper {
             };
             Record { generation: 1, seen: digest.map(|digest| (digest, 0)), rolled_back: false }
         };
-        Self {
+        let mut keeper = Self {
             how,
             loader: Arc::new(loader),
             rules: 0,
@@ -114,11 +114,12 @@ impl Keeper {
             rootless: None,
             blind: false,
             waiting: Vec::new(),
-        }
+        };
+        keeper.begin();
+        keeper
     }
 
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        self.begin();
         loop {
             let due = self.plan.wake().into_iter().chain(self.next_look).min();
             let first = match due.map(|due| due.saturating_duration_since(Instant::now())) {

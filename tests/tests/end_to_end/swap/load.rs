@@ -15,6 +15,18 @@ use std::{
 const PLUGINS: usize = 10;
 const SWAPS: usize = 100;
 
+/// How long it took from the rename to the first call, as people ask for it.
+struct Percentiles(Vec<Duration>);
+
+impl std::fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut took = self.0.clone();
+        took.sort();
+        let at = |part: usize| took[(took.len() - 1) * part / 100];
+        write!(f, "from the rename to the first call p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100))
+    }
+}
+
 /// Puts one generation after the other in its place, each when the one before serves. Gives how long each took from the
 /// rename to the first call that it served.
 async fn swap(server: &Server, plugin: &str, generations: std::ops::Range<usize>) -> Vec<Duration> {
@@ -23,7 +35,7 @@ async fn swap(server: &Server, plugin: &str, generations: std::ops::Range<usize>
         let word = format!("g{generation}");
         let module = says(&word);
         let begun = Instant::now();
-        server.put(&format!("plugins/{plugin}/x.wat"), module);
+        server.put(&format!("plugins/{plugin}/{plugin}.wat"), module);
         patiently(&word, async { while said(server, plugin).await.as_deref() != Ok(&word) {} }).await;
         took.push(begun.elapsed());
     }
@@ -57,39 +69,38 @@ async fn in_a_thousand_swaps_under_load_no_call_fails_and_nothing_is_left_behind
     let mut builder = builder().set("log.level", "info,distillery::dispatch=warn");
     for number in 0..PLUGINS {
         builder = builder.file(&format!("plugins/p{number}/plugin.yaml"), public(&format!("p{number}")));
-        builder = builder.file(&format!("plugins/p{number}/x.wat"), says("g0"));
+        builder = builder.file(&format!("plugins/p{number}/p{number}.wat"), says("g0"));
     }
-    let server = builder.start().await;
+    // Each generation is compiled, whatever earlier runs have left.
+    let cache = builder.directory().join("cache").display().to_string();
+    let server = builder.set("cache", cache).start().await;
+    let alone = swap(&server, "echo", 1..20).await;
+    println!("{} swaps of an idle server: {}", alone.len(), Percentiles(alone));
     let (stop, calls) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let callers: Vec<_> =
         (0..4).map(|_| tokio::spawn(call_on(server.address(), stop.clone(), calls.clone()))).collect();
 
-    // Until then, pools and caches fill.
-    let mut took = swap_all(&server, 1..SWAPS / 4).await;
-    let before = (server.memory(), server.mappings());
-    took.extend(swap_all(&server, SWAPS / 4..SWAPS + 1).await);
+    let mut took = Vec::new();
+    let mut occupied = Vec::new();
+    for quarter in 0..4 {
+        let (from, to) = (quarter * SWAPS / 4 + 1, (quarter + 1) * SWAPS / 4 + 1);
+        took.extend(swap_all(&server, from..to).await);
+        occupied.push((server.memory(), server.mappings()));
+    }
     stop.store(true, Relaxed);
     for caller in callers {
         caller.await.expect("every call succeeds");
     }
-    let after = (server.memory(), server.mappings());
-
-    took.sort();
-    let at = |part: usize| took[(took.len() - 1) * part / 100];
-    println!(
-        "{} swaps, {} calls: from the rename to the first call p50 {:?}, p99 {:?}; memory {} to {} KiB, mappings {} to {}",
-        took.len(),
-        calls.load(Relaxed),
-        at(50),
-        at(99),
-        before.0 >> 10,
-        after.0 >> 10,
-        before.1,
-        after.1
-    );
-    assert_eq!(took.len(), PLUGINS * SWAPS);
+    let (swaps, calls) = (took.len(), calls.load(Relaxed));
+    println!("{swaps} swaps and {calls} calls beside them: {}", Percentiles(took));
+    for (quarter, (memory, mappings)) in occupied.iter().enumerate() {
+        println!("after {} swaps: {} KiB, {mappings} mappings", (quarter + 1) * swaps / 4, memory >> 10);
+    }
+    assert_eq!(swaps, PLUGINS * SWAPS);
+    // In the first quarter, pools and caches fill.
+    let (before, after) = (occupied[0], occupied[3]);
     let grown = after.0.saturating_sub(before.0);
-    assert!(grown < 16 << 20, "{grown} bytes more after {} swaps", took.len());
+    assert!(grown < 16 << 20, "{grown} bytes more than after the first quarter");
     assert!(after.1 < before.1 + 100, "mappings went from {} to {}", before.1, after.1);
     let plugins = server.get("/api/v1/plugins").await.json();
     for plugin in plugins.as_array().expect("a list").iter().filter(|plugin| plugin["name"] != "echo") {
