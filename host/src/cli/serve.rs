@@ -90,8 +90,8 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
     });
-    let (plugins, watching) = watch.start().context("cannot start the thread that watches plugins")?;
-    let ended = tokio::runtime::Builder::new_multi_thread()
+    let plugins = watch.start().context("cannot start the thread that watches plugins")?;
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("sockets")
         .enable_all()
@@ -120,11 +120,7 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
             drain.begin();
             serving.await?;
             Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
-        });
-    plugins.end();
-    // It does not wait for anything, so that it has ended by now, or is about to.
-    let _ = watching.join();
-    ended
+        })
 }
 
 /// Waits for those that run, until all have ended, the time is up, or a second signal says that nobody wants to wait.

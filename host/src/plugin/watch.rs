@@ -2,7 +2,7 @@
 //! as a new generation. What does not load changes nothing.
 //!
 //! All of it happens on a thread of its own, and the loading on threads beside it. When to load what is decided by
-//! [`plan`](super::plan). It never knows who asks, and where a configuration comes from.
+//! `plugin::plan`. It never knows who asks, and where a configuration comes from.
 
 mod keeper;
 
@@ -19,7 +19,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -119,12 +119,14 @@ impl Watcher {
 
 impl Watch {
     /// Begins to watch: from now on no change is missed, also of what changed since it was loaded.
-    pub fn start(self) -> io::Result<(Watcher, JoinHandle<()>)> {
+    ///
+    /// Nobody waits for the end of the thread: a look at a disk that does not answer would hold up the end of the server.
+    pub fn start(self) -> io::Result<Watcher> {
         let (sender, messages) = mpsc::channel();
         let watcher = Watcher { inbox: sender.clone() };
         let keeper = Keeper::new(self, sender);
-        let thread = thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
-        Ok((watcher, thread))
+        thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
+        Ok(watcher)
     }
 }
 

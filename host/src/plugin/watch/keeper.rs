@@ -176,7 +176,8 @@ impl Keeper {
                 owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(file), now));
             }
             (Whose::Plugins(owners), Notice::Changed(path)) => {
-                owners.iter().for_each(|name| self.plan.notice(name, Sign::Told, now));
+                // Whoever wrote to what was there before does not matter any more.
+                owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(path), now));
                 // Of a file only its plugin is another now; a directory may have been put in the place of another.
                 if !path.file_name().map(Path::new).is_some_and(discover::matters) {
                     self.look_soon();
