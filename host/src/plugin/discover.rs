@@ -121,10 +121,12 @@ pub fn plugin_directory(path: &Path) -> Option<Found> {
     Some(Found { path, problem })
 }
 
-/// Whether the plugin of a directory may be another when the file of this name in it is: a manifest, or a module.
+/// Whether the plugin of a directory may be another when the file of this name in it is: a manifest, its signature, or a
+/// module.
 pub(super) fn matters(name: &Path) -> bool {
     let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
-    !hidden && (manifest::is_module(name) || name == Path::new(manifest::FILE) || name == Path::new(MISNAMED))
+    let about = [manifest::FILE, MISNAMED, signature::FILE].map(Path::new).contains(&name);
+    !hidden && (about || manifest::is_module(name))
 }
 
 fn holds_plugin(directory: &Path) -> Result<bool, LoadError> {

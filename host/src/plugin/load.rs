@@ -95,7 +95,11 @@ impl Loader {
     fn make_generation(&self, generation: u64, source: Result<Source, LoadError>) -> Result<Plugin, Failure> {
         let failure = |digest, error| Failure::new(generation, digest, error);
         let source = source.map_err(|error| failure(None, error))?;
-        let mut plugin = self.make(&source).map_err(|error| failure(Some(source.digest), error))?;
+        let mut plugin = self.make(&source).map_err(|error| {
+            // The same files may be signed later: then they are not what is known already.
+            let signed = !matches!(error, LoadError::Signature { .. });
+            failure(Some(source.digest).filter(|_| signed), error)
+        })?;
         plugin.generation = generation;
         Ok(plugin)
     }

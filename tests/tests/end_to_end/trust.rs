@@ -41,6 +41,26 @@ async fn only_signed_plugins_load_where_keys_are_set() {
 }
 
 #[tokio::test]
+async fn a_plugin_that_is_signed_while_the_server_runs_loads() {
+    let manifest = "calls: {late: {access: public}}\n";
+    let builder = Server::builder().plugin("late", Guest::component("args"), manifest);
+    let directory = builder.directory().to_owned();
+    distillery(&directory, &["keygen", "team"]);
+    let key = directory.join("team.pub").display().to_string();
+    let server = builder.set("plugins.keys", vec![key]).start().await;
+    assert_eq!(server.call("late", &[]).await.finish().await.failure(), "unknown call \"late\"");
+    distillery(&directory, &["sign", "--key", "team.key", "plugins/late"]);
+    server.log().line("the plugin", |line| line.message() == "plugin loaded").await;
+    assert_eq!(server.call("late", &[]).await.finish().await.success(), ["late"]);
+    // The signature of the manifest alone is a change, too.
+    server.put("plugins/late/plugin.yaml", "calls: {later: {access: public}}\n");
+    server.log().lines_of("the refusal of the new manifest", 2, |line| line.message() == "plugin not loaded").await;
+    distillery(&directory, &["sign", "--key", "team.key", "plugins/late"]);
+    server.log().lines_of("the plugin again", 2, |line| line.message() == "plugin loaded").await;
+    assert_eq!(server.call("later", &[]).await.finish().await.success(), ["later"]);
+}
+
+#[tokio::test]
 async fn a_key_that_cannot_be_read_stops_the_start() {
     let output = Server::builder().set("plugins.keys", vec!["nowhere.pub"]).command().output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
