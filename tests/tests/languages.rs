@@ -8,13 +8,17 @@ use std::{fmt::Write as _, time::Instant};
 const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
 const TABLE_ENDS: &str = "<!-- end of languages -->";
 
-/// A server with a plugin in each language.
+/// A server with a plugin in each language, as it was made.
 async fn server() -> Server {
+    server_with(Language::manifest).await
+}
+
+async fn server_with(manifest: impl Fn(&Language) -> String) -> Server {
     let plugins = Language::all().iter().fold(Server::builder(), |server, language| {
         let module = std::fs::read(language.module()).expect("a module that was built");
         server
             .file(&format!("plugins/{}/call.wasm", language.name), module)
-            .file(&format!("plugins/{}/plugin.yaml", language.name), language.manifest())
+            .file(&format!("plugins/{}/plugin.yaml", language.name), manifest(language))
     });
     plugins.start().await
 }
@@ -109,6 +113,24 @@ async fn a_cancel_is_heard_and_answered() {
         let end = client.finish().await;
         assert_eq!(end.lines, ["goodbye"], "{call}");
         assert_eq!(end.failure(), "cancelled by the client", "{call}");
+    }
+}
+
+/// It is forced to end while it is blocked, as nobody reads what it echoes and there is no grace.
+#[tokio::test]
+async fn a_forced_end_is_followed_by_its_cleanup() {
+    let server = server_with(|language| language.manifest().replace("grace: 2s", "grace: 0s")).await;
+    // More than what fits between the server and its client.
+    let flood = || (0..40).map(|_| "y".repeat(300_000));
+    for call in calls() {
+        let mut client = greeted(&server, call, "x").await;
+        client.say_all(flood()).await.expect("the server reads it all");
+        client.cancel().await;
+        let end = client.finish().await;
+        assert_eq!(end.lines.last().map(String::as_str), Some("cleaning up after: client"), "{call}");
+        let message = end.failure();
+        assert!(message.starts_with("cancelled by the client (forced after "), "{call}: {message}");
+        assert!(!message.contains("cleanup"), "{call}: {message}");
     }
 }
 

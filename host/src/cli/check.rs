@@ -85,7 +85,7 @@ fn verdict(problems: usize) -> ExitCode {
 
 /// Everything about one plugin, and every problem that it has.
 pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
-    let loader = super::loader_of_one(config)?;
+    let mut loader = super::loader_of_one(config)?;
     let mut source = match Source::at(path, loader.max_module) {
         Ok(source) => source,
         Err(error) => {
@@ -97,7 +97,7 @@ pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
     let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
     println!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64));
     let asked = source.manifest.capabilities.missing();
-    let (plugin, took, problems) = make(&loader, &mut source);
+    let (plugin, took, problems) = make(&mut loader, &mut source);
     if let Some(plugin) = &plugin {
         println!("  kind: {}", plugin.program.kind());
         println!("  compiled in: {} ms", took.as_millis());
@@ -121,7 +121,7 @@ pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
 
 /// Makes the plugin as the server does. Where that refuses something, it is made again without it, so that the next
 /// problem shows as well.
-fn make(loader: &Loader, source: &mut Source) -> (Option<Plugin>, Duration, Vec<LoadError>) {
+fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, Vec<LoadError>) {
     let mut problems = Vec::new();
     loop {
         let begun = Instant::now();
@@ -137,6 +137,10 @@ fn make(loader: &Loader, source: &mut Source) -> (Option<Plugin>, Duration, Vec<
             }
             LoadError::Limit { .. } => {
                 manifest.limits = Default::default();
+                true
+            }
+            LoadError::Signature { .. } => {
+                loader.operator.trusted = None;
                 true
             }
             LoadError::Grace { .. } => {
