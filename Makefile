@@ -113,4 +113,4 @@ $(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json)
 	touch $@
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README
-	cargo test --locked --package distillery-tests --test languages -- --ignored --exact the_table_of_the_readme
+	cargo test --release --locked --package distillery-tests --test languages -- --ignored --exact the_table_of_the_readme

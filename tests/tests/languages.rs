@@ -151,7 +151,12 @@ fn check(language: &Language) -> String {
 async fn the_table_of_the_readme() {
     const ROUNDS: usize = 9;
     let server = server().await;
-    let mut table = String::from("| `distillery new` | made with | size | kind | compiled in | first line after |\n");
+    let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
+    let processors = std::thread::available_parallelism().expect("a number of processors");
+    let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells its load");
+    let busy = busy.split(' ').next().expect("the load of the last minute");
+    let mut table = format!("Measured with {build} on {processors} processors at a load of {busy}:\n\n");
+    table.push_str("| `distillery new` | made with | size | kind | compiled in | first line after |\n");
     table.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for language in Language::all() {
         let Language { name, toolchain, .. } = language;
