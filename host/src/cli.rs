@@ -11,8 +11,8 @@ mod sign;
 
 use crate::{
     config::Config,
-    plugin::{Operator, load::Loader, signature::Trusted},
-    runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, compile_worker},
+    plugin::{Operator, granted::Grants, load::Loader, signature::Trusted},
+    runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker},
 };
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -128,8 +128,21 @@ fn operator(config: &Config) -> anyhow::Result<Operator> {
     Ok(Operator {
         limits: config.limits.process.clone(),
         grace_max: config.cancel.grace_max,
+        grants: grants(config),
         trusted: Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new),
     })
+}
+
+fn grants(config: &Config) -> Grants {
+    let scratch = ScratchRoot::new(config.data.join("scratch"));
+    if let Err(error) = scratch.sweep() {
+        tracing::warn!(%error, "temporary files that an earlier server left are not removed");
+    }
+    Grants {
+        plugins: config.plugins.grants.clone(),
+        environment: config.plugins.environment.clone(),
+        scratch: Arc::new(scratch),
+    }
 }
 
 fn load(path: Option<&Path>) -> Result<Config, crate::config::ConfigError> {

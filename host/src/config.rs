@@ -18,7 +18,7 @@ pub use grants::{Grant, Mount, Secret, SystemsGrant};
 pub use source::ConfigError;
 pub use systems::{BadSlug, SLUG_FORM, Slug, System};
 
-use crate::{auth::Scope, call::Span, limits::Limits, size::Size};
+use crate::{auth::Scope, call::Span, hidden::Hidden, limits::Limits, size::Size};
 use source::{Section, Source, Variables};
 use std::{
     collections::BTreeMap,
@@ -83,6 +83,8 @@ pub struct Plugins {
     pub grants: BTreeMap<String, Grant>,
     /// Files of public keys: if there are any, only plugins load that bear a signature of one of them.
     pub keys: Vec<PathBuf>,
+    /// Those variables of the environment that grants name, as far as they are set.
+    pub environment: BTreeMap<String, Hidden>,
 }
 
 /// How a change of a plugin is noticed.
@@ -190,7 +192,13 @@ impl Default for Http {
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self { directory: "plugins".into(), watch: Watch::Events, grants: BTreeMap::new(), keys: Vec::new() }
+        Self {
+            directory: "plugins".into(),
+            watch: Watch::Events,
+            grants: BTreeMap::new(),
+            keys: Vec::new(),
+            environment: BTreeMap::new(),
+        }
     }
 }
 
@@ -243,11 +251,9 @@ impl Config {
         default: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut color = true;
-        let environment = environment.into_iter().inspect(|(name, value)| {
-            color &= name != "NO_COLOR" || value.is_empty();
-        });
-        let variables = Variables::new(environment)?;
+        let environment: Vec<_> = environment.into_iter().collect();
+        let color = !environment.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+        let variables = Variables::new(environment.iter().cloned())?;
         let named = path.or_else(|| variables.get("CONFIG").map(Path::new));
         if named.is_some_and(|file| file.as_os_str().is_empty()) {
             let what = "nothing is not a path: write the path of a file, or unset the variable";
@@ -261,6 +267,7 @@ impl Config {
         };
         let mut config = Self::read(&Source::new(file, &text, &variables), base(file))?;
         config.log.color = color;
+        config.plugins.environment = grants::named_in(&config.plugins.grants, environment);
         Ok(config)
     }
 
@@ -352,6 +359,7 @@ impl Plugins {
                 None => default.grants,
             },
             keys: section.list_of("keys", form::path)?.into_iter().map(|key| base.join(key)).collect(),
+            environment: default.environment,
         };
         section.finish()?;
         Ok(plugins)

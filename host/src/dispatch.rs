@@ -100,6 +100,7 @@ impl Dispatcher {
                 Stderr::Log => StderrTo::Log,
                 Stderr::Forward => StderrTo::Client,
             },
+            reach: plugin.reach.clone(),
         };
         let deadlines =
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };

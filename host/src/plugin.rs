@@ -5,6 +5,7 @@
 pub mod capabilities;
 pub mod discover;
 pub mod generation;
+pub mod granted;
 pub mod load;
 mod look;
 pub mod manifest;
@@ -18,11 +19,12 @@ pub mod watch;
 use crate::{
     call::{CallName, Span},
     limits::Limits,
-    runtime::{CompileError, Program},
+    runtime::{CompileError, Program, Reach},
 };
 use arc_swap::ArcSwap;
 use discover::{LoadError, Source};
 use generation::{Change, Failure, Farewell, What};
+use granted::{Granted, Grants};
 use manifest::Manifest;
 use params::CallSpec;
 use signature::Trusted;
@@ -42,6 +44,7 @@ pub struct Operator {
     pub grace_max: Duration,
     /// Whose signature a plugin must bear; nothing means that none is needed.
     pub trusted: Option<Arc<Trusted>>,
+    pub grants: Grants,
 }
 
 /// One generation of a plugin. Its processes hold on to it until the last has ended.
@@ -53,6 +56,10 @@ pub struct Plugin {
     pub limits: Limits,
     pub generation: u64,
     pub program: Program,
+    /// What it may touch, as it may be shown.
+    pub granted: Granted,
+    /// The same, as its processes reach it.
+    pub reach: Arc<Reach>,
     /// When it was loaded.
     pub loaded: OffsetDateTime,
     /// How often the rules of the operator had changed by then. Nothing goes back to a generation under older rules.
@@ -64,7 +71,7 @@ pub struct Plugin {
 
 impl Plugin {
     /// The plugin that `source` describes, under the operator's limits. It is refused when it asks for more than those,
-    /// or for any capability: none is granted. Only then is its module compiled.
+    /// or for what it is not granted. Only then is its module compiled.
     pub fn new(
         source: &Source,
         operator: &Operator,
@@ -76,10 +83,10 @@ impl Plugin {
             trusted.check(source).map_err(|error| LoadError::Signature { directory: directory(), error })?;
         }
         let manifest = source.manifest.clone();
-        if !manifest.capabilities.is_empty() {
-            let missing = manifest.capabilities.missing();
-            return Err(LoadError::NotGranted { directory: directory(), missing });
-        }
+        let (granted, reach) = operator
+            .grants
+            .meet(source.name.as_str(), &manifest.capabilities)
+            .map_err(|error| LoadError::Grant { directory: directory(), error })?;
         let limits = operator
             .limits
             .lowered(&manifest.limits)
@@ -101,6 +108,8 @@ impl Plugin {
             rules: 0,
             running: AtomicUsize::new(0),
             farewell: OnceLock::new(),
+            granted,
+            reach: Arc::new(reach),
         })
     }
 }
@@ -365,9 +374,9 @@ mod tests {
     #[test]
     fn a_plugin_that_asks_for_what_is_not_granted_does_not_load() {
         assert_eq!(
-            refused("capabilities: {env: [LANG], systems: read}"),
-            "plugins/echo: not granted: the environment variable LANG, to read the systems: grant it in plugins.grants \
-             in distillery.yaml"
+            refused("capabilities: {env: [LANG], scratch: 1MiB}"),
+            "plugins/echo: not granted: the environment variable LANG, 1MiB of scratch space: grant it in \
+             plugins.grants.echo in distillery.yaml"
         );
     }
 

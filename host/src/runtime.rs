@@ -4,12 +4,17 @@
 //! [`Guest`] of it, one process: a future that runs a little each time it is polled, and gives the thread back when
 //! its turn is over, when it waits, and when it is killed.
 
+mod address;
 mod capacity;
 mod compiler;
 mod engine;
+mod files;
 mod guest;
 mod interface;
+mod outgoing;
 mod program;
+mod reach;
+mod scratch;
 mod state;
 mod stdio;
 mod ticker;
@@ -18,8 +23,11 @@ mod trap;
 pub use capacity::Capacity;
 pub use compiler::{COMMAND as COMPILE_COMMAND, CompileLimits, work as compile_worker};
 pub use engine::{Runtime, RuntimeError};
+pub use files::{Mounted, SCRATCH_AT};
 pub use guest::{End, Guest};
 pub use program::{CompileError, Invocation, Kind, Program};
+pub use reach::Reach;
+pub use scratch::{ScratchRoot, ScratchSpace};
 pub use stdio::StderrTo;
 
 #[cfg(test)]

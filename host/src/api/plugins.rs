@@ -6,6 +6,7 @@ use crate::{
     plugin::{
         Plugin, Snapshot, State as PluginState,
         generation::{Change, Failure, What},
+        granted::Granted,
         watch::NoWayBack,
     },
 };
@@ -43,7 +44,7 @@ struct Shown<'a> {
     description: &'a str,
     calls: Vec<&'a str>,
     /// What it may touch beyond its sandbox.
-    grants: Vec<String>,
+    grants: Option<&'a Granted>,
     /// Why what lies in its directory does not serve.
     error: Option<&'a str>,
     /// Of all generations.
@@ -107,7 +108,7 @@ impl<'a> Shown<'a> {
             kind: serving.map(|it| it.program.kind().to_string()),
             description: manifest.map_or("", |it| &it.description),
             calls: manifest.map(|it| it.calls.keys().map(|call| call.as_str()).collect()).unwrap_or_default(),
-            grants: manifest.map(|it| it.capabilities.missing()).unwrap_or_default(),
+            grants: serving.map(|it| &it.granted),
             error: plugin.error.as_ref().map(|failure| failure.why.as_str()),
             processes: generations.iter().map(|it| it.processes).sum(),
             previous: plugin.previous.as_ref().map(|it| it.generation),

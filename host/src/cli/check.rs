@@ -6,6 +6,7 @@ use crate::{
     plugin::{
         Plugin,
         discover::{LoadError, Source},
+        granted::{Granted, wishes},
         load::{Loader, snapshot},
         params::{CallSpec, ParamSpec},
     },
@@ -67,6 +68,9 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
                     took.as_millis(),
                     calls.join(", ")
                 );
+                if plugin.granted != Granted::default() {
+                    println!("  may {}", plugin.granted);
+                }
             }
             (None, None) => {}
         }
@@ -96,7 +100,7 @@ pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
     println!("plugin {}: {}", source.name, source.directory.display());
     let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
     println!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64));
-    let asked = source.manifest.capabilities.missing();
+    let asked = wishes(&source.manifest.capabilities);
     let (plugin, took, problems) = make(&mut loader, &mut source);
     if let Some(plugin) = &plugin {
         println!("  kind: {}", plugin.program.kind());
@@ -131,7 +135,7 @@ fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, 
         };
         let manifest = &mut source.manifest;
         let more = match &error {
-            LoadError::NotGranted { .. } => {
+            LoadError::Grant { .. } => {
                 manifest.capabilities = Default::default();
                 true
             }

@@ -44,7 +44,7 @@ impl Changes {
             elsewhere:
         });
         differing!(changes, "plugins.", all.map(|it| &it.plugins), Plugins {
-            live: grants keys; restart: directory watch; elsewhere:
+            live: grants environment keys; restart: directory watch; elsewhere:
         });
         differing!(changes, "limits.", all.map(|it| &it.limits.process), Limits {
             live: memory time cpu output input line params params_size tables instances resources;

@@ -1,12 +1,13 @@
 //! What the operator lets a plugin touch beyond its own sandbox. A plugin gets what it asks for *and* is granted.
 //!
-//! Only the form is checked here: what a grant means for a process, and whether a path exists, is decided elsewhere.
+//! Only the form is checked here: what a grant means for a process, and whether a path exists, is decided elsewhere. The
+//! variables that grants name are taken from the environment here, as nobody else knows it.
 
 use super::{
     form::{self, Formed},
     source::{ConfigError, Node, Section},
 };
-use crate::size::Size;
+use crate::{hidden::Hidden, size::Size};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -54,7 +55,22 @@ pub(super) fn read(node: Node<'_>, base: &Path) -> Result<BTreeMap<String, Grant
     named(node.section()?, form::plugin_name, |node| Grant::read(node.section()?, base))
 }
 
+/// The variables that `grants` name, of all that the environment has. Nobody gets to see the others.
+pub(super) fn named_in(
+    grants: &BTreeMap<String, Grant>,
+    environment: Vec<(String, String)>,
+) -> BTreeMap<String, Hidden> {
+    let named = |name: &String| grants.values().any(|grant| grant.names(name));
+    let named = environment.into_iter().filter(|(name, _)| named(name));
+    named.map(|(name, value)| (name, Hidden::new(value))).collect()
+}
+
 impl Grant {
+    fn names(&self, variable: &String) -> bool {
+        let is_secret = |secret: &Secret| matches!(secret, Secret::Env(name) if name == variable);
+        self.env.contains(variable) || self.secrets.values().any(is_secret)
+    }
+
     fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
         let grant = Self {
             mounts: match section.node("mounts")? {

@@ -337,6 +337,20 @@ fn what_would_stop_everything_is_refused() {
 }
 
 #[test]
+fn of_the_environment_only_what_grants_name_is_kept_and_it_is_not_shown() {
+    let text = "plugins: {grants: {a: {env: [LANG, UNSET], secrets: {KEY: {env: API_KEY}}}}}";
+    let directory = directory();
+    let file = directory.path().join("distillery.yaml");
+    std::fs::write(&file, text).unwrap();
+    let environment = [("LANG", "eo"), ("API_KEY", "swordfish"), ("HOME", "/root")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(Some(&file), environment).unwrap();
+    let kept: Vec<_> = config.plugins.environment.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+    assert_eq!(kept, [("API_KEY", "swordfish"), ("LANG", "eo")]);
+    assert!(!format!("{config:?}").contains("swordfish"));
+}
+
+#[test]
 fn a_wrong_grant_is_told_like_any_other_value() {
     let grants = |text: &str| format!("plugins:\n  grants:\n    {text}\n");
     refused(

@@ -2,8 +2,8 @@
 //!
 //! Asking is not having: nothing here grants anything.
 
-use crate::{call::CallName, size::Size};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use crate::{call::CallName, origin::Origin, runtime::SCRATCH_AT, size::Size};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::{collections::HashSet, fmt};
 
 /// What the plugin wants to touch beyond its own memory. Asked for here, granted by the operator.
@@ -35,9 +35,6 @@ struct Written {
     scratch: Option<Scratch>,
 }
 
-/// Where the guest sees its scratch space.
-const SCRATCH_AT: &str = "/tmp";
-
 impl TryFrom<Written> for Capabilities {
     type Error = String;
 
@@ -62,25 +59,6 @@ impl Capabilities {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// What would have to be granted, each in words.
-    pub fn missing(&self) -> Vec<String> {
-        let mounts = self.mounts.iter().map(|mount| {
-            let way = if mount.write { "to write" } else { "to read" };
-            format!("the mount {} at {} {way}", mount.name, mount.at)
-        });
-        let systems = self.systems.map(|access| match access {
-            SystemsAccess::Read => "to read the systems".to_owned(),
-            SystemsAccess::Write => "to write the systems".to_owned(),
-        });
-        mounts
-            .chain(self.http.iter().map(|origin| format!("http to {origin}")))
-            .chain(self.env.iter().map(|name| format!("the environment variable {name}")))
-            .chain(self.secrets.iter().map(|name| format!("the secret {name}")))
-            .chain(systems)
-            .chain(self.scratch.map(|Scratch(size)| format!("{size} of scratch space")))
-            .collect()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -103,7 +81,7 @@ impl<'de> Deserialize<'de> for Scratch {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     pub name: MountName,
@@ -117,7 +95,7 @@ pub struct Mount {
 macro_rules! text_of_form {
     ($(#[$about:meta])* $name:ident, $holds:expr, $form:literal) => {
         $(#[$about])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
         #[serde(try_from = "String")]
         pub struct $name(String);
 
@@ -177,17 +155,7 @@ text_of_form!(
 text_of_form!(
     /// A scheme, a host and perhaps a port: whom a plugin may send requests to.
     HttpOrigin,
-    |text| {
-        let Some((scheme, _)) = text.split_once("://") else { return false };
-        let Ok(uri) = text.parse::<axum::http::Uri>() else { return false };
-        let Some(authority) = uri.authority() else { return false };
-        // Comparing with the text refuses paths, queries and users, which an origin has none of.
-        matches!(scheme, "http" | "https")
-            && text.len() == scheme.len() + 3 + authority.as_str().len()
-            && !authority.as_str().contains(['@', '*'])
-            && !authority.host().is_empty()
-            && !authority.as_str().ends_with(':')
-    },
+    |text| text.parse::<Origin>().is_ok(),
     "an origin: write scheme, host and perhaps port, such as https://api.example.org"
 );
 

@@ -3,6 +3,7 @@
 //! It compiles nothing, and runs nothing that it finds.
 
 use super::{
+    granted::GrantError,
     manifest::{self, Manifest},
     signature::{self, Untrusted},
 };
@@ -65,8 +66,8 @@ pub enum LoadError {
     Module { path: PathBuf, error: CompileError },
     #[error("{}: {error}", .directory.display())]
     Signature { directory: PathBuf, error: Untrusted },
-    #[error("{}: not granted: {}: grant it in plugins.grants in distillery.yaml", .directory.display(), .missing.join(", "))]
-    NotGranted { directory: PathBuf, missing: Vec<String> },
+    #[error("{}: {error}", .directory.display())]
+    Grant { directory: PathBuf, error: GrantError },
 }
 
 fn how_to_make(build: Option<&str>) -> String {

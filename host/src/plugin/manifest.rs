@@ -283,6 +283,7 @@ fn positive_span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::capabilities::{Scratch, SystemsAccess};
 
     fn read(text: &str) -> Result<Manifest, String> {
         let file = Path::new("plugins/echo/plugin.yaml");
@@ -334,17 +335,12 @@ capabilities:
         assert_eq!(manifest.limits.time, Some(Duration::from_secs(300)));
         assert_eq!((manifest.limits.output, manifest.limits.processes), (Some(Size::mib(16)), Some(4)));
         assert_eq!(manifest.cancel, Cancel { grace: Some(Duration::from_secs(2)), cleanup: true });
-        assert_eq!(
-            manifest.capabilities.missing(),
-            [
-                "the mount instances at /instances to write",
-                "http to https://api.example.org",
-                "the environment variable LANG",
-                "the secret API_KEY",
-                "to write the systems",
-                "64MiB of scratch space",
-            ]
-        );
+        let asked = &manifest.capabilities;
+        let mount = &asked.mounts[0];
+        assert_eq!((mount.name.as_str(), mount.at.as_str(), mount.write), ("instances", "/instances", true));
+        assert_eq!(asked.http[0].as_str(), "https://api.example.org");
+        assert_eq!((asked.env[0].as_str(), asked.secrets[0].as_str()), ("LANG", "API_KEY"));
+        assert_eq!((asked.systems, asked.scratch), (Some(SystemsAccess::Write), Some(Scratch(Size::mib(64)))));
     }
 
     #[test]
@@ -353,7 +349,7 @@ capabilities:
             assert_eq!(manifest.calls.keys().map(CallName::as_str).collect::<Vec<_>>(), ["echo"]);
             assert!(manifest.calls["echo"].params.is_none());
             assert_eq!(manifest.limits, Lowered::default());
-            assert!(manifest.capabilities.is_empty() && manifest.capabilities.missing().is_empty());
+            assert!(manifest.capabilities.is_empty());
         }
     }
 

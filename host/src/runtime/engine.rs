@@ -4,7 +4,7 @@
 use super::{
     capacity::Capacity,
     compiler::{CompileLimits, Compiler, NotCompiled},
-    interface,
+    files, interface,
     program::{CompileError, Program},
     state::State,
     ticker::Ticker,
@@ -176,9 +176,15 @@ impl Recipe {
             })?;
             preview1.allow_shadowing(false);
             interface::add_to_modules(&mut preview1)?;
+            files::preview1::link(&mut preview1)?;
             let mut component = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
             wasmtime_wasi::p3::add_to_linker(&mut component)?;
+            files::component2::link(&mut component)?;
+            files::component3::link(&mut component)?;
+            // Also where nothing is granted: some languages import it always, and then every request is denied.
+            wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
             interface::add_to_components(&mut component)?;
             Ok(Linked { engine, preview1, component, on_demand })
         };

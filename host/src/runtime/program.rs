@@ -2,7 +2,10 @@
 
 use super::{
     engine::{Linked, Runtime, setting_for},
+    files,
     guest::{End, Guest},
+    outgoing::Outgoing,
+    reach::Reach,
     state::{self, State},
     stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
     ticker::Ticker,
@@ -107,6 +110,7 @@ pub struct Invocation {
     pub params: Vec<String>,
     pub env: Vec<(String, String)>,
     pub stderr: StderrTo,
+    pub reach: Arc<Reach>,
 }
 
 impl Invocation {
@@ -213,7 +217,15 @@ impl Inner {
             wasi.env(name, value);
         }
         wasi.stdin(Stdin(control.clone())).stdout(Writer(Stdout(control.clone()))).stderr(Writer(stderr));
-        let mut store = state::store(&self.engine, wasi.build_p1(), control.clone(), limits);
+        for (name, value) in &invocation.reach.env {
+            wasi.env(name, value.reveal());
+        }
+        let (wasi, files) = match files::furnish(wasi, &invocation.reach).await {
+            Ok(furnished) => furnished,
+            Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
+        };
+        let outgoing = Outgoing::to(invocation.reach.http.clone());
+        let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
         match self.enter(&mut store).await {
             Ok(()) => End::Exited(0),
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),

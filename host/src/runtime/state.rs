@@ -1,5 +1,6 @@
 //! What a store carries: WASI, the control of its process, and what it has used of its limits.
 
+use super::{files::Files, outgoing::Outgoing};
 use crate::{call::LimitHit, control::Control, limits::Limits, size::Size};
 use std::sync::Arc;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTableError};
@@ -18,6 +19,8 @@ const MEMORIES: usize = 32;
 pub struct State {
     pub wasi: WasiP1Ctx,
     pub meter: Meter,
+    pub(super) files: Files,
+    pub(super) outgoing: Outgoing,
     pub control: Arc<Control>,
 }
 
@@ -116,9 +119,16 @@ pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
 }
 
 /// A store for one process, ready to be instantiated in.
-pub fn store(engine: &wasmtime::Engine, wasi: WasiP1Ctx, control: Arc<Control>, limits: &Limits) -> Store<State> {
+pub(super) fn store(
+    engine: &wasmtime::Engine,
+    wasi: WasiP1Ctx,
+    files: Files,
+    outgoing: Outgoing,
+    control: Arc<Control>,
+    limits: &Limits,
+) -> Store<State> {
     let meter = Meter::new(control.clone(), limits);
-    let mut store = Store::new(engine, State { wasi, meter, control });
+    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, control });
     store.limiter(|state| &mut state.meter);
     let resources = limits.resources as usize;
     store.data_mut().wasi.ctx().table.set_max_capacity(resources);

@@ -1,0 +1,369 @@
+//! What a plugin may touch: what its manifest asks for, met with what the operator grants it.
+//!
+//! All of what it asks for must be granted, and nothing else is given. Directories are opened and secrets read when the
+//! plugin is loaded, so that what is not there keeps the new generation from serving, and not its processes from running.
+
+use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch};
+use crate::{
+    config::{Grant, Secret},
+    hidden::Hidden,
+    origin::Origin,
+    runtime::{Mounted, Reach, ScratchRoot},
+    size::Size,
+};
+use rustix::fs::Access;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A secret is a line or a key file; more than this is something else under its name.
+const SECRET_SIZE: Size = Size::kib(64);
+
+/// What the operator grants.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// By the name of the plugin.
+    pub plugins: BTreeMap<String, Grant>,
+    /// Those variables of the server's environment that grants name, as far as they are set.
+    pub environment: BTreeMap<String, Hidden>,
+    /// Where private directories are made.
+    pub scratch: Arc<ScratchRoot>,
+}
+
+/// What a plugin may touch, as it may be shown: names, and nothing of what they stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Granted {
+    pub mounts: Vec<Mount>,
+    pub http: Vec<HttpOrigin>,
+    pub env: Vec<String>,
+    pub secrets: Vec<String>,
+    /// How much a private `/tmp` holds.
+    pub scratch: Option<Size>,
+}
+
+/// Why a plugin does not get what it asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    #[error("not granted: {}: grant it in plugins.grants.{plugin} in distillery.yaml", .missing.join(", "))]
+    NotGranted { plugin: String, missing: Vec<String> },
+    #[error("it asks for systems, which plugins cannot be given yet: leave it out of capabilities")]
+    Systems,
+    #[error("the mount {name}: {}: {error}: make the directory, or change plugins.grants.{plugin}.mounts.{name} in distillery.yaml", .path.display())]
+    Mount { plugin: String, name: String, path: PathBuf, error: io::Error },
+    #[error(
+        "the secret {name}: {why}: put it there, or change plugins.grants.{plugin}.secrets.{name} in distillery.yaml"
+    )]
+    Secret { plugin: String, name: String, why: String },
+    #[error("no place for its scratch space: {0}: set data in distillery.yaml to a directory that can be written")]
+    Scratch(io::Error),
+}
+
+/// All that `wish` asks for, each in words.
+pub fn wishes(wish: &Capabilities) -> Vec<String> {
+    missing(wish, &Grant::default())
+}
+
+impl Grants {
+    /// What `plugin` may touch when it asks for `wish`: to be shown, and to be reached.
+    pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Reach), GrantError> {
+        if wish.systems.is_some() {
+            return Err(GrantError::Systems);
+        }
+        let nothing = Grant::default();
+        let grant = self.plugins.get(plugin).unwrap_or(&nothing);
+        let missing = missing(wish, grant);
+        if !missing.is_empty() {
+            return Err(GrantError::NotGranted { plugin: plugin.to_owned(), missing });
+        }
+        let granted = Granted {
+            mounts: wish.mounts.clone(),
+            http: wish.http.clone(),
+            env: wish.env.iter().map(|name| name.as_str().to_owned()).collect(),
+            secrets: wish.secrets.iter().map(|name| name.as_str().to_owned()).collect(),
+            scratch: wish.scratch.map(|Scratch(size)| size),
+        };
+        let reach = self.open(plugin, &granted, grant)?;
+        Ok((granted, reach))
+    }
+
+    fn open(&self, plugin: &str, granted: &Granted, grant: &Grant) -> Result<Reach, GrantError> {
+        let mounts = granted.mounts.iter().map(|mount| {
+            let (name, at) = (mount.name.as_str(), mount.at.as_str().to_owned());
+            let path = &grant.mounts[name].path;
+            open_mount(path, at, mount.write).map_err(|error| GrantError::Mount {
+                plugin: plugin.to_owned(),
+                name: name.to_owned(),
+                path: path.clone(),
+                error,
+            })
+        });
+        let secrets = granted.secrets.iter().map(|name| match self.secret(&grant.secrets[name]) {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(why) => Err(GrantError::Secret { plugin: plugin.to_owned(), name: name.clone(), why }),
+        });
+        // A variable that is not set is not set for the guest either.
+        let env = granted.env.iter().filter_map(|name| Some(Ok((name.clone(), self.environment.get(name)?.clone()))));
+        Ok(Reach {
+            mounts: mounts.collect::<Result<_, _>>()?,
+            http: granted.http.iter().filter_map(|origin| origin.as_str().parse().ok()).collect(),
+            env: env.chain(secrets).collect::<Result<_, _>>()?,
+            scratch: granted.scratch.map(|size| self.scratch.space(size).map_err(GrantError::Scratch)).transpose()?,
+        })
+    }
+
+    /// The value of a secret, or why there is none: never with anything of its content.
+    fn secret(&self, source: &Secret) -> Result<Hidden, String> {
+        match source {
+            Secret::File(path) => read_secret(path).map_err(|why| format!("{}: {why}", path.display())),
+            Secret::Env(name) => {
+                let value = self.environment.get(name).cloned();
+                value.ok_or_else(|| format!("the variable {name} is not set in the environment of the server"))
+            }
+        }
+    }
+}
+
+/// What is asked for and not granted, each in words.
+fn missing(wish: &Capabilities, grant: &Grant) -> Vec<String> {
+    let granted: Vec<Origin> = grant.http.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let mut missing = Vec::new();
+    for mount in &wish.mounts {
+        let way = if mount.write { "to write" } else { "to read" };
+        let asked = format!("the mount {} at {} {way}", mount.name, mount.at);
+        match grant.mounts.get(mount.name.as_str()) {
+            None => missing.push(asked),
+            Some(granted) if mount.write && !granted.write => missing.push(format!("{asked} (it is granted to read)")),
+            Some(_) => {}
+        }
+    }
+    for origin in &wish.http {
+        if !origin.as_str().parse().is_ok_and(|origin| granted.contains(&origin)) {
+            missing.push(format!("http to {origin}"));
+        }
+    }
+    for name in &wish.env {
+        if !grant.env.iter().any(|granted| granted == name.as_str()) {
+            missing.push(format!("the environment variable {name}"));
+        }
+    }
+    for name in &wish.secrets {
+        if !grant.secrets.contains_key(name.as_str()) {
+            missing.push(format!("the secret {name}"));
+        }
+    }
+    match (wish.scratch, grant.scratch) {
+        (Some(Scratch(asked)), None) => missing.push(format!("{asked} of scratch space")),
+        (Some(Scratch(asked)), Some(granted)) if asked > granted => {
+            missing.push(format!("{asked} of scratch space ({granted} is granted)"));
+        }
+        _ => {}
+    }
+    missing
+}
+
+fn open_mount(path: &Path, at: String, write: bool) -> io::Result<Mounted> {
+    let mounted = Mounted::open(path, at, write)?;
+    if write {
+        rustix::fs::access(path, Access::WRITE_OK)?;
+    }
+    Ok(mounted)
+}
+
+fn read_secret(path: &Path) -> Result<Hidden, String> {
+    // Anything but a file, such as a pipe, could keep the reader waiting forever.
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err("not a regular file".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SECRET_SIZE.get() + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() > SECRET_SIZE.as_usize() {
+        return Err(format!("larger than {SECRET_SIZE}"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+    if text.contains('\0') {
+        return Err("it has a zero byte in it, which no variable can hold".to_owned());
+    }
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(Hidden::new(text))
+}
+
+/// In one line; empty where it is nothing.
+impl fmt::Display for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mounts = self.mounts.iter().map(|mount| {
+            let way = if mount.write { "write" } else { "read" };
+            format!("{way} the mount {} at {}", mount.name, mount.at)
+        });
+        let parts = mounts
+            .chain(self.http.iter().map(|origin| format!("send requests to {origin}")))
+            .chain(self.env.iter().map(|name| format!("read the variable {name}")))
+            .chain(self.secrets.iter().map(|name| format!("read the secret {name}")))
+            .chain(self.scratch.map(|size| format!("use {size} of scratch space")));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::Manifest;
+    use std::fs;
+
+    fn wish(capabilities: &str) -> Capabilities {
+        let manifest = format!("capabilities: {capabilities}");
+        Manifest::read(&manifest, Path::new("plugin.yaml"), &"echo".parse().unwrap()).unwrap().capabilities
+    }
+
+    struct Bench {
+        directory: tempfile::TempDir,
+        grants: Grants,
+    }
+
+    /// An operator who grants something of everything to `echo`.
+    fn bench() -> Bench {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("inside")).unwrap();
+        fs::write(at("key"), "swordfish\r\n").unwrap();
+        let mount = |path: &str, write| crate::config::Mount { path: at(path), write };
+        let grant = Grant {
+            mounts: [("in", mount("inside", false)), ("out", mount("inside", true)), ("gone", mount("gone", true))]
+                .map(|(name, mount)| (name.to_owned(), mount))
+                .into(),
+            http: vec!["https://api.example.org".to_owned(), "http://10.0.0.5:9000".to_owned()],
+            env: vec!["LANG".to_owned(), "UNSET".to_owned()],
+            secrets: [
+                ("KEY", Secret::File(at("key"))),
+                ("USER", Secret::Env("API_USER".to_owned())),
+                ("LOST", Secret::File(at("lost"))),
+                ("EMPTY", Secret::Env("NOBODY".to_owned())),
+            ]
+            .map(|(name, secret)| (name.to_owned(), secret))
+            .into(),
+            systems: None,
+            scratch: Some(Size::mib(16)),
+        };
+        let environment = [("LANG", "eo"), ("API_USER", "me"), ("OTHER", "not granted")];
+        let grants = Grants {
+            plugins: [("echo".to_owned(), grant)].into(),
+            environment: environment.map(|(name, value)| (name.to_owned(), Hidden::new(value.to_owned()))).into(),
+            scratch: Arc::new(ScratchRoot::new(at("scratch"))),
+        };
+        Bench { directory, grants }
+    }
+
+    impl Bench {
+        fn refused(&self, capabilities: &str) -> String {
+            let error = self.grants.meet("echo", &wish(capabilities)).unwrap_err().to_string();
+            error.replace(&format!("{}/", self.directory.path().display()), "")
+        }
+    }
+
+    #[test]
+    fn a_plugin_gets_all_that_it_asks_for_and_no_more() {
+        let bench = bench();
+        let asked = "{mounts: [{name: in, at: /in}], http: ['https://API.example.org:443'], env: [LANG, UNSET], secrets: \
+                     [KEY, USER], scratch: 1MiB}";
+        let (granted, reach) = bench.grants.meet("echo", &wish(asked)).unwrap();
+        let env: Vec<_> = reach.env.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+        assert_eq!(env, [("LANG", "eo"), ("KEY", "swordfish"), ("USER", "me")]);
+        assert_eq!((reach.mounts.len(), reach.http.len(), reach.scratch.is_some()), (1, 1, true));
+        assert_eq!(
+            granted.to_string(),
+            "read the mount in at /in, send requests to https://API.example.org:443, read the variable LANG, read the \
+             variable UNSET, read the secret KEY, read the secret USER, use 1MiB of scratch space"
+        );
+
+        let (granted, reach) = bench.grants.meet("echo", &wish("{}")).unwrap();
+        assert_eq!(granted, Granted::default());
+        assert!(reach.env.is_empty() && reach.mounts.is_empty() && reach.http.is_empty() && reach.scratch.is_none());
+    }
+
+    #[test]
+    fn what_is_shown_of_it_holds_no_value_and_no_path() {
+        let bench = bench();
+        let asked = "{mounts: [{name: out, at: /out, write: true}], env: [LANG], secrets: [KEY, USER], scratch: 1MiB}";
+        let (granted, reach) = bench.grants.meet("echo", &wish(asked)).unwrap();
+        assert_eq!(
+            serde_json::to_value(&granted).unwrap(),
+            serde_json::json!({
+                "mounts": [{"name": "out", "at": "/out", "write": true}],
+                "http": [],
+                "env": ["LANG"],
+                "secrets": ["KEY", "USER"],
+                "scratch": "1MiB",
+            })
+        );
+        let shown = format!("{granted:?} {reach:?} {:?}", bench.grants);
+        assert!(!shown.contains("swordfish") && !shown.contains("eo\"") && !shown.contains("\"me\""), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_granted_is_named_piece_by_piece() {
+        let bench = bench();
+        assert_eq!(
+            bench.refused(
+                "{mounts: [{name: in, at: /in, write: true}, {name: other, at: /o}], http: ['http://api.example.org', \
+                 'https://api.example.org:444', 'http://10.0.0.5'], env: [HOME], secrets: [OTHER], scratch: 17MiB}"
+            ),
+            "not granted: the mount in at /in to write (it is granted to read), the mount other at /o to read, http to \
+             http://api.example.org, http to https://api.example.org:444, http to http://10.0.0.5, the environment \
+             variable HOME, the secret OTHER, 17MiB of scratch space (16MiB is granted): grant it in plugins.grants.echo \
+             in distillery.yaml"
+        );
+        let other = bench.grants.meet("other", &wish("{env: [LANG]}")).unwrap_err().to_string();
+        assert_eq!(
+            other,
+            "not granted: the environment variable LANG: grant it in plugins.grants.other in distillery.yaml"
+        );
+        assert_eq!(
+            bench.refused("{systems: read, env: [HOME]}"),
+            "it asks for systems, which plugins cannot be given yet: leave it out of capabilities"
+        );
+    }
+
+    #[test]
+    fn what_is_granted_and_not_there_keeps_the_plugin_from_loading() {
+        let bench = bench();
+        assert_eq!(
+            bench.refused("{mounts: [{name: gone, at: /g}]}"),
+            "the mount gone: gone: No such file or directory (os error 2): make the directory, or change \
+             plugins.grants.echo.mounts.gone in distillery.yaml"
+        );
+        assert_eq!(
+            bench.refused("{secrets: [LOST]}"),
+            "the secret LOST: lost: No such file or directory (os error 2): put it there, or change \
+             plugins.grants.echo.secrets.LOST in distillery.yaml"
+        );
+        assert_eq!(
+            bench.refused("{secrets: [EMPTY]}"),
+            "the secret EMPTY: the variable NOBODY is not set in the environment of the server: put it there, or change \
+             plugins.grants.echo.secrets.EMPTY in distillery.yaml"
+        );
+        for (content, told) in [
+            (b"sword\xfffish".to_vec(), "not UTF-8 text"),
+            (b"sword\0fish".to_vec(), "a zero byte"),
+            (vec![b'x'; 70_000], "larger than 64KiB"),
+        ] {
+            fs::write(bench.directory.path().join("key"), content).unwrap();
+            let refused = bench.refused("{secrets: [KEY]}");
+            assert!(refused.contains(told) && !refused.contains("fish"), "{refused}");
+        }
+        fs::write(bench.directory.path().join("scratch"), "a file").unwrap();
+        assert!(bench.refused("{scratch: 1MiB}").starts_with("no place for its scratch space: "));
+    }
+}

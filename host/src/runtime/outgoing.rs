@@ -1,0 +1,331 @@
+//! HTTP requests that guests send: to origins that were granted, and to nobody else.
+//!
+//! Each request is checked by itself, also one to where an answer redirected the guest: nothing is followed here. Names
+//! are resolved here too, and the connection goes to the very address that was looked at. One that is not of the public
+//! network is refused, unless the grant names it as it is: an address, or `localhost`.
+
+use super::{address::is_public, state::State};
+use crate::origin::Origin;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{
+    Method, Request, Response, Uri,
+    body::{Body, Frame, Incoming, SizeHint},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use std::{
+    future::poll_fn,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::{Pin, pin},
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep, timeout},
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+
+/// From the look at the name to the end of the TLS handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+/// From the request to the head of its answer. Some answers are long in the making.
+const FIRST_BYTE: Duration = Duration::from_secs(300);
+/// From one piece of an answer to the next.
+const IDLE: Duration = Duration::from_secs(120);
+/// Requests of one process that are under way at once: each has a socket.
+const CONNECTIONS: usize = 32;
+/// The head of an answer, and what is read ahead of the guest.
+const BUFFER: usize = 64 << 10;
+/// What one write to the body of a request takes from a guest.
+const CHUNK: usize = 64 << 10;
+/// Headers of one message. A guest may hold as many sets of them as it may hold resources.
+const FIELDS: usize = 16 << 10;
+
+/// What a process sends requests with.
+pub(super) struct Outgoing {
+    context: WasiHttpCtx,
+    sender: Sender,
+}
+
+struct Sender {
+    allowed: Arc<[Origin]>,
+    connections: Arc<Semaphore>,
+}
+
+type Ended = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl Outgoing {
+    pub fn to(allowed: Arc<[Origin]>) -> Self {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(FIELDS);
+        Self { context, sender: Sender { allowed, connections: Arc::new(Semaphore::new(CONNECTIONS)) } }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Outgoing { context, sender } = &mut self.outgoing;
+        WasiHttpCtxView { hooks: sender, table: self.wasi.ctx().table, ctx: context }
+    }
+}
+
+impl WasiHttpHooks for Sender {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _answered: Ended,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Ended), Error>> + Send> {
+        let checked = self.check(&request);
+        Box::new(async move {
+            let (origin, place) = checked?;
+            send(&origin, request, Times::of(options), place).await
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+}
+
+impl Sender {
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, OwnedSemaphorePermit), Error> {
+        let origin = Origin::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
+        // A tunnel would lead to where nobody looks.
+        if !self.allowed.contains(&origin) || request.method() == Method::CONNECT {
+            return Err(Error::HttpRequestDenied);
+        }
+        let place = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+        Ok((origin, place))
+    }
+}
+
+/// How long what may take. A guest may want less.
+struct Times {
+    connect: Duration,
+    first_byte: Duration,
+    idle: Duration,
+}
+
+impl Times {
+    fn of(options: Option<RequestOptions>) -> Self {
+        let least = |wish: Option<Duration>, most: Duration| wish.map_or(most, |wish| wish.min(most));
+        let wish = options.unwrap_or_default();
+        Self {
+            connect: least(wish.connect_timeout, CONNECT),
+            first_byte: least(wish.first_byte_timeout, FIRST_BYTE),
+            idle: least(wish.between_bytes_timeout, IDLE),
+        }
+    }
+}
+
+async fn send(
+    origin: &Origin,
+    mut request: Request<WasiBody>,
+    times: Times,
+    place: OwnedSemaphorePermit,
+) -> Result<(Response<WasiBody>, Ended), Error> {
+    let stream = timeout(times.connect, connect(origin)).await.map_err(|_| Error::ConnectionTimeout)??;
+    let mut client = http1::Builder::new();
+    let (mut sender, connection) =
+        client.max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+    // Scheme and host are for proxies only.
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
+
+    let mut connection = Some(connection);
+    let mut answer = pin!(timeout(times.first_byte, sender.send_request(request)));
+    // The connection has to be driven; how it fails, the answer tells.
+    let answer = poll_fn(|cx| {
+        if let Some(driven) = &mut connection
+            && Pin::new(driven).poll(cx).is_ready()
+        {
+            connection = None;
+        }
+        answer.as_mut().poll(cx)
+    });
+    let answer = answer.await.map_err(|_| Error::ConnectionReadTimeout)?.map_err(|error| told(&error))?;
+    let answer =
+        answer.map(|body| Received { body, idle: times.idle, until: Box::pin(sleep(times.idle)) }.boxed_unsync());
+    let driven = async move {
+        let _place = place;
+        match connection {
+            Some(connection) => connection.await.map_err(|error| told(&error)),
+            None => Ok(()),
+        }
+    };
+    Ok((answer, Box::new(driven)))
+}
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Error> {
+    let stream = reach(&addresses(origin).await?).await?;
+    if !origin.is_secure() {
+        return Ok(Box::new(stream));
+    }
+    let name = match origin.address() {
+        Some(address) => ServerName::from(address),
+        None => ServerName::try_from(origin.host().to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?,
+    };
+    let secured = TlsConnector::from(TLS.clone()).connect(name, stream).await.map_err(|error| {
+        tracing::debug!(%origin, %error, "no TLS");
+        let certificate = error.get_ref().and_then(|it| it.downcast_ref::<tokio_rustls::rustls::Error>());
+        match certificate {
+            Some(tokio_rustls::rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+            _ => Error::TlsProtocolError,
+        }
+    })?;
+    Ok(Box::new(secured))
+}
+
+/// Whom Mozilla trusts is trusted.
+static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the usual versions");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+});
+
+/// Where the origin is, as far as it may be there.
+async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
+    let port = origin.port();
+    let at = |address: IpAddr| SocketAddr::new(address, port);
+    if let Some(address) = origin.address() {
+        return Ok(vec![at(address)]);
+    }
+    if origin.is_localhost() {
+        return Ok(vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]);
+    }
+    let found: Vec<SocketAddr> = lookup_host((origin.host(), port))
+        .await
+        .map_err(|error| {
+            tracing::debug!(%origin, %error, "the name is not resolved");
+            Error::DnsError { rcode: None, info_code: None }
+        })?
+        .collect();
+    if found.is_empty() {
+        return Err(Error::DestinationNotFound);
+    }
+    let public: Vec<SocketAddr> = found.into_iter().filter(|found| is_public(found.ip())).collect();
+    if public.is_empty() {
+        tracing::debug!(%origin, "the name leads to no public address");
+        return Err(Error::DestinationIpProhibited);
+    }
+    Ok(public)
+}
+
+/// A connection to the first of them that takes one.
+async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+    let mut last = Error::DestinationNotFound;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it small requests are only slower.
+                _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => last = Error::ConnectionRefused,
+            Err(error) => {
+                tracing::debug!(%address, %error, "no connection");
+                last = Error::DestinationUnavailable;
+            }
+        }
+    }
+    Err(last)
+}
+
+/// What a failure of the HTTP library means to a guest.
+fn told(error: &hyper::Error) -> Error {
+    tracing::debug!(%error, "an outgoing request failed");
+    if error.is_incomplete_message() {
+        Error::HttpResponseIncomplete
+    } else if error.is_closed() || error.is_canceled() {
+        Error::ConnectionTerminated
+    } else if error.is_timeout() {
+        Error::HttpResponseTimeout
+    } else {
+        Error::HttpProtocolError
+    }
+}
+
+/// The body of an answer, which must go on coming while the guest waits for it.
+struct Received {
+    body: Incoming,
+    idle: Duration,
+    until: Pin<Box<Sleep>>,
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                let until = Instant::now() + self.idle;
+                self.until.as_mut().reset(until);
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| told(&error))))
+            }
+            Poll::Pending => self.until.as_mut().poll(cx).map(|()| Some(Err(Error::ConnectionReadTimeout))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn found(origin: &str) -> Result<Vec<SocketAddr>, Error> {
+        addresses(&origin.parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_grant_may_name_an_address_that_no_name_may_lead_to() {
+        assert_eq!(found("http://10.0.0.5:9000").await.unwrap(), ["10.0.0.5:9000".parse().unwrap()]);
+        assert_eq!(found("http://localhost").await.unwrap().len(), 2);
+        // Resolvers take these for addresses of this machine.
+        for disguised in ["http://127.1", "http://2130706433", "http://0x7f000001", "http://0"] {
+            match found(disguised).await {
+                Err(Error::DestinationIpProhibited | Error::DnsError { .. }) => {}
+                other => panic!("{disguised}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_may_shorten_the_times_and_not_lengthen_them() {
+        let wish = RequestOptions {
+            connect_timeout: Some(Duration::from_secs(1)),
+            first_byte_timeout: Some(Duration::from_secs(1_000_000)),
+            between_bytes_timeout: None,
+        };
+        let times = Times::of(Some(wish));
+        assert_eq!((times.connect, times.first_byte, times.idle), (Duration::from_secs(1), FIRST_BYTE, IDLE));
+    }
+}
