@@ -35,6 +35,7 @@ fn main() {
         "hostile-p3",
         "told",
         "told-p3",
+        "touches-p3",
         "waits-p3",
     ] {
         watch(&guests.join(source));

@@ -43,6 +43,7 @@ pub struct Occupied {
 pub struct Builder {
     config: Value,
     arguments: Vec<&'static str>,
+    environment: Vec<(String, String)>,
     directory: TempDir,
 }
 
@@ -62,7 +63,7 @@ impl Server {
             "data": inside("data"),
             "log": { "format": "json", "level": "info" },
         });
-        Builder { config, arguments: Vec::new(), directory }
+        Builder { config, arguments: Vec::new(), environment: Vec::new(), directory }
     }
 
     /// A server with these guests as calls that anyone may run.
@@ -293,13 +294,20 @@ impl Builder {
         // JSON is YAML.
         fs::write(&config, self.config.to_string()).expect("a configuration for the server");
         let mut command = Command::new(program());
-        command.arg("serve").args(&self.arguments).arg("--config").arg(config).current_dir(self.directory.path());
+        command.arg("serve").args(&self.arguments).arg("--config").arg(config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).current_dir(self.directory.path());
         command
     }
 
     /// Starts the server and waits until it takes connections.
     pub async fn start(self) -> Server {
         self.start_watched(|_| true).await
+    }
+
+    /// The same, with variables in its environment.
+    pub async fn start_with<const N: usize>(mut self, environment: [(&str, &str); N]) -> Server {
+        self.environment.extend(environment.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self.start().await
     }
 
     /// The same, with every line of the log shown to `keep` first, which says whether it is kept: a server that runs for

@@ -8,6 +8,7 @@ mod connections;
 mod conversation;
 mod dev;
 mod examples;
+mod grants;
 mod guests;
 mod hostile;
 mod limits;
