@@ -343,44 +343,46 @@ fn count(root: &Path) -> io::Result<(u64, u64)> {
     Ok((bytes, entries))
 }
 
-/// Removes a directory and all in it, however deeply a guest has nested it: what lies two levels down is moved up, so
-/// that no path grows long and no recursion deep.
+/// How many directories deep one is cleared by its path: with the longest names that is just short of the longest path.
+const LEVELS: usize = 12;
+
+/// Removes a directory and all in it, however deeply a guest has nested it: what lies too deep is moved up first, so that
+/// no path grows long and no recursion deep.
 fn remove_tree(top: &Path) -> io::Result<()> {
     // Names that no guest can have taken.
-    let moved = Uuid::now_v7();
-    let mut count = 0u64;
+    let prefix = Uuid::now_v7();
+    let mut moved = 0u64;
     loop {
-        let mut empty = true;
-        for entry in fs::read_dir(top)? {
-            let entry = entry?;
-            empty = false;
-            let path = entry.path();
-            if !entry.file_type()?.is_dir() {
-                unless_gone(fs::remove_file(&path))?;
-                continue;
-            }
-            for inner in fs::read_dir(&path)? {
-                let inner = inner?;
-                if inner.file_type()?.is_dir() {
-                    count += 1;
-                    unless_gone(fs::rename(inner.path(), top.join(format!("{moved}-{count}"))))?;
-                } else {
-                    unless_gone(fs::remove_file(inner.path()))?;
-                }
-            }
+        let mut move_up = |deep: &Path| {
+            moved += 1;
+            unless_gone(fs::rename(deep, top.join(format!("{prefix}-{moved}"))))
+        };
+        clear(top, 0, &mut move_up)?;
+        match fs::remove_dir(top) {
+            // Something was moved up, or the last call of a guest is still under way.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            done => return unless_gone(done),
+        }
+    }
+}
+
+fn clear(directory: &Path, level: usize, move_up: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if !entry.file_type()?.is_dir() {
+            unless_gone(fs::remove_file(&path))?;
+        } else if level == LEVELS {
+            move_up(&path)?;
+        } else {
+            clear(&path, level + 1, move_up)?;
             match unless_gone(fs::remove_dir(&path)) {
-                // The last call of a guest may still be under way.
                 Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
                 done => done?,
             }
         }
-        if empty {
-            match fs::remove_dir(top) {
-                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-                done => return unless_gone(done),
-            }
-        }
     }
+    Ok(())
 }
 
 fn unless_gone(done: io::Result<()>) -> io::Result<()> {
@@ -471,9 +473,11 @@ mod tests {
         let scratch = space.make().unwrap();
         let path = scratch.path().to_owned();
         let mut place = open(&path, OFlags::DIRECTORY, Mode::empty()).unwrap();
-        for _ in 0..3000 {
-            rustix::fs::mkdirat(&place, "deeper", Mode::RWXU).unwrap();
-            place = rustix::fs::openat(&place, "deeper", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        // Three times as long as the longest path.
+        let name = "deeper".repeat(40);
+        for _ in 0..50 {
+            rustix::fs::mkdirat(&place, &name, Mode::RWXU).unwrap();
+            place = rustix::fs::openat(&place, &name, OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
         fs::write(path.join("file"), "x").unwrap();
         drop(scratch);
