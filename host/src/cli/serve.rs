@@ -91,37 +91,43 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         cleanup_time: config.cancel.cleanup_time,
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("sockets")
         .enable_all()
         .build()
-        .context("cannot start the threads that serve sockets")?
-        .block_on(async {
-            let drain = Drain::default();
-            let mut signals = Signals::listen()?;
-            let parts = Parts { catalog, dispatcher, plugins: plugins.clone(), drain: drain.clone() };
-            let server = Server::bind(config, &store, &local, parts)?;
-            let address = server.address()?;
-            tracing::info!(
-                %address,
-                api = config.http.api,
-                processes = capacity.processes,
-                ms = begun.elapsed().as_millis() as u64,
-                "listening"
-            );
-            if !config.http.api {
-                tracing::warn!("the API is off: set http.api to true to serve calls");
-            }
-            let serving = tokio::spawn(server.run());
-            let name = signals.next_end(&plugins).await;
-            tracing::info!(signal = name, "draining: no new calls, running ones are told");
-            plugins.end();
-            drain.begin();
-            serving.await?;
-            Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
-        })
+        .context("cannot start the threads that serve sockets")?;
+    let served = runtime.block_on(async {
+        let drain = Drain::default();
+        let mut signals = Signals::listen()?;
+        let parts = Parts { catalog, dispatcher, plugins: plugins.clone(), drain: drain.clone() };
+        let server = Server::bind(config, &store, &local, parts)?;
+        let address = server.address()?;
+        tracing::info!(
+            %address,
+            api = config.http.api,
+            processes = capacity.processes,
+            ms = begun.elapsed().as_millis() as u64,
+            "listening"
+        );
+        if !config.http.api {
+            tracing::warn!("the API is off: set http.api to true to serve calls");
+        }
+        let serving = tokio::spawn(server.run());
+        let name = signals.next_end(&plugins).await;
+        tracing::info!(signal = name, "draining: no new calls, running ones are told");
+        plugins.end();
+        drain.begin();
+        serving.await?;
+        Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
+    });
+    // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.
+    runtime.shutdown_timeout(LAST_CALLS);
+    served
 }
+
+/// How long the last calls into the file system may take when the server ends.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// Waits for those that run, until all have ended, the time is up, or a second signal says that nobody wants to wait.
 async fn wait(drain: &Drain, limit: Duration, signals: &mut Signals) -> ExitCode {
