@@ -1,7 +1,7 @@
 //! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
 
 use crate::call::CallName;
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 /// Whoever is at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,56 @@ impl Caller {
     }
 }
 
+/// The name of a user: 1 to 64 of `a-z A-Z 0-9 . _ @ -`, beginning with a letter or a digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserName(Arc<str>);
+
+/// What `distillery may` and the log call those that are no users.
+const NO_USERS: [&str; 2] = ["nobody", "operator"];
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadUserName {
+    #[error(
+        "{0:?} is not a name for a user: use 1 to 64 letters, digits or any of . _ @ -, beginning with a letter or a digit"
+    )]
+    Form(String),
+    #[error("{0:?} has a meaning of its own here: choose another name")]
+    Taken(String),
+}
+
+impl UserName {
+    /// A name that was checked when it was kept.
+    pub(crate) fn known(name: String) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserName {
+    type Err = BadUserName;
+
+    fn from_str(name: &str) -> Result<Self, BadUserName> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '-');
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !begins || name.len() > 64 || !name.chars().all(plain) {
+            return Err(BadUserName::Form(name.to_owned()));
+        }
+        if NO_USERS.iter().any(|taken| taken.eq_ignore_ascii_case(name)) {
+            return Err(BadUserName::Taken(name.to_owned()));
+        }
+        Ok(Self(name.into()))
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A right that a caller may hold: an exact name such as `call:echo`, or a prefix ending in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(pub String);
@@ -76,7 +126,42 @@ impl FromStr for Scope {
     }
 }
 
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Scope {
+    /// Everything that there is, which a holder may have as far as they have it.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// What of this scope is also in one of `held`.
+    pub fn within(&self, held: &[Self]) -> Vec<Self> {
+        let both = |other: &Self| {
+            // All that one covers begins with its prefix, so that of two that meet one holds the other.
+            let inside = |outer: &Self, inner: &Self| match outer.0.strip_suffix('*') {
+                Some(prefix) => inner.0.trim_end_matches('*').starts_with(prefix),
+                None => outer == inner,
+            };
+            if inside(other, self) { Some(self.clone()) } else { inside(self, other).then(|| other.clone()) }
+        };
+        held.iter().filter_map(both).collect()
+    }
+
+    /// What is both in `some` and in `others`.
+    pub fn common(some: &[Self], others: &[Self]) -> Vec<Self> {
+        let mut common: Vec<Self> = Vec::new();
+        for scope in some.iter().flat_map(|scope| scope.within(others)) {
+            if !common.contains(&scope) {
+                common.push(scope);
+            }
+        }
+        common
+    }
+
     fn covers(&self, needed: &str) -> bool {
         match self.0.strip_suffix('*') {
             Some(prefix) => needed.starts_with(prefix),
@@ -113,13 +198,48 @@ impl fmt::Display for Wish<'_> {
     }
 }
 
-/// Whether `caller` may do what it wishes.
-pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
+/// What says whether a caller may do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule<'a> {
+    /// The call is for everybody.
+    Public,
+    /// The caller holds this scope.
+    Held(&'a Scope),
+    /// The caller holds nothing that covers the scope of this name.
+    Missing(String),
+}
+
+impl Rule<'_> {
+    pub fn allows(&self) -> bool {
+        !matches!(self, Self::Missing(_))
+    }
+}
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("its plugin says access: public"),
+            Self::Held(scope) => write!(f, "the scope {scope} is held"),
+            Self::Missing(needed) => write!(f, "no scope is held that covers {needed}"),
+        }
+    }
+}
+
+/// Whether `caller` may do what it wishes, and what says so.
+pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
     if let Wish::Run(_, Access::Public) = wish {
-        return true;
+        return Rule::Public;
     }
     let needed = wish.to_string();
-    caller.scopes.iter().any(|scope| scope.covers(&needed))
+    match caller.scopes.iter().find(|scope| scope.covers(&needed)) {
+        Some(scope) => Rule::Held(scope),
+        None => Rule::Missing(needed),
+    }
+}
+
+/// Whether `caller` may do what it wishes.
+pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
+    rule(caller, wish).allows()
 }
 
 #[cfg(test)]
@@ -147,6 +267,33 @@ mod tests {
         assert!(may(&with("call:*"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("call:prov"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("systems:write"), Wish::Use("news:write")));
+    }
+
+    #[test]
+    fn scopes_meet_in_the_narrower_one() {
+        let list = |text: &str| text.split_whitespace().map(|it| Scope(it.into())).collect::<Vec<_>>();
+        for (some, others, common) in [
+            ("*", "call:echo news:write", "call:echo news:write"),
+            ("call:*", "call:echo", "call:echo"),
+            ("call:echo", "call:*", "call:echo"),
+            ("call:a* call:ab", "call:ab*", "call:ab* call:ab"),
+            ("call:echo", "call:ech", ""),
+            ("call:ech*", "call:other*", ""),
+            ("processes:*", "processes:*", "processes:*"),
+            ("", "*", ""),
+        ] {
+            assert_eq!(Scope::common(&list(some), &list(others)), list(common), "{some} and {others}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_never_taken_for_one_who_is_none() {
+        for name in ["ada", "ada@example.org", "0", "a.b-c_d"] {
+            assert_eq!(name.parse::<UserName>().unwrap().as_str(), name);
+        }
+        for name in ["", "-a", "a b", "ä", "operator", "Nobody", &"x".repeat(65)] {
+            assert!(name.parse::<UserName>().is_err(), "{name:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The command line.
 
+mod accounts;
 mod build;
 mod check;
+mod may;
 mod new;
 mod reread;
 mod run;
@@ -10,6 +12,7 @@ mod serve;
 mod sign;
 
 use crate::{
+    auth::Scope,
     config::Config,
     plugin::{Operator, granted::Grants, load::Loader, signature::Trusted},
     runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker},
@@ -64,6 +67,20 @@ enum Command {
     /// Compiles one module for a server that does not want to wait for ever
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompileWorker { job: String },
+    /// Users: who can log in, and what they may do. Works without a server, and a running one sees it at once
+    #[command(subcommand)]
+    User(accounts::User),
+    /// Tokens: what programs show to act for a user
+    #[command(subcommand)]
+    Token(accounts::Token),
+    /// Says whether a user may do something, such as call:echo, and which rule says so: fails where not
+    May {
+        /// A user, or nobody
+        user: String,
+        scope: Scope,
+    },
+    /// Writes users, tokens and history into a new file, also while the server runs
+    Backup { file: PathBuf },
 }
 
 /// Exit status of a command that was used wrongly or configured wrongly.
@@ -94,6 +111,10 @@ pub fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
         Command::CompileWorker { .. } => unreachable!("it has returned"),
+        Command::User(user) => accounts::user(&config, user),
+        Command::Token(token) => accounts::token(&config, token),
+        Command::May { user, scope } => may::run(&config, &user, &scope),
+        Command::Backup { file } => accounts::backup(&config, &file),
     };
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");

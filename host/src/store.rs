@@ -1,12 +1,17 @@
-//! What the server tells about the world outside of its calls: systems and news. In memory, ready to be sent.
+//! What outlives the server, in a database ([`database`]), and what it tells about the world outside of its calls:
+//! systems and news, in memory, ready to be sent.
 //!
-//! It knows nothing of who asks.
+//! It knows nothing of who asks. Only this module names rusqlite.
 
+pub mod accounts;
+pub mod database;
 pub mod news;
 pub mod systems;
 
 use crate::config::Config;
+use accounts::Accounts;
 use bytes::Bytes;
+use database::Database;
 use news::News;
 use serde::{Serialize, Serializer, ser::Error as _};
 use std::sync::Arc;
@@ -14,10 +19,11 @@ use systems::{System, Systems};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Everything that is told.
-#[derive(Debug, Default)]
 pub struct Store {
     pub systems: Arc<Systems>,
     pub news: Arc<News>,
+    pub database: Database,
+    pub accounts: Arc<Accounts>,
 }
 
 impl Store {
@@ -29,7 +35,9 @@ impl Store {
         }
         let systems = Systems::default();
         systems.replace(config.systems.iter().map(System::from).collect())?;
-        Ok(Self { systems: Arc::new(systems), news: Arc::new(news) })
+        let database = Database::open(&config.data)?;
+        let accounts = Arc::new(Accounts::open(&database)?);
+        Ok(Self { systems: Arc::new(systems), news: Arc::new(news), database, accounts })
     }
 }
 

@@ -113,6 +113,9 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         if !config.http.api {
             tracing::warn!("the API is off: set http.api to true to serve calls");
         }
+        if !store.accounts.has_users()? {
+            tracing::info!("there are no users: make one with `distillery user add NAME --scope 'call:*'`");
+        }
         let serving = tokio::spawn(server.run());
         let name = signals.next_end(&plugins).await;
         tracing::info!(signal = name, "draining: no new calls, running ones are told");

@@ -1,0 +1,174 @@
+//! `distillery user`, `distillery token` and `distillery backup`: straight to the database, with or without a server.
+
+use crate::{
+    auth::{Scope, UserName},
+    config::Config,
+    store::{
+        accounts::{self, Accounts, NewToken},
+        database::{Database, FILE},
+    },
+};
+use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+use time::OffsetDateTime;
+
+#[derive(Subcommand)]
+pub enum User {
+    /// Adds a user. The password is asked for on a terminal, and else the first line of stdin
+    Add {
+        name: UserName,
+        /// What the user may do, such as call:echo, call:*, processes:* or * for all; may be given several times
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// Adds a user who cannot log in: one who only has tokens
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// Lists all users and what they may do
+    List,
+    /// Removes a user with their tokens and sessions
+    Remove { name: String },
+    /// Sets the password of a user and ends their sessions
+    Passwd { name: String },
+    /// Sets what a user may do, in the place of what they might before
+    Scopes { name: String, scopes: Vec<Scope> },
+}
+
+#[derive(Subcommand)]
+pub enum Token {
+    /// Makes a token and prints it: it is shown this once
+    Add {
+        #[arg(long, value_name = "NAME")]
+        user: UserName,
+        /// What its holder may do, never more than the user; may be given several times [default: all that the user may]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// How long it holds, such as 30d [default: until it is revoked]
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+        /// What it is for, to know it again in the list
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// Lists the tokens of all users or of one, without what makes them tokens
+    List {
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+    /// Ends a token by its id
+    Revoke { id: String },
+}
+
+fn open(config: &Config) -> anyhow::Result<Accounts> {
+    Ok(Accounts::open(&Database::open(&config.data)?)?)
+}
+
+pub fn user(config: &Config, user: User) -> anyhow::Result<ExitCode> {
+    let accounts = open(config)?;
+    match user {
+        User::Add { name, scopes, no_password } => {
+            let password = if no_password { None } else { Some(password(name.as_str())?) };
+            accounts.add_user(&name, password.as_deref(), &scopes)?;
+            eprintln!("{name} is a user now, and may: {}", list(&scopes));
+        }
+        User::List => {
+            for accounts::User { name, scopes, password, tokens, created } in accounts.users()? {
+                let login = if password { "can log in" } else { "cannot log in" };
+                let tokens = if tokens == 1 { "1 token".into() } else { format!("{tokens} tokens") };
+                println!("{name}  since {}  {login}  {tokens}  may: {}", created.date(), list(&scopes));
+            }
+        }
+        User::Remove { name } => {
+            accounts.remove_user(&name)?;
+            eprintln!("{name} is no user any more");
+        }
+        User::Passwd { name } => {
+            accounts.set_password(&name, &password(&name)?)?;
+            eprintln!("{name} has a new password, and no session goes on");
+        }
+        User::Scopes { name, scopes } => {
+            accounts.set_scopes(&name, &scopes)?;
+            eprintln!("{name} may now: {}", list(&scopes));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
+    let accounts = open(config)?;
+    match token {
+        Token::Add { user, scopes, expires, label } => {
+            let expires = expires.map(after).transpose()?;
+            let scopes = if scopes.is_empty() { vec![Scope::all()] } else { scopes };
+            let (token, secret) = accounts.add_token(&NewToken { user, label, scopes, expires })?;
+            eprintln!("token {} of {}, shown this once:", token.id, token.user);
+            println!("{}", secret.as_str());
+        }
+        Token::List { user } => {
+            for token in accounts.tokens(user.as_deref())? {
+                let when = |moment: Option<OffsetDateTime>, none| {
+                    moment.map_or_else(|| String::from(none), |it| it.date().to_string())
+                };
+                println!(
+                    "{}  {}  since {}  expires {}  used {}  may: {}{}",
+                    token.id,
+                    token.user,
+                    token.created.date(),
+                    when(token.expires, "never"),
+                    when(token.used, "never"),
+                    list(&token.scopes),
+                    if token.label.is_empty() { String::new() } else { format!("  ({})", token.label) },
+                );
+            }
+        }
+        Token::Revoke { id } => {
+            ensure!(accounts.revoke(&id, None)?, "there is no token {id:?}: `distillery token list` shows all");
+            eprintln!("the token {id} is no good any more");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn backup(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
+    let there = config.data.join(FILE);
+    ensure!(there.is_file(), "there is nothing to back up: {} does not exist", there.display());
+    Database::open(&config.data)?.backup(file)?;
+    eprintln!("everything is in {}: put it in the place of {} to go back", file.display(), there.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(scopes: &[Scope]) -> String {
+    if scopes.is_empty() {
+        return "nothing beyond what everybody may".into();
+    }
+    scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The moment that is so long from now.
+pub(super) fn after(duration: Duration) -> anyhow::Result<OffsetDateTime> {
+    let later = time::Duration::try_from(duration).ok().and_then(|it| OffsetDateTime::now_utc().checked_add(it));
+    later.context("that is too far in the future: leave --expires out for a token that never expires")
+}
+
+/// A password from the terminal, typed twice and not shown, or else from stdin.
+fn password(user: &str) -> anyhow::Result<String> {
+    if io::stdin().is_terminal() {
+        let ask = |what: &str| rpassword::prompt_password(what).context("the terminal cannot be read");
+        let password = ask(&format!("new password of {user}: "))?;
+        ensure!(password == ask("the same again: ")?, "the two are not the same: nothing was changed");
+        return Ok(password);
+    }
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).context("stdin cannot be read")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("there is no password: type it on a terminal, or write it to stdin");
+    }
+    Ok(password.to_owned())
+}

@@ -1,0 +1,51 @@
+//! `distillery may`: whether a user may do something, and which rule says so.
+
+use crate::{
+    auth::{self, Access, Caller, Scope, Wish},
+    call::CallName,
+    config::Config,
+    plugin::discover::{Source, plugin_directories},
+    store::{accounts::Accounts, database::Database},
+};
+use anyhow::Context;
+use std::process::ExitCode;
+
+/// How the one is called who shows nothing.
+const NOBODY: &str = "nobody";
+
+pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCode> {
+    let held = match user {
+        NOBODY => Vec::new(),
+        user => Accounts::open(&Database::open(&config.data)?)?
+            .scopes_of(user)?
+            .with_context(|| format!("there is no user {user:?}: `distillery user list` shows all"))?,
+    };
+    let with = |scopes: &[Scope]| Caller { user: user.to_owned(), token: false, scopes: scopes.to_vec() };
+    let call = scope.0.strip_prefix("call:").and_then(|name| name.parse::<CallName>().ok());
+    let access = match &call {
+        Some(call) => access(config, call),
+        None => Access::Scoped,
+    };
+    let wish = match &call {
+        Some(call) => Wish::Run(call, access),
+        None => Wish::Use(&scope.0),
+    };
+    let (own, everybody) = (with(&held), with(&config.auth.anonymous));
+    let (own, everybody) = (auth::rule(&own, wish), auth::rule(&everybody, wish));
+    let allowed = own.allows() || everybody.allows();
+    match (own.allows(), everybody.allows()) {
+        (true, _) => println!("yes: {own}"),
+        (false, true) => println!("yes: {everybody}, which auth.anonymous gives to everybody"),
+        (false, false) => println!("no: {own}"),
+    }
+    Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Who may run a call, as the manifests say: without loading their modules. What cannot be read is nobody's.
+fn access(config: &Config, call: &CallName) -> Access {
+    let directories = plugin_directories(&config.plugins.directory).unwrap_or_default();
+    let sources = directories.values().filter_map(|found| Source::read(&found.path, config.limits.module).ok());
+    // Of two with the same call, the first by name has it.
+    let spec = sources.into_iter().find_map(|source| source.manifest.calls.get(call).map(|spec| spec.access));
+    spec.unwrap_or_default()
+}
