@@ -7,6 +7,7 @@ pub mod calls;
 pub mod error;
 pub mod news;
 pub mod plugins;
+mod request;
 pub mod systems;
 
 use crate::{
@@ -19,12 +20,13 @@ use axum::{
     body::Body,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use bytes::Bytes;
 use error::ApiError;
 use serde::Serialize;
 use std::sync::Arc;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// What the routes read from.
 #[derive(Clone)]
@@ -37,6 +39,7 @@ pub struct ApiState {
     pub drain: Drain,
     pub systems: Arc<Systems>,
     pub news: Arc<News>,
+    pub door: auth::Door,
 }
 
 /// The same resources are found at both.
@@ -53,6 +56,9 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
         for slash in ["", "/"] {
             router = router
                 .route(&format!("{root}/auth{slash}"), get(auth::show))
+                .route(&format!("{root}/auth/session{slash}"), post(auth::log_in).delete(auth::log_out))
+                .route(&format!("{root}/auth/tokens{slash}"), get(auth::tokens).post(auth::add_token))
+                .route(&format!("{root}/auth/tokens/{{id}}{slash}"), delete(auth::revoke))
                 .route(&format!("{root}/systems{slash}"), get(systems::list))
                 .route(&format!("{root}/instances/directory{slash}"), get(systems::list))
                 .route(&format!("{root}/news{slash}"), get(news::list))
@@ -86,6 +92,11 @@ fn json_of(value: &impl Serialize) -> Result<Response, ApiError> {
         Ok(body) => Ok(json(StatusCode::OK, body)),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
+}
+
+/// A moment as the API writes it.
+fn moment(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -153,6 +164,9 @@ calls:
 
         std::fs::write(directory.path().join("hi.md"), "---\ntitle: Hi\ndate: 2024-05-01\n---\nthere").unwrap();
         let (news, _) = News::read(directory.path());
+        let database = crate::store::database::Database::open(directory.path()).unwrap();
+        let accounts = Arc::new(crate::store::accounts::Accounts::open(&database).unwrap());
+        let identity = crate::identity::Identity::new(accounts, Vec::new(), std::time::Duration::from_secs(60));
         ApiState {
             enabled,
             catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
@@ -160,6 +174,7 @@ calls:
             drain: Drain::default(),
             systems: Arc::new(systems),
             news: Arc::new(news),
+            door: auth::Door { identity: Arc::new(identity), secure_cookies: false },
         }
     }
 

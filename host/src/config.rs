@@ -133,10 +133,14 @@ pub struct Cancel {
 }
 
 /// Who may do what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
     /// What callers may do that do not say who they are.
     pub anonymous: Vec<Scope>,
+    /// How long a login holds.
+    pub session_time: Duration,
+    /// Whether browsers send what a login gave them over TLS only.
+    pub secure_cookies: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,6 +229,12 @@ impl Default for Cancel {
             cleanup_time: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
         }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { anonymous: Vec::new(), session_time: Duration::from_secs(7 * 24 * 3600), secure_cookies: false }
     }
 }
 
@@ -435,7 +445,12 @@ impl Cancel {
 
 impl Auth {
     fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
-        let auth = Self { anonymous: section.list_of("anonymous", form::scope)? };
+        let default = Self::default();
+        let auth = Self {
+            anonymous: section.list_of("anonymous", form::scope)?,
+            session_time: section.get_or("session_time", default.session_time, form::wait)?,
+            secure_cookies: section.get_or("secure_cookies", default.secure_cookies, form::switch)?,
+        };
         section.finish()?;
         Ok(auth)
     }

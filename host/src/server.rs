@@ -4,11 +4,12 @@ pub mod connection;
 pub mod local;
 
 use crate::{
-    api::{self, ApiState, error::ApiError},
+    api::{self, ApiState, auth::Door, error::ApiError},
     auth::Caller,
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
+    identity::Identity,
     plugin::{Catalog, watch::Watcher},
     session::{Session, Timing},
     size::Size,
@@ -112,6 +113,9 @@ impl Server {
         };
         let websocket =
             Router::new().route("/api/v1/ws", get(upgrade)).route("/api/v1/ws/", get(upgrade)).with_state(sockets);
+        let auth = &config.auth;
+        let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
+        let door = Door { identity: Arc::new(identity), secure_cookies: auth.secure_cookies };
         let state = ApiState {
             enabled: http.api,
             catalog,
@@ -119,16 +123,16 @@ impl Server {
             drain: drain.clone(),
             systems: store.systems.clone(),
             news: store.news.clone(),
+            door: door.clone(),
         };
-        let anonymous = Caller { scopes: config.auth.anonymous.clone(), ..Caller::nobody() };
         // The operator is served also where nobody else is.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
         let router = api::router(state, websocket);
         Ok(Self {
             listener,
             router: router
-                .layer(middleware::from_fn_with_state(origins, keep_other_pages_away))
-                .layer(Extension(anonymous)),
+                .layer(middleware::from_fn_with_state(door, api::auth::identify))
+                .layer(middleware::from_fn_with_state(origins, keep_other_pages_away)),
             connections: Connections::new(http.connections, http.connections_per_address),
             local: local.listener().map_err(CannotServe::Local)?,
             local_router: local_router.layer(Extension(Caller::operator())),

@@ -111,11 +111,7 @@ impl Client {
     }
 
     /// A socket at a path of the test's own, or the status with which it was refused.
-    pub async fn connect_to(
-        address: SocketAddr,
-        path: &str,
-        headers: &[(&'static str, &'static str)],
-    ) -> Result<Self, StatusCode> {
+    pub async fn connect_to(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
         let stream = patiently("a connection", TcpStream::connect(address)).await;
         Self::upgrade(stream.expect("the server takes connections"), address, path, headers).await
     }
@@ -132,11 +128,12 @@ impl Client {
         stream: TcpStream,
         address: SocketAddr,
         path: &str,
-        headers: &[(&'static str, &'static str)],
+        headers: &[(&str, &str)],
     ) -> Result<Self, StatusCode> {
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
         for (name, value) in headers {
-            request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("the name of a header");
+            request.headers_mut().insert(name, HeaderValue::from_str(value).expect("the value of a header"));
         }
         let connected = async {
             stream.set_nodelay(true).expect("a socket without delay");
@@ -164,6 +161,19 @@ impl Client {
     /// still to be read.
     pub async fn offer(&mut self, message: Message) {
         _ = patiently("a frame to leave", self.socket.send(message)).await;
+    }
+
+    /// A socket to a server that may be gone at any moment: then there is none.
+    pub async fn over(stream: TcpStream, address: &str) -> Option<Self> {
+        let request = address.into_client_request().expect("a request");
+        let (socket, _) = patiently("the upgrade to a websocket", client_async(request, stream)).await.ok()?;
+        Some(Self { socket })
+    }
+
+    /// Calls on a server that may be gone at any moment.
+    pub async fn try_call(&mut self, name: &str, params: &[&str]) -> Option<()> {
+        let message = Message::binary(json!({ "call": name, "params": params }).to_string());
+        patiently("a frame to leave", self.socket.send(message)).await.ok()
     }
 
     pub async fn call(&mut self, name: &str, params: &[&str]) {

@@ -2,7 +2,7 @@
 
 use crate::{patiently, server::Server};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -97,11 +97,22 @@ impl Server {
     }
 
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(method, path, headers, Bytes::new()).await
+    }
+
+    /// A request with a body of JSON.
+    pub async fn send_json(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        self.send(method, path, &headers, body.to_string().into()).await
+    }
+
+    /// A request with any body.
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("host", self.address().to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Empty::<Bytes>::new()).expect("a request");
+        let request = request.body(Full::new(body)).expect("a request");
         patiently(&format!("an answer to {path}"), async {
             let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");

@@ -11,9 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use std::{
     fs,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -105,9 +106,12 @@ impl Server {
 
     /// What a command of the command line says that speaks to this server.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program());
-        command.args(arguments).arg("--config").arg(CONFIG).current_dir(self.directory.path());
-        command.output().expect("a command can be run")
+        self.run_with(arguments, "")
+    }
+
+    /// The directory of what outlives the server.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// A socket over which nothing was said yet.
@@ -135,6 +139,27 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("the server is running");
+    }
+
+    /// Kills the server as a crash would, and starts it again on what that left behind.
+    pub async fn crash_and_restart(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait().await;
+        self.restart().await;
+    }
+
+    /// Starts a server that has ended again, in the same directory.
+    pub async fn restart(&mut self) {
+        self.log.join();
+        let child = spawn(&mut program_in(self.directory.path(), &["serve"]));
+        self.pid = Pid::from_child(&child);
+        self.log = Log::follow(child, |_| true);
+        self.address = listening(&self.log).await;
+    }
+
+    /// Runs a command of the program beside the server, which reads `stdin`.
+    pub fn run_with(&self, arguments: &[&str], stdin: &str) -> Output {
+        run(self.directory.path(), arguments, stdin)
     }
 
     /// How the server ended, once it has.
@@ -290,13 +315,22 @@ impl Builder {
 
     /// The program with its configuration, not yet started.
     pub fn command(&self) -> Command {
-        let config = self.directory.path().join(CONFIG);
-        // JSON is YAML.
-        fs::write(&config, self.config.to_string()).expect("a configuration for the server");
-        let mut command = Command::new(program());
-        command.arg("serve").args(&self.arguments).arg("--config").arg(config);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value))).current_dir(self.directory.path());
+        self.write();
+        let mut command = program_in(self.directory.path(), &["serve"]);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs a command of the program where no server runs yet. It reads `stdin`.
+    pub fn run(&self, arguments: &[&str], stdin: &str) -> Output {
+        self.write();
+        run(self.directory.path(), arguments, stdin)
+    }
+
+    fn write(&self) {
+        // JSON is YAML.
+        let config = self.directory.path().join(CONFIG);
+        fs::write(config, self.config.to_string()).expect("a configuration for the server");
     }
 
     /// Starts the server and waits until it takes connections.
@@ -313,8 +347,7 @@ impl Builder {
     /// The same, with every line of the log shown to `keep` first, which says whether it is kept: a server that runs for
     /// long has more to say than there is memory for.
     pub async fn start_watched(self, keep: impl Fn(&Line) -> bool + Send + 'static) -> Server {
-        let child = self.command().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let child = child.expect("the server can be started");
+        let child = spawn(&mut self.command());
         let pid = Pid::from_child(&child);
         let mut server = Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -323,8 +356,7 @@ impl Builder {
             config: self.config,
             directory: self.directory,
         };
-        let listening = server.log.line("the server to listen", |line| line.message() == "listening").await;
-        server.address = listening.field("address").parse().expect("the address that it listens on");
+        server.address = listening(&server.log).await;
         server
     }
 }
@@ -343,7 +375,33 @@ fn set(config: &mut Value, key: &str, value: Value) {
     *at = value;
 }
 
-/// The program that cargo has built for the tests: it lies beside the directory of the test programs.
+fn spawn(command: &mut Command) -> Child {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    child.expect("the server can be started")
+}
+
+async fn listening(log: &Log) -> SocketAddr {
+    let line = log.line("the server to listen", |line| line.message() == "listening").await;
+    line.field("address").parse().expect("the address that it listens on")
+}
+
+/// The program with the configuration in `directory`.
+fn program_in(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).arg("--config").arg(directory.join(CONFIG)).current_dir(directory);
+    command
+}
+
+fn run(directory: &Path, arguments: &[&str], stdin: &str) -> Output {
+    let mut command = program_in(directory, arguments);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the command can be started");
+    // One that does not read it may already have ended.
+    _ = child.stdin.take().expect("it has a stdin").write_all(stdin.as_bytes());
+    child.wait_with_output().expect("the command ends")
+}
+
+/// The server that cargo has built for the tests: it lies beside the directory of the test programs.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);

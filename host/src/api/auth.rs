@@ -1,12 +1,46 @@
-//! Who is asking: the one place that finds it out, and the resource that tells it.
+//! Who is asking: the one place where a request becomes a caller, the way in and out, and a caller's own tokens.
 
-use super::{error::ApiError, json_of};
-use crate::{auth::Caller, server::connection::ClientAddress};
-use axum::{extract::FromRequestParts, http::request::Parts, response::Response};
-use serde::Serialize;
-use std::convert::Infallible;
+use super::{ApiState, error::ApiError, json, json_of, moment, request};
+use crate::{
+    auth::{self, Access, Caller, Rule, Scope, UserName, Wish, may},
+    call::CallName,
+    identity::{Identity, NoEntry, Shown, Unknown},
+    server::connection::{ClientAddress, Guard},
+    store::accounts::{AccountError, Hash, NewToken, Token},
+};
+use axum::{
+    extract::{FromRequestParts, Path, Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Uri,
+        header::{AUTHORIZATION, COOKIE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE},
+        request::Parts,
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+use time::OffsetDateTime;
 
-/// There is no way yet to show who one is: everyone is whoever the connection makes of them, or else nobody.
+/// The cookie of a session.
+const SESSION: &str = "distillery_session";
+/// The longest label of a token.
+const LABEL: usize = 200;
+
+/// How callers come in.
+#[derive(Clone)]
+pub struct Door {
+    pub identity: Arc<Identity>,
+    /// Whether browsers may send a session only over TLS.
+    pub secure_cookies: bool,
+}
+
+/// Whoever [`identify`] has found, or the operator, whom the connection makes known.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
@@ -17,16 +51,296 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// Finds out who is asking, and turns away whoever shows what is no good: nobody silently becomes nobody.
+pub async fn identify(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let caller = match shown(request.headers()) {
+        Ok(None) => door.identity.nobody(),
+        Ok(Some(shown)) => match door.identity.caller(shown).await {
+            Ok(caller) => caller,
+            // Who logs in or out may come with a session that is over.
+            Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
+            Err(error) => return turned_away(&door, error),
+        },
+        Err(refused) => return asked_for_token(refused),
+    };
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+/// What the headers show: a token before a session.
+fn shown(headers: &HeaderMap) -> Result<Option<Shown>, ApiError> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|it| it.split_once(' '));
+        return match token {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Ok(Some(Shown::Token(Hash::of(token.trim()))))
+            }
+            _ => Err(ApiError::new(StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer <token>")),
+        };
+    }
+    Ok(session(headers).map(Shown::Session))
+}
+
+fn session(headers: &HeaderMap) -> Option<Hash> {
+    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(';'));
+    let named = cookies.filter_map(|cookie| cookie.trim().split_once('='));
+    named.into_iter().find(|(name, _)| *name == SESSION).map(|(_, value)| Hash::of(value))
+}
+
+fn is_session_route(uri: &Uri) -> bool {
+    uri.path().trim_end_matches('/').ends_with("/auth/session")
+}
+
+fn turned_away(door: &Door, error: Unknown) -> Response {
+    match error {
+        Unknown::Token => asked_for_token(ApiError::new(StatusCode::UNAUTHORIZED, error.to_string())),
+        Unknown::Session => {
+            let answer = ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response();
+            // The next request of the browser comes without it.
+            with_cookie(answer, &door.cookie("", Duration::ZERO))
+        }
+        Unknown::Account(error) => failed(&error).into_response(),
+    }
+}
+
+fn asked_for_token(error: ApiError) -> Response {
+    ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
+}
+
+/// An answer for an error whose reader is the operator.
+fn failed(error: &AccountError) -> ApiError {
+    let status = match error {
+        AccountError::TooMuch { .. } => StatusCode::FORBIDDEN,
+        AccountError::NoUser(_) => StatusCode::NOT_FOUND,
+        AccountError::TooManyTokens(_) => StatusCode::CONFLICT,
+        other => return ApiError::of_server(other),
+    };
+    ApiError::new(status, error.to_string())
+}
+
+impl Door {
+    /// What a browser keeps, and shows to no page and to no other site.
+    fn cookie(&self, value: &str, lasts: Duration) -> String {
+        let secure = if self.secure_cookies { "; Secure" } else { "" };
+        let lasts = lasts.as_secs();
+        format!("{SESSION}={value}; Path=/api; HttpOnly; SameSite=Strict; Max-Age={lasts}{secure}")
+    }
+}
+
+fn with_cookie(mut answer: Response, cookie: &str) -> Response {
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        answer.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Whether the caller may have what only holders of `scope` have.
+pub(super) fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
+    if may(caller, Wish::Use(scope)) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN, format!("this needs the scope {scope}")))
+}
+
 /// The caller as the API shows it, by the names that clients read.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
+struct Known<'a> {
     user: &'a str,
     token: bool,
     scopes: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<Explained>,
 }
 
-pub(super) async fn show(caller: Caller) -> Result<Response, ApiError> {
-    let scopes = caller.scopes.iter().map(|scope| scope.0.as_str()).collect();
-    json_of(&Shown { user: &caller.user, token: caller.token, scopes })
+/// Whether the caller may do one thing, and why.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Explained {
+    scope: String,
+    allowed: bool,
+    rule: String,
+}
+
+impl<'a> From<&'a Caller> for Known<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        let scopes = caller.scopes.iter().map(|scope| scope.0.as_str()).collect();
+        Self { user: &caller.user, token: caller.token, scopes, explain: None }
+    }
+}
+
+pub(super) async fn show(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
+    let asked = request::query(&uri).find(|(name, _)| name == "explain");
+    let explain = asked.map(|(_, scope)| explain(&state, &caller, &scope)).transpose()?;
+    json_of(&Known { explain, ..Known::from(&caller) })
+}
+
+fn explain(state: &ApiState, caller: &Caller, asked: &str) -> Result<Explained, ApiError> {
+    let bad = |what: String| ApiError::new(StatusCode::BAD_REQUEST, what);
+    let scope: Scope = asked.parse().map_err(|error: auth::BadScope| bad(error.to_string()))?;
+    let name = scope.0.strip_prefix("call:").and_then(|name| name.parse::<CallName>().ok());
+    let rule = match &name {
+        Some(name) => {
+            let snapshot = state.catalog.snapshot();
+            let access = snapshot.call(name.as_str()).map_or(Access::Scoped, |call| call.spec.access);
+            auth::rule(caller, Wish::Run(name, access))
+        }
+        None => auth::rule(caller, Wish::Use(&scope.0)),
+    };
+    let mut sentence = rule.to_string();
+    if let Rule::Held(scope) = &rule
+        && state.door.identity.anonymous().contains(scope)
+    {
+        sentence += ", which auth.anonymous gives to everybody";
+    }
+    Ok(Explained { scope: scope.0, allowed: rule.allows(), rule: sentence })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    user: String,
+    password: String,
+}
+
+pub(super) async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+    let from = request.extensions().get::<Guard>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Guard::address);
+    let Login { user, password } = request::body(request).await?;
+    let identity = &state.door.identity;
+    let secret = match identity.log_in(from, &user, password).await {
+        Ok(secret) => secret,
+        Err(NoEntry::Account(error)) => return Err(failed(&error)),
+        Err(error @ NoEntry::Wrong) => return Err(ApiError::new(StatusCode::UNAUTHORIZED, error.to_string())),
+        Err(error @ (NoEntry::Wait(_) | NoEntry::Busy)) => {
+            let wait = if let NoEntry::Wait(wait) = error { wait.as_secs() + 1 } else { 1 };
+            let answer = ApiError::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+            return Ok(([(RETRY_AFTER, wait.to_string())], answer).into_response());
+        }
+    };
+    let caller = identity.caller(Shown::Session(Hash::of(secret.as_str()))).await;
+    let caller = caller.map_err(|error| ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()))?;
+    let cookie = state.door.cookie(secret.as_str(), identity.session_time());
+    Ok(with_cookie(json_of(&Known::from(&caller))?, &cookie))
+}
+
+/// Also where there is no session, so that nobody is left with a cookie.
+pub(super) async fn log_out(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
+    if let Some(session) = session(&headers) {
+        state.door.identity.log_out(session).await.map_err(|error| ApiError::of_server(&error))?;
+    }
+    Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), &state.door.cookie("", Duration::ZERO)))
+}
+
+/// A token as the API shows it, and once the token itself.
+#[derive(Serialize)]
+struct ShownToken<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    label: &'a str,
+    scopes: Vec<&'a str>,
+    created: String,
+    expires: Option<String>,
+    used: Option<String>,
+}
+
+impl<'a> From<&'a Token> for ShownToken<'a> {
+    fn from(token: &'a Token) -> Self {
+        Self {
+            id: &token.id,
+            token: None,
+            label: &token.label,
+            scopes: token.scopes.iter().map(|scope| scope.0.as_str()).collect(),
+            created: moment(token.created),
+            expires: token.expires.map(moment),
+            used: token.used.map(moment),
+        }
+    }
+}
+
+/// The user that the caller is: the one whose tokens these are.
+fn oneself(caller: &Caller) -> Result<UserName, ApiError> {
+    if caller.user.is_empty() {
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "log in, or show a token: this is for users"));
+    }
+    caller.user.parse().map_err(|_| {
+        ApiError::new(StatusCode::FORBIDDEN, format!("the {} is no user: use `distillery token`", caller.user))
+    })
+}
+
+/// Changes what lets the caller in: a session may, and a token only if it was made for that.
+fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
+    if caller.token { needs(caller, "tokens:write") } else { Ok(()) }
+}
+
+pub(super) async fn tokens(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    let user = oneself(&caller)?;
+    let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(user.as_str()))).await;
+    let tokens = tokens.map_err(|error| ApiError::of_server(&error))?;
+    json_of(&tokens.iter().map(ShownToken::from).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default)]
+    label: String,
+    /// Nothing means all that the caller may.
+    scopes: Option<Vec<String>>,
+    /// Nothing means that it never expires.
+    expires: Option<String>,
+}
+
+pub(super) async fn add_token(
+    State(state): State<ApiState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let user = oneself(&caller)?;
+    may_change_tokens(&caller)?;
+    let Wanted { label, scopes, expires } = request::body(request).await?;
+    let bad = |what: String| ApiError::new(StatusCode::BAD_REQUEST, what);
+    if label.chars().count() > LABEL || label.chars().any(char::is_control) {
+        return Err(bad(format!("a label is one line of at most {LABEL} characters")));
+    }
+    let asked = scopes.map(|scopes| scopes.iter().map(|it| it.parse()).collect::<Result<Vec<Scope>, _>>());
+    let asked = asked.transpose().map_err(|error| bad(error.to_string()))?;
+    let anonymous = state.door.identity.anonymous();
+    let scopes = match asked.unwrap_or_else(|| vec![Scope::all()]) {
+        // A token cannot make one that may more than itself.
+        asked if caller.token => {
+            let own: Vec<_> = caller.scopes.iter().filter(|scope| !anonymous.contains(scope)).cloned().collect();
+            Scope::common(&asked, &own)
+        }
+        asked => asked,
+    };
+    let expires = expires.map(|text| {
+        let lasts = humantime::parse_duration(&text).ok().and_then(|it| time::Duration::try_from(it).ok());
+        lasts
+            .and_then(|it| OffsetDateTime::now_utc().checked_add(it))
+            .ok_or_else(|| bad(format!("{text:?} is not how long a token may last: write 30d or 12h")))
+    });
+    let new = NewToken { user, label, scopes, expires: expires.transpose()? };
+    let made = state.door.identity.ask(move |accounts| accounts.add_token(&new)).await;
+    let (token, secret) = made.map_err(|error| failed(&error))?;
+    let shown = ShownToken { token: Some(secret.as_str()), ..ShownToken::from(&token) };
+    let body = serde_json::to_vec(&shown).map_err(|error| ApiError::of_server(&error))?;
+    Ok(json(StatusCode::CREATED, body))
+}
+
+pub(super) async fn revoke(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let user = oneself(&caller)?;
+    may_change_tokens(&caller)?;
+    let identity = &state.door.identity;
+    let token = id.clone();
+    let revoked = identity.ask(move |accounts| accounts.revoke(&token, Some(user.as_str()))).await;
+    if !revoked.map_err(|error| ApiError::of_server(&error))? {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("you have no token {id:?}")));
+    }
+    identity.forget();
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

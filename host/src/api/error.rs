@@ -18,6 +18,12 @@ impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
+
+    /// What is not the caller's doing: the log has the cause.
+    pub fn of_server(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %error, "a request could not be answered");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "this cannot be done at the moment: the server's log says why")
+    }
 }
 
 impl IntoResponse for ApiError {

@@ -1,8 +1,8 @@
 //! The plugins and their generations: how they are, what becomes of them, and the way back.
 
-use super::{ApiState, error::ApiError, json_of};
+use super::{ApiState, auth::needs, error::ApiError, json_of, moment};
 use crate::{
-    auth::{Caller, Wish, may},
+    auth::Caller,
     plugin::{
         Plugin, Snapshot, State as PluginState,
         generation::{Change, Failure, What},
@@ -21,7 +21,7 @@ use axum::{
 use futures_util::stream;
 use serde::Serialize;
 use std::{convert::Infallible, time::Duration};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
@@ -128,18 +128,6 @@ fn retired_with(processes: usize) -> String {
         1 => "retired with 1 process".into(),
         several => format!("retired with {several} processes"),
     }
-}
-
-fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
-/// Whether the caller may have what only holders of `scope` have.
-fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
-    if may(caller, Wish::Use(scope)) {
-        return Ok(());
-    }
-    Err(ApiError::new(StatusCode::FORBIDDEN, format!("this needs the scope {scope}")))
 }
 
 pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {

@@ -151,7 +151,7 @@ fn list(scopes: &[Scope]) -> String {
 }
 
 /// The moment that is so long from now.
-pub(super) fn after(duration: Duration) -> anyhow::Result<OffsetDateTime> {
+fn after(duration: Duration) -> anyhow::Result<OffsetDateTime> {
     let later = time::Duration::try_from(duration).ok().and_then(|it| OffsetDateTime::now_utc().checked_add(it));
     later.context("that is too far in the future: leave --expires out for a token that never expires")
 }

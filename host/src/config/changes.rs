@@ -58,7 +58,9 @@ impl Changes {
         differing!(changes, "cancel.", all.map(|it| &it.cancel), Cancel {
             live: grace_max; restart: grace cleanup_time shutdown_grace; elsewhere:
         });
-        differing!(changes, "auth.", all.map(|it| &it.auth), Auth { live: ; restart: anonymous; elsewhere: });
+        differing!(changes, "auth.", all.map(|it| &it.auth), Auth {
+            live: ; restart: anonymous session_time secure_cookies; elsewhere:
+        });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
         differing!(changes, "", all, Config {
             live: ; restart: data cache systems news; elsewhere: http plugins limits cancel auth log

@@ -52,7 +52,7 @@ limits:
    queue_time: 0s, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s}
 data: /var/lib/distillery
-auth: {anonymous: ['plugins:read', 'call:demo-*']}
+auth: {anonymous: ['plugins:read', 'call:demo-*'], session_time: 23m, secure_cookies: true}
 log: {format: json, level: 'warn,distillery=debug'}
 news: /srv/news
 ",
@@ -102,7 +102,11 @@ news: /srv/news
             cleanup_time: seconds(21),
             shutdown_grace: seconds(22),
         },
-        auth: Auth { anonymous: vec![Scope("plugins:read".into()), Scope("call:demo-*".into())] },
+        auth: Auth {
+            anonymous: vec![Scope("plugins:read".into()), Scope("call:demo-*".into())],
+            session_time: seconds(23 * 60),
+            secure_cookies: true,
+        },
         data: "/var/lib/distillery".into(),
         cache: "/var/lib/distillery/cache".into(),
         log: Log { format: LogFormat::Json, level: "warn,distillery=debug".into(), color: true },
@@ -245,7 +249,10 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
          cancel, auth, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
-    refused("auth:\n  tokens: 1\n", "distillery.yaml:2:3: auth.tokens: unknown key (allowed: anonymous)");
+    refused(
+        "auth:\n  tokens: 1\n",
+        "distillery.yaml:2:3: auth.tokens: unknown key (allowed: anonymous, session_time, secure_cookies)",
+    );
     refused(
         "auth:\n  anonymous: [plugin:read]\n",
         "distillery.yaml:2:15: auth.anonymous[0]: \"plugin:read\" is not a scope: write call:<name>, systems:write, \

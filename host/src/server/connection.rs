@@ -34,7 +34,14 @@ struct Open {
 
 /// One connection, counted as long as any clone of this lives.
 #[derive(Clone)]
-pub struct Guard(#[expect(dead_code, reason = "held for its drop")] Arc<Entry>);
+pub struct Guard(Arc<Entry>);
+
+impl Guard {
+    /// Where the connection comes from.
+    pub fn address(&self) -> IpAddr {
+        self.0.address
+    }
+}
 
 struct Entry {
     connections: Arc<Connections>,

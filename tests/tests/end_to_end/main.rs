@@ -21,3 +21,4 @@ mod start;
 mod swap;
 mod terminal;
 mod trust;
+mod users;

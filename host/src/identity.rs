@@ -1,0 +1,196 @@
+//! Who is asking: from what somebody shows to a [`Caller`], and the way in with a password.
+//!
+//! It knows nothing of HTTP. What it has to ask the database for, it asks for on other threads.
+
+pub mod guesses;
+
+use crate::{
+    auth::{Caller, Scope, UserName},
+    store::{
+        accounts::{AccountError, Accounts, Hash, Proof, Secret},
+        database::StoreError,
+    },
+};
+use guesses::Guesses;
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+
+/// How long what a secret stands for is believed without another look: a revoked one is no good any more after this.
+const BELIEVED: Duration = Duration::from_millis(500);
+/// How many secrets are remembered at once.
+const REMEMBERED: usize = 10_000;
+/// How many passwords wait to be looked at. Each costs tens of milliseconds and 19 MiB, so that they come one by one.
+const LOGINS: usize = 16;
+
+pub struct Identity {
+    accounts: Arc<Accounts>,
+    /// What everybody may.
+    anonymous: Vec<Scope>,
+    session_time: Duration,
+    known: Mutex<HashMap<Shown, (Proof, Instant)>>,
+    guesses: Guesses,
+    waiting: Semaphore,
+    looking: Semaphore,
+}
+
+/// What somebody shows to be known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shown {
+    Token(Hash),
+    Session(Hash),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Unknown {
+    #[error("this token is unknown, revoked or expired: make a new one with `distillery token add`")]
+    Token,
+    #[error("this session is over: log in again")]
+    Session,
+    #[error(transparent)]
+    Account(#[from] AccountError),
+}
+
+impl From<StoreError> for Unknown {
+    fn from(error: StoreError) -> Self {
+        Self::Account(error.into())
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum NoEntry {
+    #[error("wrong user or password")]
+    Wrong,
+    #[error("too many tries: wait for {}s", .0.as_secs() + 1)]
+    Wait(Duration),
+    #[error("too many log in at once: try again in a moment")]
+    Busy,
+    #[error(transparent)]
+    Account(#[from] AccountError),
+}
+
+impl From<StoreError> for NoEntry {
+    fn from(error: StoreError) -> Self {
+        Self::Account(error.into())
+    }
+}
+
+impl Identity {
+    pub fn new(accounts: Arc<Accounts>, anonymous: Vec<Scope>, session_time: Duration) -> Self {
+        Self {
+            accounts,
+            anonymous,
+            session_time,
+            known: Mutex::default(),
+            guesses: Guesses::default(),
+            waiting: Semaphore::new(LOGINS),
+            looking: Semaphore::new(1),
+        }
+    }
+
+    /// How long a session lasts.
+    pub fn session_time(&self) -> Duration {
+        self.session_time
+    }
+
+    /// What everybody may, whoever they are.
+    pub fn anonymous(&self) -> &[Scope] {
+        &self.anonymous
+    }
+
+    /// The caller that showed nothing.
+    pub fn nobody(&self) -> Caller {
+        Caller { scopes: self.anonymous.clone(), ..Caller::nobody() }
+    }
+
+    /// Whoever it is that showed this.
+    pub async fn caller(&self, shown: Shown) -> Result<Caller, Unknown> {
+        let now = Instant::now();
+        let known = self.known.lock().get(&shown).filter(|(_, until)| now < *until).map(|(proof, _)| proof.clone());
+        let proof = match known {
+            Some(proof) => proof,
+            None => {
+                let proof = self
+                    .ask(move |accounts| match shown {
+                        Shown::Token(hash) => accounts.token(&hash),
+                        Shown::Session(hash) => accounts.session(&hash),
+                    })
+                    .await?
+                    .ok_or(unknown(shown))?;
+                self.remember(shown, proof.clone(), now);
+                proof
+            }
+        };
+        if proof.expires.is_some_and(|expires| expires <= OffsetDateTime::now_utc()) {
+            return Err(unknown(shown));
+        }
+        let mut scopes = proof.scopes;
+        // Nobody may do less for saying who they are.
+        scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
+        Ok(Caller { user: proof.user.as_str().to_owned(), token: matches!(shown, Shown::Token(_)), scopes })
+    }
+
+    fn remember(&self, shown: Shown, proof: Proof, now: Instant) {
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            known.retain(|_, (_, until)| now < *until);
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+        }
+        known.insert(shown, (proof, now + BELIEVED));
+    }
+
+    /// Looks anew at whatever is shown from now on.
+    pub fn forget(&self) {
+        self.known.lock().clear();
+    }
+
+    /// Begins a session for whoever knows the password of `user`.
+    pub async fn log_in(&self, address: IpAddr, user: &str, password: String) -> Result<Secret, NoEntry> {
+        let _waiting = self.waiting.try_acquire().map_err(|_| NoEntry::Busy)?;
+        let attempt = self.guesses.begin(address, user, Instant::now()).map_err(NoEntry::Wait)?;
+        let looking = self.looking.acquire().await;
+        let name = user.parse::<UserName>();
+        let guessed = name.clone().map_or_else(|_| String::new(), |name| name.as_str().to_owned());
+        let right = self.ask(move |accounts| accounts.knows(&guessed, &password)).await?;
+        drop(looking);
+        let Some(name) = name.ok().filter(|_| right) else {
+            tracing::info!(%address, "a login with a wrong user or password");
+            return Err(NoEntry::Wrong);
+        };
+        self.guesses.right(&attempt);
+        let lasts = time::Duration::try_from(self.session_time).unwrap_or(time::Duration::MAX);
+        Ok(self.ask(move |accounts| accounts.begin_session(&name, lasts)).await?)
+    }
+
+    /// Ends a session, if it is one.
+    pub async fn log_out(&self, session: Hash) -> Result<(), StoreError> {
+        self.ask(move |accounts| accounts.end_session(&session)).await?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Asks the database, on a thread that may wait for it.
+    pub async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&Accounts) -> T + Send + 'static) -> T {
+        let accounts = self.accounts.clone();
+        match tokio::task::spawn_blocking(move || ask(&accounts)).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+fn unknown(shown: Shown) -> Unknown {
+    match shown {
+        Shown::Token(_) => Unknown::Token,
+        Shown::Session(_) => Unknown::Session,
+    }
+}
