@@ -7,11 +7,13 @@ pub mod calls;
 pub mod error;
 pub mod news;
 pub mod plugins;
+pub mod processes;
 mod request;
 pub mod systems;
 
 use crate::{
     drain::Drain,
+    history::History,
     plugin::{Catalog, watch::Watcher},
     store::{news::News, systems::Systems},
 };
@@ -34,6 +36,7 @@ pub struct ApiState {
     /// Whether the API is on at all.
     pub enabled: bool,
     pub catalog: Arc<Catalog>,
+    pub history: Arc<History>,
     pub plugins: Watcher,
     /// Ends what would otherwise go on for ever.
     pub drain: Drain,
@@ -63,6 +66,8 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
                 .route(&format!("{root}/instances/directory{slash}"), get(systems::list))
                 .route(&format!("{root}/news{slash}"), get(news::list))
                 .route(&format!("{root}/calls{slash}"), get(calls::list))
+                .route(&format!("{root}/processes{slash}"), get(processes::list))
+                .route(&format!("{root}/processes/{{id}}{slash}"), get(processes::one).delete(processes::cancel))
                 .route(&format!("{root}/plugins{slash}"), get(plugins::list))
                 .route(&format!("{root}/plugins/events{slash}"), get(plugins::events))
                 .route(&format!("{root}/plugins/reload{slash}"), post(plugins::reload))
@@ -166,9 +171,11 @@ calls:
         let (news, _) = News::read(directory.path());
         let database = crate::store::database::Database::open(directory.path()).unwrap();
         let accounts = Arc::new(crate::store::accounts::Accounts::open(&database).unwrap());
+        let retention = crate::history::Retention { age: std::time::Duration::MAX, count: 1 };
         let identity = crate::identity::Identity::new(accounts, Vec::new(), std::time::Duration::from_secs(60));
         ApiState {
             enabled,
+            history: Arc::new(History::start(&database, retention).unwrap()),
             catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
             plugins: Watcher::ended(),
             drain: Drain::default(),

@@ -39,6 +39,7 @@ pub struct Config {
     pub limits: ServerLimits,
     pub cancel: Cancel,
     pub auth: Auth,
+    pub history: History,
     /// The directory of what must outlive the server.
     pub data: PathBuf,
     /// The directory of compiled code: it may be deleted at any time.
@@ -143,6 +144,15 @@ pub struct Auth {
     pub secure_cookies: bool,
 }
 
+/// How much is kept of what processes did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// For how long.
+    pub keep: Duration,
+    /// Of how many processes.
+    pub max: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
@@ -166,6 +176,7 @@ impl Default for Config {
             limits: ServerLimits::default(),
             cancel: Cancel::default(),
             auth: Auth::default(),
+            history: History::default(),
             data: "data".into(),
             cache: "data/cache".into(),
             log: Log::default(),
@@ -238,6 +249,12 @@ impl Default for Auth {
     }
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(30 * 24 * 3600), max: 100_000 }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into(), color: true }
@@ -292,6 +309,7 @@ impl Config {
             limits: ServerLimits::read(root.section("limits")?)?,
             cancel: Cancel::read(root.section("cancel")?)?,
             auth: Auth::read(root.section("auth")?)?,
+            history: History::read(root.section("history")?)?,
             data,
             cache,
             log: Log::read(root.section("log")?)?,
@@ -453,6 +471,18 @@ impl Auth {
         };
         section.finish()?;
         Ok(auth)
+    }
+}
+
+impl History {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let history = Self {
+            keep: section.get_or("keep", default.keep, form::wait)?,
+            max: section.get_or("max", default.max, form::count(1..=10_000_000))?,
+        };
+        section.finish()?;
+        Ok(history)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     auth::{Caller, Wish, may},
     call::{Outcome, Refusal},
     control::Control,
+    history::{self, History},
     plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
@@ -29,6 +30,8 @@ pub struct Dispatcher {
     pub grace: Duration,
     /// How long a fresh instance may clean up after a process that was forced to end.
     pub cleanup_time: Duration,
+    /// Nothing where nothing is kept of what runs.
+    pub history: Option<Arc<History>>,
 }
 
 /// A call that may run.
@@ -53,6 +56,8 @@ struct Order {
     control: Arc<Control>,
     compute: Arc<ComputeThreads>,
     deadlines: Deadlines,
+    user: String,
+    history: Option<Arc<History>>,
 }
 
 impl Dispatcher {
@@ -104,12 +109,16 @@ impl Dispatcher {
         };
         let deadlines =
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
-        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines })
+        let (user, history) = (caller.user.clone(), self.history.clone());
+        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history })
     }
 
-    /// Notes that `process` has ended: one line in the log.
+    /// Notes that `process` has ended: one line in the log, and one entry in the history.
     pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
         let control = process.control();
+        if let Some(history) = &self.history {
+            history.end(control, outcome);
+        }
         tracing::info!(
             process = %control.id,
             call = %process.call().spec.name,
@@ -133,6 +142,10 @@ impl Dispatcher {
 impl Order {
     fn start(self, place: Place) -> Process {
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
+        if let Some(history) = &self.history {
+            let begun = history::begun(&self.control, &self.user, &self.call, &self.invocation.params);
+            history.begin(&self.control, begun);
+        }
         Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
     }
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod dispatch;
 pub mod drain;
 pub mod hidden;
+pub mod history;
 pub mod identity;
 pub mod limits;
 pub mod one_line;

@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
+    history::History,
     identity::Identity,
     plugin::{Catalog, watch::Watcher},
     session::{Session, Timing},
@@ -61,6 +62,7 @@ const LOCAL_CONNECTIONS: usize = 64;
 pub struct Parts {
     pub catalog: Arc<Catalog>,
     pub dispatcher: Arc<Dispatcher>,
+    pub history: Arc<History>,
     pub plugins: Watcher,
     pub drain: Drain,
 }
@@ -93,7 +95,7 @@ struct Sockets {
 impl Server {
     /// Listens for everyone as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, plugins, drain } = parts;
+        let Parts { catalog, dispatcher, history, plugins, drain } = parts;
         let http = &config.http;
         let listener = listen(http.listen).map_err(|error| CannotListen { address: http.listen, error })?;
         let timing = Timing {
@@ -118,6 +120,7 @@ impl Server {
         let door = Door { identity: Arc::new(identity), secure_cookies: auth.secure_cookies };
         let state = ApiState {
             enabled: http.api,
+            history,
             catalog,
             plugins,
             drain: drain.clone(),
@@ -127,12 +130,13 @@ impl Server {
         };
         // The operator is served also where nobody else is.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
-        let router = api::router(state, websocket);
+        let mut router = api::router(state, websocket);
+        if http.api {
+            router = router.layer(middleware::from_fn_with_state(door, api::auth::identify));
+        }
         Ok(Self {
             listener,
-            router: router
-                .layer(middleware::from_fn_with_state(door, api::auth::identify))
-                .layer(middleware::from_fn_with_state(origins, keep_other_pages_away)),
+            router: router.layer(middleware::from_fn_with_state(origins, keep_other_pages_away)),
             connections: Connections::new(http.connections, http.connections_per_address),
             local: local.listener().map_err(CannotServe::Local)?,
             local_router: local_router.layer(Extension(Caller::operator())),

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod database;
 pub mod news;
+pub mod processes;
 pub mod systems;
 
 use crate::config::Config;

@@ -12,7 +12,10 @@ use crate::{
     },
     runtime::Capacity,
     size::Size,
-    store::news::News,
+    store::{
+        database::{Database, FILE},
+        news::News,
+    },
 };
 use clap::Args;
 use std::{
@@ -47,6 +50,15 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     for problem in bad_news {
         problems += 1;
         println!("news: {problem}");
+    }
+    if config.data.join(FILE).is_file() {
+        match Database::open(&config.data).and_then(|database| database.check()) {
+            Ok(()) => println!("database: whole"),
+            Err(error) => {
+                problems += 1;
+                println!("database: {error}");
+            }
+        }
     }
     // No more than one process is ever started here, so that the engine is small.
     let one = Capacity { processes: 1, lowered: None };

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
+    history::{History, Retention},
     plugin::{
         Catalog, Snapshot,
         load::{Loaded, Loader, found},
@@ -78,6 +79,8 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     let threads = available_parallelism().map_or(1, usize::from);
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
     let limits = &config.limits;
+    let retention = Retention { age: config.history.keep, count: config.history.max };
+    let history = Arc::new(History::start(&store.database, retention).context("cannot go on with the history")?);
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
         admission: Admission::new(Bounds {
@@ -89,6 +92,7 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         compute: Arc::new(compute),
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
+        history: Some(history.clone()),
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -100,7 +104,8 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     let served = runtime.block_on(async {
         let drain = Drain::default();
         let mut signals = Signals::listen()?;
-        let parts = Parts { catalog, dispatcher, plugins: plugins.clone(), drain: drain.clone() };
+        let parts =
+            Parts { catalog, dispatcher, history: history.clone(), plugins: plugins.clone(), drain: drain.clone() };
         let server = Server::bind(config, &store, &local, parts)?;
         let address = server.address()?;
         tracing::info!(
@@ -126,6 +131,7 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     });
     // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.
     runtime.shutdown_timeout(LAST_CALLS);
+    history.finish();
     served
 }
 

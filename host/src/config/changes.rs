@@ -2,7 +2,7 @@
 //!
 //! Every key stands here once: a new one does not compile before it is sorted.
 
-use super::{Auth, Cancel, Config, Http, Log, Plugins, ServerLimits};
+use super::{Auth, Cancel, Config, History, Http, Log, Plugins, ServerLimits};
 use crate::limits::Limits;
 
 /// The keys whose values differ.
@@ -61,9 +61,10 @@ impl Changes {
         differing!(changes, "auth.", all.map(|it| &it.auth), Auth {
             live: ; restart: anonymous session_time secure_cookies; elsewhere:
         });
+        differing!(changes, "history.", all.map(|it| &it.history), History { live: ; restart: keep max; elsewhere: });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
         differing!(changes, "", all, Config {
-            live: ; restart: data cache systems news; elsewhere: http plugins limits cancel auth log
+            live: ; restart: data cache systems news; elsewhere: http plugins limits cancel auth history log
         });
         let (made, wanted) = (&started.limits.process, &new.limits.process);
         for (raised, key) in [

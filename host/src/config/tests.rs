@@ -51,6 +51,7 @@ limits:
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
    queue_time: 0s, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s}
+history: {keep: 24h, max: 25}
 data: /var/lib/distillery
 auth: {anonymous: ['plugins:read', 'call:demo-*'], session_time: 23m, secure_cookies: true}
 log: {format: json, level: 'warn,distillery=debug'}
@@ -107,6 +108,7 @@ news: /srv/news
             session_time: seconds(23 * 60),
             secure_cookies: true,
         },
+        history: History { keep: seconds(24 * 3600), max: 25 },
         data: "/var/lib/distillery".into(),
         cache: "/var/lib/distillery/cache".into(),
         log: Log { format: LogFormat::Json, level: "warn,distillery=debug".into(), color: true },
@@ -246,7 +248,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     refused(
         "htpp:\n  listen: 1\n",
         "distillery.yaml:1:1: htpp: unknown key: did you mean http? (allowed: data, cache, http, plugins, limits, \
-         cancel, auth, log, systems, news)",
+         cancel, auth, history, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
@@ -265,7 +267,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     );
     refused(
         "8080: x\n",
-        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, log, systems, news)",
+        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, log, systems, news)",
     );
 }
 

@@ -19,7 +19,8 @@ pub const FILE: &str = "distillery.db";
 const BUSY: Duration = Duration::from_secs(5);
 
 /// What each version of the schema adds to the one before. One that was released never changes.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE users (
         name TEXT PRIMARY KEY,
         password TEXT,
@@ -45,7 +46,30 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX sessions_user ON sessions (user);
     CREATE INDEX sessions_expires ON sessions (expires);
-"];
+",
+    "
+    CREATE TABLE processes (
+        id BLOB PRIMARY KEY,
+        user TEXT NOT NULL,
+        call TEXT NOT NULL,
+        params TEXT NOT NULL,
+        plugin TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        ended INTEGER,
+        outcome TEXT,
+        message TEXT,
+        stop TEXT,
+        cleanup TEXT,
+        value TEXT,
+        cpu_ms INTEGER NOT NULL,
+        memory INTEGER NOT NULL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX processes_user ON processes (user);
+",
+];
 
 /// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +98,8 @@ pub enum StoreError {
     Busy(PathBuf),
     #[error("{} is damaged or no database: put back a backup ({error})", .file.display())]
     Damaged { file: PathBuf, error: rusqlite::Error },
+    #[error("{} is damaged: put back a backup ({what})", .file.display())]
+    Wrong { file: PathBuf, what: String },
     #[error("{}: {error}", .file.display())]
     Other { file: PathBuf, error: rusqlite::Error },
 }
@@ -154,6 +180,23 @@ impl Database {
         }
     }
 
+    /// Looks at all of it, and says what is wrong with it.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let connection = self.connect()?;
+        let found = |sql| -> rusqlite::Result<Vec<String>> {
+            connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        let mut wrong = found("PRAGMA integrity_check").map_err(self.told())?;
+        wrong.retain(|it| it != "ok");
+        let lost = found("SELECT \"table\" FROM pragma_foreign_key_check").map_err(self.told())?;
+        wrong.extend(lost.into_iter().map(|table| format!("a row of {table} belongs to nobody")));
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(StoreError::Wrong { file: self.file.clone(), what: wrong.join("; ") })
+        }
+    }
+
     /// Writes all of it, as it is at this moment, into a new file, whoever else uses it.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
         let impossible = |error| StoreError::Impossible { file: to.to_owned(), error };
@@ -197,6 +240,7 @@ mod tests {
         let first = Database::open(&data).unwrap();
         add(&first.connect().unwrap(), "ada").unwrap();
         assert_eq!(count(&Database::open(&data).unwrap().connect().unwrap()), 1);
+        first.check().unwrap();
         for file in fs::read_dir(&data).unwrap().map(|it| it.unwrap()) {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
         }
@@ -244,6 +288,17 @@ mod tests {
         let error = Database::open(directory.path()).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         assert_eq!(fs::read(&file).unwrap(), before);
+    }
+
+    #[test]
+    fn a_row_that_belongs_to_nobody_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        let connection = database.connect().unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        connection.execute("INSERT INTO sessions VALUES (x'00', 'gone', 0, 0)", []).unwrap();
+        let error = database.check().unwrap_err().to_string();
+        assert!(error.contains("a row of sessions belongs to nobody"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod dev;
 mod examples;
 mod grants;
 mod guests;
+mod history;
 mod hostile;
 mod limits;
 mod making;

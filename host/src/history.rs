@@ -1,0 +1,502 @@
+//! The processes that run, and those that have run.
+//!
+//! Writing the history down costs a call nothing that it can feel: it goes into a bounded queue, and one thread writes
+//! what has come, many at a time. What does not fit is left out, counted, and told in the log.
+
+use crate::{
+    call::{CancelReason, Outcome},
+    control::Control,
+    plugin::{Call, params::ParamSpec},
+    store::{
+        database::{Database, StoreError},
+        processes::{Begun, Ended, Processes, Used, Wanted, Writer},
+    },
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How many notes may wait to be written, and how many bytes they may have. Half is for beginnings: an end tells all.
+const WAITING: usize = 16_384;
+const WAITING_BYTES: usize = 16 << 20;
+/// How long notes gather before they are written.
+const GATHER: Duration = Duration::from_millis(50);
+/// How often what is too old is looked for, where nothing happens.
+const TIDY: Duration = Duration::from_secs(60);
+/// How much of the parameters of a process is kept.
+const PARAMS: usize = 4 << 10;
+/// So that processes that begin and end at once do not wait for each other.
+const SHARDS: usize = 16;
+
+/// How much of the history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub age: Duration,
+    pub count: u64,
+}
+
+pub struct History {
+    running: Arc<Running>,
+    notes: SyncSender<Note>,
+    queue: Arc<Queue>,
+    processes: Arc<Processes>,
+    writing: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// By the last bits of their identifiers, which are random.
+#[derive(Default)]
+struct Running([Mutex<HashMap<Uuid, Arc<Entry>>>; SHARDS]);
+
+/// What waits to be written.
+#[derive(Default)]
+struct Queue {
+    notes: AtomicUsize,
+    bytes: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+enum Note {
+    /// Something happened to a process, and the bytes that it counted for.
+    Of(Arc<Entry>, usize),
+    /// Nothing comes any more.
+    Last,
+}
+
+/// A process from its beginning until its end is written down.
+struct Entry {
+    begun: Begun,
+    control: Arc<Control>,
+    ended: OnceLock<Ended>,
+    written: AtomicBool,
+}
+
+/// A process as it is now.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub begun: Begun,
+    /// Nothing while it runs.
+    pub ended: Option<Ended>,
+    /// What it used up so far.
+    pub used: Used,
+}
+
+impl Running {
+    fn shard(&self, id: Uuid) -> &Mutex<HashMap<Uuid, Arc<Entry>>> {
+        &self.0[id.as_bytes()[15] as usize % SHARDS]
+    }
+
+    fn remove(&self, id: Uuid) {
+        self.shard(id).lock().remove(&id);
+    }
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        let params = self.begun.params.iter().flatten().map(String::len).sum::<usize>();
+        let value = self.ended.get().and_then(|it| it.value.as_deref()).map_or(0, str::len);
+        size_of::<Self>() + params + value
+    }
+
+    fn seen(&self) -> Seen {
+        let ended = self.ended.get().cloned();
+        let used = ended.as_ref().map_or_else(|| used(&self.control), |ended| ended.used);
+        Seen { begun: self.begun.clone(), ended, used }
+    }
+}
+
+impl From<(Begun, Option<Ended>)> for Seen {
+    fn from((begun, ended): (Begun, Option<Ended>)) -> Self {
+        // It is written that it began, and it does not run: nobody has marked it yet.
+        let ended = ended.unwrap_or_else(Ended::interrupted);
+        Self { begun, used: ended.used, ended: Some(ended) }
+    }
+}
+
+impl Seen {
+    /// The outcome in one word.
+    pub fn outcome(&self) -> &str {
+        self.ended.as_ref().map_or(RUNNING, |ended| &ended.outcome)
+    }
+
+    fn is(&self, wanted: &Wanted) -> bool {
+        let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        wanted.before.is_none_or(|before| self.begun.id < before)
+            && fits(&wanted.call, &self.begun.call)
+            && fits(&wanted.user, &self.begun.user)
+            && fits(&wanted.outcome, self.outcome())
+    }
+}
+
+/// What stands in the place of an outcome while there is none.
+pub const RUNNING: &str = "running";
+
+/// As exact as it is kept.
+fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_millisecond(now.millisecond()).unwrap_or(now)
+}
+
+fn used(control: &Control) -> Used {
+    Used {
+        cpu_ms: control.cpu().as_millis() as u64,
+        memory: control.memory_peak(),
+        bytes_in: control.input.total(),
+        bytes_out: control.output.total(),
+    }
+}
+
+impl History {
+    /// Goes on with the history of `database`, on a thread of its own.
+    pub fn start(database: &Database, retention: Retention) -> anyhow::Result<Self> {
+        let (history, scribe) = Self::open(database, retention)?;
+        *history.writing.lock() = Some(thread::Builder::new().name("history".into()).spawn(move || scribe.run())?);
+        Ok(history)
+    }
+
+    /// The history, and who writes it once they run.
+    fn open(database: &Database, retention: Retention) -> anyhow::Result<(Self, Scribe)> {
+        let (sender, receiver) = sync_channel(WAITING);
+        let processes = Arc::new(Processes::open(database)?);
+        let (running, queue) = (Arc::<Running>::default(), Arc::<Queue>::default());
+        let scribe = Scribe {
+            writer: Writer::open(database)?,
+            notes: receiver,
+            running: running.clone(),
+            queue: queue.clone(),
+            retention,
+            since_pruned: 0,
+        };
+        Ok((Self { running, notes: sender, queue, processes, writing: Mutex::default() }, scribe))
+    }
+
+    /// A process begins.
+    pub fn begin(&self, control: &Arc<Control>, begun: Begun) {
+        let entry = Arc::new(Entry {
+            begun,
+            control: control.clone(),
+            ended: OnceLock::new(),
+            written: AtomicBool::new(false),
+        });
+        self.running.shard(control.id).lock().insert(control.id, entry.clone());
+        if self.queue.notes.load(Relaxed) < WAITING / 2 && self.queue.bytes.load(Relaxed) < WAITING_BYTES / 2 {
+            // If there is no room, its end will tell.
+            self.note(entry);
+        }
+    }
+
+    /// The process has ended.
+    pub fn end(&self, control: &Control, outcome: &Outcome) {
+        let Some(entry) = self.running.shard(control.id).lock().get(&control.id).cloned() else { return };
+        let ended = Ended {
+            at: Some(now()),
+            outcome: if outcome.is_success() { "success".into() } else { outcome.kind().into() },
+            message: outcome.failure(),
+            stop: outcome.stop().map(|stop| stop.name().into()),
+            cleanup: outcome.cleanup().map(Into::into),
+            value: control.value(),
+            used: used(control),
+        };
+        if entry.ended.set(ended).is_ok() && !self.note(entry) {
+            self.running.remove(control.id);
+            self.queue.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Lets it be written, if there is room.
+    fn note(&self, entry: Arc<Entry>) -> bool {
+        let size = entry.size();
+        if self.queue.bytes.fetch_add(size, Relaxed) + size > WAITING_BYTES {
+            self.queue.bytes.fetch_sub(size, Relaxed);
+            return false;
+        }
+        self.queue.notes.fetch_add(1, Relaxed);
+        let sent = self.notes.try_send(Note::Of(entry, size)).is_ok();
+        if !sent {
+            self.queue.notes.fetch_sub(1, Relaxed);
+            self.queue.bytes.fetch_sub(size, Relaxed);
+        }
+        sent
+    }
+
+    /// Tells a process to stop. Says whether it runs.
+    pub fn cancel(&self, id: Uuid) -> bool {
+        let entry = self.running.shard(id).lock().get(&id).cloned();
+        let Some(entry) = entry.filter(|entry| entry.ended.get().is_none()) else { return false };
+        entry.control.cancel(CancelReason::Operator);
+        true
+    }
+
+    /// Those that are wanted, running and past, the newest first.
+    pub async fn page(&self, wanted: Wanted) -> Result<Vec<Seen>, StoreError> {
+        // Before the database is read: what is written in between is then in both.
+        let mut running: Vec<Arc<Entry>> = Vec::new();
+        for shard in &self.running.0 {
+            running.extend(shard.lock().values().cloned());
+        }
+        let past = match wanted.outcome.as_deref() {
+            Some(RUNNING) => Vec::new(),
+            _ => {
+                let wanted = wanted.clone();
+                self.read(move |processes| processes.page(&wanted)).await?
+            }
+        };
+        let mut all: HashMap<Uuid, Seen> = past.into_iter().map(Seen::from).map(|it| (it.begun.id, it)).collect();
+        all.extend(running.iter().map(|entry| (entry.begun.id, entry.seen())));
+        let mut all: Vec<_> = all.into_values().filter(|seen| seen.is(&wanted)).collect();
+        all.sort_unstable_by_key(|seen| std::cmp::Reverse(seen.begun.id));
+        all.truncate(wanted.limit);
+        Ok(all)
+    }
+
+    pub async fn one(&self, id: Uuid) -> Result<Option<Seen>, StoreError> {
+        let running = self.running.shard(id).lock().get(&id).map(|entry| entry.seen());
+        match running {
+            Some(seen) => Ok(Some(seen)),
+            None => Ok(self.read(move |processes| processes.one(id)).await?.map(Seen::from)),
+        }
+    }
+
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Processes) -> T + Send + 'static) -> T {
+        let processes = self.processes.clone();
+        match tokio::task::spawn_blocking(move || read(&processes)).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Waits until everything is written that has been noted. Nothing is noted any more.
+    pub fn finish(&self) {
+        if let Some(writing) = self.writing.lock().take() {
+            // It has already ended if it takes no more.
+            let _ = self.notes.send(Note::Last);
+            // One that panicked has said so.
+            let _ = writing.join();
+        }
+    }
+}
+
+/// How a process of `call` begins.
+pub fn begun(control: &Control, user: &str, call: &Call, params: &[String]) -> Begun {
+    Begun {
+        id: control.id,
+        user: user.to_owned(),
+        call: call.spec.name.to_string(),
+        params: kept(call.spec.params.as_deref().unwrap_or_default(), params),
+        plugin: call.plugin.name.clone(),
+        generation: call.plugin.generation,
+        started: now(),
+    }
+}
+
+/// The parameters as they are kept: no secrets, and no more than a bound.
+fn kept(specs: &[ParamSpec], params: &[String]) -> Vec<Option<String>> {
+    let mut room = PARAMS;
+    let mut kept = Vec::new();
+    for (at, param) in params.iter().enumerate() {
+        // The last one may take all that remain.
+        if specs.get(at).or(specs.last()).is_some_and(|spec| spec.secret) {
+            kept.push(None);
+            continue;
+        }
+        let end = param.floor_char_boundary(room);
+        room -= end;
+        if end < param.len() {
+            kept.push(Some(format!("{}…", &param[..end])));
+            break;
+        }
+        kept.push(Some(param.clone()));
+    }
+    kept
+}
+
+/// Who writes the history.
+struct Scribe {
+    writer: Writer,
+    notes: Receiver<Note>,
+    running: Arc<Running>,
+    queue: Arc<Queue>,
+    retention: Retention,
+    /// How many were written since then.
+    since_pruned: u64,
+}
+
+impl Scribe {
+    fn run(mut self) {
+        match self.writer.mark_interrupted() {
+            Ok(0) => {}
+            Ok(processes) => tracing::warn!(processes, "the server before this one crashed while processes ran"),
+            Err(error) => tracing::error!(%error, "the history cannot be gone on with"),
+        }
+        self.prune();
+        loop {
+            let first = match self.notes.recv_timeout(TIDY) {
+                Ok(note) => note,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.prune();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if matches!(first, Note::Of(..)) {
+                // Nobody wakes this thread in the meantime, so that those who note pay for nothing but the queue.
+                thread::sleep(GATHER);
+            }
+            let (mut batch, mut bytes, mut last) = (Vec::new(), 0, false);
+            for note in [first].into_iter().chain(self.notes.try_iter().take(WAITING)) {
+                match note {
+                    Note::Of(entry, size) => {
+                        batch.push(entry);
+                        bytes += size;
+                    }
+                    Note::Last => last = true,
+                }
+            }
+            self.queue.notes.fetch_sub(batch.len(), Relaxed);
+            self.queue.bytes.fetch_sub(bytes, Relaxed);
+            self.write(&batch);
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &[Arc<Entry>]) {
+        let mut rows: Vec<(&Arc<Entry>, Option<&Ended>)> = Vec::with_capacity(batch.len());
+        for entry in batch {
+            // One that has ended is written whole with the first of its two notes.
+            if !entry.written.load(Relaxed) {
+                let ended = entry.ended.get();
+                entry.written.store(ended.is_some(), Relaxed);
+                rows.push((entry, ended));
+            }
+        }
+        let ends = rows.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
+        if let Err(error) = self.writer.write(rows.iter().map(|(entry, ended)| (&entry.begun, *ended))) {
+            tracing::error!(%error, processes = ends, "the history of these processes is lost");
+        }
+        for (entry, _) in rows.iter().filter(|(_, ended)| ended.is_some()) {
+            self.running.remove(entry.begun.id);
+        }
+        let dropped = self.queue.dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                processes = dropped,
+                "the history has no entry of these: they came faster than they can be written"
+            );
+        }
+        self.since_pruned += ends;
+        if self.since_pruned > (self.retention.count / 10).max(1000) {
+            self.prune();
+        }
+    }
+
+    fn prune(&mut self) {
+        self.since_pruned = 0;
+        let age = time::Duration::try_from(self.retention.age).unwrap_or(time::Duration::MAX);
+        let oldest = OffsetDateTime::now_utc().checked_sub(age).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        if let Err(error) = self.writer.prune(oldest, self.retention.count) {
+            tracing::error!(%error, "old processes stay in the history");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use serde_json::json;
+
+    fn specs(specs: serde_json::Value) -> Vec<ParamSpec> {
+        serde_json::from_value(specs).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_not_kept_and_of_the_others_no_more_than_a_bound() {
+        let params = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let rules = specs(json!([{"name": "slug"}, {"name": "key", "secret": true, "rest": true}]));
+        assert_eq!(kept(&rules, &params(&["a", "b", "c"])), [Some("a".into()), None, None]);
+        assert_eq!(kept(&[], &params(&["a", ""])), [Some("a".into()), Some("".into())]);
+        let long = "ä".repeat(PARAMS);
+        let kept = kept(&[], &params(&["x", &long, "y"]));
+        assert_eq!(kept.len(), 2);
+        assert!(kept[1].as_ref().unwrap().ends_with('…') && kept[1].as_ref().unwrap().len() <= PARAMS + 3);
+    }
+
+    const RETENTION: Retention = Retention { age: Duration::from_secs(3600), count: 1000 };
+
+    fn started() -> (tempfile::TempDir, History) {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        (directory, History::start(&database, RETENTION).unwrap())
+    }
+
+    fn begin(history: &History, size: usize) -> Arc<Control> {
+        let control = Arc::new(Control::new(&Limits::default()));
+        let begun = Begun {
+            id: control.id,
+            user: "ada".into(),
+            call: "echo".into(),
+            params: vec![Some("x".repeat(size))],
+            plugin: "echo".into(),
+            generation: 1,
+            started: now(),
+        };
+        history.begin(&control, begun);
+        control
+    }
+
+    const SUCCESS: Outcome = Outcome::Exited { status: 0, last_words: None };
+
+    fn all() -> Wanted {
+        Wanted { limit: 500, ..Wanted::default() }
+    }
+
+    #[tokio::test]
+    async fn a_process_is_seen_while_it_runs_and_at_once_when_it_has_ended() {
+        let (_directory, history) = started();
+        let control = begin(&history, 1);
+        assert_eq!(history.page(all()).await.unwrap()[0].outcome(), RUNNING);
+        history.end(&control, &SUCCESS);
+        assert!(!history.cancel(control.id));
+        let seen = history.one(control.id).await.unwrap().unwrap();
+        history.finish();
+        let again = history.one(control.id).await.unwrap().unwrap();
+        assert_eq!((&seen.begun, &seen.ended), (&again.begun, &again.ended));
+        assert_eq!(again.outcome(), "success");
+    }
+
+    #[tokio::test]
+    async fn a_running_process_is_told_to_stop_by_an_operator() {
+        let (_directory, history) = started();
+        let control = begin(&history, 1);
+        assert!(history.cancel(control.id));
+        assert_eq!(control.cancelled().unwrap().0, CancelReason::Operator);
+        assert!(!history.cancel(Uuid::nil()));
+    }
+
+    #[tokio::test]
+    async fn what_comes_faster_than_it_is_written_is_left_out_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let (history, scribe) = History::open(&Database::open(directory.path()).unwrap(), RETENTION).unwrap();
+        let controls: Vec<_> = (0..64).map(|_| begin(&history, WAITING_BYTES / 32)).collect();
+        controls.iter().for_each(|control| history.end(control, &SUCCESS));
+        assert!(history.queue.bytes.load(Relaxed) <= WAITING_BYTES);
+        assert!(history.notes.try_send(Note::Last).is_ok());
+        scribe.run();
+        let kept = history.page(all()).await.unwrap();
+        assert!(!kept.is_empty() && kept.len() < controls.len(), "{}", kept.len());
+        assert!(kept.iter().all(|seen| seen.outcome() == "success"));
+        assert!(history.running.0.iter().all(|shard| shard.lock().is_empty()));
+        assert_eq!(history.queue.bytes.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,332 @@
+//! The processes that were, as they are kept. Everything here blocks.
+
+use super::database::{Database, StoreError};
+use parking_lot::Mutex;
+use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params, params_from_iter};
+use std::borrow::Cow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How a process began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Later ones are larger.
+    pub id: Uuid,
+    /// Empty for nobody.
+    pub user: String,
+    pub call: String,
+    /// Nothing in the place of a secret.
+    pub params: Vec<Option<String>>,
+    pub plugin: String,
+    pub generation: u64,
+    /// To the millisecond.
+    pub started: OffsetDateTime,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Nothing where nobody saw it.
+    pub at: Option<OffsetDateTime>,
+    /// One of [`OUTCOMES`].
+    pub outcome: Cow<'static, str>,
+    pub message: Option<String>,
+    pub stop: Option<Cow<'static, str>>,
+    pub cleanup: Option<Cow<'static, str>>,
+    /// JSON.
+    pub value: Option<Box<str>>,
+    pub used: Used,
+}
+
+/// What it used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub cpu_ms: u64,
+    pub memory: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+/// What becomes of a process, in one word.
+pub const OUTCOMES: [&str; 6] = ["success", "exited", "trapped", "cancelled", "failed", INTERRUPTED];
+/// The server ended before the process did.
+pub const INTERRUPTED: &str = "interrupted";
+
+impl Ended {
+    /// The end of a process that the server did not live to see.
+    pub fn interrupted() -> Self {
+        Self {
+            at: None,
+            outcome: INTERRUPTED.into(),
+            message: Some("interrupted by a crash".into()),
+            stop: None,
+            cleanup: None,
+            value: None,
+            used: Used::default(),
+        }
+    }
+}
+
+/// Which processes are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only those that began before this one.
+    pub before: Option<Uuid>,
+    pub call: Option<String>,
+    pub user: Option<String>,
+    pub outcome: Option<String>,
+    pub limit: usize,
+}
+
+/// Reads what is kept.
+pub struct Processes {
+    database: Database,
+    connection: Mutex<Connection>,
+}
+
+const COLUMNS: &str = "id, user, call, params, plugin, generation, started, ended, outcome, message, stop, cleanup, \
+                       value, cpu_ms, memory, bytes_in, bytes_out";
+
+impl Processes {
+    pub fn open(database: &Database) -> Result<Self, StoreError> {
+        Ok(Self { database: database.clone(), connection: Mutex::new(database.connect()?) })
+    }
+
+    /// Those that are wanted, the newest first.
+    pub fn page(&self, wanted: &Wanted) -> Result<Vec<(Begun, Option<Ended>)>, StoreError> {
+        let before = wanted.before.map(|id| id.into_bytes().to_vec());
+        let conditions: [(&str, &dyn ToSql, bool); 4] = [
+            ("id < ?", &before, before.is_some()),
+            ("call = ?", &wanted.call, wanted.call.is_some()),
+            ("user = ?", &wanted.user, wanted.user.is_some()),
+            ("outcome = ?", &wanted.outcome, wanted.outcome.is_some()),
+        ];
+        let given = || conditions.iter().filter(|(_, _, given)| *given);
+        let conditions: String = given().map(|(condition, ..)| format!(" AND {condition}")).collect();
+        let limit = wanted.limit as i64;
+        let values = given().map(|(_, value, _)| *value).chain([&limit as &dyn ToSql]);
+        let sql = format!("SELECT {COLUMNS} FROM processes WHERE TRUE{conditions} ORDER BY id DESC LIMIT ?");
+        let read = |connection: &Connection| -> rusqlite::Result<Vec<_>> {
+            connection.prepare(&sql)?.query_map(params_from_iter(values), process)?.collect()
+        };
+        read(&self.connection.lock()).map_err(self.database.told())
+    }
+
+    pub fn one(&self, id: Uuid) -> Result<Option<(Begun, Option<Ended>)>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM processes WHERE id = ?1");
+        let read = |connection: &Connection| {
+            connection.prepare(&sql)?.query_map([id.into_bytes()], process)?.next().transpose()
+        };
+        read(&self.connection.lock()).map_err(self.database.told())
+    }
+}
+
+fn process(row: &Row<'_>) -> rusqlite::Result<(Begun, Option<Ended>)> {
+    let number = |at| row.get::<_, i64>(at).map(|it| it as u64);
+    let begun = Begun {
+        id: Uuid::from_bytes(row.get(0)?),
+        user: row.get(1)?,
+        call: row.get(2)?,
+        params: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
+        plugin: row.get(4)?,
+        generation: number(5)?,
+        started: moment(row.get(6)?),
+    };
+    let Some(outcome) = row.get::<_, Option<String>>(8)? else { return Ok((begun, None)) };
+    let ended = Ended {
+        at: row.get::<_, Option<i64>>(7)?.map(moment),
+        outcome: outcome.into(),
+        message: row.get(9)?,
+        stop: row.get::<_, Option<String>>(10)?.map(Cow::from),
+        cleanup: row.get::<_, Option<String>>(11)?.map(Cow::from),
+        value: row.get(12)?,
+        used: Used { cpu_ms: number(13)?, memory: number(14)?, bytes_in: number(15)?, bytes_out: number(16)? },
+    };
+    Ok((begun, Some(ended)))
+}
+
+/// Writes what is to be kept. There is one of these at a time: the server's.
+pub struct Writer {
+    database: Database,
+    connection: Connection,
+}
+
+impl Writer {
+    /// A loss of power may cost the last moments of the history, which is not worth a wait for the disk each time.
+    pub fn open(database: &Database) -> Result<Self, StoreError> {
+        let connection = database.connect()?;
+        connection.pragma_update(None, "synchronous", "normal").map_err(database.told())?;
+        Ok(Self { database: database.clone(), connection })
+    }
+
+    /// Marks those that had begun and never ended: the server that ran them is no more.
+    pub fn mark_interrupted(&self) -> Result<usize, StoreError> {
+        let Ended { outcome, message, .. } = Ended::interrupted();
+        let sql = "UPDATE processes SET outcome = ?1, message = ?2 WHERE outcome IS NULL";
+        self.connection.execute(sql, params![outcome, message]).map_err(self.database.told())
+    }
+
+    /// Writes all of these or none. One that is there already is replaced.
+    pub fn write<'a>(
+        &mut self,
+        processes: impl IntoIterator<Item = (&'a Begun, Option<&'a Ended>)>,
+    ) -> Result<(), StoreError> {
+        self.written(processes).map_err(self.database.told())
+    }
+
+    fn written<'a>(
+        &mut self,
+        processes: impl IntoIterator<Item = (&'a Begun, Option<&'a Ended>)>,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = format!(
+            "INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+        );
+        let mut insert = transaction.prepare(&sql)?;
+        for (begun, ended) in processes {
+            let used = ended.map_or(Used::default(), |ended| ended.used);
+            insert.execute(params![
+                begun.id.into_bytes(),
+                begun.user,
+                begun.call,
+                serde_json::to_string(&begun.params).unwrap_or_default(),
+                begun.plugin,
+                begun.generation as i64,
+                millis(begun.started),
+                ended.and_then(|ended| ended.at).map(millis),
+                ended.map(|ended| &ended.outcome),
+                ended.and_then(|ended| ended.message.as_deref()),
+                ended.and_then(|ended| ended.stop.as_deref()),
+                ended.and_then(|ended| ended.cleanup.as_deref()),
+                ended.and_then(|ended| ended.value.as_deref()),
+                used.cpu_ms as i64,
+                used.memory as i64,
+                used.bytes_in as i64,
+                used.bytes_out as i64,
+            ])?;
+        }
+        drop(insert);
+        transaction.commit()
+    }
+
+    /// Forgets what began before `oldest`, and the oldest beyond `most`; never what still runs.
+    pub fn prune(&self, oldest: OffsetDateTime, most: u64) -> Result<usize, StoreError> {
+        // An identifier begins with the millisecond in which it was made.
+        let first = Uuid::from_u128((millis(oldest).max(0) as u128) << 80);
+        let prune = || {
+            let old = self
+                .connection
+                .execute("DELETE FROM processes WHERE id < ?1 AND outcome IS NOT NULL", [first.into_bytes()])?;
+            let beyond = "DELETE FROM processes WHERE outcome IS NOT NULL AND id <= \
+                          (SELECT id FROM processes ORDER BY id DESC LIMIT 1 OFFSET ?1)";
+            Ok(old + self.connection.execute(beyond, [i64::try_from(most).unwrap_or(i64::MAX)])?)
+        };
+        prune().map_err(self.database.told())
+    }
+}
+
+fn millis(moment: OffsetDateTime) -> i64 {
+    (moment.unix_timestamp_nanos() / 1_000_000) as i64
+}
+
+fn moment(millis: i64) -> OffsetDateTime {
+    let nanos = i128::from(millis) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+    use time::Duration;
+
+    fn begun(user: &str, call: &str) -> Begun {
+        Begun {
+            id: Uuid::now_v7(),
+            user: user.into(),
+            call: call.into(),
+            params: vec![Some("a".into()), None],
+            plugin: "p".into(),
+            generation: 3,
+            started: moment(millis(OffsetDateTime::now_utc())),
+        }
+    }
+
+    fn ended(outcome: &'static str) -> Ended {
+        Ended {
+            at: Some(moment(1_700_000_000_123)),
+            outcome: outcome.into(),
+            message: Some("why".into()),
+            stop: Some("told".into()),
+            cleanup: None,
+            value: Some("{}".into()),
+            used: Used { cpu_ms: 1, memory: 2, bytes_in: 3, bytes_out: u64::from(u32::MAX) + 4 },
+        }
+    }
+
+    fn store() -> (TempDir, Processes, Writer) {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        (directory, Processes::open(&database).unwrap(), Writer::open(&database).unwrap())
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_the_end_replaces_the_beginning() {
+        let (_directory, processes, mut writer) = store();
+        let (one, end) = (begun("ada", "echo"), ended("exited"));
+        writer.write([(&one, None)]).unwrap();
+        assert_eq!(processes.one(one.id).unwrap(), Some((one.clone(), None)));
+        writer.write([(&one, Some(&end))]).unwrap();
+        assert_eq!(processes.one(one.id).unwrap(), Some((one, Some(end))));
+        assert_eq!(processes.one(Uuid::nil()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_page_has_what_is_wanted_and_goes_on_where_the_last_one_ended() {
+        let (_directory, processes, mut writer) = store();
+        let all: Vec<_> = (0..10).map(|n| begun(["ada", "bob"][n % 2], ["echo", "ask", "grind"][n % 3])).collect();
+        let end = ended("success");
+        writer.write(all.iter().map(|it| (it, (it.call != "ask").then_some(&end)))).unwrap();
+        let page = |wanted: Wanted| {
+            processes.page(&wanted).unwrap().into_iter().map(|(begun, _)| begun.id).collect::<Vec<_>>()
+        };
+        let id = |n: usize| all[n].id;
+        let wanted = Wanted { limit: 3, ..Wanted::default() };
+        assert_eq!(page(wanted.clone()), [id(9), id(8), id(7)]);
+        assert_eq!(page(Wanted { before: Some(id(7)), ..wanted.clone() }), [id(6), id(5), id(4)]);
+        let bobs = Wanted { user: Some("bob".into()), ..wanted.clone() };
+        assert_eq!(page(bobs.clone()), [id(9), id(7), id(5)]);
+        assert_eq!(page(Wanted { call: Some("ask".into()), ..bobs.clone() }), [id(7), id(1)]);
+        assert_eq!(page(Wanted { outcome: Some("success".into()), ..bobs }), [id(9), id(5), id(3)]);
+        assert!(page(Wanted { user: Some("' OR 1".into()), ..wanted }).is_empty());
+    }
+
+    #[test]
+    fn what_never_ended_is_marked_and_nothing_else() {
+        let (_directory, processes, mut writer) = store();
+        let (lost, whole, end) = (begun("", "echo"), begun("", "echo"), ended("success"));
+        writer.write([(&lost, None), (&whole, Some(&end))]).unwrap();
+        assert_eq!(writer.mark_interrupted().unwrap(), 1);
+        assert_eq!(writer.mark_interrupted().unwrap(), 0);
+        assert_eq!(processes.one(lost.id).unwrap().unwrap().1, Some(Ended::interrupted()));
+        assert_eq!(processes.one(whole.id).unwrap().unwrap().1, Some(end));
+    }
+
+    #[test]
+    fn what_is_too_old_or_too_much_goes_and_what_runs_stays() {
+        let (_directory, processes, mut writer) = store();
+        let (running, end) = (begun("", "echo"), ended("success"));
+        let all: Vec<_> = (0..10).map(|_| begun("", "echo")).collect();
+        writer.write([(&running, None)]).unwrap();
+        writer.write(all.iter().map(|it| (it, Some(&end)))).unwrap();
+        let count = || processes.page(&Wanted { limit: 100, ..Wanted::default() }).unwrap().len();
+        let now = OffsetDateTime::now_utc();
+        assert_eq!(writer.prune(now - Duration::HOUR, 100).unwrap(), 0);
+        assert_eq!(writer.prune(now - Duration::HOUR, 4).unwrap(), 6);
+        assert_eq!(count(), 5);
+        assert!(processes.one(all[9].id).unwrap().is_some() && processes.one(all[5].id).unwrap().is_none());
+        assert_eq!(writer.prune(now + Duration::HOUR, 100).unwrap(), 4);
+        assert!(processes.one(running.id).unwrap().is_some());
+    }
+}

@@ -1,0 +1,331 @@
+//! What runs and what has run: who may see it, who may end it, and what a crash leaves of it.
+
+use distillery::store::{database::Database, processes::Processes};
+use distillery_tests::{Client, Frame, Guest, Server, Verdict, http::Answer, patiently, server::Builder};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, process::Output};
+
+const PROCESSES: &str = "/api/v1/processes";
+
+#[track_caller]
+fn worked(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// A server with these users, each with their scopes, and a token that holds all of them.
+fn with_users<const N: usize>(builder: &Builder, users: [(&str, &[&str]); N]) -> [String; N] {
+    users.map(|(name, scopes)| {
+        let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
+        worked(&builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
+        format!("Bearer {}", worked(&builder.run(&["token", "add", "--user", name], "")))
+    })
+}
+
+async fn ask(server: &Server, method: Method, path: &str, bearer: &str) -> Answer {
+    let headers = [("authorization", bearer)];
+    server.request(method, path, if bearer.is_empty() { &[] } else { &headers }).await
+}
+
+async fn list(server: &Server, query: &str, bearer: &str) -> Vec<Value> {
+    let answer = ask(server, Method::GET, &format!("{PROCESSES}?{query}"), bearer).await;
+    assert_eq!(answer.status, 200, "{query}: {:?}", answer.body);
+    answer.json().as_array().expect("a list").clone()
+}
+
+/// A call by whoever this is, whose socket is open.
+async fn call(server: &Server, bearer: &str, name: &str, params: &[&str]) -> Client {
+    let headers = [("authorization", bearer)];
+    let headers: &[_] = if bearer.is_empty() { &[] } else { &headers };
+    let mut client = Client::connect_to(server.address(), "/api/v1/ws", headers).await.expect("a socket");
+    client.call(name, params).await;
+    client
+}
+
+fn database(server: &Server) -> Database {
+    Database::open(&server.data()).expect("there is a database")
+}
+
+fn ids(processes: &[Value]) -> Vec<String> {
+    processes.iter().map(|process| process["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+const SECRETIVE: &str = "
+calls:
+  args:
+    access: public
+    params:
+      - {name: slug}
+      - {name: password, secret: true, rest: true}
+";
+
+fn builder() -> Builder {
+    Server::builder()
+        .plugin("args", Guest::component("args"), SECRETIVE)
+        .guest(Guest::component("hold"))
+        .guest(Guest::component("stderr_words"))
+}
+
+#[tokio::test]
+async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
+    let builder = builder();
+    let [ada] = with_users(&builder, [("ada", &[])]);
+    let mut server = builder.start().await;
+    call(&server, &ada, "args", &["site", "hunter2", "hunter3"]).await.finish().await.success();
+    let failure = call(&server, &ada, "stderr_words", &[]).await.finish().await.failure();
+    let seen = list(&server, "", &ada).await;
+    let [failed, whole] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((&whole["call"], &whole["params"]), (&json!("args"), &json!(["site", null, null])));
+    assert_eq!((&whole["outcome"], &whole["message"]), (&json!("success"), &json!(null)));
+    assert_eq!((&whole["user"], &whole["plugin"], &whole["generation"]), (&json!("ada"), &json!("args"), &json!(1)));
+    assert_eq!((&failed["outcome"], &failed["message"]), (&json!("exited"), &json!(failure)));
+    for process in &seen {
+        assert!(process["started"].is_string() && process["ended"].is_string(), "{process}");
+        assert!(process["memory"].as_u64() > Some(0) && process["bytes_out"].is_u64(), "{process}");
+    }
+    let one = ask(&server, Method::GET, &format!("{PROCESSES}/{}", ids(&seen)[0]), &ada).await;
+    assert_eq!(one.json(), *failed);
+
+    server.terminate();
+    server.wait().await;
+    server.restart().await;
+    assert_eq!(list(&server, "", &ada).await, seen, "it is the same after a restart");
+}
+
+#[tokio::test]
+async fn processes_are_listed_by_page_and_filter() {
+    let builder = builder();
+    let [ada, all] = with_users(&builder, [("ada", &[]), ("root", &["*"])]);
+    let server = builder.start().await;
+    for who in [&ada, &all, &ada] {
+        call(&server, who, "args", &["x", "y"]).await.finish().await.success();
+        call(&server, who, "stderr_words", &[]).await.finish().await.failure();
+    }
+    let everything = ids(&list(&server, "", &all).await);
+    assert_eq!(everything.len(), 6);
+    let mut paged = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page = ids(&list(&server, &format!("limit=4{before}"), &all).await);
+        let Some(last) = page.last() else { break };
+        before = format!("&before={last}");
+        paged.extend(page);
+    }
+    assert_eq!(paged, everything);
+    for (query, count) in
+        [("user=ada", 4), ("call=args", 3), ("call=args&user=ada&outcome=success", 2), ("outcome=running", 0)]
+    {
+        assert_eq!(list(&server, query, &all).await.len(), count, "{query}");
+    }
+    for query in ["limit=0", "before=x", "outcome=odd", "odd=1"] {
+        assert_eq!(ask(&server, Method::GET, &format!("{PROCESSES}?{query}"), &all).await.status, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
+    let builder = builder().set("cancel.grace", "100ms");
+    let [ada, bob] = with_users(&builder, [("ada", &[]), ("bob", &["call:*"])]);
+    let server = builder.start().await;
+    let mut client = call(&server, &ada, "hold", &[]).await;
+    client.line().await;
+    let [running] = &list(&server, "outcome=running", &ada).await[..] else { panic!() };
+    assert_eq!((&running["call"], &running["ended"]), (&json!("hold"), &json!(null)));
+    let path = format!("{PROCESSES}/{}", running["id"].as_str().expect("an id"));
+    for (who, status) in [("", 404), (&bob, 404), (&ada, 202)] {
+        assert_eq!(ask(&server, Method::DELETE, &path, who).await.status, status);
+    }
+    let message = client.finish().await.failure();
+    assert!(message.starts_with("cancelled by an operator (forced after "), "{message}");
+    let ended = ask(&server, Method::GET, &path, &ada).await.json();
+    assert_eq!((&ended["outcome"], &ended["message"]), (&json!("cancelled"), &json!(message)));
+    assert_eq!(ask(&server, Method::DELETE, &path, &ada).await.status, 409);
+}
+
+#[tokio::test]
+async fn what_a_crash_interrupts_is_marked() {
+    let builder = builder();
+    let [all] = with_users(&builder, [("root", &["*"])]);
+    let mut server = builder.start().await;
+    let mut client = call(&server, "", "hold", &[]).await;
+    client.line().await;
+    let id = ids(&list(&server, "", &all).await).remove(0);
+    let kept = Processes::open(&database(&server)).expect("the database can be read");
+    let written = async {
+        while kept.one(id.parse().expect("an id")).expect("the history can be read").is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the beginning to be written down", written).await;
+    server.crash_and_restart().await;
+    let crashed = ask(&server, Method::GET, &format!("{PROCESSES}/{id}"), &all).await.json();
+    assert_eq!((&crashed["outcome"], &crashed["ended"]), (&json!("interrupted"), &json!(null)));
+    assert_eq!(crashed["message"], "interrupted by a crash");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_done() {
+    const ROUNDS: usize = 6;
+    let builder = builder();
+    let [all] = with_users(&builder, [("root", &["*"])]);
+    let mut server = builder.start().await;
+    let mut tokens = Vec::new();
+    let mut whole = 0;
+    for round in 0..ROUNDS {
+        let load: Vec<_> = (0..8)
+            .map(|_| {
+                let address = server.address();
+                tokio::spawn(async move {
+                    let mut done = 0;
+                    // Until the server is gone, which nobody is told of.
+                    while let Some(true) = one_call(address).await {
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        // Made while the load runs: what was printed must last.
+        for _ in 0..2 {
+            tokens.push(worked(&server.run(&["token", "add", "--user", "root"], "")));
+            let body = json!({ "label": format!("round {round}") });
+            let made = server.send_json(Method::POST, "/api/v1/auth/tokens", &[("authorization", &all)], &body).await;
+            tokens.push(made.json()["token"].as_str().expect("a token").to_owned());
+        }
+        server.crash_and_restart().await;
+        for load in load {
+            whole += load.await.expect("the load ends with the server");
+        }
+        for token in &tokens {
+            let who = ask(&server, Method::GET, "/api/v1/auth", &format!("Bearer {token}")).await;
+            assert_eq!(who.json()["User"], "root", "round {round}");
+        }
+        database(&server).check().expect("the database is whole");
+    }
+    let mut seen = BTreeSet::new();
+    let mut before = String::new();
+    loop {
+        let page = list(&server, &format!("limit=500{before}"), &all).await;
+        let Some(last) = page.last() else { break };
+        before = format!("&before={}", last["id"].as_str().expect("an id"));
+        for process in &page {
+            assert!(seen.insert(process["id"].as_str().expect("an id").to_owned()), "{process} is there twice");
+            match process["outcome"].as_str() {
+                Some("success") => assert!(process["ended"].is_string(), "{process}"),
+                Some("interrupted") => assert!(process["ended"].is_null(), "{process}"),
+                other => panic!("{other:?}: {process}"),
+            }
+        }
+    }
+    assert!(whole > 0 && !seen.is_empty());
+    println!("{ROUNDS} kills, {whole} whole calls, {} in the history", seen.len());
+}
+
+/// One whole call; nothing where there is no server any more.
+async fn one_call(address: std::net::SocketAddr) -> Option<bool> {
+    let stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    let request = format!("ws://{address}/api/v1/ws");
+    let mut client = Client::over(stream, &request).await?;
+    client.try_call("args", &["site", "secret"]).await?;
+    loop {
+        match client.next().await {
+            Frame::Text(_) => {}
+            Frame::Result(verdict) => return Some(verdict == Verdict::Success),
+            Frame::Close(_) | Frame::Gone => return None,
+        }
+    }
+}
+
+/// Every route, asked by every kind of caller: who gets what, and that nothing of a process gets to others.
+#[tokio::test]
+async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
+    let builder = Server::builder()
+        .bare_plugin("args", Guest::component("args"))
+        .bare_plugin("hold", Guest::component("hold"))
+        .example("echo");
+    let users: [(&str, &[&str]); 6] = [
+        ("runner", &["call:args", "call:hold"]),
+        ("plain", &[]),
+        ("caller", &["call:*"]),
+        ("watcher", &["processes:*"]),
+        ("keeper", &["plugins:read"]),
+        ("root", &["*"]),
+    ];
+    let [runner, plain, caller, watcher, keeper, root] = with_users(&builder, users);
+    let server = builder.start().await;
+    // What nobody may learn of who may not see it.
+    const MARK: &str = "known-to-the-runner-only";
+    call(&server, &runner, "args", &[MARK]).await.finish().await.success();
+    let mut running = call(&server, &runner, "hold", &[MARK]).await;
+    running.line().await;
+    let found = list(&server, "", &runner).await;
+    let found = ids(&found);
+    let [held, past] = &found[..] else { panic!("{found:?}") };
+
+    let callers: [(&str, &str); 7] = [
+        ("", ""),
+        ("plain", &plain),
+        ("caller", &caller),
+        ("watcher", &watcher),
+        ("keeper", &keeper),
+        ("root", &root),
+        ("runner", &runner),
+    ];
+    let one = |id: &str| format!("processes/{id}");
+    let routes: Vec<(Method, String, [u16; 7])> = vec![
+        // for                                 nobody plain caller watcher keeper root runner
+        (Method::GET, "auth".into(), [200; 7]),
+        (Method::GET, "auth?explain=call:args".into(), [200; 7]),
+        (Method::GET, "systems".into(), [200; 7]),
+        (Method::GET, "instances/directory".into(), [200; 7]),
+        (Method::GET, "news".into(), [200; 7]),
+        (Method::GET, "calls".into(), [200; 7]),
+        (Method::GET, "plugins".into(), [403, 403, 403, 403, 200, 200, 403]),
+        (Method::POST, "plugins/odd/rollback".into(), [403, 403, 403, 403, 403, 404, 403]),
+        (Method::GET, "auth/tokens".into(), [401, 200, 200, 200, 200, 200, 200]),
+        (Method::DELETE, "auth/tokens/odd".into(), [401, 403, 403, 403, 403, 404, 403]),
+        (Method::POST, "auth/tokens".into(), [401, 403, 403, 403, 403, 415, 403]),
+        (Method::POST, "auth/session".into(), [415; 7]),
+        (Method::DELETE, "auth/session".into(), [204; 7]),
+        (Method::GET, "processes".into(), [401, 200, 200, 200, 200, 200, 200]),
+        (Method::GET, "processes?user=runner".into(), [401, 403, 403, 200, 403, 200, 200]),
+        (Method::GET, "processes?user=".into(), [401, 403, 403, 200, 403, 200, 403]),
+        (Method::GET, "processes?outcome=running".into(), [401, 200, 200, 200, 200, 200, 200]),
+        (Method::GET, one(past), [404, 404, 404, 200, 404, 200, 200]),
+        (Method::GET, one(held), [404, 404, 404, 200, 404, 200, 200]),
+        (Method::GET, one("odd"), [404; 7]),
+        (Method::DELETE, one(past), [404, 404, 404, 409, 404, 409, 409]),
+        (Method::DELETE, one("odd"), [404; 7]),
+        (Method::GET, "nowhere".into(), [404; 7]),
+    ];
+    for root in ["/api/v1", "/api/v1/http"] {
+        for (method, path, expected) in &routes {
+            for ((name, bearer), status) in callers.iter().zip(expected) {
+                let answer = ask(&server, method.clone(), &format!("{root}/{path}"), bearer).await;
+                assert_eq!(answer.status, *status, "{method} {root}/{path} for {name:?}: {:?}", answer.body);
+                let body = String::from_utf8_lossy(&answer.body);
+                let may = ["watcher", "root", "runner"].contains(name);
+                // Whoever asks for an identifier knows it, and is told no more.
+                let asked = path.contains(held.as_str()) || path.contains(past.as_str());
+                for secret in [MARK, held, past] {
+                    let repeated = asked && secret != MARK && path.contains(secret);
+                    assert!(may || repeated || !body.contains(secret), "{method} {path} tells {name:?}: {body}");
+                }
+            }
+        }
+    }
+    for ((name, bearer), calls) in callers.iter().zip([1, 1, 3, 1, 1, 3, 3]) {
+        let listed = ask(&server, Method::GET, "/api/v1/calls", bearer).await.json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(calls), "{name}: {listed}");
+        let end = call(&server, bearer, "args", &["x"]).await.finish().await;
+        if calls == 3 {
+            assert_eq!(end.success(), ["args", "x"], "{name}");
+        } else {
+            assert_eq!(end.failure(), "not authorized to run \"args\"", "{name}");
+        }
+    }
+    running.cancel().await;
+    running.cancel().await;
+    patiently("the end of the held call", running.finish()).await.failure();
+}
