@@ -8,6 +8,7 @@ use crate::{
     control::Control,
     plugin::{Call, params::ParamSpec},
     store::{
+        blocking,
         database::{Database, StoreError},
         processes::{Begun, Ended, Processes, Used, Wanted, Writer},
     },
@@ -268,10 +269,7 @@ impl History {
 
     async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Processes) -> T + Send + 'static) -> T {
         let processes = self.processes.clone();
-        match tokio::task::spawn_blocking(move || read(&processes)).await {
-            Ok(answer) => answer,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || read(&processes)).await
     }
 
     /// Waits until everything is written that has been noted. Nothing is noted any more.

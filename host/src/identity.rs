@@ -8,6 +8,7 @@ use crate::{
     auth::{Caller, Scope, UserName},
     store::{
         accounts::{AccountError, Accounts, Hash, Proof, Secret},
+        blocking,
         database::StoreError,
     },
 };
@@ -181,10 +182,7 @@ impl Identity {
     /// Asks the database, on a thread that may wait for it.
     pub async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&Accounts) -> T + Send + 'static) -> T {
         let accounts = self.accounts.clone();
-        match tokio::task::spawn_blocking(move || ask(&accounts)).await {
-            Ok(answer) => answer,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || ask(&accounts)).await
     }
 }
 

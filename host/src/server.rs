@@ -124,8 +124,7 @@ impl Server {
             catalog,
             plugins,
             drain: drain.clone(),
-            systems: store.systems.clone(),
-            news: store.news.clone(),
+            public: store.public.clone(),
             door: door.clone(),
         };
         // The operator is served also where nobody else is.

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod database;
 pub mod news;
 pub mod processes;
+pub mod public;
 pub mod systems;
 
 use crate::config::Config;
@@ -14,15 +15,15 @@ use accounts::Accounts;
 use bytes::Bytes;
 use database::Database;
 use news::News;
+use public::Public;
 use serde::{Serialize, Serializer, ser::Error as _};
 use std::sync::Arc;
-use systems::{System, Systems};
+use systems::System;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Everything that is told.
 pub struct Store {
-    pub systems: Arc<Systems>,
-    pub news: Arc<News>,
+    pub public: Arc<Public>,
     pub database: Database,
     pub accounts: Arc<Accounts>,
 }
@@ -34,11 +35,19 @@ impl Store {
         for problem in problems {
             tracing::warn!("{problem}");
         }
-        let systems = Systems::default();
-        systems.replace(config.systems.iter().map(System::from).collect())?;
         let database = Database::open(&config.data)?;
         let accounts = Arc::new(Accounts::open(&database)?);
-        Ok(Self { systems: Arc::new(systems), news: Arc::new(news), database, accounts })
+        let first = config.systems.iter().map(System::from).collect();
+        let public = Arc::new(Public::open(&database, first, &news)?);
+        Ok(Self { public, database, accounts })
+    }
+}
+
+/// Does what blocks on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the API answers when it has nothing else to say: a status and a sentence, in JSON.
 
 use super::json;
+use crate::store::public::PublicError;
 use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
@@ -23,6 +24,17 @@ impl ApiError {
     pub fn of_server(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %error, "a request could not be answered");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "this cannot be done at the moment: the server's log says why")
+    }
+}
+
+impl From<PublicError> for ApiError {
+    fn from(error: PublicError) -> Self {
+        let status = match &error {
+            PublicError::Store(error) => return Self::of_server(error),
+            PublicError::TooMany | PublicError::File(_) => StatusCode::CONFLICT,
+            PublicError::BadMoment => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

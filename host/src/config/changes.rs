@@ -63,8 +63,9 @@ impl Changes {
         });
         differing!(changes, "history.", all.map(|it| &it.history), History { live: ; restart: keep max; elsewhere: });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
+        // The systems of the configuration are those of the first start.
         differing!(changes, "", all, Config {
-            live: ; restart: data cache systems news; elsewhere: http plugins limits cancel auth history log
+            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history log systems
         });
         let (made, wanted) = (&started.limits.process, &new.limits.process);
         for (raised, key) in [

@@ -20,6 +20,17 @@ pub struct System {
     pub last_edit: Option<OffsetDateTime>,
 }
 
+/// What makes a system, not checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    pub slug: &'a str,
+    pub url: &'a str,
+    pub tagline: &'a str,
+    pub entity_count: u64,
+    pub bundle_count: u64,
+    pub last_edit: Option<&'a str>,
+}
+
 /// The short name of a system: 1 to 63 of `a-z 0-9 -`, beginning with a letter, as in the name of a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slug(String);
@@ -81,7 +92,30 @@ pub(super) fn read(node: Node<'_>) -> Result<Vec<System>, ConfigError> {
     Ok(systems)
 }
 
+/// The longest tagline that may come over the API.
+const TAGLINE: usize = 1000;
+
 impl System {
+    /// A system of these parts, if they follow the same rules as those in the configuration.
+    pub fn checked(parts: Parts<'_>) -> Result<Self, String> {
+        let Parts { slug, url, tagline, entity_count, bundle_count, last_edit } = parts;
+        if tagline.chars().count() > TAGLINE || tagline.chars().any(char::is_control) {
+            return Err(format!("a tagline is one line of at most {TAGLINE} characters"));
+        }
+        if entity_count.max(bundle_count) > i64::MAX as u64 {
+            return Err(format!("so many there cannot be: write at most {}", i64::MAX));
+        }
+        let text = |it: &str| Value::Text(it.to_owned());
+        Ok(Self {
+            slug: slug.parse().map_err(|bad: BadSlug| bad.to_string())?,
+            url: form::url(&text(url))?,
+            tagline: tagline.to_owned(),
+            entity_count,
+            bundle_count,
+            last_edit: last_edit.map(|moment| form::moment(&text(moment))).transpose()?,
+        })
+    }
+
     fn read(section: &mut Section<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             slug: section.need("slug", slug)?,

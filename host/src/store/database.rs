@@ -69,6 +69,23 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX processes_user ON processes (user);
 ",
+    "
+    CREATE TABLE systems (
+        slug TEXT PRIMARY KEY,
+        url TEXT NOT NULL,
+        tagline TEXT NOT NULL,
+        entity_count INTEGER NOT NULL,
+        bundle_count INTEGER NOT NULL,
+        last_edit TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE news (
+        id TEXT PRIMARY KEY,
+        date TEXT NOT NULL,
+        title TEXT NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE seeded (what TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.

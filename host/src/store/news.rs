@@ -20,6 +20,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
@@ -76,9 +77,11 @@ impl News {
         (Self { current: ArcSwap::from_pointee(listing) }, problems)
     }
 
-    /// Puts the news of `other` in the place of these.
-    pub fn replace(&self, other: &Self) {
-        self.current.store(other.current.load_full());
+    /// Puts these in the place of those before. Fails only for a moment that RFC 3339 cannot write; then those before stay.
+    pub(super) fn set(&self, mut items: Vec<NewsItem>) -> Result<(), serde_json::Error> {
+        sort(&mut items);
+        self.current.store(Arc::new(Listing::new(items)?));
+        Ok(())
     }
 
     /// All of them, the newest first.
@@ -116,8 +119,13 @@ fn read_all(directory: &Path) -> (Vec<NewsItem>, Vec<Problem>) {
             Err(Fault { line, what }) => problems.push(Problem { file, line, what }),
         }
     }
-    items.sort_by(|a, b| b.date.cmp(&a.date).then_with(|| a.id.cmp(&b.id)));
+    sort(&mut items);
     (items, problems)
+}
+
+/// The newest first.
+fn sort(items: &mut [NewsItem]) {
+    items.sort_by(|a, b| b.date.cmp(&a.date).then_with(|| a.id.cmp(&b.id)));
 }
 
 fn markdown_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -219,13 +227,14 @@ fn unquoted(value: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
-fn moment(text: &str) -> Option<OffsetDateTime> {
+/// A date, or a moment as in RFC 3339.
+pub(crate) fn moment(text: &str) -> Option<OffsetDateTime> {
     let day = Date::parse(text, format_description!("[year]-[month]-[day]")).map(|day| day.midnight().assume_utc());
     day.or_else(|_| OffsetDateTime::parse(text, &Rfc3339)).ok().filter(|moment| moment.year() >= 0)
 }
 
 /// Authors may write HTML in their Markdown; what could run, load or restyle the page of the reader is taken out.
-fn safe_html(markdown: &str) -> String {
+pub(super) fn safe_html(markdown: &str) -> String {
     let mut unsafe_html = String::new();
     html::push_html(
         &mut unsafe_html,

@@ -23,3 +23,4 @@ mod swap;
 mod terminal;
 mod trust;
 mod users;
+mod writing;
