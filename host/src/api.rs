@@ -10,6 +10,7 @@ pub mod plugins;
 pub mod processes;
 mod request;
 pub mod systems;
+pub mod tokens;
 
 use crate::{
     drain::Drain,
@@ -59,8 +60,8 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
             router = router
                 .route(&format!("{root}/auth{slash}"), get(auth::show))
                 .route(&format!("{root}/auth/session{slash}"), post(auth::log_in).delete(auth::log_out))
-                .route(&format!("{root}/auth/tokens{slash}"), get(auth::tokens).post(auth::add_token))
-                .route(&format!("{root}/auth/tokens/{{id}}{slash}"), delete(auth::revoke))
+                .route(&format!("{root}/auth/tokens{slash}"), get(tokens::list).post(tokens::add))
+                .route(&format!("{root}/auth/tokens/{{id}}{slash}"), delete(tokens::revoke))
                 .route(&format!("{root}/systems{slash}"), get(systems::list).post(systems::put))
                 .route(&format!("{root}/systems/{{slug}}{slash}"), delete(systems::remove))
                 .route(&format!("{root}/instances/directory{slash}"), get(systems::list))

@@ -1,15 +1,15 @@
-//! Who is asking: the one place where a request becomes a caller, the way in and out, and a caller's own tokens.
+//! Who is asking: the one place where a request becomes a caller, and the way in and out.
 
-use super::{ApiState, error::ApiError, json, json_of, moment, request};
+use super::{ApiState, error::ApiError, json_of, request};
 use crate::{
-    auth::{self, Access, Caller, Rule, Scope, UserName, Wish, may},
+    auth::{self, Access, Caller, Rule, Scope, Wish, may},
     call::CallName,
     identity::{Identity, NoEntry, Shown, Unknown},
     server::connection::{ClientAddress, Guard},
-    store::accounts::{AccountError, Hash, NewToken, Token},
+    store::accounts::Hash,
 };
 use axum::{
-    extract::{FromRequestParts, Path, Request, State},
+    extract::{FromRequestParts, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{AUTHORIZATION, COOKIE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE},
@@ -25,12 +25,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use time::OffsetDateTime;
 
 /// The cookie of a session.
 const SESSION: &str = "distillery_session";
-/// The longest label of a token.
-const LABEL: usize = 200;
 
 /// How callers come in.
 #[derive(Clone)]
@@ -99,23 +96,12 @@ fn turned_away(door: &Door, error: Unknown) -> Response {
             // The next request of the browser comes without it.
             with_cookie(answer, &door.cookie("", Duration::ZERO))
         }
-        Unknown::Account(error) => failed(&error).into_response(),
+        Unknown::Account(error) => ApiError::from(error).into_response(),
     }
 }
 
 fn asked_for_token(error: ApiError) -> Response {
     ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
-}
-
-/// An answer for an error whose reader is the operator.
-fn failed(error: &AccountError) -> ApiError {
-    let status = match error {
-        AccountError::TooMuch { .. } => StatusCode::FORBIDDEN,
-        AccountError::NoUser(_) => StatusCode::NOT_FOUND,
-        AccountError::TooManyTokens(_) => StatusCode::CONFLICT,
-        other => return ApiError::of_server(other),
-    };
-    ApiError::new(status, error.to_string())
 }
 
 impl Door {
@@ -209,7 +195,7 @@ pub(super) async fn log_in(State(state): State<ApiState>, request: Request) -> R
     let identity = &state.door.identity;
     let secret = match identity.log_in(from, &user, password).await {
         Ok(secret) => secret,
-        Err(NoEntry::Account(error)) => return Err(failed(&error)),
+        Err(NoEntry::Account(error)) => return Err(error.into()),
         Err(error @ NoEntry::Wrong) => return Err(ApiError::new(StatusCode::UNAUTHORIZED, error.to_string())),
         Err(error @ (NoEntry::Wait(_) | NoEntry::Busy)) => {
             let wait = if let NoEntry::Wait(wait) = error { wait.as_secs() + 1 } else { 1 };
@@ -229,118 +215,4 @@ pub(super) async fn log_out(State(state): State<ApiState>, headers: HeaderMap) -
         state.door.identity.log_out(session).await.map_err(|error| ApiError::of_server(&error))?;
     }
     Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), &state.door.cookie("", Duration::ZERO)))
-}
-
-/// A token as the API shows it, and once the token itself.
-#[derive(Serialize)]
-struct ShownToken<'a> {
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<&'a str>,
-    label: &'a str,
-    scopes: Vec<&'a str>,
-    created: String,
-    expires: Option<String>,
-    used: Option<String>,
-}
-
-impl<'a> From<&'a Token> for ShownToken<'a> {
-    fn from(token: &'a Token) -> Self {
-        Self {
-            id: &token.id,
-            token: None,
-            label: &token.label,
-            scopes: token.scopes.iter().map(|scope| scope.0.as_str()).collect(),
-            created: moment(token.created),
-            expires: token.expires.map(moment),
-            used: token.used.map(moment),
-        }
-    }
-}
-
-/// The user that the caller is: the one whose tokens these are.
-fn oneself(caller: &Caller) -> Result<UserName, ApiError> {
-    if caller.user.is_empty() {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "log in, or show a token: this is for users"));
-    }
-    caller.user.parse().map_err(|_| {
-        ApiError::new(StatusCode::FORBIDDEN, format!("the {} is no user: use `distillery token`", caller.user))
-    })
-}
-
-/// Changes what lets the caller in: a session may, and a token only if it was made for that.
-fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
-    if caller.token { needs(caller, "tokens:write") } else { Ok(()) }
-}
-
-pub(super) async fn tokens(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
-    let user = oneself(&caller)?;
-    let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(user.as_str()))).await;
-    let tokens = tokens.map_err(|error| ApiError::of_server(&error))?;
-    json_of(&tokens.iter().map(ShownToken::from).collect::<Vec<_>>())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    #[serde(default)]
-    label: String,
-    /// Nothing means all that the caller may.
-    scopes: Option<Vec<String>>,
-    /// Nothing means that it never expires.
-    expires: Option<String>,
-}
-
-pub(super) async fn add_token(
-    State(state): State<ApiState>,
-    caller: Caller,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let user = oneself(&caller)?;
-    may_change_tokens(&caller)?;
-    let Wanted { label, scopes, expires } = request::body(request).await?;
-    let bad = |what: String| ApiError::new(StatusCode::BAD_REQUEST, what);
-    if label.chars().count() > LABEL || label.chars().any(char::is_control) {
-        return Err(bad(format!("a label is one line of at most {LABEL} characters")));
-    }
-    let asked = scopes.map(|scopes| scopes.iter().map(|it| it.parse()).collect::<Result<Vec<Scope>, _>>());
-    let asked = asked.transpose().map_err(|error| bad(error.to_string()))?;
-    let anonymous = state.door.identity.anonymous();
-    let scopes = match asked.unwrap_or_else(|| vec![Scope::all()]) {
-        // A token cannot make one that may more than itself.
-        asked if caller.token => {
-            let own: Vec<_> = caller.scopes.iter().filter(|scope| !anonymous.contains(scope)).cloned().collect();
-            Scope::common(&asked, &own)
-        }
-        asked => asked,
-    };
-    let expires = expires.map(|text| {
-        let lasts = humantime::parse_duration(&text).ok().and_then(|it| time::Duration::try_from(it).ok());
-        lasts
-            .and_then(|it| OffsetDateTime::now_utc().checked_add(it))
-            .ok_or_else(|| bad(format!("{text:?} is not how long a token may last: write 30d or 12h")))
-    });
-    let new = NewToken { user, label, scopes, expires: expires.transpose()? };
-    let made = state.door.identity.ask(move |accounts| accounts.add_token(&new)).await;
-    let (token, secret) = made.map_err(|error| failed(&error))?;
-    let shown = ShownToken { token: Some(secret.as_str()), ..ShownToken::from(&token) };
-    let body = serde_json::to_vec(&shown).map_err(|error| ApiError::of_server(&error))?;
-    Ok(json(StatusCode::CREATED, body))
-}
-
-pub(super) async fn revoke(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
-    let user = oneself(&caller)?;
-    may_change_tokens(&caller)?;
-    let identity = &state.door.identity;
-    let token = id.clone();
-    let revoked = identity.ask(move |accounts| accounts.revoke(&token, Some(user.as_str()))).await;
-    if !revoked.map_err(|error| ApiError::of_server(&error))? {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, format!("you have no token {id:?}")));
-    }
-    identity.forget();
-    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,7 +1,7 @@
 //! What the API answers when it has nothing else to say: a status and a sentence, in JSON.
 
 use super::json;
-use crate::store::public::PublicError;
+use crate::store::{accounts::AccountError, public::PublicError};
 use axum::{
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
@@ -24,6 +24,18 @@ impl ApiError {
     pub fn of_server(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = %error, "a request could not be answered");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "this cannot be done at the moment: the server's log says why")
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let status = match &error {
+            AccountError::TooMuch { .. } => StatusCode::FORBIDDEN,
+            AccountError::NoUser(_) => StatusCode::NOT_FOUND,
+            AccountError::TooManyTokens(_) => StatusCode::CONFLICT,
+            other => return Self::of_server(other),
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The processes that run and that have run, as far as the caller may see them: its own, or all with `processes:*`.
 
-use super::{ApiState, error::ApiError, json, json_of, moment, request};
+use super::{ApiState, error::ApiError, json_of, json_with, moment, request};
 use crate::{
     auth::{Caller, Wish, may},
     history::{RUNNING, Seen},
@@ -144,8 +144,7 @@ pub(super) async fn cancel(
     if !state.history.cancel(seen.begun.id) {
         return Err(ApiError::new(StatusCode::CONFLICT, "this process has already ended"));
     }
-    let body = serde_json::to_vec(&Shown::from(&seen)).map_err(|error| ApiError::of_server(&error))?;
-    Ok(json(StatusCode::ACCEPTED, body))
+    json_with(StatusCode::ACCEPTED, &Shown::from(&seen))
 }
 
 #[cfg(test)]
