@@ -6,7 +6,10 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 /// What the server answered.
 #[derive(Debug)]
@@ -115,14 +118,32 @@ impl Server {
         let request = request.body(Full::new(body)).expect("a request");
         patiently(&format!("an answer to {path}"), async {
             let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
-            let connection = tokio::spawn(connection);
-            let answer = sender.send_request(request).await.expect("an answer");
-            let (head, body) = answer.into_parts();
-            let body = body.collect().await.expect("the whole body").to_bytes();
-            connection.abort();
-            Answer { status: head.status, headers: head.headers, body }
+            exchange(stream, request).await
         })
         .await
     }
+
+    /// A request of the operator: over the socket in the server's directory.
+    pub async fn operator(&self, method: Method, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.body(Full::default()).expect("a request");
+        patiently(&format!("an answer to {path}"), async {
+            let socket = UnixStream::connect(self.data().join("control.sock")).await;
+            exchange(socket.expect("the server takes connections"), request).await
+        })
+        .await
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Answer {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.expect("an answer");
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.expect("the whole body").to_bytes();
+    connection.abort();
+    Answer { status: head.status, headers: head.headers, body }
 }

@@ -6,6 +6,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, process::Output};
 
+/// Stands in the place of a token for whoever may use the socket in the server's directory.
+const OPERATOR: &str = "operator";
 const PROCESSES: &str = "/api/v1/processes";
 
 #[track_caller]
@@ -25,7 +27,11 @@ fn with_users<const N: usize>(builder: &Builder, users: [(&str, &[&str]); N]) ->
 
 async fn ask(server: &Server, method: Method, path: &str, bearer: &str) -> Answer {
     let headers = [("authorization", bearer)];
-    server.request(method, path, if bearer.is_empty() { &[] } else { &headers }).await
+    match bearer {
+        OPERATOR => server.operator(method, path).await,
+        "" => server.request(method, path, &[]).await,
+        _ => server.request(method, path, &headers).await,
+    }
 }
 
 async fn list(server: &Server, query: &str, bearer: &str) -> Vec<Value> {
@@ -263,7 +269,7 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
     let found = ids(&found);
     let [held, past] = &found[..] else { panic!("{found:?}") };
 
-    let callers: [(&str, &str); 7] = [
+    let callers: [(&str, &str); 8] = [
         ("", ""),
         ("plain", &plain),
         ("caller", &caller),
@@ -271,37 +277,38 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
         ("keeper", &keeper),
         ("root", &root),
         ("runner", &runner),
+        ("operator", OPERATOR),
     ];
     let one = |id: &str| format!("processes/{id}");
-    let routes: Vec<(Method, String, [u16; 7])> = vec![
-        // for                                 nobody plain caller watcher keeper root runner
-        (Method::GET, "auth".into(), [200; 7]),
-        (Method::GET, "auth?explain=call:args".into(), [200; 7]),
-        (Method::GET, "systems".into(), [200; 7]),
-        (Method::GET, "instances/directory".into(), [200; 7]),
-        (Method::GET, "news".into(), [200; 7]),
-        (Method::POST, "systems".into(), [403, 403, 403, 403, 403, 415, 403]),
-        (Method::DELETE, "systems/odd".into(), [403, 403, 403, 403, 403, 404, 403]),
-        (Method::POST, "news".into(), [403, 403, 403, 403, 403, 415, 403]),
-        (Method::DELETE, "news/odd".into(), [403, 403, 403, 403, 403, 404, 403]),
-        (Method::GET, "calls".into(), [200; 7]),
-        (Method::GET, "plugins".into(), [403, 403, 403, 403, 200, 200, 403]),
-        (Method::POST, "plugins/odd/rollback".into(), [403, 403, 403, 403, 403, 404, 403]),
-        (Method::GET, "auth/tokens".into(), [401, 200, 200, 200, 200, 200, 200]),
-        (Method::DELETE, "auth/tokens/odd".into(), [401, 403, 403, 403, 403, 404, 403]),
-        (Method::POST, "auth/tokens".into(), [401, 403, 403, 403, 403, 415, 403]),
-        (Method::POST, "auth/session".into(), [415; 7]),
-        (Method::DELETE, "auth/session".into(), [204; 7]),
-        (Method::GET, "processes".into(), [401, 200, 200, 200, 200, 200, 200]),
-        (Method::GET, "processes?user=runner".into(), [401, 403, 403, 200, 403, 200, 200]),
-        (Method::GET, "processes?user=".into(), [401, 403, 403, 200, 403, 200, 403]),
-        (Method::GET, "processes?outcome=running".into(), [401, 200, 200, 200, 200, 200, 200]),
-        (Method::GET, one(past), [404, 404, 404, 200, 404, 200, 200]),
-        (Method::GET, one(held), [404, 404, 404, 200, 404, 200, 200]),
-        (Method::GET, one("odd"), [404; 7]),
-        (Method::DELETE, one(past), [404, 404, 404, 409, 404, 409, 409]),
-        (Method::DELETE, one("odd"), [404; 7]),
-        (Method::GET, "nowhere".into(), [404; 7]),
+    let routes: Vec<(Method, String, [u16; 8])> = vec![
+        // for                                 nobody plain caller watcher keeper root runner operator
+        (Method::GET, "auth".into(), [200; 8]),
+        (Method::GET, "auth?explain=call:args".into(), [200; 8]),
+        (Method::GET, "systems".into(), [200; 8]),
+        (Method::GET, "instances/directory".into(), [200; 8]),
+        (Method::GET, "news".into(), [200; 8]),
+        (Method::POST, "systems".into(), [403, 403, 403, 403, 403, 415, 403, 415]),
+        (Method::DELETE, "systems/odd".into(), [403, 403, 403, 403, 403, 404, 403, 404]),
+        (Method::POST, "news".into(), [403, 403, 403, 403, 403, 415, 403, 415]),
+        (Method::DELETE, "news/odd".into(), [403, 403, 403, 403, 403, 404, 403, 404]),
+        (Method::GET, "calls".into(), [200; 8]),
+        (Method::GET, "plugins".into(), [403, 403, 403, 403, 200, 200, 403, 200]),
+        (Method::POST, "plugins/odd/rollback".into(), [403, 403, 403, 403, 403, 404, 403, 404]),
+        (Method::GET, "auth/tokens".into(), [401, 200, 200, 200, 200, 200, 200, 403]),
+        (Method::DELETE, "auth/tokens/odd".into(), [401, 403, 403, 403, 403, 404, 403, 403]),
+        (Method::POST, "auth/tokens".into(), [401, 403, 403, 403, 403, 415, 403, 403]),
+        (Method::POST, "auth/session".into(), [415; 8]),
+        (Method::DELETE, "auth/session".into(), [204; 8]),
+        (Method::GET, "processes".into(), [401, 200, 200, 200, 200, 200, 200, 200]),
+        (Method::GET, "processes?user=runner".into(), [401, 403, 403, 200, 403, 200, 200, 200]),
+        (Method::GET, "processes?user=".into(), [401, 403, 403, 200, 403, 200, 403, 200]),
+        (Method::GET, "processes?outcome=running".into(), [401, 200, 200, 200, 200, 200, 200, 200]),
+        (Method::GET, one(past), [404, 404, 404, 200, 404, 200, 200, 200]),
+        (Method::GET, one(held), [404, 404, 404, 200, 404, 200, 200, 200]),
+        (Method::GET, one("odd"), [404; 8]),
+        (Method::DELETE, one(past), [404, 404, 404, 409, 404, 409, 409, 409]),
+        (Method::DELETE, one("odd"), [404; 8]),
+        (Method::GET, "nowhere".into(), [404; 8]),
     ];
     for root in ["/api/v1", "/api/v1/http"] {
         for (method, path, expected) in &routes {
@@ -309,7 +316,7 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
                 let answer = ask(&server, method.clone(), &format!("{root}/{path}"), bearer).await;
                 assert_eq!(answer.status, *status, "{method} {root}/{path} for {name:?}: {:?}", answer.body);
                 let body = String::from_utf8_lossy(&answer.body);
-                let may = ["watcher", "root", "runner"].contains(name);
+                let may = ["watcher", "root", "runner", "operator"].contains(name);
                 // Whoever asks for an identifier knows it, and is told no more.
                 let asked = path.contains(held.as_str()) || path.contains(past.as_str());
                 for secret in [MARK, held, past] {
@@ -317,6 +324,13 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
                     assert!(may || repeated || !body.contains(secret), "{method} {path} tells {name:?}: {body}");
                 }
             }
+        }
+    }
+    // Whoever may follow the plugins is answered without end, and whoever may reload them waits for it.
+    for (method, path) in [(Method::GET, "plugins/events"), (Method::POST, "plugins/reload")] {
+        for bearer in ["", &plain, &caller, &watcher, &runner] {
+            let answer = ask(&server, method.clone(), &format!("/api/v1/{path}"), bearer).await;
+            assert_eq!(answer.status, 403, "{path}");
         }
     }
     for ((name, bearer), calls) in callers.iter().zip([1, 1, 3, 1, 1, 3, 3]) {
