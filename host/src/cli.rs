@@ -79,7 +79,7 @@ enum Command {
         user: String,
         scope: Scope,
     },
-    /// Writes users, tokens and history into a new file, also while the server runs
+    /// Writes all of the database into a new file, also while the server runs
     Backup { file: PathBuf },
 }
 

@@ -139,7 +139,11 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     let there = config.data.join(FILE);
     ensure!(there.is_file(), "there is nothing to back up: {} does not exist", there.display());
     Database::open(&config.data)?.backup(file)?;
-    eprintln!("everything is in {}: put it in the place of {} to go back", file.display(), there.display());
+    eprintln!(
+        "everything is in {}: to go back, stop the server and put it in the place of {1}, without {1}-wal and {1}-shm",
+        file.display(),
+        there.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 
