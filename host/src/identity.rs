@@ -135,7 +135,12 @@ impl Identity {
         let mut scopes = proof.scopes;
         // Nobody may do less for saying who they are.
         scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
-        Ok(Caller { user: proof.user.as_str().to_owned(), token: matches!(shown, Shown::Token(_)), scopes })
+        Ok(Caller {
+            user: proof.user.as_str().to_owned(),
+            token: matches!(shown, Shown::Token(_)),
+            scopes,
+            address: None,
+        })
     }
 
     fn remember(&self, shown: Shown, proof: Proof, now: Instant) {

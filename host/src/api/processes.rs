@@ -175,8 +175,8 @@ mod tests {
     fn nobody_sees_what_somebody_else_ran_and_nobody_least() {
         let caller = |user: &str, scopes: &[&str]| Caller {
             user: user.into(),
-            token: false,
             scopes: scopes.iter().map(|it| it.parse().unwrap()).collect(),
+            ..Caller::nobody()
         };
         assert!(may_see(&caller("ada", &[]), "ada"));
         assert!(!may_see(&caller("ada", &["call:*"]), "bob"));

@@ -20,7 +20,7 @@ pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCod
             .scopes_of(user)?
             .with_context(|| format!("there is no user {user:?}: `distillery user list` shows all"))?,
     };
-    let with = |scopes: &[Scope]| Caller { user: user.to_owned(), token: false, scopes: scopes.to_vec() };
+    let with = |scopes: &[Scope]| Caller { user: user.to_owned(), scopes: scopes.to_vec(), ..Caller::nobody() };
     let call = scope.0.strip_prefix("call:").and_then(|name| name.parse::<CallName>().ok());
     let access = match &call {
         Some(call) => access(config, call),

@@ -99,6 +99,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
         compute: Arc::new(ComputeThreads::start(1).context("cannot start the thread that guests compute on")?),
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
+        history: None,
     };
     // Who may start a program at this terminal may run every call of it.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };
