@@ -328,6 +328,22 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_is_told_and_can_still_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        let connection = database.connect().unwrap();
+        add(&connection, "ada").unwrap();
+        // SQLite answers what a file system that is read-only makes it answer.
+        connection.pragma_update(None, "query_only", true).unwrap();
+        let error = database.told()(add(&connection, "bob").unwrap_err());
+        assert!(
+            error.to_string().contains("cannot be written: let the user that runs the server write there"),
+            "{error}"
+        );
+        assert_eq!(count(&connection), 1);
+    }
+
+    #[test]
     fn a_full_disk_is_told_and_loses_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();

@@ -194,7 +194,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
             .collect();
         // Made while the load runs: what was printed must last.
         for _ in 0..2 {
-            tokens.push(worked(&server.run(&["token", "add", "--user", "root"], "")));
+            tokens.push(worked(&server.run_with(&["token", "add", "--user", "root"], "")));
             let body = json!({ "label": format!("round {round}") });
             let made = server.send_json(Method::POST, "/api/v1/auth/tokens", &[("authorization", &all)], &body).await;
             tokens.push(made.json()["token"].as_str().expect("a token").to_owned());
