@@ -172,21 +172,25 @@ async fn what_a_crash_interrupts_is_marked() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_done() {
-    const ROUNDS: usize = 6;
+    const ROUNDS: usize = 10;
+    /// Whole calls before each kill.
+    const CALLS: usize = 100;
     let builder = builder();
     let [all] = with_users(&builder, [("root", &["*"])]);
     let mut server = builder.start().await;
     let mut tokens = Vec::new();
     let mut whole = 0;
     for round in 0..ROUNDS {
+        let (done_one, mut each_done) = tokio::sync::mpsc::unbounded_channel();
         let load: Vec<_> = (0..8)
             .map(|_| {
-                let address = server.address();
+                let (address, done_one) = (server.address(), done_one.clone());
                 tokio::spawn(async move {
                     let mut done = 0;
                     // Until the server is gone, which nobody is told of.
                     while let Some(true) = one_call(address).await {
                         done += 1;
+                        done_one.send(()).expect("the test waits for the load");
                     }
                     done
                 })
@@ -198,6 +202,9 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
             let body = json!({ "label": format!("round {round}") });
             let made = server.send_json(Method::POST, "/api/v1/auth/tokens", &[("authorization", &all)], &body).await;
             tokens.push(made.json()["token"].as_str().expect("a token").to_owned());
+        }
+        for _ in 0..CALLS {
+            patiently("a whole call", each_done.recv()).await;
         }
         server.crash_and_restart().await;
         for load in load {
