@@ -196,7 +196,8 @@ impl Process {
         if self.control.watch(cx).is_ready() {
             self.begin_to_stop();
         }
-        let end = match self.poll_home(now, cx) {
+        // Who has no grace, or none any more, has no last word either.
+        let end = self.force_if_due(now).or_else(|| match self.poll_home(now, cx) {
             Poll::Ready(end) => Some(end),
             Poll::Pending => {
                 // The guest may have run into a limit of its own just now.
@@ -205,7 +206,7 @@ impl Process {
                 }
                 self.force_if_due(now)
             }
-        };
+        });
         let Some(end) = end else { return Poll::Pending };
         self.home = Home::Ended;
         if let (None, Some(stop)) = (&self.cleaning, self.stop(&end))

@@ -172,11 +172,12 @@ impl Session {
         [phase, room, blocked].into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
-    /// Goes once round: clock, frames, guest, lines. Says whether anything got further.
+    /// Goes once round: frames, clock, guest, lines. Says whether anything got further. What has come by now came in time,
+    /// however late the loop looks: frames are read before the clock.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
-        self.look_at_clock(now, cx);
         let read = self.read(now, cx);
+        self.look_at_clock(now, cx);
         let ran = self.run_call(now, cx);
         let wrote = self.write(now, cx);
         read || ran || wrote

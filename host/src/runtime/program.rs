@@ -348,12 +348,15 @@ fn missing_import(error: wasmtime::Error) -> CompileError {
     CompileError::MissingImport(first_line(format!("{error:#}")))
 }
 
-/// An error with its causes and its backtrace, for the log. The names in a backtrace are the guest's: they get no line
-/// and no escape sequence of their own there.
+/// An error with its causes and the backtrace of the guest, for the log, as far as 4 KiB. The names in a backtrace are the
+/// guest's: they get no line and no escape sequence of their own there. The host's own backtrace is left out: making it
+/// readable takes time and memory, which guests could ask for at will.
 fn one_line(error: &wasmtime::Error) -> String {
-    let text = format!("{error:?}");
+    let text = format!("{error:#}");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?")
+    let mut line = lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?");
+    line.truncate(line.floor_char_boundary(4 << 10));
+    line
 }
 
 fn first_line(text: impl fmt::Display) -> String {

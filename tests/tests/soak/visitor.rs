@@ -35,10 +35,12 @@ const ENDLESS: [(&str, &[&str]); 14] = [
 ];
 
 /// Guests that do their harm and come to an end over it, whatever their client does.
-const HOSTILE: [(&str, &[&str]); 13] = [
+const HOSTILE: [(&str, &[&str]); 15] = [
     ("component_bad_string", &[]),
+    ("component_hoard_handles", &[]),
     ("component_use_after_drop", &[]),
     ("grow_heap", &[]),
+    ("hostile", &["streams"]),
     ("hoard", &[]),
     ("hoards_pollables", &[]),
     ("hoards_streams", &[]),
