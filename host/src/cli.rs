@@ -163,6 +163,7 @@ fn grants(config: &Config) -> Grants {
         plugins: config.plugins.grants.clone(),
         environment: config.plugins.environment.clone(),
         scratch: Arc::new(scratch),
+        systems: None,
     }
 }
 

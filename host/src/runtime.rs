@@ -17,6 +17,7 @@ mod reach;
 mod scratch;
 mod state;
 mod stdio;
+pub mod systems;
 mod ticker;
 mod trap;
 

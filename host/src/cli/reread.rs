@@ -3,7 +3,7 @@
 use crate::{
     config::{Changes, Config},
     plugin::{load::Loader, watch::Reread},
-    runtime::Runtime,
+    runtime::{Runtime, systems::Directory},
     telemetry::Level,
 };
 use std::{path::PathBuf, sync::Arc};
@@ -16,12 +16,15 @@ pub(super) struct Rereader {
     /// What was taken over until now.
     running: Config,
     runtime: Arc<Runtime>,
+    systems: Option<Arc<dyn Directory>>,
     level: Level,
 }
 
 impl Rereader {
-    pub(super) fn new(started: Config, path: Option<PathBuf>, runtime: Arc<Runtime>, level: Level) -> Self {
-        Self { path, running: started.clone(), started, runtime, level }
+    /// Plugins are loaded by `loader` until then.
+    pub(super) fn new(started: Config, path: Option<PathBuf>, loader: &Loader, level: Level) -> Self {
+        let (runtime, systems) = (loader.runtime.clone(), loader.operator.grants.systems.clone());
+        Self { path, running: started.clone(), started, runtime, systems, level }
     }
 
     /// What is different now. A configuration that is wrong changes nothing.
@@ -30,7 +33,8 @@ impl Rereader {
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
         let loader = (!changed.is_empty()).then(|| {
-            let operator = crate::plugin::Operator { limits: new.limits_within(&self.started), ..operator };
+            let mut operator = crate::plugin::Operator { limits: new.limits_within(&self.started), ..operator };
+            operator.grants.systems = self.systems.clone();
             Loader { runtime: self.runtime.clone(), operator, max_module: new.limits.module }
         });
         if log_level {

@@ -62,11 +62,12 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
-    let loader = super::loader(config, &capacity)?;
+    let store = Store::open(config)?;
+    let mut loader = super::loader(config, &capacity)?;
+    loader.operator.grants.systems = Some(store.public.clone());
     let catalog = Arc::<Catalog>::default();
     let loaded = load_plugins(config, &loader, &catalog)?;
-    let store = Store::open(config)?;
-    let mut rereader = Rereader::new(config.clone(), path, loader.runtime.clone(), level);
+    let mut rereader = Rereader::new(config.clone(), path, &loader, level);
     let watch = Watch {
         root: config.plugins.directory.clone(),
         how: config.plugins.watch,

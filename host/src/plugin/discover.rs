@@ -103,6 +103,13 @@ pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Found>, LoadEr
     Ok(found)
 }
 
+/// The directories in `root` that are not hidden, plugins or not.
+pub(super) fn visible_directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let visible = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    visible.map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
 /// The plugin in the directory `path`, if there is one.
 pub fn plugin_directory(path: &Path) -> Option<Found> {
     let name = path.file_name()?;

@@ -3,12 +3,15 @@
 //! All of what it asks for must be granted, and nothing else is given. Directories are opened and secrets read when the
 //! plugin is loaded, so that what is not there keeps the new generation from serving, and not its processes from running.
 
-use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch};
+use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
 use crate::{
-    config::{Grant, Secret},
+    config::{Grant, Secret, SystemsGrant},
     hidden::Hidden,
     origin::Origin,
-    runtime::{Mounted, Reach, ScratchRoot},
+    runtime::{
+        Mounted, Reach, ScratchRoot,
+        systems::{Directory, SystemsReach},
+    },
     size::Size,
 };
 use rustix::fs::Access;
@@ -34,6 +37,8 @@ pub struct Grants {
     pub environment: BTreeMap<String, Hidden>,
     /// Where private directories are made.
     pub scratch: Arc<ScratchRoot>,
+    /// Where the public systems are; nothing where no server runs.
+    pub systems: Option<Arc<dyn Directory>>,
 }
 
 /// What a plugin may touch, as it may be shown: names, and nothing of what they stand for.
@@ -43,6 +48,8 @@ pub struct Granted {
     pub http: Vec<HttpOrigin>,
     pub env: Vec<String>,
     pub secrets: Vec<String>,
+    /// The public systems.
+    pub systems: Option<SystemsAccess>,
     /// How much a private `/tmp` holds.
     pub scratch: Option<Size>,
 }
@@ -52,8 +59,6 @@ pub struct Granted {
 pub enum GrantError {
     #[error("not granted: {}: grant it in plugins.grants.{plugin} in distillery.yaml", .missing.join(", "))]
     NotGranted { plugin: String, missing: Vec<String> },
-    #[error("it asks for systems, which plugins cannot be given yet: leave it out of capabilities")]
-    Systems,
     #[error("the mount {name}: {}: {error}: make the directory, or change plugins.grants.{plugin}.mounts.{name} in distillery.yaml", .path.display())]
     Mount { plugin: String, name: String, path: PathBuf, error: io::Error },
     #[error(
@@ -72,9 +77,6 @@ pub fn wishes(wish: &Capabilities) -> Vec<String> {
 impl Grants {
     /// What `plugin` may touch when it asks for `wish`: to be shown, and to be reached.
     pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Reach), GrantError> {
-        if wish.systems.is_some() {
-            return Err(GrantError::Systems);
-        }
         let nothing = Grant::default();
         let grant = self.plugins.get(plugin).unwrap_or(&nothing);
         let missing = missing(wish, grant);
@@ -86,6 +88,7 @@ impl Grants {
             http: wish.http.clone(),
             env: wish.env.iter().map(|name| name.as_str().to_owned()).collect(),
             secrets: wish.secrets.iter().map(|name| name.as_str().to_owned()).collect(),
+            systems: wish.systems,
             scratch: wish.scratch.map(|Scratch(size)| size),
         };
         let reach = self.open(plugin, &granted, grant)?;
@@ -113,6 +116,9 @@ impl Grants {
             mounts: mounts.collect::<Result<_, _>>()?,
             http: granted.http.iter().filter_map(|origin| origin.as_str().parse().ok()).collect(),
             env: env.chain(secrets).collect::<Result<_, _>>()?,
+            systems: granted
+                .systems
+                .map(|access| SystemsReach { directory: self.systems.clone(), write: access == SystemsAccess::Write }),
             scratch: granted.scratch.map(|size| self.scratch.space(size).map_err(GrantError::Scratch)).transpose()?,
         })
     }
@@ -156,6 +162,14 @@ fn missing(wish: &Capabilities, grant: &Grant) -> Vec<String> {
         if !grant.secrets.contains_key(name.as_str()) {
             missing.push(format!("the secret {name}"));
         }
+    }
+    match (wish.systems, grant.systems) {
+        (Some(SystemsAccess::Read), None) => missing.push("the systems to read".to_owned()),
+        (Some(SystemsAccess::Write), None) => missing.push("the systems to write".to_owned()),
+        (Some(SystemsAccess::Write), Some(SystemsGrant::Read)) => {
+            missing.push("the systems to write (they are granted to read)".to_owned());
+        }
+        _ => {}
     }
     match (wish.scratch, grant.scratch) {
         (Some(Scratch(asked)), None) => missing.push(format!("{asked} of scratch space")),
@@ -212,6 +226,10 @@ impl fmt::Display for Granted {
             .chain(self.http.iter().map(|origin| format!("send requests to {origin}")))
             .chain(self.env.iter().map(|name| format!("read the variable {name}")))
             .chain(self.secrets.iter().map(|name| format!("read the secret {name}")))
+            .chain(self.systems.map(|access| match access {
+                SystemsAccess::Read => "read the systems".to_owned(),
+                SystemsAccess::Write => "write the systems".to_owned(),
+            }))
             .chain(self.scratch.map(|size| format!("use {size} of scratch space")));
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
@@ -254,7 +272,7 @@ mod tests {
             ]
             .map(|(name, secret)| (name.to_owned(), secret))
             .into(),
-            systems: None,
+            systems: Some(SystemsGrant::Read),
             scratch: Some(Size::mib(16)),
         };
         let environment = [("LANG", "eo"), ("API_USER", "me"), ("OTHER", "not granted")];
@@ -262,6 +280,7 @@ mod tests {
             plugins: [("echo".to_owned(), grant)].into(),
             environment: environment.map(|(name, value)| (name.to_owned(), Hidden::new(value.to_owned()))).into(),
             scratch: Arc::new(ScratchRoot::new(at("scratch"))),
+            systems: None,
         };
         Bench { directory, grants }
     }
@@ -305,7 +324,7 @@ mod tests {
                 "http": [],
                 "env": ["LANG"],
                 "secrets": ["KEY", "USER"],
-                "scratch": "1MiB",
+                "scratch": "1MiB", "systems": null,
             })
         );
         let shown = format!("{granted:?} {reach:?} {:?}", bench.grants);
@@ -331,9 +350,12 @@ mod tests {
             "not granted: the environment variable LANG: grant it in plugins.grants.other in distillery.yaml"
         );
         assert_eq!(
-            bench.refused("{systems: read, env: [HOME]}"),
-            "it asks for systems, which plugins cannot be given yet: leave it out of capabilities"
+            bench.refused("{systems: write}"),
+            "not granted: the systems to write (they are granted to read): grant it in plugins.grants.echo in \
+             distillery.yaml"
         );
+        let (granted, reach) = bench.grants.meet("echo", &wish("{systems: read}")).unwrap();
+        assert_eq!((granted.to_string(), reach.systems.unwrap().write), ("read the systems".to_owned(), false));
     }
 
     #[test]

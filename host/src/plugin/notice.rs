@@ -15,6 +15,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The most directories below the root that are watched though they hold no plugin: the others are looked at.
+const EMPTY: usize = 1000;
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -75,7 +78,7 @@ impl Notices {
         Ok(Self { watcher, watched: BTreeMap::new(), map: Map::default() })
     }
 
-    /// Watches the root, its plugins, and no others. Gives whether any directory was not watched before, so that what
+    /// Watches the root, its plugins and what may become one, and no others. Gives whether any directory was not watched before, so that what
     /// happened in it until now is not known; and why one cannot be watched.
     pub fn watch<'a>(
         &mut self,
@@ -92,6 +95,8 @@ impl Notices {
             }
         }
         wanted.extend(root.canonicalize().ok());
+        // What holds no plugin yet may be about to: people make a directory, and then put things into it.
+        wanted.extend(discover::visible_directories(root).take(EMPTY).filter_map(|it| it.canonicalize().ok()));
         // A relative path of one part has an empty parent.
         let above = root.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
         if let (Some(above), Some(name)) = (above.and_then(|above| above.canonicalize().ok()), root.file_name()) {
@@ -185,5 +190,19 @@ mod tests {
             assert_eq!(whose(Notice::Written, path), "Nobodys", "{path}");
         }
         assert_eq!(map.whose(&Notice::Missed), Whose::Unknown);
+    }
+
+    #[test]
+    fn a_module_that_comes_into_an_empty_directory_is_told_of() {
+        let root = tempfile::tempdir().unwrap();
+        let plugins = root.path().canonicalize().unwrap().join("plugins");
+        std::fs::create_dir_all(plugins.join("empty")).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut notices = Notices::start(move |notice| _ = tell.send(notice)).unwrap();
+        assert!(matches!(notices.watch(&plugins, []), (true, None)));
+        let module = plugins.join("empty/x.wasm");
+        std::fs::write(&module, "").unwrap();
+        let notice = told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        assert_eq!((&notice, notices.whose(&notice)), (&Notice::Changed(module), Whose::Unknown));
     }
 }

@@ -7,6 +7,7 @@ use super::{
     files, interface,
     program::{CompileError, Program},
     state::State,
+    systems,
     ticker::Ticker,
 };
 use crate::{limits::Limits, size::Size};
@@ -186,6 +187,7 @@ impl Recipe {
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
             interface::add_to_components(&mut component)?;
+            systems::add_to_components(&mut component)?;
             Ok(Linked { engine, preview1, component, on_demand })
         };
         linked().map_err(|error| format!("{error:#}"))

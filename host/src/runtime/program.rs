@@ -226,6 +226,7 @@ impl Inner {
         };
         let outgoing = Outgoing::to(invocation.reach.http.clone());
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
+        store.data_mut().systems = invocation.reach.systems.clone();
         match self.enter(&mut store).await {
             Ok(()) => End::Exited(0),
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),

@@ -1,7 +1,7 @@
 //! What the processes of a plugin can reach outside of their sandbox, ready for use: asked for by the plugin, granted by
 //! the operator, opened once. Who asked and who granted is not known here.
 
-use super::{files::Mounted, scratch::ScratchSpace};
+use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
 use crate::{hidden::Hidden, origin::Origin};
 use std::sync::Arc;
 
@@ -14,4 +14,6 @@ pub struct Reach {
     /// Variables beside those that every process has: of the server's environment, and secrets.
     pub env: Vec<(String, Hidden)>,
     pub scratch: Option<ScratchSpace>,
+    /// The public systems.
+    pub systems: Option<SystemsReach>,
 }

@@ -1,6 +1,6 @@
 //! What a store carries: WASI, the control of its process, and what it has used of its limits.
 
-use super::{files::Files, outgoing::Outgoing};
+use super::{files::Files, outgoing::Outgoing, systems::SystemsReach};
 use crate::{call::LimitHit, control::Control, limits::Limits, size::Size};
 use std::sync::Arc;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTableError};
@@ -21,6 +21,7 @@ pub struct State {
     pub meter: Meter,
     pub(super) files: Files,
     pub(super) outgoing: Outgoing,
+    pub(super) systems: Option<SystemsReach>,
     pub control: Arc<Control>,
 }
 
@@ -128,7 +129,7 @@ pub(super) fn store(
     limits: &Limits,
 ) -> Store<State> {
     let meter = Meter::new(control.clone(), limits);
-    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, control });
+    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, systems: None, control });
     store.limiter(|state| &mut state.meter);
     let resources = limits.resources as usize;
     store.data_mut().wasi.ctx().table.set_max_capacity(resources);

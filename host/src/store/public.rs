@@ -7,6 +7,10 @@ use super::{
     news::{News, NewsItem, safe_html},
     systems::{System, Systems},
 };
+use crate::{
+    config::{self, SystemParts},
+    runtime,
+};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::{collections::BTreeMap, sync::Arc};
@@ -50,6 +54,56 @@ pub enum PublicError {
     File(String),
     #[error("a moment before the year 0 cannot be written")]
     BadMoment,
+}
+
+impl std::fmt::Debug for Public {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Public")
+    }
+}
+
+/// The systems as guests see and change them.
+impl runtime::systems::Directory for Public {
+    fn list(&self) -> Vec<runtime::systems::System> {
+        let systems = self.systems.list().into_iter().map(|system| runtime::systems::System {
+            slug: system.slug,
+            url: system.url,
+            tagline: system.tagline,
+            entity_count: system.entity_count,
+            bundle_count: system.bundle_count,
+            last_edit: system.last_edit.and_then(rfc3339),
+        });
+        systems.collect()
+    }
+
+    fn put(&self, system: runtime::systems::System) -> Result<bool, String> {
+        let checked = config::System::checked(SystemParts {
+            slug: &system.slug,
+            url: &system.url,
+            tagline: &system.tagline,
+            entity_count: system.entity_count,
+            bundle_count: system.bundle_count,
+            last_edit: system.last_edit.as_deref(),
+        })?;
+        self.put_system(System::from(&checked)).map_err(PublicError::for_guests)
+    }
+
+    fn remove(&self, slug: &str) -> Result<bool, String> {
+        self.remove_system(slug).map_err(PublicError::for_guests)
+    }
+}
+
+impl PublicError {
+    /// In words that name no path of the server; the log has those.
+    fn for_guests(self) -> String {
+        match self {
+            Self::Store(error) => {
+                tracing::error!(%error, "a guest could not change the systems");
+                "the server failed to keep it".to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 impl Public {

@@ -665,3 +665,50 @@ async fn scratch_space_is_another_file_system_than_a_mount() {
     }
     assert!(root.join("write/file").exists());
 }
+
+/// The systems as `told systems` says them.
+async fn systems(server: &Server, call: &str, words: &[&str]) -> Vec<String> {
+    let end = server.call(call, &[&["systems"], words].concat()).await.finish().await;
+    end.success().split_off(1)
+}
+
+#[tokio::test]
+async fn a_plugin_reads_and_writes_the_systems_as_it_was_granted() {
+    let manifest =
+        |call: &str, wish: &str| format!("calls: {{{call}: {{access: public}}}}\ncapabilities: {{{wish}}}\n");
+    let server = Server::builder()
+        .plugin("none", Guest::component("told"), &manifest("none", ""))
+        .plugin("reads", Guest::component("told"), &manifest("reads", "systems: read"))
+        .plugin("writes", Guest::component("told"), &manifest("writes", "systems: write"))
+        .plugin("greedy", Guest::component("told"), &manifest("greedy", "systems: write"))
+        .set(
+            "plugins.grants",
+            json!({"reads": {"systems": "write"}, "writes": {"systems": "write"}, "greedy": {"systems": "read"}}),
+        )
+        .set("systems", json!([{"slug": "atlas", "url": "https://atlas.example.org"}]))
+        .start()
+        .await;
+    assert_eq!(
+        systems(&server, "none", &["list", "put", "coins"]).await,
+        ["plugin.yaml does not ask for systems: read", "Err(\"plugin.yaml does not ask for systems: write\")"]
+    );
+    assert_eq!(
+        systems(&server, "reads", &["list", "remove", "atlas"]).await,
+        ["[(\"atlas\", None)]", "Err(\"plugin.yaml does not ask for systems: write\")"]
+    );
+    assert_eq!(
+        systems(&server, "writes", &["put", "coins", "put", "coins", "put", "No Slug", "remove", "gone", "list"]).await,
+        [
+            "Ok(true)",
+            "Ok(false)",
+            "Err(\"\\\"No Slug\\\" is not a slug: write 1 to 63 lowercase letters, digits or dashes, beginning with a letter\")",
+            "Ok(false)",
+            "[(\"atlas\", None), (\"coins\", Some(\"2026-11-24T12:00:00Z\"))]"
+        ]
+    );
+    // Everyone sees it, also after the end of the process.
+    let listed = server.get("/api/v1/systems").await.json();
+    assert_eq!((&listed[1]["Slug"], &listed[1]["Tagline"]), (&json!("coins"), &json!("made by a call")));
+    assert_eq!(systems(&server, "writes", &["remove", "coins", "list"]).await, ["Ok(true)", "[(\"atlas\", None)]"]);
+    assert_eq!(server.call("greedy", &[]).await.finish().await.failure(), "unknown call \"greedy\"");
+}

@@ -1,4 +1,5 @@
-//! What a WASI 0.2 component hears and says over `distillery:call`: `told poll|wait|value [json...]`.
+//! What a WASI 0.2 component hears and says over `distillery:call`: `told poll|wait`, `told value [json...]`, or
+//! `told systems [list|put SLUG|remove SLUG]...`.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -8,7 +9,10 @@ mod bindings {
     });
 }
 
-use bindings::distillery::call::{cancellation, outcome};
+use bindings::distillery::call::{
+    cancellation, outcome,
+    systems::{self, System},
+};
 
 fn main() {
     println!("ready");
@@ -31,9 +35,35 @@ fn main() {
             }
             println!("{:?}", outcome::set_value(&format!("\"{}\"", "x".repeat(16 << 10))));
         }
+        Some("systems") => {
+            let mut words = std::env::args().skip(2);
+            while let Some(word) = words.next() {
+                let mut slug = || words.next().expect("a slug");
+                match word.as_str() {
+                    "list" => match systems::list() {
+                        Ok(all) => println!("{:?}", all.iter().map(|it| (&it.slug, &it.last_edit)).collect::<Vec<_>>()),
+                        Err(why) => println!("{why}"),
+                    },
+                    "put" => println!("{:?}", systems::put(&system(slug()))),
+                    "remove" => println!("{:?}", systems::remove(&slug())),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
         other => panic!("{other:?}"),
     }
     if let Ok(reason) = std::env::var("DISTILLERY_CLEANUP") {
         println!("cleaning up: {reason}");
+    }
+}
+
+fn system(slug: String) -> System {
+    System {
+        url: format!("https://{slug}.example.org"),
+        slug,
+        tagline: "made by a call".to_owned(),
+        entity_count: 1,
+        bundle_count: 2,
+        last_edit: Some("2026-11-24T12:00:00Z".to_owned()),
     }
 }
