@@ -26,11 +26,8 @@ use axum::{
     routing::get,
 };
 use connection::{ClientAddress, Connections, Guard, Refused, Watched};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use local::Local;
 use std::{
     io,
@@ -42,6 +39,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
 };
+use tower::Service;
 
 pub struct Server {
     listener: TcpListener,
@@ -160,7 +158,7 @@ impl Server {
                     // Beyond that many the connection is closed without a word, which the command line tells.
                     let operator = IpAddr::from(Ipv4Addr::LOCALHOST);
                     if let Ok(guard) = self.local_connections.enter(operator) {
-                        self.serve(stream, &self.local_router, guard);
+                        self.serve(stream, &self.local_router, guard, None);
                     }
                 }),
                 () = draining.cancelled() => return,
@@ -178,18 +176,35 @@ impl Server {
             Ok(guard) => {
                 // Without this, one line there and back waits for acknowledgements.
                 let _ = stream.set_nodelay(true);
-                self.serve(stream, &self.router.clone().layer(Extension(ClientAddress(from.ip()))), guard);
+                self.serve(stream, &self.router, guard, Some(ClientAddress(from.ip())));
             }
             Err(refused) => refuse(stream, refused),
         }
     }
 
-    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: &Router, guard: Guard) {
+    fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        router: &Router,
+        guard: Guard,
+        address: Option<ClientAddress>,
+    ) {
         let (io, meter) = Watched::new(stream, self.write_timeout);
-        let service = router.clone().layer(Extension(meter)).layer(Extension(guard));
+        let router = router.clone();
+        // What belongs to the connection goes into each request. A layer would do the same, and make every route anew for
+        // every connection.
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            let extensions = request.extensions_mut();
+            extensions.insert(meter.clone());
+            extensions.insert(guard.clone());
+            if let Some(address) = address {
+                extensions.insert(address);
+            }
+            router.clone().call(request)
+        });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(64 << 10);
-        let connection = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
+        let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
         let draining = self.drain.signal();
         let busy = self.drain.busy();
         tokio::spawn(async move {
