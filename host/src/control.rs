@@ -40,6 +40,8 @@ pub struct Control {
     guests: Notify,
     /// The guest is a fresh one that cleans up: it was started because of the reason, and is not told it again.
     cleaning: AtomicBool,
+    /// There is no time between being told and being stopped, so that the guest is not told.
+    graceless: AtomicBool,
     killed: AtomicBool,
     /// When the present turn of the guest is over, in nanoseconds after `born`.
     turn_ends: AtomicU64,
@@ -72,6 +74,7 @@ impl Control {
             owner: Mutex::default(),
             guests: Notify::new(),
             cleaning: AtomicBool::new(false),
+            graceless: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             turn_ends: AtomicU64::new(0),
             turn_over: AtomicBool::new(false),
@@ -85,8 +88,10 @@ impl Control {
     /// Tells the process to stop. The first reason sticks; later ones change nothing.
     pub fn cancel(&self, reason: CancelReason) {
         if self.cancel.set((reason, Instant::now())).is_ok() {
-            self.input.end();
-            self.guests.notify_waiters();
+            if !self.graceless.load(SeqCst) {
+                self.input.end();
+                self.guests.notify_waiters();
+            }
             if let Some(owner) = self.owner.lock().take() {
                 owner.wake();
             }
@@ -110,7 +115,8 @@ impl Control {
 
     /// The reason to stop, as far as it is any of the guest's business.
     pub fn reason(&self) -> Option<&CancelReason> {
-        self.cancel.get().filter(|_| !self.cleaning.load(SeqCst)).map(|(reason, _)| reason)
+        let told = !self.cleaning.load(SeqCst) && !self.graceless.load(SeqCst);
+        self.cancel.get().filter(|_| told).map(|(reason, _)| reason)
     }
 
     /// Waits, for the guest, for the reason to stop.
@@ -126,11 +132,17 @@ impl Control {
         }
     }
 
+    /// The process has no grace: whoever tells it to stop also stops it, and the guest learns nothing of it.
+    pub fn leave_no_grace(&self) {
+        self.graceless.store(true, SeqCst);
+    }
+
     /// The killed guest is gone, and a fresh one is about to clean up after it.
     pub fn begin_cleanup(&self) {
         self.cleaning.store(true, SeqCst);
         self.killed.store(false, SeqCst);
         self.stderr.forget();
+        self.input.end();
     }
 
     /// From now on the guest is interrupted at its next epoch check. Whoever calls this also moves the epoch on.
@@ -229,6 +241,19 @@ mod tests {
         control.begin_cleanup();
         assert_eq!((control.reason(), control.is_killed()), (None, false));
         assert!(control.cancelled().is_some());
+    }
+
+    #[test]
+    fn a_guest_without_grace_learns_nothing() {
+        let control = Control::new(&Limits::default());
+        let cx = Context::from_waker(Waker::noop());
+        control.leave_no_grace();
+        control.input.push_line("unread", Instant::now(), &cx);
+        control.cancel(CancelReason::Client);
+        assert!(control.cancelled().is_some() && control.reason().is_none());
+        assert!(matches!(control.input.read(10, Instant::now()), Read::Data(_)));
+        control.begin_cleanup();
+        assert_eq!(control.input.read(10, Instant::now()), Read::Ended);
     }
 
     #[test]

@@ -127,6 +127,9 @@ impl Process {
                 plugin.program.start(invocation.cleaning_up(reason), &plugin.limits, control, held)
             }) as Cleaner
         });
+        if deadlines.grace.is_zero() {
+            control.leave_no_grace();
+        }
         let guest = plugin.program.start(invocation, &plugin.limits, control.clone(), held);
         let started = Instant::now();
         let credit = Credit::full(started, Duration::ZERO);
