@@ -219,12 +219,7 @@ fn write_out(
         let Some(output) = stream(&control) else { return };
         let written = loop {
             let last = ended.is_cancelled();
-            handle.block_on(async {
-                tokio::select! {
-                    () = poll_fn(|cx| output.poll_lines(cx)) => {}
-                    () = ended.cancelled() => {}
-                }
-            });
+            handle.block_on(something_to_take(output, &ended));
             let bytes = output.take(&Context::from_waker(Waker::noop()));
             if bytes.is_empty() && last {
                 break Ok(());
@@ -237,12 +232,7 @@ fn write_out(
             control.cancel(CancelReason::Disconnected);
             // Its last words must not block it.
             while !ended.is_cancelled() {
-                handle.block_on(async {
-                    tokio::select! {
-                        () = poll_fn(|cx| output.poll_lines(cx)) => {}
-                        () = ended.cancelled() => {}
-                    }
-                });
+                handle.block_on(something_to_take(output, &ended));
                 output.take(&Context::from_waker(Waker::noop()));
             }
         }
@@ -250,6 +240,13 @@ fn write_out(
         let _ = done.send(written);
     });
     wait
+}
+
+async fn something_to_take(output: &Output, ended: &CancellationToken) {
+    tokio::select! {
+        () = poll_fn(|cx| output.poll_lines(cx)) => {}
+        () = ended.cancelled() => {}
+    }
 }
 
 /// Gives the guest what comes from stdin, as fast as it reads, on a thread of its own: it ends with the program, in

@@ -213,9 +213,9 @@ struct Sources(BTreeMap<PathBuf, Vec<u8>>);
 
 impl Sources {
     fn read(directory: &Path, times: &BTreeMap<PathBuf, (SystemTime, u64)>) -> Self {
-        let content = |path: &Path, (modified, size): &(SystemTime, u64)| match fs::read(path) {
-            Ok(bytes) if *size <= SOURCE => Sha256::digest(&bytes).to_vec(),
-            _ => format!("{modified:?} {size}").into_bytes(),
+        let content = |path: &Path, (modified, size): &(SystemTime, u64)| {
+            let small = Some(path).filter(|_| *size <= SOURCE).and_then(|path| fs::read(path).ok());
+            small.map_or_else(|| format!("{modified:?} {size}").into_bytes(), |bytes| Sha256::digest(&bytes).to_vec())
         };
         let relative = |path: &Path| path.strip_prefix(directory).unwrap_or(path).to_owned();
         Self(times.iter().map(|(path, time)| (relative(path), content(path, time))).collect())
