@@ -3,6 +3,7 @@
 mod accounts;
 mod build;
 mod check;
+mod config;
 mod may;
 mod new;
 mod reread;
@@ -62,6 +63,8 @@ enum Command {
     New(new::Arguments),
     /// Runs the build command of a plugin, and checks the result
     Build(build::Arguments),
+    /// Prints a configuration file to start from, with every key, its default and what it is for
+    Config(config::Arguments),
     /// Runs one call here at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
     Run(run::Arguments),
     /// Compiles one module for a server that does not want to wait for ever
@@ -93,6 +96,10 @@ pub fn main() -> ExitCode {
         // It is told what it must know, and reads no configuration.
         return compile_worker(job);
     }
+    if let Command::Config(arguments) = &arguments.command {
+        // Who asks for a configuration may have a wrong one.
+        return finished(config::run(arguments));
+    }
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -110,12 +117,16 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::run(&config, arguments),
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
-        Command::CompileWorker { .. } => unreachable!("it has returned"),
+        Command::CompileWorker { .. } | Command::Config(_) => unreachable!("it has returned"),
         Command::User(user) => accounts::user(&config, user),
         Command::Token(token) => accounts::token(&config, token),
         Command::May { user, scope } => may::run(&config, &user, &scope),
         Command::Backup { file } => accounts::backup(&config, &file),
     };
+    finished(done)
+}
+
+fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("distillery: {error:#}");
         ExitCode::FAILURE

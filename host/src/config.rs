@@ -9,6 +9,7 @@
 mod changes;
 mod form;
 mod grants;
+pub mod reference;
 mod source;
 mod systems;
 mod yaml;

@@ -1,6 +1,6 @@
 //! What an operator may write, and what they read when it is wrong.
 
-use super::*;
+use super::{reference::SHIPPED, *};
 use std::collections::BTreeSet;
 use time::macros::datetime;
 
@@ -594,9 +594,6 @@ fn a_file_in_another_encoding_is_told_with_its_line() {
     );
 }
 
-/// The file at the top of the repository, which is the reference of all keys.
-const SHIPPED: &str = include_str!("../../../distillery.yaml");
-
 /// The shipped file with everything set that stands in it as a comment.
 fn uncommented() -> String {
     let set = |line: &str| {
@@ -642,6 +639,18 @@ fn the_shipped_file_names_every_key() {
     Config::read(&source, Path::new("")).unwrap();
     let written = keys("", &yaml::parse(&text).unwrap());
     let missing: Vec<_> = source.asked().difference(&written).cloned().collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    let variables = Variables::default();
+    let source = Source::new(Path::new("distillery.yaml"), "", &variables);
+    Config::read(&source, Path::new("")).unwrap();
+    let page = reference::markdown();
+    let headings: BTreeSet<_> =
+        page.lines().filter_map(|line| Some(line.split_once("# `")?.1.trim_end_matches('`'))).collect();
+    let missing: Vec<_> = source.asked().iter().filter(|key| !headings.contains(key.as_str())).cloned().collect();
     assert_eq!(missing, Vec::<String>::new());
 }
 
