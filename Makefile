@@ -126,7 +126,7 @@ $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	touch $@
 
 # All that the templates ask for, in one place: they are given a link to it.
-$(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json)
+$(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json tests/clients/*/package.json)
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error
