@@ -2,13 +2,19 @@
 //!
 //! One file a resource; each only turns what the server knows into JSON.
 
+pub mod asyncapi;
 pub mod auth;
 pub mod calls;
+pub mod cross_origin;
+pub mod documents;
 pub mod error;
 pub mod news;
+pub mod openapi;
+mod operation;
 pub mod plugins;
 pub mod processes;
 mod request;
+mod route;
 pub mod systems;
 pub mod tokens;
 
@@ -16,17 +22,17 @@ use crate::{
     drain::Drain,
     history::History,
     plugin::{Catalog, watch::Watcher},
-    store::public::Public,
+    store::{Told, public::Public},
 };
 use axum::{
     Router,
     body::Body,
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
 };
 use bytes::Bytes;
 use error::ApiError;
+use route::Route;
 use serde::Serialize;
 use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -48,6 +54,21 @@ pub struct ApiState {
 /// The same resources are found at both.
 const ROOTS: [&str; 2] = ["/api/v1/http", "/api/v1"];
 
+/// Every route but that of the sockets, and what is said about it.
+fn routes() -> Vec<Route> {
+    [
+        auth::routes(),
+        tokens::routes(),
+        systems::routes(),
+        news::routes(),
+        calls::routes(),
+        processes::routes(),
+        plugins::routes(),
+        documents::routes(),
+    ]
+    .concat()
+}
+
 /// All routes. `sockets` brings those of the websocket API, `/api/v1/ws` and `/api/v1/ws/`, and no fallback: what is
 /// said here about a wrong method, an unknown path and an API that is off holds for them too.
 pub fn router(state: ApiState, sockets: Router) -> Router {
@@ -55,25 +76,12 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
         return Router::new().fallback(error::off);
     }
     let mut router = Router::new();
-    for root in ROOTS {
-        for slash in ["", "/"] {
-            router = router
-                .route(&format!("{root}/auth{slash}"), get(auth::show))
-                .route(&format!("{root}/auth/session{slash}"), post(auth::log_in).delete(auth::log_out))
-                .route(&format!("{root}/auth/tokens{slash}"), get(tokens::list).post(tokens::add))
-                .route(&format!("{root}/auth/tokens/{{id}}{slash}"), delete(tokens::revoke))
-                .route(&format!("{root}/systems{slash}"), get(systems::list).post(systems::put))
-                .route(&format!("{root}/systems/{{slug}}{slash}"), delete(systems::remove))
-                .route(&format!("{root}/instances/directory{slash}"), get(systems::list))
-                .route(&format!("{root}/news{slash}"), get(news::list).post(news::put))
-                .route(&format!("{root}/news/{{id}}{slash}"), delete(news::remove))
-                .route(&format!("{root}/calls{slash}"), get(calls::list))
-                .route(&format!("{root}/processes{slash}"), get(processes::list))
-                .route(&format!("{root}/processes/{{id}}{slash}"), get(processes::one).delete(processes::cancel))
-                .route(&format!("{root}/plugins{slash}"), get(plugins::list))
-                .route(&format!("{root}/plugins/events{slash}"), get(plugins::events))
-                .route(&format!("{root}/plugins/reload{slash}"), post(plugins::reload))
-                .route(&format!("{root}/plugins/{{name}}/rollback{slash}"), post(plugins::roll_back));
+    for route in routes() {
+        let methods = route.methods();
+        for root in ROOTS {
+            for slash in ["", "/"] {
+                router = router.route(&format!("{root}{}{slash}", route.path), methods.clone());
+            }
         }
     }
     router
@@ -91,6 +99,30 @@ fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (status, headers, Body::from(body.into())).into_response()
+}
+
+/// An answer that is the same for everyone. Who has it already is told so, and anyone may keep it who asks each time
+/// whether it still is so.
+fn public(asked: &HeaderMap, media: &'static str, told: Told) -> Response {
+    let Ok(tag) = HeaderValue::from_maybe_shared(told.tag) else {
+        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its tag is no header").into_response();
+    };
+    let has_it = asked.get_all(header::IF_NONE_MATCH).iter().any(|tags| matches(tags, &tag));
+    let headers = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, no-cache")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    if has_it {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, [(header::CONTENT_TYPE, media)], Body::from(told.body)).into_response()
+}
+
+/// Whether one of the tags of a request is this one.
+fn matches(tags: &HeaderValue, tag: &HeaderValue) -> bool {
+    let mut tags = tags.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    tags.any(|it| it == b"*" || it.strip_prefix(b"W/").unwrap_or(it) == tag.as_bytes())
 }
 
 /// An answer made for this request.
@@ -118,7 +150,10 @@ mod tests {
         size::Size,
         store::{news::News, systems::System},
     };
-    use axum::http::{HeaderMap, Request};
+    use axum::{
+        http::{HeaderMap, Request},
+        routing::get,
+    };
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
     use time::macros::datetime;

@@ -1,7 +1,8 @@
 //! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
 
-use crate::call::CallName;
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use crate::call::{CALL_NAME_PATTERN, CallName};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 /// Whoever is at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +124,32 @@ impl FromStr for Scope {
             None => SCOPES.contains(&text) || text.strip_prefix("call:").is_some_and(call),
         };
         if known { Ok(Self(text.to_owned())) } else { Err(BadScope(text.to_owned())) }
+    }
+}
+
+/// What is read as a scope, and nothing else.
+impl JsonSchema for Scope {
+    fn schema_name() -> Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let name = CALL_NAME_PATTERN.trim_start_matches('^').trim_end_matches('$');
+        let beginnings = |scope: &'static str| (0..=scope.len()).map(move |most| format!("{}*", &scope[..most]));
+        let mut beginnings: Vec<_> = SCOPES.into_iter().chain(["call:"]).flat_map(beginnings).collect();
+        beginnings.retain(|it| !SCOPES.contains(&it.as_str()));
+        beginnings.sort();
+        beginnings.dedup();
+        json_schema!({
+            "description": "What a caller may do: one thing, or all whose names begin with what stands before a *.",
+            "type": "string",
+            "examples": ["call:echo", "call:*", "systems:write"],
+            "anyOf": [
+                {"pattern": format!(r"^call:{name}\*?$")},
+                {"enum": SCOPES},
+                {"enum": beginnings},
+            ],
+        })
     }
 }
 

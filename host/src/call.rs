@@ -9,7 +9,8 @@ use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallName(Arc<str>);
 
-/// What a call name must look like.
+/// What a call name must look like, for programs and for people.
+pub const CALL_NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 pub const CALL_NAME_FORM: &str =
     "1 to 64 letters, digits, dots, underscores or dashes, beginning with a letter or a digit";
 

@@ -4,6 +4,7 @@ mod accounts;
 mod build;
 mod check;
 mod config;
+mod describe;
 mod may;
 mod new;
 mod reread;
@@ -82,6 +83,8 @@ enum Command {
         user: String,
         scope: Scope,
     },
+    /// Prints the description of the JSON API, an OpenAPI document. Needs no server
+    Openapi(describe::Arguments),
     /// Writes all of the database into a new file, also while the server runs
     Backup { file: PathBuf },
 }
@@ -96,9 +99,11 @@ pub fn main() -> ExitCode {
         // It is told what it must know, and reads no configuration.
         return compile_worker(job);
     }
-    if let Command::Config(arguments) = &arguments.command {
-        // Who asks for a configuration may have a wrong one.
-        return finished(config::run(arguments));
+    // Who asks for one of these may have a wrong configuration.
+    match &arguments.command {
+        Command::Config(arguments) => return finished(config::run(arguments)),
+        Command::Openapi(arguments) => return describe::run(arguments),
+        _ => {}
     }
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
@@ -117,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::run(&config, arguments),
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
-        Command::CompileWorker { .. } | Command::Config(_) => unreachable!("it has returned"),
+        Command::CompileWorker { .. } | Command::Config(_) | Command::Openapi(_) => unreachable!("they have returned"),
         Command::User(user) => accounts::user(&config, user),
         Command::Token(token) => accounts::token(&config, token),
         Command::May { user, scope } => may::run(&config, &user, &scope),

@@ -4,7 +4,7 @@ pub mod connection;
 pub mod local;
 
 use crate::{
-    api::{self, ApiState, auth::Door, error::ApiError},
+    api::{self, ApiState, auth::Door, cross_origin, error::ApiError},
     auth::Caller,
     config::Config,
     dispatch::Dispatcher,
@@ -19,9 +19,9 @@ use crate::{
 };
 use axum::{
     Extension, Router,
-    extract::{Request, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    http::{HeaderMap, StatusCode},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -133,7 +133,7 @@ impl Server {
         }
         Ok(Self {
             listener,
-            router: router.layer(middleware::from_fn_with_state(origins, keep_other_pages_away)),
+            router: router.layer(middleware::from_fn_with_state(origins, cross_origin::check)),
             connections: Connections::new(http.connections, http.connections_per_address),
             local: local.listener().map_err(CannotServe::Local)?,
             local_router: local_router.layer(Extension(Caller::operator())),
@@ -262,7 +262,7 @@ async fn upgrade(
             return ApiError::new(rejection.status(), what).into_response();
         }
     };
-    if !origin_allowed(&headers, &sockets.origins) {
+    if !cross_origin::allowed(&headers, &sockets.origins) {
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
@@ -274,54 +274,4 @@ async fn upgrade(
             Session::new(Socket::new(websocket, meter), caller, dispatcher, timing).run(drain.signal()).await;
         })
         .into_response()
-}
-
-/// Refuses what a page of another origin would have a browser change here: a browser sends such a request unasked, with
-/// whatever rights its user has.
-async fn keep_other_pages_away(State(origins): State<Arc<[String]>>, request: Request, next: Next) -> Response {
-    if !request.method().is_safe() && !origin_allowed(request.headers(), &origins) {
-        let what = "this origin may not change anything: list it in http.origins";
-        return ApiError::new(StatusCode::FORBIDDEN, what).into_response();
-    }
-    next.run(request).await
-}
-
-/// Whether a browser's page may open a websocket here: one of this very host, or one that the operator lists. What sends
-/// no origin is not a browser.
-pub fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    if allowed.iter().any(|it| it == "*" || it.eq_ignore_ascii_case(origin)) {
-        return true;
-    }
-    let same = |host: &HeaderValue| {
-        let page = origin.split_once("://").map(|(_, page)| page);
-        page.is_some_and(|page| host.to_str().is_ok_and(|host| host.eq_ignore_ascii_case(page)))
-    };
-    headers.get(header::HOST).is_some_and(same)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(origin: Option<&str>, host: &str, list: &[&str]) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        origin_allowed(&headers, &list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn only_pages_of_this_host_and_of_the_list_open_websockets() {
-        assert!(allowed(None, "localhost:8080", &[]));
-        assert!(allowed(Some("http://localhost:8080"), "localhost:8080", &[]));
-        assert!(!allowed(Some("http://localhost:8081"), "localhost:8080", &[]));
-        assert!(!allowed(Some("https://evil.example"), "localhost:8080", &["https://a.example"]));
-        assert!(allowed(Some("https://a.example"), "localhost:8080", &["https://a.example"]));
-        assert!(allowed(Some("https://any.example"), "localhost:8080", &["*"]));
-        assert!(!allowed(Some("null"), "localhost:8080", &[]));
-    }
 }

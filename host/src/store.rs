@@ -17,6 +17,7 @@ use database::Database;
 use news::News;
 use public::Public;
 use serde::{Serialize, Serializer, ser::Error as _};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use systems::System;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
@@ -51,23 +52,39 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
+/// What is told to everyone alike.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub body: Bytes,
+    /// Names this very body, in quotes.
+    pub tag: Bytes,
+}
+
+impl From<Bytes> for Told {
+    fn from(body: Bytes) -> Self {
+        let digest = Sha256::digest(&body);
+        let tag = digest[..16].iter().fold(String::from('"'), |tag, byte| tag + &format!("{byte:02x}")) + "\"";
+        Self { body, tag: tag.into() }
+    }
+}
+
 /// Items with their JSON, which is made once and not for each who asks.
 #[derive(Debug)]
 struct Listing<T> {
     items: Vec<T>,
-    json: Bytes,
+    told: Told,
 }
 
 impl<T: Serialize> Listing<T> {
     fn new(items: Vec<T>) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_vec(&items)?.into();
-        Ok(Self { items, json })
+        let told = Bytes::from(serde_json::to_vec(&items)?).into();
+        Ok(Self { items, told })
     }
 }
 
 impl<T> Default for Listing<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), json: Bytes::from_static(b"[]") }
+        Self { items: Vec::new(), told: Bytes::from_static(b"[]").into() }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     call::{Outcome, Refusal},
     one_line::OneLine,
 };
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error as _, MapAccess, Visitor},
@@ -19,25 +20,29 @@ pub enum ClientMessage {
 }
 
 /// `{"call": "some-name", "params": ["some", "string", "arguments"]}`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallMessage {
+    /// The name of the call.
     pub call: String,
+    /// What it is called with, in order.
     #[serde(default)]
     pub params: Vec<String>,
 }
 
 /// `{"signal": "cancel"}`
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SignalMessage {
+pub struct SignalMessage {
+    #[schemars(extend("const" = "cancel"))]
     signal: String,
 }
 
 /// `{"success": true}`, or `{"success": false, "message": "why"}`. The last frame before the connection closes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResultMessage {
     success: bool,
+    /// Why it is no success.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }

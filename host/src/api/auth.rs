@@ -1,6 +1,6 @@
 //! Who is asking: the one place where a request becomes a caller, and the way in and out.
 
-use super::{ApiState, error::ApiError, json_of, request};
+use super::{ApiState, error::ApiError, json_of, operation::Operation, request, route::Route};
 use crate::{
     auth::{self, Access, Caller, Rule, Scope, Wish, may},
     call::CallName,
@@ -12,13 +12,15 @@ use axum::{
     extract::{FromRequestParts, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{AUTHORIZATION, COOKIE, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, COOKIE, RETRY_AFTER, SET_COOKIE},
         request::Parts,
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
@@ -27,7 +29,36 @@ use std::{
 };
 
 /// The cookie of a session.
-const SESSION: &str = "distillery_session";
+pub(super) const SESSION: &str = "distillery_session";
+
+pub(super) fn routes() -> Vec<Route> {
+    let known = json!({"User": "ada", "Token": false, "Scopes": ["call:*", "systems:write"]});
+    let mut explained = known.clone();
+    explained["Explain"] = json!({"Scope": "call:echo", "Allowed": true, "Rule": "the scope call:* is held"});
+    let show_operation = Operation::new("showCaller", "auth", "Tells the caller who it is, and what it may do")
+        .query(
+            "explain",
+            "Also tell whether the caller may do this, and which rule says so",
+            json!({"$ref": "#/components/schemas/Scope"}),
+            json!("call:echo"),
+        )
+        .answers::<Known<'_>>(200, "The caller. Nobody has no name.", explained);
+    let log_in_operation = Operation::new("logIn", "auth", "Begins a session for a browser")
+        .body::<Login>(json!({"user": "ada", "password": "correct horse battery"}))
+        .error(401, "It is the wrong user or password, or the token that was shown is no good.")
+        .error(429, "There were too many tries.")
+        .answers::<Known<'_>>(200, "The user, and the session as a cookie.", known)
+        .with(200, &["Cache-Control", "Set-Cookie"], json!({}));
+    let log_out_operation = Operation::new("logOut", "auth", "Ends the session, if there is one").answers_nothing(
+        204,
+        "There is no session any more.",
+        &["Set-Cookie"],
+    );
+    vec![
+        Route::at("/auth").get(show, show_operation),
+        Route::at("/auth/session").post(log_in, log_in_operation).delete(log_out, log_out_operation),
+    ]
+}
 
 /// How callers come in.
 #[derive(Clone)]
@@ -58,7 +89,7 @@ pub async fn identify(State(door): State<Door>, mut request: Request, next: Next
             Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
             Err(error) => return turned_away(&door, error),
         },
-        Err(refused) => return asked_for_token(refused),
+        Err(refused) => return refused.into_response(),
     };
     request.extensions_mut().insert(caller);
     next.run(request).await
@@ -90,7 +121,7 @@ fn is_session_route(uri: &Uri) -> bool {
 
 fn turned_away(door: &Door, error: Unknown) -> Response {
     match error {
-        Unknown::Token => asked_for_token(ApiError::new(StatusCode::UNAUTHORIZED, error.to_string())),
+        Unknown::Token => ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
         Unknown::Session => {
             let answer = ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response();
             // The next request of the browser comes without it.
@@ -98,10 +129,6 @@ fn turned_away(door: &Door, error: Unknown) -> Response {
         }
         Unknown::Account(error) => ApiError::from(error).into_response(),
     }
-}
-
-fn asked_for_token(error: ApiError) -> Response {
-    ([(WWW_AUTHENTICATE, "Bearer")], error).into_response()
 }
 
 impl Door {
@@ -129,10 +156,13 @@ pub(super) fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
 }
 
 /// The caller as the API shows it, by the names that clients read.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Caller")]
 struct Known<'a> {
+    /// Empty for nobody.
     user: &'a str,
+    /// Whether the caller came with a token.
     token: bool,
     scopes: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,8 +170,9 @@ struct Known<'a> {
 }
 
 /// Whether the caller may do one thing, and why.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
+#[schemars(rename = "Explanation")]
 struct Explained {
     scope: String,
     allowed: bool,
@@ -155,7 +186,7 @@ impl<'a> From<&'a Caller> for Known<'a> {
     }
 }
 
-pub(super) async fn show(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
+async fn show(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let asked = request::query(&uri).find(|(name, _)| name == "explain");
     let explain = asked.map(|(_, scope)| explain(&state, &caller, &scope)).transpose()?;
     json_of(&Known { explain, ..Known::from(&caller) })
@@ -182,14 +213,14 @@ fn explain(state: &ApiState, caller: &Caller, asked: &str) -> Result<Explained, 
     Ok(Explained { scope: scope.0, allowed: rule.allows(), rule: sentence })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
     user: String,
     password: String,
 }
 
-pub(super) async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
     let from = request.extensions().get::<Guard>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Guard::address);
     let Login { user, password } = request::body(request).await?;
     let identity = &state.door.identity;
@@ -210,7 +241,7 @@ pub(super) async fn log_in(State(state): State<ApiState>, request: Request) -> R
 }
 
 /// Also where there is no session, so that nobody is left with a cookie.
-pub(super) async fn log_out(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
+async fn log_out(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
     if let Some(session) = session(&headers) {
         state.door.identity.log_out(session).await.map_err(|error| ApiError::of_server(&error))?;
     }

@@ -1,6 +1,6 @@
 //! The calls that the caller may run, with the rules for their parameters.
 
-use super::{ApiState, error::ApiError, json_of};
+use super::{ApiState, error::ApiError, json_of, operation::Operation, route::Route};
 use crate::{
     auth::{self, Access, Caller, Wish},
     plugin::{
@@ -9,29 +9,60 @@ use crate::{
     },
 };
 use axum::{extract::State, response::Response};
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
+
+pub(super) fn routes() -> Vec<Route> {
+    let example = json!([{
+        "name": "provision",
+        "description": "Creates the instance <slug>",
+        "access": "scoped",
+        "params": [{
+            "name": "slug", "description": "Its name", "pattern": "[a-z][a-z0-9-]{0,30}", "choices": null,
+            "default": null, "required": true, "secret": false, "rest": false,
+        }],
+        "on_disconnect": "cancel",
+        "plugin": "provision",
+    }]);
+    let operation = Operation::new("listCalls", "calls", "Lists the calls that the caller may run")
+        .described("With what each says of itself and of its parameters. Others are not told of.")
+        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", example);
+    vec![Route::at("/calls").get(list, operation)]
+}
 
 /// A call as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Call")]
 struct Shown<'a> {
     name: &'a str,
     description: &'a str,
+    /// Whether anyone may run it, or whoever holds its scope.
+    #[schemars(extend("enum" = ["public", "scoped"]))]
     access: &'static str,
-    /// Nothing means any.
+    /// In their order. Nothing means any number of any.
     params: Option<Vec<ShownParam<'a>>>,
+    /// What becomes of it when its client is gone.
+    #[schemars(extend("enum" = ["cancel", "detach"]))]
     on_disconnect: &'static str,
     plugin: &'a str,
 }
 
-#[derive(Serialize)]
+/// A parameter, and what is ruled about it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "CallParameter")]
 struct ShownParam<'a> {
     name: &'a str,
     description: &'a str,
+    /// A regular expression that the whole value matches.
     pattern: Option<&'a str>,
     choices: Option<&'a [String]>,
+    /// What is taken if it is left out; that of a secret is not shown.
     default: Option<&'a str>,
     required: bool,
+    /// Whether it is kept out of the log and the history.
     secret: bool,
+    /// Whether it takes all values that remain.
     rest: bool,
 }
 
@@ -67,7 +98,7 @@ impl<'a> From<&'a ParamSpec> for ShownParam<'a> {
     }
 }
 
-pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
     let snapshot = state.catalog.snapshot();
     let may_run = |call: &Call| auth::may(&caller, Wish::Run(&call.spec.name, call.spec.access));
     let mut calls: Vec<Shown<'_>> =

@@ -3,7 +3,7 @@
 use super::json;
 use crate::store::{accounts::AccountError, public::PublicError};
 use axum::{
-    http::{Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -59,7 +59,11 @@ impl IntoResponse for ApiError {
             message: &'a str,
         }
         let body = Body { status: self.status.as_u16(), message: &self.message };
-        json(self.status, serde_json::to_vec(&body).expect("a number and a string are always JSON"))
+        let mut answer = json(self.status, serde_json::to_vec(&body).expect("a number and a string are always JSON"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
     }
 }
 

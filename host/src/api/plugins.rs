@@ -1,6 +1,8 @@
 //! The plugins and their generations: how they are, what becomes of them, and the way back.
 
-use super::{ApiState, auth::needs, error::ApiError, json_of, moment};
+use super::{
+    ApiState, auth::needs, error::ApiError, json_of, moment, operation::Operation, request::Segment, route::Route,
+};
 use crate::{
     auth::Caller,
     plugin::{
@@ -11,7 +13,7 @@ use crate::{
     },
 };
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{
         IntoResponse, Response,
@@ -19,7 +21,9 @@ use axum::{
     },
 };
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use std::{convert::Infallible, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -30,15 +34,76 @@ const RELOAD: Duration = Duration::from_secs(180);
 /// How often a silent stream shows that it is alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
+const READ: &str = "plugins:read";
+const WRITE: &str = "plugins:write";
+
+pub(super) fn routes() -> Vec<Route> {
+    let digest = "6f".repeat(32);
+    let plugin = json!({
+        "name": "echo", "state": "serving", "generation": 2, "digest": digest, "loaded": "2026-01-31T12:00:00Z",
+        "kind": "WASI 0.2 component", "description": "Says it again", "calls": ["echo"],
+        "grants": {"mounts": [], "http": [], "env": [], "secrets": [], "systems": null, "scratch": null},
+        "error": null, "processes": 1, "previous": null,
+        "generations": [{
+            "generation": 2, "digest": digest, "at": "2026-01-31T12:00:00Z", "state": "serving", "processes": 1,
+        }],
+    });
+    let events = format!(
+        "event: plugins\ndata: []\n\nevent: serving\ndata: {}\n\n",
+        json!({"plugin": "echo", "generation": 2, "digest": digest, "at": "2026-01-31T12:00:00Z"})
+    );
+    let list_operation = Operation::new("listPlugins", "plugins", "Lists the plugins and their generations")
+        .needs(READ)
+        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", json!([plugin]));
+    let events_operation = Operation::new("followPlugins", "plugins", "Follows what becomes of plugins")
+        .described(
+            "Server-sent events, until the client goes or the server ends. The first one is `plugins`, with all plugins \
+             as the list has them; it comes again to who was too slow for what happened in between. Then one for each \
+             change: `serving`, `retired`, `freed`, `failed` or `removed`, with a PluginChange. A comment each 15 seconds \
+             shows that the server is still there.",
+        )
+        .needs(READ)
+        .speaks_of::<ShownChange<'_>>()
+        .answers_with::<String>(200, "The events.", "text/event-stream", Some(json!(events)));
+    let reload_operation =
+        Operation::new("reloadPlugins", "plugins", "Looks at the configuration and at all plugins again")
+            .described("The answer comes when they have been looked at, and what changed is loaded.")
+            .needs(WRITE)
+            .error(503, "The server is ending, or there are too many connections.")
+            .error(504, "Plugins are still loading after 3 minutes: their list will tell.")
+            .answers::<ShownReload<'_>>(
+                200,
+                "What became of it.",
+                json!({"changed": ["log.level"], "restart": [], "error": null, "plugins": [plugin]}),
+            );
+    let roll_back_operation = Operation::new("rollBackPlugin", "plugins", "Serves the generation that served before")
+        .described("Until the directory of the plugin changes again.")
+        .needs(WRITE)
+        .segment("name", "The name of the plugin", json!({"type": "string"}), json!("echo"))
+        .error(404, "There is no such plugin.")
+        .error(409, "No generation is kept that could serve.")
+        .error(503, "The server is ending, or there are too many connections.")
+        .answers::<RolledBack<'_>>(200, "What serves from now on.", json!({"plugin": "echo", "generation": 1}));
+    vec![
+        Route::at("/plugins").get(list, list_operation),
+        Route::at("/plugins/events").get(events_stream, events_operation),
+        Route::at("/plugins/reload").post(reload, reload_operation),
+        Route::at("/plugins/{name}/rollback").post(roll_back, roll_back_operation),
+    ]
+}
+
 /// A plugin as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Plugin")]
 struct Shown<'a> {
     name: &'a str,
     /// `serving`, `failed` where it never served, or `removed` where only processes are left.
+    #[schemars(extend("enum" = ["serving", "failed", "removed"]))]
     state: &'static str,
     /// The generation that serves.
     generation: Option<u64>,
     digest: Option<&'a str>,
+    #[schemars(extend("format" = "date-time"))]
     loaded: Option<String>,
     kind: Option<String>,
     description: &'a str,
@@ -55,11 +120,15 @@ struct Shown<'a> {
     generations: Vec<ShownGeneration>,
 }
 
-#[derive(Serialize)]
+/// What a plugin was when it was loaded once.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Generation")]
 struct ShownGeneration {
     generation: u64,
     digest: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
     at: String,
+    /// In words: whether it serves, how many processes it still has, or why it failed.
     state: String,
     processes: usize,
 }
@@ -130,24 +199,25 @@ fn retired_with(processes: usize) -> String {
     }
 }
 
-pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
-    needs(&caller, "plugins:read")?;
+async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, READ)?;
     json_of(&Shown::all(&state.catalog.snapshot()))
 }
 
 /// What became of a rollback.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rollback")]
 struct RolledBack<'a> {
     plugin: &'a str,
     generation: u64,
 }
 
-pub(super) async fn roll_back(
+async fn roll_back(
     State(state): State<ApiState>,
     caller: Caller,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Response, ApiError> {
-    needs(&caller, "plugins:write")?;
+    needs(&caller, WRITE)?;
     match state.plugins.roll_back(&name).await {
         Ok(generation) => json_of(&RolledBack { plugin: &name, generation }),
         Err(error) => {
@@ -162,7 +232,8 @@ pub(super) async fn roll_back(
 }
 
 /// What became of a reload.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Reload")]
 struct ShownReload<'a> {
     /// Keys of the configuration whose new values hold from now on.
     changed: Vec<&'static str>,
@@ -173,8 +244,8 @@ struct ShownReload<'a> {
     plugins: Vec<Shown<'a>>,
 }
 
-pub(super) async fn reload(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
-    needs(&caller, "plugins:write")?;
+async fn reload(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, WRITE)?;
     let reloaded = match tokio::time::timeout(RELOAD, state.plugins.reload()).await {
         Ok(Ok(reloaded)) => reloaded,
         Ok(Err(_)) => return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, NoWayBack::Ending.to_string())),
@@ -193,7 +264,8 @@ pub(super) async fn reload(State(state): State<ApiState>, caller: Caller) -> Res
 }
 
 /// A change as the stream tells it. The name of the event says what happened.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PluginChange")]
 struct ShownChange<'a> {
     plugin: &'a str,
     generation: u64,
@@ -203,6 +275,7 @@ struct ShownChange<'a> {
     processes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[schemars(extend("format" = "date-time"))]
     at: String,
 }
 
@@ -229,8 +302,8 @@ struct Follower {
 }
 
 /// All plugins, and then every change, until the client goes or the server ends.
-pub(super) async fn events(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
-    needs(&caller, "plugins:read")?;
+async fn events_stream(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+    needs(&caller, READ)?;
     let draining = state.drain.signal();
     let follower = Follower { changes: state.catalog.changes(), behind: true, draining, state };
     let events = stream::unfold(follower, |mut follower| async move {

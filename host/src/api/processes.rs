@@ -1,18 +1,26 @@
 //! The processes that run and that have run, as far as the caller may see them: its own, or all with `processes:*`.
 
-use super::{ApiState, error::ApiError, json_of, json_with, moment, request};
+use super::{
+    ApiState,
+    error::ApiError,
+    json_of, json_with, moment,
+    operation::Operation,
+    request::{self, Segment},
+    route::Route,
+};
 use crate::{
     auth::{Caller, Wish, may},
     history::{RUNNING, Seen},
     store::processes::{OUTCOMES, Wanted},
 };
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{StatusCode, Uri},
     response::Response,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How many are listed if nothing is said, and how many at most.
 const LIMIT: usize = 50;
@@ -20,19 +28,81 @@ const MOST: usize = 500;
 /// The scope of those who may see and end the processes of everybody.
 const ALL: &str = "processes:*";
 
+pub(super) fn routes() -> Vec<Route> {
+    const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
+    let process = json!({
+        "id": ID, "call": "provision", "params": ["coins", null], "user": "ada", "plugin": "provision",
+        "generation": 3, "started": "2026-01-31T12:00:00Z", "ended": "2026-01-31T12:00:04.25Z", "outcome": "exited",
+        "message": "exit status 7", "stop": null, "cleanup": null, "value": null, "cpu_ms": 12, "memory": 1_114_112,
+        "bytes_in": 0, "bytes_out": 312,
+    });
+    let mut running = process.clone();
+    (running["ended"], running["message"], running["outcome"]) = (Value::Null, Value::Null, RUNNING.into());
+    let text = || json!({"type": "string"});
+    let list_operation = Operation::new("listProcesses", "processes", "Lists processes, the newest first")
+        .described(
+            "Those of the caller, or with the scope `processes:*` those of everybody. The next page begins `before` the \
+             last one of this page.",
+        )
+        .for_users()
+        .query("before", "Only such as began before this one", json!({"type": "string", "format": "uuid"}), json!(ID))
+        .query(
+            "limit",
+            "How many at most",
+            json!({"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}),
+            json!(LIMIT),
+        )
+        .query("call", "Only those of this call", text(), json!("provision"))
+        .query("user", "Only those of this user; empty for those of nobody", text(), json!("ada"))
+        .query("outcome", "Only those of this outcome", json!({"enum": outcomes()}), json!("success"))
+        .error(403, "Those of others need the scope processes:*.")
+        .answers::<Vec<Shown<'_>>>(200, "The page.", json!([process]));
+    let id = |operation: Operation| {
+        operation
+            .segment("id", "The id of the process", json!({"type": "string", "format": "uuid"}), json!(ID))
+            .error(404, "There is no such process that the caller may see.")
+    };
+    let one_operation = id(Operation::new("showProcess", "processes", "Tells of one process")).answers::<Shown<'_>>(
+        200,
+        "The process.",
+        process,
+    );
+    let cancel_operation = id(Operation::new("cancelProcess", "processes", "Tells a process to stop"))
+        .described("That takes its time: its grace, and its cleanup.")
+        .error(409, "It has already ended.")
+        .answers::<Shown<'_>>(202, "It is told.", running);
+    vec![
+        Route::at("/processes").get(list, list_operation),
+        Route::at("/processes/{id}").get(one, one_operation).delete(cancel, cancel_operation),
+    ]
+}
+
+/// Whatever an outcome can be.
+fn outcomes() -> Vec<&'static str> {
+    [RUNNING].into_iter().chain(OUTCOMES).collect()
+}
+
 /// A process as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Process")]
 struct Shown<'a> {
+    #[schemars(extend("format" = "uuid"))]
     id: String,
     call: &'a str,
     /// Secrets are null.
     params: &'a [Option<String>],
+    /// Empty for nobody.
     user: &'a str,
     plugin: &'a str,
+    /// Of the plugin.
     generation: u64,
+    #[schemars(extend("format" = "date-time"))]
     started: String,
+    #[schemars(extend("format" = "date-time"))]
     ended: Option<String>,
+    #[schemars(extend("enum" = outcomes()))]
     outcome: &'a str,
+    /// Why it was no success.
     message: Option<&'a str>,
     /// How far the server had to go to end it, where it had to.
     stop: Option<&'a str>,
@@ -77,7 +147,7 @@ fn may_see(caller: &Caller, user: &str) -> bool {
     own || may(caller, Wish::Use(ALL))
 }
 
-pub(super) async fn list(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
+async fn list(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let mut wanted = wanted(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
     let whose = wanted.user.get_or_insert_with(|| caller.user.clone());
     if !may_see(&caller, whose) {
@@ -126,20 +196,12 @@ async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiEr
         .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no process {id:?} that you may see")))
 }
 
-pub(super) async fn one(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+async fn one(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     json_of(&Shown::from(&seen(&state, &caller, &id).await?))
 }
 
 /// Tells it to stop, which takes its time: its grace, and its cleanup.
-pub(super) async fn cancel(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+async fn cancel(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let seen = seen(&state, &caller, &id).await?;
     if !state.history.cancel(seen.begun.id) {
         return Err(ApiError::new(StatusCode::CONFLICT, "this process has already ended"));

@@ -1,10 +1,11 @@
-//! What a request brings along: the pairs of its query, and a body of JSON that is bounded in size and time.
+//! What a request brings along: a part of its path, the pairs of its query, and a body of JSON that is bounded in size
+//! and time.
 
 use super::error::ApiError;
 use axum::{
     body::to_bytes,
-    extract::Request,
-    http::{StatusCode, Uri, header},
+    extract::{FromRequestParts, Path, Request},
+    http::{StatusCode, Uri, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use std::{borrow::Cow, time::Duration};
@@ -13,6 +14,22 @@ use std::{borrow::Cow, time::Duration};
 const BODY: usize = 64 << 10;
 /// How long a body may take to come.
 const TIME: Duration = Duration::from_secs(10);
+
+/// What text must look like that is one line, for programs.
+pub(super) const ONE_LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+/// The part of the path that names something, decoded.
+pub(super) struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(segment) = path.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        Ok(Self(segment))
+    }
+}
 
 /// The names and values of the query, decoded.
 pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {

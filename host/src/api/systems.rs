@@ -1,42 +1,107 @@
 //! The public systems: for everyone to read, and with `systems:write` to change.
 
-use super::{ApiState, auth::needs, error::ApiError, json, json_with, request};
+use super::{
+    ApiState,
+    auth::needs,
+    error::ApiError,
+    json_with,
+    operation::Operation,
+    public,
+    request::{self, Segment},
+    route::Route,
+};
 use crate::{
     auth::Caller,
-    config::{self, SystemParts},
+    config::{self, SLUG_PATTERN, SystemParts, TAGLINE},
     store::{blocking, systems::System},
 };
 use axum::{
-    extract::{Path, Request, State},
-    http::StatusCode,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 const WRITE: &str = "systems:write";
 
-pub(super) async fn list(State(state): State<ApiState>) -> Response {
-    json(StatusCode::OK, state.public.systems.json())
+pub(super) fn routes() -> Vec<Route> {
+    let listed = |id, summary| {
+        Operation::new(id, "systems", summary)
+            .answers::<Vec<System>>(200, "All of them, by slug.", json!([example()]))
+            .revalidated()
+    };
+    let link = json!({"removeSystem": {
+        "operationId": "removeSystem",
+        "parameters": {"slug": "$response.body#/Slug"},
+        "description": "Removes it again.",
+    }});
+    let put_operation = Operation::new("putSystem", "systems", "Creates a system, or replaces the one with its slug")
+        .needs(WRITE)
+        .body::<Written>(example())
+        .error(409, "There are too many systems already.")
+        .answers::<System>(200, "It has replaced the one with its slug.", example())
+        .with(200, &["Cache-Control"], link.clone())
+        .answers::<System>(201, "It is new.", example())
+        .with(201, &["Cache-Control"], link);
+    let remove_operation = Operation::new("removeSystem", "systems", "Removes a system")
+        .needs(WRITE)
+        .segment("slug", "Its short name", json!({"type": "string", "pattern": SLUG_PATTERN}), json!("coins"))
+        .answers_nothing(204, "It is removed.", &[])
+        .error(404, "There is no such system.");
+    vec![
+        Route::at("/systems").get(list, listed("listSystems", "Lists the public systems")).post(put, put_operation),
+        Route::at("/systems/{slug}").delete(remove, remove_operation),
+        Route::at("/instances/directory")
+            .get(list, listed("listDirectory", "The same, where clients of the directory look for it")),
+    ]
+}
+
+fn example() -> Value {
+    json!({
+        "Slug": "coins",
+        "URL": "https://coins.example.org",
+        "Tagline": "Coins and medals",
+        "EntityCount": 1204,
+        "BundleCount": 12,
+        "LastEdit": "2026-01-31T12:00:00Z",
+    })
+}
+
+async fn list(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    public(&headers, "application/json", state.public.systems.told())
 }
 
 /// By the names by which it is read.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[schemars(rename = "NewSystem")]
 struct Written {
+    /// Names it: lowercase letters, digits and dashes, beginning with a letter.
+    #[schemars(regex(pattern = SLUG_PATTERN))]
     slug: String,
+    /// Where it is.
     #[serde(rename = "URL")]
+    #[schemars(regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._~%!$&'()*+,;=:@?-]*)?$"))]
     url: String,
+    /// What it is, in one line.
     #[serde(default)]
+    #[schemars(length(max = TAGLINE), regex(pattern = request::ONE_LINE))]
     tagline: String,
     #[serde(default)]
+    #[schemars(range(max = i64::MAX))]
     entity_count: u64,
     #[serde(default)]
+    #[schemars(range(max = i64::MAX))]
     bundle_count: u64,
+    /// Nothing if it was never edited.
+    #[schemars(extend("format" = "date-time"))]
     last_edit: Option<String>,
 }
 
 /// Creates a system, or replaces the one with its slug.
-pub(super) async fn put(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+async fn put(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let written: Written = request::body(request).await?;
     let system = config::System::checked(SystemParts {
@@ -53,11 +118,7 @@ pub(super) async fn put(State(state): State<ApiState>, caller: Caller, request: 
     json_with(if new { StatusCode::CREATED } else { StatusCode::OK }, &system)
 }
 
-pub(super) async fn remove(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(slug): Path<String>,
-) -> Result<Response, ApiError> {
+async fn remove(State(state): State<ApiState>, caller: Caller, Segment(slug): Segment) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let removed = slug.clone();
     if !blocking(move || state.public.remove_system(&removed)).await? {

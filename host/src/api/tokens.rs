@@ -1,31 +1,97 @@
 //! A caller's own tokens: what they are, new ones, and the end of them.
 
-use super::{ApiState, auth::needs, error::ApiError, json_of, json_with, moment, request};
+use super::{
+    ApiState,
+    auth::needs,
+    error::ApiError,
+    json_of, json_with, moment,
+    operation::Operation,
+    request::{self, Segment},
+    route::Route,
+};
 use crate::{
     auth::{Caller, Scope, UserName},
     store::accounts::{NewToken, Token},
 };
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use time::OffsetDateTime;
 
 /// The longest label.
 const LABEL: usize = 200;
+/// How long a token may last, for programs.
+const LASTS: &str = "^[1-9][0-9]{0,4}[smhdw]( [1-9][0-9]{0,4}[smhdw]){0,3}$";
+
+pub(super) fn routes() -> Vec<Route> {
+    let token = |fields| {
+        let mut token = json!({
+            "id": "5f2c81d09a3b", "label": "laptop", "scopes": ["call:*"], "created": "2026-01-31T12:00:00Z",
+            "expires": "2026-03-02T12:00:00Z", "used": null,
+        });
+        if fields {
+            token["token"] = format!("dst_{}", "0123456789abcdef".repeat(4)).into();
+        }
+        token
+    };
+    let link = json!({"revokeToken": {
+        "operationId": "revokeToken",
+        "parameters": {"id": "$response.body#/id"},
+        "description": "Revokes it again.",
+    }});
+    let list_operation = Operation::new("listTokens", "auth", "Lists the tokens of the caller")
+        .for_users()
+        .error(403, "The caller is the operator, who is no user.")
+        .answers::<Vec<Shown<'_>>>(200, "All of them, without the tokens themselves.", json!([token(false)]));
+    let add_operation = Operation::new("addToken", "auth", "Makes a token for the caller")
+        .described(
+            "A session may do this, and a token that holds `tokens:write`. A token cannot make one that may more than \
+             itself.",
+        )
+        .for_users()
+        .body::<Wanted>(json!({"label": "laptop", "scopes": ["call:*"], "expires": "30d"}))
+        .error(
+            403,
+            "The token that was shown may not make others, or a scope was asked for that the user does not hold.",
+        )
+        .error(404, "The user was removed in the meantime.")
+        .error(409, "The user has too many tokens already.")
+        .answers::<Shown<'_>>(201, "The token, which is never shown again.", token(true))
+        .with(201, &["Cache-Control"], link);
+    let revoke_operation = Operation::new("revokeToken", "auth", "Revokes a token of the caller")
+        .for_users()
+        .segment("id", "The id of the token, which is not the token", json!({"type": "string"}), json!("5f2c81d09a3b"))
+        .error(403, "The token that was shown may not revoke any.")
+        .answers_nothing(204, "It is no good any more.", &[])
+        .error(404, "The caller has no such token.");
+    vec![
+        Route::at("/auth/tokens").get(list, list_operation).post(add, add_operation),
+        Route::at("/auth/tokens/{id}").delete(revoke, revoke_operation),
+    ]
+}
 
 /// A token as the API shows it, and once the token itself.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
 struct Shown<'a> {
     id: &'a str,
+    /// The token itself, when it is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
     label: &'a str,
     scopes: Vec<&'a str>,
+    #[schemars(extend("format" = "date-time"))]
     created: String,
+    /// Nothing means never.
+    #[schemars(extend("format" = "date-time"))]
     expires: Option<String>,
+    /// When it was last shown, to the minute.
+    #[schemars(extend("format" = "date-time"))]
     used: Option<String>,
 }
 
@@ -58,25 +124,30 @@ fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
     if caller.token { needs(caller, "tokens:write") } else { Ok(()) }
 }
 
-pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(user.as_str()))).await;
     let tokens = tokens.map_err(|error| ApiError::of_server(&error))?;
     json_of(&tokens.iter().map(Shown::from).collect::<Vec<_>>())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewToken")]
 struct Wanted {
+    /// What it is for, in one line.
     #[serde(default)]
+    #[schemars(length(max = LABEL), regex(pattern = request::ONE_LINE))]
     label: String,
     /// Nothing means all that the caller may.
+    #[schemars(with = "Option<Vec<Scope>>")]
     scopes: Option<Vec<String>>,
-    /// Nothing means that it never expires.
+    /// In how long it expires, such as 30d or 12h. Nothing means never.
+    #[schemars(regex(pattern = LASTS))]
     expires: Option<String>,
 }
 
-pub(super) async fn add(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+async fn add(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     may_change_tokens(&caller)?;
     let Wanted { label, scopes, expires } = request::body(request).await?;
@@ -96,8 +167,7 @@ pub(super) async fn add(State(state): State<ApiState>, caller: Caller, request: 
         asked => asked,
     };
     let expires = expires.map(|text| {
-        let lasts = humantime::parse_duration(&text).ok().and_then(|it| time::Duration::try_from(it).ok());
-        lasts
+        lasting(&text)
             .and_then(|it| OffsetDateTime::now_utc().checked_add(it))
             .ok_or_else(|| bad(format!("{text:?} is not how long a token may last: write 30d or 12h")))
     });
@@ -107,11 +177,21 @@ pub(super) async fn add(State(state): State<ApiState>, caller: Caller, request: 
     json_with(StatusCode::CREATED, &Shown { token: Some(secret.as_str()), ..Shown::from(&token) })
 }
 
-pub(super) async fn revoke(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+/// How long a token of this text lasts.
+fn lasting(text: &str) -> Option<time::Duration> {
+    let parts: Vec<_> = text.split(' ').collect();
+    let plain = |part: &&str| {
+        let (number, unit) = part.split_at_checked(part.len().saturating_sub(1)).unwrap_or_default();
+        let digits = (1..=5).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        digits && !number.starts_with('0') && matches!(unit, "s" | "m" | "h" | "d" | "w")
+    };
+    if parts.len() > 4 || !parts.iter().all(plain) {
+        return None;
+    }
+    humantime::parse_duration(text).ok().and_then(|it| time::Duration::try_from(it).ok())
+}
+
+async fn revoke(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     may_change_tokens(&caller)?;
     let identity = &state.door.identity;

@@ -35,7 +35,8 @@ pub struct Parts<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slug(String);
 
-/// What a slug must look like.
+/// What a slug must look like, for programs and for people.
+pub const SLUG_PATTERN: &str = "^[a-z][a-z0-9-]{0,62}$";
 pub const SLUG_FORM: &str = "1 to 63 lowercase letters, digits or dashes, beginning with a letter";
 
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +94,7 @@ pub(super) fn read(node: Node<'_>) -> Result<Vec<System>, ConfigError> {
 }
 
 /// The longest tagline that may come over the API.
-const TAGLINE: usize = 1000;
+pub const TAGLINE: usize = 1000;
 
 impl System {
     /// A system of these parts, if they follow the same rules as those in the configuration.

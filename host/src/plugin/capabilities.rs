@@ -3,6 +3,7 @@
 //! Asking is not having: nothing here grants anything.
 
 use crate::{call::CallName, origin::Origin, runtime::SCRATCH_AT, size::Size};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::{collections::HashSet, fmt};
 
@@ -61,7 +62,7 @@ impl Capabilities {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SystemsAccess {
     Read,
@@ -81,11 +82,13 @@ impl<'de> Deserialize<'de> for Scratch {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
+    #[schemars(with = "String")]
     pub name: MountName,
     /// Where the guest sees it.
+    #[schemars(with = "String")]
     pub at: GuestPath,
     #[serde(default)]
     pub write: bool,

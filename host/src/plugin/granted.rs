@@ -15,6 +15,7 @@ use crate::{
     size::Size,
 };
 use rustix::fs::Access;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -42,15 +43,18 @@ pub struct Grants {
 }
 
 /// What a plugin may touch, as it may be shown: names, and nothing of what they stand for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Grants")]
 pub struct Granted {
     pub mounts: Vec<Mount>,
+    #[schemars(with = "Vec<String>")]
     pub http: Vec<HttpOrigin>,
     pub env: Vec<String>,
     pub secrets: Vec<String>,
     /// The public systems.
     pub systems: Option<SystemsAccess>,
     /// How much a private `/tmp` holds.
+    #[schemars(with = "Option<String>")]
     pub scratch: Option<Size>,
 }
 

@@ -10,10 +10,11 @@
 //! The text, in *Markdown*.
 //! ```
 
-use super::{Listing, rfc3339};
+use super::{Listing, Told, rfc3339};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use pulldown_cmark::{Options, Parser, html};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     fmt,
@@ -25,11 +26,12 @@ use std::{
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
 /// One piece of news, in JSON by the names that clients read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NewsItem {
     #[serde(rename = "ID")]
     pub id: String,
     #[serde(rename = "Date", serialize_with = "rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub date: OffsetDateTime,
     #[serde(rename = "Title")]
     pub title: String,
@@ -91,7 +93,12 @@ impl News {
 
     /// The JSON of all of them.
     pub fn json(&self) -> Bytes {
-        self.current.load().json.clone()
+        self.told().body
+    }
+
+    /// The same, with its tag.
+    pub fn told(&self) -> Told {
+        self.current.load().told.clone()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The systems that the server tells everyone about.
 
-use super::{Listing, rfc3339_or_null};
+use super::{Listing, Told, rfc3339_or_null};
 use crate::config;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
 /// A public system, in JSON by the names that clients of the directory read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct System {
     #[serde(rename = "Slug")]
     pub slug: String,
@@ -21,7 +22,9 @@ pub struct System {
     pub entity_count: u64,
     #[serde(rename = "BundleCount")]
     pub bundle_count: u64,
+    /// Nothing if it was never edited.
     #[serde(rename = "LastEdit", serialize_with = "rfc3339_or_null")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_edit: Option<OffsetDateTime>,
 }
 
@@ -60,7 +63,12 @@ impl Systems {
 
     /// The JSON of all of them.
     pub fn json(&self) -> Bytes {
-        self.current.load().json.clone()
+        self.told().body
+    }
+
+    /// The same, with its tag.
+    pub fn told(&self) -> Told {
+        self.current.load().told.clone()
     }
 }
 

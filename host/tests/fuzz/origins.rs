@@ -2,7 +2,7 @@
 
 use crate::{hunt::hunt, target};
 use axum::http::{HeaderMap, HeaderValue, header};
-use distillery::server::origin_allowed;
+use distillery::api::cross_origin;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// Headers that are nearly the same, as an attacker would have them.
@@ -50,7 +50,7 @@ fn only_the_own_page_and_listed_ones_open_sockets() {
             }
         }
         let listed: Vec<String> = listed.iter().map(|it| (*it).to_owned()).collect();
-        let allowed = origin_allowed(&headers, &listed);
+        let allowed = cross_origin::allowed(&headers, &listed);
         let Some(origin) = headers.get(header::ORIGIN) else { return assert!(allowed, "not a browser") };
         let origin = String::from_utf8_lossy(origin.as_bytes()).to_lowercase();
         let host = headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).to_lowercase());

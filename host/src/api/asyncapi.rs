@@ -1,0 +1,94 @@
+//! The AsyncAPI document: what goes over the websocket. Each protocol has a file of its own, and adds itself here.
+
+mod lines;
+
+use super::openapi::Schemas;
+use serde_json::{Map, Value, json};
+
+const ABOUT: &str = "\
+Calls are run over a websocket: one socket, one call. Which protocol is spoken is agreed upon when the socket is opened, \
+with the header `Sec-WebSocket-Protocol`; without that header it is the protocol of lines.
+
+A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
+one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009. A \
+page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
+a token in the header `Authorization`, or by the cookie of a session. The rest of the API is in `openapi.json`.";
+
+/// One protocol of the socket: its channel, and what is sent over it in either direction.
+struct Protocol {
+    /// The name of the channel.
+    name: &'static str,
+    channel: Value,
+    /// By the names of their operations.
+    operations: Map<String, Value>,
+}
+
+/// Which side sends a message. The document is written from the server's.
+#[derive(Clone, Copy)]
+enum From {
+    Client,
+    Server,
+}
+
+impl Protocol {
+    fn new(name: &'static str, title: &str, description: &str, headers: &Value) -> Self {
+        let channel = json!({
+            "address": "/api/v1/ws",
+            "title": title,
+            "description": description,
+            "servers": [{"$ref": "#/servers/here"}],
+            "messages": {},
+            "bindings": {"ws": {"method": "GET", "headers": headers, "bindingVersion": "0.1.0"}},
+        });
+        Self { name, channel, operations: Map::new() }
+    }
+
+    fn says(mut self, from: From, operation: &str, summary: &str, message: &str, about: Value) -> Self {
+        let at = format!("#/channels/{}", self.name);
+        let told = json!({
+            "action": match from { From::Client => "receive", From::Server => "send" },
+            "summary": summary,
+            "channel": {"$ref": at},
+            "messages": [{"$ref": format!("{at}/messages/{message}")}],
+        });
+        self.channel["messages"][message] = about;
+        self.operations.insert(operation.to_owned(), told);
+        self
+    }
+}
+
+/// The document about every protocol.
+pub(super) fn document() -> Value {
+    let mut schemas = Schemas::new("/components/schemas");
+    let protocols = [lines::protocol(&mut schemas)];
+    let mut channels = Map::new();
+    let mut operations = Map::new();
+    for protocol in protocols {
+        channels.insert(protocol.name.to_owned(), protocol.channel);
+        operations.extend(protocol.operations);
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "distillery",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "here": {
+                "host": "localhost:8080",
+                "protocol": "ws",
+                "description": "As distillery.yaml is shipped; behind TLS it is wss",
+                "security": [
+                    {"type": "http", "scheme": "bearer", "description": "A token"},
+                    {"type": "httpApiKey", "in": "cookie", "name": super::auth::SESSION, "description": "A session"},
+                ],
+            },
+        },
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": schemas.finish()},
+    })
+}

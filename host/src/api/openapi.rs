@@ -1,0 +1,234 @@
+//! The OpenAPI document, made of the routes that the router is made of.
+
+use super::{
+    operation::{Answer, Content, Operation, Parameter, Who, schema},
+    route::Route,
+};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+const ABOUT: &str = "\
+What a server of calls tells and lets be changed over HTTP. Calls themselves are run over the websocket at `ws`: \
+`asyncapi.json` has that protocol.
+
+- Every route is found below `/api/v1` and, the same, below `/api/v1/http`, with and without a slash at its end. Only \
+`ws` is found below `/api/v1` alone.
+- `HEAD` is answered wherever `GET` is. `OPTIONS` is answered with what is allowed. Any other method is answered with \
+405 and the header `Allow`, and any other path with 404.
+- Errors are `{\"status\": 404, \"message\": \"what is wrong\"}`.
+- Who is asking is shown by a token (`Authorization: Bearer …`) or by the cookie of a session. What is shown and no \
+good is answered with 401 everywhere; nobody silently becomes nobody. The operator may give scopes to everyone with \
+`auth.anonymous`.
+- A browser's page of another origin reads answers, and changes anything, only if it is listed in `http.origins`.
+- What is the same for everyone has an `ETag`; everything else is `no-store`.
+- A connection that is one too many is answered with 503, a request whose headers are too large with 431, without a \
+body.";
+
+/// What the document says of headers, by their names.
+fn header(name: &str) -> Value {
+    let (description, schema) = match name {
+        "ETag" => {
+            ("Names this very answer: send it as If-None-Match.", json!({"type": "string", "pattern": "^\".+\"$"}))
+        }
+        "Cache-Control" => ("Whether it may be kept.", json!({"enum": ["no-store", "no-cache", "public, no-cache"]})),
+        "WWW-Authenticate" => ("How to show who is asking.", json!({"const": "Bearer"})),
+        "Retry-After" => ("In how many seconds to try again.", json!({"type": "integer", "minimum": 1})),
+        "Set-Cookie" => ("The cookie of the session, or its end.", json!({"type": "string"})),
+        "Allow" => ("The methods.", json!({"type": "string"})),
+        "Content-Security-Policy" => ("What the page may do: nothing but ask this server.", json!({"type": "string"})),
+        other => unreachable!("nothing is said of the header {other}"),
+    };
+    json!({"description": description, "schema": schema})
+}
+
+/// The document about these routes.
+pub(super) fn document(routes: &[Route]) -> Value {
+    let mut schemas = Schemas::new("/components/schemas");
+    let mut paths = Map::new();
+    for route in routes {
+        let operations =
+            route.operations.iter().map(|(method, it)| ((*method).to_owned(), operation(it, &mut schemas)));
+        paths.insert(route.path.to_owned(), Value::Object(operations.collect()));
+    }
+    paths.insert("/ws".to_owned(), socket(&mut schemas));
+    let tags = [
+        ("auth", "Who is asking, and what they may do"),
+        ("systems", "The public systems"),
+        ("news", "The news"),
+        ("calls", "What can be run"),
+        ("processes", "What runs and what has run"),
+        ("plugins", "Where calls come from"),
+        ("documents", "What describes all this"),
+    ];
+    json!({
+        "openapi": "3.1.1",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "distillery",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Sandboxed, interactive calls",
+            "description": ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [
+            {"url": "/api/v1", "description": "This server"},
+            {"url": "/api/v1/http", "description": "The same, by its longer name"},
+        ],
+        "tags": tags.map(|(name, description)| json!({"name": name, "description": description})),
+        "paths": paths,
+        "components": {
+            "schemas": schemas.finish(),
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "dst_ and 64 hexadecimal digits",
+                    "description": "A token of `distillery token add`, or of POST auth/tokens.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": super::auth::SESSION,
+                    "description": "What POST auth/session gives to a browser.",
+                },
+            },
+        },
+    })
+}
+
+fn operation(operation: &Operation, schemas: &mut Schemas) -> Value {
+    let mut told = json!({
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "security": security(operation.who),
+        "responses": operation.answers.iter()
+            .map(|(status, it)| (status.to_string(), answer(*status, it, schemas)))
+            .collect::<Map<_, _>>(),
+    });
+    let scope = match operation.who {
+        Who::Holder(scope) => format!("Needs the scope `{scope}`."),
+        Who::Everyone | Who::User => String::new(),
+    };
+    let description = [operation.description, &scope].join("\n\n");
+    if !description.trim().is_empty() {
+        told["description"] = description.trim().into();
+    }
+    for schema in &operation.more {
+        schema(&mut schemas.writing);
+    }
+    if !operation.parameters.is_empty() {
+        told["parameters"] = operation.parameters.iter().map(parameter).collect();
+    }
+    if let Some(body) = &operation.body {
+        let schema = (body.schema)(&mut schemas.reading);
+        let content = json!({"application/json": {"schema": schema, "example": body.example}});
+        told["requestBody"] = json!({"required": true, "content": content});
+    }
+    told
+}
+
+/// Either of the two; for everyone also neither.
+fn security(who: Who) -> Value {
+    let (token, session) = (json!({"token": []}), json!({"session": []}));
+    match who {
+        Who::Everyone => json!([{}, token, session]),
+        Who::Holder(_) | Who::User => json!([token, session]),
+    }
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let Parameter { name, place, description, schema, example } = parameter;
+    json!({
+        "name": name, "in": place, "required": *place == "path",
+        "description": description, "schema": schema, "example": example,
+    })
+}
+
+fn answer(status: u16, answer: &Answer, schemas: &mut Schemas) -> Value {
+    let Answer { description, content, headers, links } = answer;
+    let headers: Map<_, _> = headers.iter().map(|name| ((*name).to_owned(), header(name))).collect();
+    let mut told = json!({"description": description, "headers": headers});
+    if let Some(Content { media, schema, example }) = content {
+        let mut content = json!({"schema": schema(&mut schemas.writing)});
+        match example {
+            Some(example) => content["example"] = example.clone(),
+            None if *media == "application/json" => {
+                content["example"] = json!({"status": status, "message": "what is wrong, and what to do about it"});
+            }
+            None => {}
+        }
+        told["content"] = json!({*media: content});
+    }
+    if links.as_object().is_some_and(|links| !links.is_empty()) {
+        told["links"] = links.clone();
+    }
+    told
+}
+
+/// The one route that is no question and answer.
+fn socket(schemas: &mut Schemas) -> Value {
+    let error = |status: u16, description: &str, schemas: &mut Schemas| {
+        let content =
+            Content { media: "application/json", schema: schema::<super::operation::ErrorBody>, example: None };
+        let told = Answer {
+            description: description.to_owned(),
+            content: Some(content),
+            headers: if status == 401 { &["Cache-Control", "WWW-Authenticate"] } else { &["Cache-Control"] },
+            links: json!({}),
+        };
+        answer(status, &told, schemas)
+    };
+    json!({
+        "servers": [{"url": "/api/v1", "description": "Found here alone"}],
+        "get": {
+            "operationId": "openSocket",
+            "tags": ["calls"],
+            "summary": "Opens the websocket that one call is run over",
+            "description": "Not a request for programs of OpenAPI: the protocol is in `asyncapi.json`.",
+            "externalDocs": {"url": "asyncapi.json", "description": "The protocol, as an AsyncAPI document"},
+            "security": security(Who::Everyone),
+            "responses": {
+                "101": {"description": "The connection is a websocket from here on."},
+                "400": error(400, "It is no request for a websocket.", schemas),
+                "401": error(401, "The token or the session that was shown is no good.", schemas),
+                "403": error(403, "A page of an origin that is not in http.origins sent it.", schemas),
+                "426": error(426, "The connection cannot be upgraded.", schemas),
+                "501": error(501, "The API is off: http.api is not true.", schemas),
+                "503": error(503, "There are too many connections.", schemas),
+            },
+        },
+    })
+}
+
+/// The schemas that a document refers to. What is read may leave out what is always written.
+pub(super) struct Schemas {
+    pub reading: SchemaGenerator,
+    pub writing: SchemaGenerator,
+}
+
+impl Schemas {
+    /// Referred to by `at`.
+    pub fn new(at: &'static str) -> Self {
+        let settings = || {
+            SchemaSettings::draft2020_12().with(|settings| {
+                settings.definitions_path = at.into();
+                settings.meta_schema = None;
+            })
+        };
+        Self {
+            reading: settings().for_deserialize().into_generator(),
+            writing: settings().for_serialize().into_generator(),
+        }
+    }
+
+    /// All of them, by their names.
+    pub fn finish(&mut self) -> Map<String, Value> {
+        let mut schemas = self.writing.take_definitions(true);
+        for (name, schema) in self.reading.take_definitions(true) {
+            let other = schemas.insert(name.clone(), schema.clone());
+            assert!(other.is_none_or(|other| other == schema), "two schemas are named {name}: rename one");
+        }
+        schemas
+    }
+}
