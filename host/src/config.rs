@@ -17,7 +17,7 @@ mod yaml;
 pub use changes::Changes;
 pub use grants::{Grant, Mount, Secret, SystemsGrant};
 pub use source::ConfigError;
-pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE};
+pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
 
 use crate::{auth::Scope, call::Span, hidden::Hidden, limits::Limits, size::Size};
 use source::{Section, Source, Variables};

@@ -54,7 +54,14 @@ pub(super) fn routes() -> Vec<Route> {
     );
     let list_operation = Operation::new("listPlugins", "plugins", "Lists the plugins and their generations")
         .needs(READ)
-        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", json!([plugin]));
+        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", json!([plugin]))
+        .with(
+            200,
+            &["Cache-Control"],
+            json!({
+                "rollBackPlugin": {"operationId": "rollBackPlugin", "parameters": {"name": "$response.body#/0/name"}},
+            }),
+        );
     let events_operation = Operation::new("followPlugins", "plugins", "Follows what becomes of plugins")
         .described(
             "Server-sent events, until the client goes or the server ends. The first one is `plugins`, with all plugins \

@@ -56,7 +56,15 @@ pub(super) fn routes() -> Vec<Route> {
         .query("user", "Only those of this user; empty for those of nobody", text(), json!("ada"))
         .query("outcome", "Only those of this outcome", json!({"enum": outcomes()}), json!("success"))
         .error(403, "Those of others need the scope processes:*.")
-        .answers::<Vec<Shown<'_>>>(200, "The page.", json!([process]));
+        .answers::<Vec<Shown<'_>>>(200, "The page.", json!([process]))
+        .with(
+            200,
+            &["Cache-Control"],
+            json!({
+                "showProcess": {"operationId": "showProcess", "parameters": {"id": "$response.body#/0/id"}},
+                "cancelProcess": {"operationId": "cancelProcess", "parameters": {"id": "$response.body#/0/id"}},
+            }),
+        );
     let id = |operation: Operation| {
         operation
             .segment("id", "The id of the process", json!({"type": "string", "format": "uuid"}), json!(ID))

@@ -7,7 +7,11 @@ use axum::{
     extract::{FromRequestParts, Path, Request},
     http::{StatusCode, Uri, header, request::Parts},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Number;
 use std::{borrow::Cow, time::Duration};
 
 /// The largest body that is read. What is written here is small.
@@ -29,6 +33,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
         let Path(segment) = path.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
         Ok(Self(segment))
     }
+}
+
+/// A whole number, however it is written: to JSON 7 and 7.0 are the same.
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    /// Above this not every number is one of its own.
+    const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+    let number = Number::deserialize(deserializer)?;
+    let float = || number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=EXACT).contains(float));
+    let whole = number.as_u64().or_else(|| float().map(|float| float as u64));
+    whole.ok_or_else(|| D::Error::custom(format!("{number} is not a whole number from 0 on that can be counted to")))
 }
 
 /// The names and values of the query, decoded.
@@ -77,6 +91,17 @@ mod tests {
         }
         assert_eq!(read("application/json", "[1").await, Err(StatusCode::BAD_REQUEST));
         assert_eq!(read("application/json", "1".repeat(BODY + 1)).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_as_any_number() {
+        let read = |text: &str| whole(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, number) in [("7", Some(7)), ("7.0", Some(7)), ("7e2", Some(700)), ("0.0", Some(0))] {
+            assert_eq!(read(text), number, "{text}");
+        }
+        for text in ["7.5", "-1", "-1.0", "1e300", "\"7\"", "null"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

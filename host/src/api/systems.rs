@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     auth::Caller,
-    config::{self, SLUG_PATTERN, SystemParts, TAGLINE},
+    config::{self, SLUG_PATTERN, SystemParts, TAGLINE, URL_PATTERN},
     store::{blocking, systems::System},
 };
 use axum::{
@@ -83,16 +83,16 @@ struct Written {
     slug: String,
     /// Where it is.
     #[serde(rename = "URL")]
-    #[schemars(regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._~%!$&'()*+,;=:@?-]*)?$"))]
+    #[schemars(regex(pattern = URL_PATTERN))]
     url: String,
     /// What it is, in one line.
     #[serde(default)]
     #[schemars(length(max = TAGLINE), regex(pattern = request::ONE_LINE))]
     tagline: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "request::whole")]
     #[schemars(range(max = i64::MAX))]
     entity_count: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "request::whole")]
     #[schemars(range(max = i64::MAX))]
     bundle_count: u64,
     /// Nothing if it was never edited.

@@ -5,7 +5,8 @@ use super::{
     source::{ConfigError, Node, Section},
     yaml::Value,
 };
-use std::{collections::HashSet, fmt, str::FromStr};
+use regex::Regex;
+use std::{collections::HashSet, fmt, str::FromStr, sync::LazyLock};
 use time::OffsetDateTime;
 
 /// A system that everyone may know of.
@@ -96,6 +97,12 @@ pub(super) fn read(node: Node<'_>) -> Result<Vec<System>, ConfigError> {
 /// The longest tagline that may come over the API.
 pub const TAGLINE: usize = 1000;
 
+/// What the address of a system must look like that comes over the API, for programs.
+pub const URL_PATTERN: &str =
+    r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][A-Za-z0-9/._~%!$&'()*+,;=:@?#-]*)?$";
+
+static URL: LazyLock<Regex> = LazyLock::new(|| Regex::new(URL_PATTERN).expect("the pattern is well-formed"));
+
 impl System {
     /// A system of these parts, if they follow the same rules as those in the configuration.
     pub fn checked(parts: Parts<'_>) -> Result<Self, String> {
@@ -105,6 +112,9 @@ impl System {
         }
         if entity_count.max(bundle_count) > i64::MAX as u64 {
             return Err(format!("so many there cannot be: write at most {}", i64::MAX));
+        }
+        if !URL.is_match(url) {
+            return Err(format!("{url:?} is not an address: write one such as https://a.example/"));
         }
         let text = |it: &str| Value::Text(it.to_owned());
         Ok(Self {

@@ -1,0 +1,171 @@
+//! What the API says of itself: that it is well-formed by the rules of others, and that it is true, asked by tools that
+//! know nothing but what it says. `make toolchains` has them.
+//!
+//! `DESCRIPTION_EXAMPLES` and `DESCRIPTION_SEED` say how many requests are made up for each operation, and how.
+
+use distillery_tests::{Guest, Server, server::Builder};
+use hyper::Method;
+use serde_json::Value;
+use std::{
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+const TOOLCHAINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains");
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/description");
+
+/// A tool below the directory of toolchains. One that is not there is named, and in CI every one is.
+fn tool(path: &str) -> Option<PathBuf> {
+    let tool = Path::new(TOOLCHAINS).join(path);
+    if tool.exists() {
+        return Some(fs::canonicalize(TOOLCHAINS).expect("it is there").join(path));
+    }
+    assert!(env::var("CI").as_deref() != Ok("true"), "no {path}: run `make toolchains`");
+    eprintln!("SKIPPED: what needs {path}, which is not there: run `make toolchains`");
+    None
+}
+
+/// What the program prints, which asks no server.
+fn printed(arguments: &[&str]) -> Vec<u8> {
+    let output = Server::builder().run(arguments, "");
+    assert!(output.status.success(), "{}", said(&output));
+    output.stdout
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn what_is_printed_is_what_is_served() {
+    let server = Server::builder().start().await;
+    for (arguments, name) in [(&["openapi"][..], "openapi.json"), (&["openapi", "--asyncapi"], "asyncapi.json")] {
+        let printed: Value = serde_json::from_slice(&printed(arguments)).expect("it is JSON");
+        for root in ["/api/v1", "/api/v1/http"] {
+            for slash in ["", "/"] {
+                let answer = server.get(&format!("{root}/{name}{slash}")).await;
+                assert_eq!((answer.status.as_u16(), answer.json()), (200, printed.clone()), "{root}/{name}{slash}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_openapi_document_is_one() {
+    let Some(validator) = tool("schemathesis/bin/openapi-spec-validator") else { return };
+    let mut file = tempfile::NamedTempFile::new().expect("a file for the document");
+    file.write_all(&printed(&["openapi"])).expect("it can be written");
+    let output = Command::new(validator).args(["--schema", "3.1"]).arg(file.path()).output();
+    let output = output.expect("the validator can be started");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn the_asyncapi_document_is_one() {
+    let Some(modules) = tool("asyncapi/node_modules") else { return };
+    let mut node = Command::new("node");
+    node.arg(Path::new(HERE).join("asyncapi.cjs")).env("NODE_PATH", modules);
+    let node = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut node = node.expect("node can be started");
+    let mut stdin = node.stdin.take().expect("it has a stdin");
+    stdin.write_all(&printed(&["openapi", "--asyncapi"])).expect("it reads the document");
+    drop(stdin);
+    let output = node.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// Who asks: what they show, and what of the description they are not asked to try.
+struct Asking {
+    who: &'static str,
+    token: String,
+    /// What goes on for ever, or is no question and answer.
+    without: &'static [&'static str],
+}
+
+#[tokio::test]
+async fn nothing_is_answered_that_the_document_does_not_describe() {
+    let Some(schemathesis) = tool("schemathesis/bin/schemathesis") else { return };
+    let builder = Server::builder()
+        .example("echo")
+        .bare_plugin("args", Guest::component("args"))
+        .set("http.origins", serde_json::json!(["https://a.example"]))
+        .file("news/file.md", "---\ntitle: File\ndate: 2020-01-01\n---\n");
+    let news = builder.directory().join("news").display().to_string();
+    let builder = builder.set("news", news);
+    let (all, none) = (token(&builder, "ada", &["--scope", "*"]), token(&builder, "bob", &[]));
+    let server = builder.start().await;
+    // So that there is something to tell of.
+    let mut called = server.call("echo", &[]).await;
+    called.cancel().await;
+    called.finish().await;
+
+    for asking in [
+        Asking { who: "who may everything", token: all, without: &["/ws", "/plugins/events"] },
+        Asking { who: "who may nothing", token: none, without: &["/ws"] },
+        Asking { who: "nobody", token: String::new(), without: &["/ws"] },
+    ] {
+        ask(&schemathesis, &server, &asking).await;
+    }
+    let wrong = server.log().lines().into_iter().filter(|line| line.level() == "ERROR" || line.level().is_empty());
+    assert_eq!(wrong.map(|line| line.message()).collect::<Vec<_>>(), [""; 0]);
+}
+
+fn token(builder: &Builder, name: &str, scopes: &[&str]) -> String {
+    assert!(builder.run(&[&["user", "add", name, "--no-password"], scopes].concat(), "").status.success());
+    let made = builder.run(&["token", "add", "--user", name], "");
+    format!("Bearer {}", String::from_utf8_lossy(&made.stdout).trim_end())
+}
+
+/// Lets schemathesis make up requests of all that the document says, and look at every answer.
+async fn ask(schemathesis: &Path, server: &Server, asking: &Asking) {
+    let Asking { who, token, without } = asking;
+    let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let ground = TempDir::with_prefix("distillery-test-").expect("a directory for what it keeps");
+    let mut command = Command::new(schemathesis);
+    command
+        .arg("--config-file")
+        .arg(Path::new(HERE).join("schemathesis.toml"))
+        .args(["run", &format!("http://{}/api/v1/openapi.json", server.address())])
+        .args(["--checks", "all", "--no-color", "--workers", "2", "--request-timeout", "30", "--continue-on-failure"])
+        .args(["--max-examples", &setting("DESCRIPTION_EXAMPLES", "8")])
+        .args(["--seed", &setting("DESCRIPTION_SEED", "1")])
+        .args(without.iter().flat_map(|path| ["--exclude-path", *path]))
+        .current_dir(ground.path());
+    if !token.is_empty() {
+        command.args(["--header", &format!("Authorization: {token}")]);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("nothing panics");
+    let output = output.expect("schemathesis can be started");
+    let said = said(&output);
+    assert!(output.status.success(), "{who}:\n{said}");
+    let counted = said.lines().skip_while(|line| *line != "Test cases:").nth(1).unwrap_or_default();
+    println!("{who}: {}", counted.trim());
+    assert!(counted.contains("generated"), "{who}:\n{said}");
+    // One that had ended its own token would have asked as nobody from then on.
+    let headers = [("authorization", token.as_str())];
+    let answer = server.request(Method::GET, "/api/v1/auth", if token.is_empty() { &[] } else { &headers }).await;
+    assert_eq!(answer.status, 200, "{who}");
+}
+
+/// The one route that cannot be tried in this way.
+#[tokio::test]
+async fn a_socket_is_refused_as_the_document_says() {
+    let server = Server::builder().start().await;
+    let document: Value = serde_json::from_slice(&printed(&["openapi"])).expect("it is JSON");
+    let described = &document["paths"]["/ws"]["get"]["responses"];
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+    let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let whole = [&upgrade[..], &[key]].concat();
+    let elsewhere = [&whole[..], &[("origin", "https://evil.example")]].concat();
+    let unknown = [&whole[..], &[("authorization", "Bearer odd")]].concat();
+    for headers in [&[][..], &upgrade, &elsewhere, &unknown] {
+        let answer = server.request(Method::GET, "/api/v1/ws", headers).await;
+        let status = answer.status.as_str();
+        assert!(described[status].is_object() && answer.status.is_client_error(), "{status} is not described");
+        assert_eq!(answer.header("content-type"), "application/json", "{status}");
+        assert_eq!(answer.json()["status"], answer.status.as_u16());
+    }
+}
