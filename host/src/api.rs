@@ -228,9 +228,12 @@ calls:
     }
 
     async fn ask_with(enabled: bool, method: &str, path: &str) -> Answer {
+        ask_of(router(state(enabled), sockets()), method, path).await
+    }
+
+    async fn ask_of(router: Router, method: &str, path: &str) -> Answer {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = router(state(enabled), sockets()).oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
     }
@@ -248,11 +251,75 @@ calls:
     const RESOURCES: [&str; 5] = ["auth", "systems", "instances/directory", "news", "calls"];
 
     fn assert_headers(answer: &Answer, of: &str) {
+        let public = answer.status.is_success() && ["systems", "directory", "news"].iter().any(|it| of.contains(it));
+        let cache = if public { "public, no-cache" } else { "no-store" };
         for (name, value) in
-            [("content-type", "application/json"), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+            [("content-type", "application/json"), ("cache-control", cache), ("x-content-type-options", "nosniff")]
         {
             assert_eq!(answer.headers.get(name).unwrap(), value, "{name} of {of}");
         }
+        assert_eq!(answer.headers.contains_key("etag"), public, "{of}");
+    }
+
+    /// Every route is described by what it is made of; this asks the router itself.
+    #[tokio::test]
+    async fn every_route_is_described_and_nothing_else_is() {
+        let document = documents::openapi();
+        let described = document["paths"].as_object().unwrap();
+        assert_eq!(described.len(), routes().len() + 1, "two routes have the same path");
+        let router = router(state(true), sockets());
+        for (path, item) in described {
+            if path == "/ws" {
+                continue;
+            }
+            let operation = |method: &str| item.get(method.replace("HEAD", "GET").to_lowercase());
+            let has = |method: &str| operation(method).is_some();
+            let mut allowed = vec!["OPTIONS"];
+            allowed.extend(["GET", "HEAD", "POST", "DELETE"].into_iter().filter(|method| has(method)));
+            allowed.sort_unstable();
+            for at in paths(path.trim_start_matches('/')) {
+                let at = at.replace("{id}", "odd").replace("{slug}", "odd").replace("{name}", "odd");
+                for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+                    let answer = ask_of(router.clone(), method, &at).await;
+                    let allow = || {
+                        let mut allow: Vec<_> = answer.headers["allow"].to_str().unwrap().split(',').collect();
+                        allow.sort_unstable();
+                        allow
+                    };
+                    if method == "OPTIONS" {
+                        assert_eq!((answer.status, allow()), (StatusCode::NO_CONTENT, allowed.clone()), "{at}");
+                    } else if let Some(operation) = operation(method) {
+                        let status = answer.status.as_str();
+                        assert!(operation["responses"][status].is_object(), "{method} {at}: {status}");
+                        assert!(!answer.body.contains("no such route"), "{method} {at}");
+                    } else {
+                        assert_eq!((answer.status.as_u16(), allow()), (405, allowed.clone()), "{method} {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_says_what_it_takes() {
+        let mut names = Vec::new();
+        for route in routes() {
+            for (method, operation) in &route.operations {
+                names.push(operation.id);
+                assert!(operation.answers.keys().any(|status| *status < 300), "{} is never answered", operation.id);
+                assert_eq!(operation.answers.contains_key(&415), operation.body.is_some(), "{}", operation.id);
+                // A page of another origin may not send it.
+                assert!(*method == "get" || operation.answers.contains_key(&403), "{}", operation.id);
+                let within =
+                    operation.parameters.iter().filter(|it| it.place == "path").map(|it| format!("{{{}}}", it.name));
+                assert_eq!(route.path.matches('{').count(), within.clone().count(), "{}", route.path);
+                assert!(within.clone().all(|it| route.path.contains(&it)), "{}", route.path);
+            }
+        }
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[tokio::test]
@@ -324,7 +391,7 @@ calls:
 
     #[tokio::test]
     async fn a_wrong_method_is_told_the_right_ones() {
-        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
             for path in RESOURCES.iter().flat_map(|resource| paths(resource)).chain(["/api/v1/ws".into()]) {
                 let is_written = ["systems", "news"].iter().any(|it| path.trim_end_matches('/').ends_with(it));
                 if is_written && method == "POST" {
@@ -332,7 +399,11 @@ calls:
                 }
                 let answer = ask(method, &path).await;
                 assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-                let right = if is_written { "GET,HEAD,POST" } else { "GET,HEAD" };
+                let right = match (is_written, path.ends_with("/ws")) {
+                    (true, _) => "GET,HEAD,POST,OPTIONS",
+                    (false, true) => "GET,HEAD",
+                    (false, false) => "GET,HEAD,OPTIONS",
+                };
                 assert_eq!(answer.headers["allow"], right, "{method} {path}");
                 assert_headers(&answer, &path);
                 let message = format!("{method} is not allowed here");

@@ -68,12 +68,27 @@ fn the_asyncapi_document_is_one() {
     let Some(modules) = tool("asyncapi/node_modules") else { return };
     let mut node = Command::new("node");
     node.arg(Path::new(HERE).join("asyncapi.cjs")).env("NODE_PATH", modules);
-    let node = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut node = node.expect("node can be started");
-    let mut stdin = node.stdin.take().expect("it has a stdin");
-    stdin.write_all(&printed(&["openapi", "--asyncapi"])).expect("it reads the document");
+    given(node, &printed(&["openapi", "--asyncapi"]));
+}
+
+#[test]
+fn examples_are_what_they_are_examples_of() {
+    let Some(python) = tool("schemathesis/bin/python") else { return };
+    for arguments in [&["openapi"][..], &["openapi", "--asyncapi"]] {
+        let mut checker = Command::new(&python);
+        checker.arg(Path::new(HERE).join("examples.py"));
+        given(checker, &printed(arguments));
+    }
+}
+
+/// Lets a command read a document, of which it finds nothing wrong.
+fn given(mut command: Command, document: &[u8]) {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("it can be started");
+    let mut stdin = child.stdin.take().expect("it has a stdin");
+    stdin.write_all(document).expect("it reads the document");
     drop(stdin);
-    let output = node.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", said(&output));
 }
 

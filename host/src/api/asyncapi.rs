@@ -50,6 +50,8 @@ impl Protocol {
             "summary": summary,
             "channel": {"$ref": at},
             "messages": [{"$ref": format!("{at}/messages/{message}")}],
+            // In the order in which they are told of here: those of an object have none.
+            "x-place": self.operations.len(),
         });
         self.channel["messages"][message] = about;
         self.operations.insert(operation.to_owned(), told);

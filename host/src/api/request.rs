@@ -52,13 +52,17 @@ pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, st
 
 /// The JSON of the body. Anything that a form of another page could send is refused by its type.
 pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
+    body_within(TIME, request).await
+}
+
+async fn body_within<T: DeserializeOwned>(time: Duration, request: Request) -> Result<T, ApiError> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let media = kind.split(';').next().unwrap_or_default().trim();
     if !media.eq_ignore_ascii_case("application/json") {
         let what = "send JSON, with the header Content-Type: application/json";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
     }
-    let read = tokio::time::timeout(TIME, to_bytes(request.into_body(), BODY)).await;
+    let read = tokio::time::timeout(time, to_bytes(request.into_body(), BODY)).await;
     let Ok(read) = read else {
         return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
     };
@@ -91,6 +95,14 @@ mod tests {
         }
         assert_eq!(read("application/json", "[1").await, Err(StatusCode::BAD_REQUEST));
         assert_eq!(read("application/json", "1".repeat(BODY + 1)).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
+        let request = Request::builder().header("content-type", "application/json").body(endless).unwrap();
+        let read: Result<Value, _> = body_within(Duration::from_millis(1), request).await;
+        assert_eq!(read.map_err(|error| error.status), Err(StatusCode::REQUEST_TIMEOUT));
     }
 
     #[test]

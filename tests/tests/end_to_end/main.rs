@@ -1,6 +1,7 @@
 //! Everything through the front door: a server in a process of its own, real sockets, real guests. A file a theme.
 
 mod api;
+mod caching;
 mod cancel;
 mod check;
 mod cleanup;
@@ -14,6 +15,7 @@ mod history;
 mod hostile;
 mod limits;
 mod making;
+mod origins;
 mod output;
 mod plugins;
 mod protocol;

@@ -81,20 +81,21 @@ function schemaTables(schema, from, seen = new Set()) {
   parts(whole).forEach(visit);
   if (!whole.properties) {
     if (!name) return inner;
-    return [make('h4', {}, name), prose(whole.description), rulesOf(whole), inner];
+    return [make('h4', { class: 'type' }, name), prose(whole.description), rulesOf(whole), inner];
   }
-  const rows = Object.entries(whole.properties).map(([key, value]) => {
+  const needed = key => whole.required?.includes(key) ?? false;
+  const rows = Object.entries(whole.properties).sort(([a], [b]) => needed(b) - needed(a)).map(([key, value]) => {
     visit(value);
     parts(value).forEach(visit);
     const told = typeof value === 'object' ? value : {};
     return make('tr', {},
       make('th', { scope: 'row' }, make('code', {}, key),
-        whole.required?.includes(key) ? '' : [' ', make('span', { class: 'rule' }, 'may be missing')]),
+        needed(key) ? '' : [' ', make('span', { class: 'rule' }, 'may be missing')]),
       make('td', {}, typeOf(value)),
       make('td', {}, prose(told.description), rulesOf(told)));
   });
   return [
-    make('h4', {}, name ?? 'Its parts'),
+    name ? make('h4', { class: 'type' }, name) : make('h4', {}, 'Its parts'),
     make('div', { class: 'scroll' }, make('table', {},
       make('thead', {}, make('tr', {}, ['Name', 'Type', 'Meaning'].map(it => make('th', { scope: 'col' }, it)))),
       make('tbody', {}, rows))),
@@ -299,7 +300,8 @@ function draw() {
       make('ul', {}, found.map(([path, method, operation]) => link(operation.operationId, method, method, path))));
   }
   for (const [name, channel] of Object.entries(asyncapi.channels)) {
-    const own = Object.entries(asyncapi.operations).filter(([, it]) => nameOf(it.channel) === name);
+    const own = Object.entries(asyncapi.operations).filter(([, it]) => nameOf(it.channel) === name)
+      .sort(([, a], [, b]) => a['x-place'] - b['x-place']);
     main.append(make('section', { 'aria-labelledby': `channel-${name}` },
       make('h2', { id: `channel-${name}` }, channel.title), make('p', {}, 'The websocket at ', make('code', {}, channel.address)),
       make('div', { class: 'about' }, prose(channel.description)),

@@ -1,0 +1,123 @@
+//! What pages of other origins may do: those that are listed read answers and change things, and others do neither.
+
+use distillery_tests::{Server, http::Answer};
+use hyper::Method;
+use serde_json::json;
+
+const LISTED: &str = "https://console.example.org";
+const OTHER: &str = "https://evil.example";
+
+async fn preflight(server: &Server, path: &str, origin: &str, method: &str) -> Answer {
+    let headers = [
+        ("origin", origin),
+        ("access-control-request-method", method),
+        ("access-control-request-headers", "authorization,content-type"),
+    ];
+    server.request(Method::OPTIONS, path, &headers).await
+}
+
+/// Whom the answer lets read it, and whether with what the browser has of its user.
+fn readers(answer: &Answer) -> (&str, &str) {
+    (answer.header("access-control-allow-origin"), answer.header("access-control-allow-credentials"))
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_is_told_what_it_may_send() {
+    let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
+    for (path, method, methods) in [
+        ("/api/v1/systems", "POST", "GET,HEAD,POST,OPTIONS"),
+        ("/api/v1/http/systems/odd/", "DELETE", "DELETE,OPTIONS"),
+        ("/api/v1/auth/session", "POST", "POST,DELETE,OPTIONS"),
+        ("/api/v1/processes", "GET", "GET,HEAD,OPTIONS"),
+    ] {
+        let answer = preflight(&server, path, LISTED, method).await;
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(readers(&answer), (LISTED, "true"), "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
+        for header in ["authorization", "content-type"] {
+            assert!(answer.header("access-control-allow-headers").contains(header), "{path}");
+        }
+        assert_eq!(answer.header("vary"), "origin", "{path}");
+
+        let answer = preflight(&server, path, OTHER, method).await;
+        assert_eq!((answer.status.as_u16(), readers(&answer)), (204, ("", "")), "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), "", "{path}");
+        assert_eq!(answer.header("vary"), "origin", "{path}");
+    }
+    assert_eq!(preflight(&server, "/api/v1/nowhere", LISTED, "GET").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_page_of_a_listed_origin_reads_every_answer_also_that_something_is_wrong() {
+    let builder = Server::builder().set("http.origins", json!([LISTED]));
+    assert!(builder.run(&["user", "add", "ada"], "correct horse battery\n").status.success());
+    let server = builder.start().await;
+    let login = json!({"user": "ada", "password": "correct horse battery"});
+    let answer = server.send_json(Method::POST, "/api/v1/auth/session", &[("origin", LISTED)], &login).await;
+    assert_eq!((answer.status.as_u16(), readers(&answer)), (200, (LISTED, "true")));
+    let cookie = answer.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+
+    for (path, headers, status) in [
+        ("/api/v1/auth", &[("cookie", cookie.as_str())][..], 200),
+        ("/api/v1/auth", &[("authorization", "Bearer odd")], 401),
+        ("/api/v1/plugins", &[], 403),
+        ("/api/v1/nowhere", &[], 404),
+    ] {
+        for (origin, reader) in [(LISTED, (LISTED, "true")), (OTHER, ("", ""))] {
+            let answer = server.request(Method::GET, path, &[headers, &[("origin", origin)]].concat()).await;
+            assert_eq!((answer.status.as_u16(), readers(&answer)), (status, reader), "{path} for {origin}");
+        }
+    }
+    let answer = server.request(Method::GET, "/api/v1/auth", &[("cookie", &cookie), ("origin", LISTED)]).await;
+    assert_eq!(answer.json()["User"], "ada");
+    assert!(answer.header("access-control-expose-headers").contains("etag"));
+}
+
+#[tokio::test]
+async fn only_pages_of_listed_origins_change_anything() {
+    let builder = Server::builder().set("http.origins", json!([LISTED]));
+    assert!(builder.run(&["user", "add", "ada", "--no-password", "--scope", "*"], "").status.success());
+    let made = builder.run(&["token", "add", "--user", "ada"], "");
+    let bearer = format!("Bearer {}", String::from_utf8_lossy(&made.stdout).trim_end());
+    let server = builder.start().await;
+    let own = format!("http://{}", server.address());
+    let system = json!({"Slug": "coins", "URL": "https://coins.example"});
+    for (origin, status) in [(OTHER, 403), ("null", 403), (LISTED, 201), (&own, 200)] {
+        let headers = [("authorization", bearer.as_str()), ("origin", origin)];
+        let answer = server.send_json(Method::POST, "/api/v1/systems", &headers, &system).await;
+        assert_eq!(answer.status, status, "{origin}");
+    }
+    for (method, path) in [
+        (Method::DELETE, "systems/coins"),
+        (Method::POST, "news"),
+        (Method::DELETE, "news/odd"),
+        (Method::POST, "auth/session"),
+        (Method::DELETE, "auth/session"),
+        (Method::POST, "auth/tokens"),
+        (Method::DELETE, "auth/tokens/odd"),
+        (Method::POST, "plugins/reload"),
+        (Method::POST, "plugins/odd/rollback"),
+        (Method::DELETE, "processes/odd"),
+    ] {
+        let headers = [("authorization", bearer.as_str()), ("origin", OTHER)];
+        let answer = server.request(method.clone(), &format!("/api/v1/{path}"), &headers).await;
+        assert_eq!(answer.status, 403, "{method} {path}");
+        assert!(answer.json()["message"].as_str().is_some_and(|it| it.contains("http.origins")), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn where_every_origin_is_listed_no_browser_sends_what_it_has_of_its_user() {
+    let server = Server::builder().set("http.origins", json!(["*"])).start().await;
+    let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
+    assert_eq!(readers(&answer), ("*", ""));
+    let answer = preflight(&server, "/api/v1/systems", OTHER, "POST").await;
+    assert_eq!((answer.status.as_u16(), readers(&answer)), (204, ("*", "")));
+}
+
+#[tokio::test]
+async fn where_no_origin_is_listed_nothing_is_said_of_origins() {
+    let server = Server::builder().start().await;
+    let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
+    assert_eq!((answer.status.as_u16(), readers(&answer), answer.header("vary")), (200, ("", ""), ""));
+}
