@@ -7,6 +7,7 @@ use crate::{
     conversation::Conversation,
     frame::{self, Frame, Inbox, Kind},
     machine,
+    request::{Asker, Resource},
 };
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{TryStreamExt, stream::FuturesUnordered};
@@ -42,6 +43,8 @@ pub struct Target {
     pub pid: u32,
     /// The call that is asked for; nothing where a socket is all that a server needs, and no result comes.
     pub call: Option<String>,
+    /// What is shown with requests that are made for somebody.
+    pub token: Option<String>,
 }
 
 /// What the client does to the server.
@@ -55,6 +58,8 @@ pub enum Workload {
     Pipeline,
     /// Lines through one socket, each sent when the one before it is back.
     ThereAndBack,
+    /// Requests of one resource, by so many clients at once, each over a connection of its own.
+    Requests { resource: Resource, clients: usize },
 }
 
 /// What one run of a workload came to.
@@ -149,6 +154,10 @@ pub fn run(target: &Target, workload: Workload, time: Duration) -> Result<Run> {
         Workload::Window { lines } => window(target, lines, time),
         Workload::Pipeline => pipeline(target, time),
         Workload::ThereAndBack => there_and_back(target, time),
+        Workload::Requests { resource, clients } => loaded(target, clients, time, |share, phase| {
+            let token = target.token.as_deref().filter(|_| resource == Resource::Auth);
+            askers(target, resource, token, share, phase)
+        }),
     }
 }
 
@@ -225,6 +234,18 @@ impl Phase {
 }
 
 fn calls(target: &Target, clients: usize, time: Duration) -> Result<Run> {
+    loaded(target, clients, time, |share, phase| {
+        if clients == 1 { one_client(target, phase) } else { many_clients(target, share, phase) }
+    })
+}
+
+/// Lets so many clients do something over and over, each thread a share of them.
+fn loaded(
+    target: &Target,
+    clients: usize,
+    time: Duration,
+    client: impl Fn(usize, &Phase) -> Result<Seen> + Sync,
+) -> Result<Run> {
     let phase = Phase::default();
     // A thread for each client would cost a switch for each wait, and more threads than cores gain nothing.
     let threads = clients.min(machine::cores());
@@ -232,11 +253,10 @@ fn calls(target: &Target, clients: usize, time: Duration) -> Result<Run> {
         let started: Vec<_> = (0..threads)
             .map(|thread| {
                 let (phase, share) = (&phase, clients / threads + usize::from(thread < clients % threads));
+                let client = &client;
                 scope.spawn(move || {
-                    let seen =
-                        if clients == 1 { one_client(target, phase) } else { many_clients(target, share, phase) };
                     // What one of them failed at, the others need not go on with.
-                    seen.inspect_err(|_| phase.stop())
+                    client(share, phase).inspect_err(|_| phase.stop())
                 })
             })
             .collect();
@@ -278,6 +298,26 @@ fn many_clients(target: &Target, clients: usize, phase: &Phase) -> Result<Seen> 
         while phase.goes_on() {
             let begun = Instant::now();
             conversation.hold_among_others().await?;
+            if phase.counts() {
+                micros.push(begun.elapsed().as_secs_f32() * 1e6);
+            }
+        }
+        anyhow::Ok(micros)
+    };
+    let (started, cpu) = (Instant::now(), machine::thread_cpu());
+    let all: FuturesUnordered<_> = (0..clients).map(|_| client()).collect();
+    let micros: Vec<Vec<f32>> = runtime.block_on(all.try_collect())?;
+    Ok((micros.concat(), share(machine::thread_cpu() - cpu, started.elapsed())))
+}
+
+fn askers(target: &Target, resource: Resource, token: Option<&str>, clients: usize, phase: &Phase) -> Result<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let client = || async {
+        let mut asker = Asker::connect(target.address, resource, token).await?;
+        let mut micros = Vec::with_capacity(1 << 16);
+        while phase.goes_on() {
+            let begun = Instant::now();
+            asker.ask().await?;
             if phase.counts() {
                 micros.push(begun.elapsed().as_secs_f32() * 1e6);
             }
@@ -485,7 +525,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap()).await })
         });
-        Target { address, path: floor::PATH.into(), pid: std::process::id(), call: Some(call.into()) }
+        Target { address, path: floor::PATH.into(), pid: std::process::id(), call: Some(call.into()), token: None }
     }
 
     const SHORT: Duration = Duration::from_millis(100);

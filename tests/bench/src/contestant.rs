@@ -1,7 +1,11 @@
 //! The servers that are compared: how each is started, spoken to and stopped.
 
-use crate::{client::Target, floor};
-use anyhow::{Context, Result, bail};
+use crate::{
+    client::Target,
+    floor,
+    request::{self, USER},
+};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -72,6 +76,11 @@ impl Contestant {
         self != Self::Websocketd
     }
 
+    /// Whether it answers requests that are not for a websocket.
+    pub fn answers_requests(self) -> bool {
+        self != Self::Websocketd
+    }
+
     fn path(self) -> &'static str {
         match self {
             Self::Ours | Self::Floor => floor::PATH,
@@ -83,6 +92,8 @@ impl Contestant {
 /// Directories that outlive one start of a server, so that the second one finds its compiled code.
 pub struct Ground {
     directory: TempDir,
+    /// Of a user of the server.
+    token: Option<String>,
 }
 
 /// How long a server may take until it listens: the first start compiles every guest.
@@ -114,7 +125,19 @@ impl Ground {
                 fs::write(plugin.join("plugin.yaml"), manifest)?;
             }
         }
-        Ok(Self { directory })
+        let mut ground = Self { directory, token: None };
+        if contestants.contains(&Contestant::Ours) {
+            let config = ground.config(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None)?;
+            let run = |arguments: &[&str]| -> Result<String> {
+                let mut command = Command::new(&setup.distillery);
+                let done = command.args(arguments).arg("--config").arg(&config).stdin(Stdio::null()).output()?;
+                ensure!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+                Ok(String::from_utf8(done.stdout)?.trim().to_owned())
+            };
+            run(&["user", "add", USER, "--no-password", "--scope", "call:*"])?;
+            ground.token = Some(run(&["token", "add", "--user", USER])?);
+        }
+        Ok(ground)
     }
 
     fn config(&self, address: SocketAddr, processes: Option<usize>) -> Result<PathBuf> {
@@ -127,7 +150,8 @@ impl Ground {
         }
         let config = format!(
             "http: {{listen: \"{address}\", api: true{more_http}}}\nplugins: {{directory: \"{here}/plugins\"}}\n\
-             data: \"{here}/data\"\nlog: {{level: warn}}\n{more}"
+             data: \"{here}/data\"\nlog: {{level: warn}}\nsystems: {}\n{more}",
+            request::systems()
         );
         let path = self.directory.path().join("distillery.yaml");
         fs::write(&path, config)?;
@@ -166,7 +190,8 @@ impl Ground {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let mut server = Server { contestant, address, child, log, started_in: Duration::ZERO };
+        let mut server =
+            Server { contestant, address, child, log, token: self.token.clone(), started_in: Duration::ZERO };
         server.wait_until_it_listens(begun)?;
         Ok(server)
     }
@@ -178,6 +203,7 @@ pub struct Server {
     address: SocketAddr,
     child: Child,
     log: PathBuf,
+    token: Option<String>,
     /// From its start until it took a connection.
     pub started_in: Duration,
 }
@@ -189,6 +215,7 @@ impl Server {
             path: self.contestant.path().into(),
             pid: self.child.id(),
             call: call.map(str::to_owned),
+            token: self.token.clone(),
         }
     }
 

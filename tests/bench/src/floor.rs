@@ -1,11 +1,15 @@
 //! The floor: a websocket server as lean as axum makes one, which speaks the protocol of the calls and runs no wasm.
+//! Beside it, bare routes that answer with bytes that are there already.
 //!
 //! What the server adds to this is the cost of its sandbox, and nothing that it does can be faster than this.
 
+use crate::request::Resource;
 use anyhow::Result;
 use axum::{
     Router,
+    body::Bytes,
     extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    http::header::CONTENT_TYPE,
     routing::get,
     serve::ListenerExt,
 };
@@ -25,7 +29,12 @@ const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener) -> Result<()> {
     let upgrade = |upgrade: WebSocketUpgrade| async { upgrade.read_buffer_size(READ_BUFFER).on_upgrade(session) };
-    let router = Router::new().route(PATH, get(upgrade));
+    let mut router = Router::new().route(PATH, get(upgrade));
+    for resource in [Resource::Systems, Resource::Auth] {
+        let body = Bytes::from(resource.body());
+        let answer = move || async move { ([(CONTENT_TYPE, "application/json")], body.clone()) };
+        router = router.route(resource.path(), get(answer));
+    }
     let listener = listener.tap_io(|stream| {
         // A socket that cannot do without delay still works.
         let _ = stream.set_nodelay(true);

@@ -15,6 +15,7 @@ mod floor;
 mod frame;
 mod machine;
 mod report;
+mod request;
 mod scale;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +25,7 @@ use contestant::{Contestant, Ground, Guests, Setup, websocketd_is_installed};
 use fairness::Fairness;
 use machine::Machine;
 use report::Report;
+use request::Resource;
 use scale::Scale;
 use std::{
     collections::BTreeMap,
@@ -237,6 +239,12 @@ fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64,
         workloads.push(("lines, no bound", "lines", name, contestant.echo(), Workload::Pipeline));
     }
     workloads.push(("one line there and back", "lines", name, contestant.echo(), Workload::ThereAndBack));
+
+    if contestant.answers_requests() {
+        for (title, resource) in [("GET systems", Resource::Systems), ("GET auth, with a token", Resource::Auth)] {
+            workloads.push((title, "requests", name, None, Workload::Requests { resource, clients: 32 }));
+        }
+    }
 
     for (title, unit, row, call, workload) in workloads {
         let task = Task::Run { target: server.target(call), workload, time };
