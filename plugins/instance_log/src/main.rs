@@ -1,0 +1,159 @@
+//! `instance_log SLUG [LINES]`: the last lines of the log of an instance, and whatever is added to it, until it is
+//! cancelled. A log that is cut off or replaced by a new one is followed on.
+//!
+//! Containers write that log, so nothing in it is believed: a link in the place of the log or of its directory is not
+//! followed, as it could lead to the secrets of another instance.
+
+mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "call",
+        with: { "wasi:io/poll@0.2.0": wasip2::io::poll },
+    });
+}
+
+use bindings::distillery::call::cancellation;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+use wasip2::{
+    clocks::monotonic_clock::subscribe_duration,
+    filesystem::{
+        preopens::get_directories,
+        types::{Descriptor, DescriptorFlags, DescriptorType, ErrorCode, MetadataHashValue, OpenFlags, PathFlags},
+    },
+    io::poll::poll,
+};
+
+const DIRECTORY: &str = "log";
+const FILE: &str = "instance.log";
+/// How often to look for more.
+const LOOK: u64 = 250_000_000;
+/// What is read at a time.
+const PIECE: u64 = 64 << 10;
+/// So much of the end is looked through for the last lines.
+const END: u64 = 1 << 20;
+
+/// What is followed at the moment.
+struct Log {
+    file: Descriptor,
+    identity: (u64, u64),
+    /// How much of it was sent.
+    sent: u64,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let slug = arguments.next().unwrap_or_default();
+    let lines = arguments.next().and_then(|lines| lines.parse().ok()).unwrap_or(100);
+    match follow(&slug, lines) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn follow(slug: &str, lines: usize) -> Result<(), String> {
+    let Some((mount, _)) = get_directories().into_iter().next() else {
+        return Err("there is no directory of instances here".to_owned());
+    };
+    let mut log = open(&mount, slug)?;
+    if let Some(log) = &mut log {
+        log.sent = begin_of_last(&log.file, lines).map_err(unreadable)?;
+    }
+    loop {
+        // What is there now, before a newer one is looked for: nothing of the old one is lost.
+        if let Some(log) = &mut log {
+            send_rest(log)?;
+        }
+        if cancelled_within(LOOK) {
+            return Ok(());
+        }
+        let now = open(&mount, slug)?;
+        let is_same = |log: &Log| now.as_ref().is_some_and(|now| now.identity == log.identity);
+        if now.is_some() && !log.as_ref().is_some_and(is_same) {
+            if let Some(old) = &mut log {
+                send_rest(old)?;
+            }
+            log = now;
+        }
+    }
+}
+
+/// The log as it is now, if there is one.
+fn open(mount: &Descriptor, slug: &str) -> Result<Option<Log>, String> {
+    let directory =
+        |at: &Descriptor, path: &str, flags| at.open_at(flags, path, OpenFlags::DIRECTORY, DescriptorFlags::READ);
+    // Only the instance itself is a link, which is that of the distillery.
+    let instance = directory(mount, slug, PathFlags::SYMLINK_FOLLOW).map_err(|error| match error {
+        ErrorCode::NoEntry => format!("there is no instance {slug}"),
+        error => unreadable(error),
+    })?;
+    let opened = directory(&instance, DIRECTORY, PathFlags::empty())
+        .and_then(|log| log.open_at(PathFlags::empty(), FILE, OpenFlags::empty(), DescriptorFlags::READ));
+    let file = match opened {
+        Ok(file) => file,
+        // It may be about to be made.
+        Err(ErrorCode::NoEntry) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if file.get_type().map_err(unreadable)? != DescriptorType::RegularFile {
+        return Err(format!("the log of {slug} is not a file"));
+    }
+    let MetadataHashValue { lower, upper } = file.metadata_hash().map_err(unreadable)?;
+    Ok(Some(Log { file, identity: (lower, upper), sent: 0 }))
+}
+
+/// Where the last lines of a file begin.
+fn begin_of_last(file: &Descriptor, lines: usize) -> Result<u64, ErrorCode> {
+    let size = file.stat()?.size;
+    let begin = size.saturating_sub(END);
+    let mut end = Vec::new();
+    while begin + (end.len() as u64) < size {
+        let (piece, is_end) = file.read(PIECE.min(size - begin - end.len() as u64), begin + end.len() as u64)?;
+        end.extend_from_slice(&piece);
+        if is_end || piece.is_empty() {
+            break;
+        }
+    }
+    // The one that ends the last line begins none.
+    let last = end.len().saturating_sub(usize::from(end.ends_with(b"\n")));
+    let mut starts = end[..last].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let at = match lines {
+        0 => end.len(),
+        lines => starts.nth(lines - 1).unwrap_or(0),
+    };
+    Ok(begin + at as u64)
+}
+
+/// Sends what was not sent yet, or all again when it was cut off.
+fn send_rest(log: &mut Log) -> Result<(), String> {
+    if log.file.stat().map_err(unreadable)?.size < log.sent {
+        log.sent = 0;
+    }
+    loop {
+        let (piece, is_end) = log.file.read(PIECE, log.sent).map_err(unreadable)?;
+        log.sent += piece.len() as u64;
+        let mut stdout = io::stdout();
+        if stdout.write_all(&piece).and_then(|()| stdout.flush()).is_err() || cancellation::poll().is_some() {
+            // Nobody reads it any more: the next look ends it.
+            return Ok(());
+        }
+        if is_end || piece.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for the clock and for a cancel at the same time.
+fn cancelled_within(time: u64) -> bool {
+    poll(&[&subscribe_duration(time), &cancellation::subscribe()]);
+    cancellation::poll().is_some()
+}
+
+fn unreadable(error: ErrorCode) -> String {
+    format!("the log cannot be read: {}", error.message())
+}

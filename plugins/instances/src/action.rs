@@ -1,0 +1,15 @@
+//! The calls, one file each. All take the directory of instances and their surroundings, and fail in words for the
+//! client.
+
+pub mod backup;
+pub mod cleanup;
+pub mod provision;
+pub mod purge;
+pub mod rebuild;
+pub mod restore;
+pub mod snapshot;
+pub mod switch;
+pub mod update;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+//! After a process that was forced to end: what it has begun is taken back, and what it has changed is whole.
+
+use super::provision::abandon;
+use crate::{Host, Mount, entry, instance::Instance, lock::locked_to_undo, mount, slug::Slug};
+use anyhow::Result;
+
+/// Cleans up after the process whose call was `call` and whose first parameter was `param`.
+pub fn cleanup(mount: &Mount, host: &mut impl Host, call: &str, param: Option<&str>) -> Result<()> {
+    let process = host.process();
+    for name in mount::names(&mount.locks())?.into_iter().filter(|name| name.ends_with(&format!(".{process}"))) {
+        mount::remove(&mount.locks().join(name))?;
+    }
+    if call == "provision" {
+        for (slug, version) in mount.made_by(&process)? {
+            abandon(mount, host, &slug, &version)?;
+        }
+    } else if let Some(slug) = param.and_then(|param| param.parse::<Slug>().ok())
+        && mount.current(&slug)?.is_some()
+    {
+        locked_to_undo(mount, host, &slug, |host| {
+            let Some(version) = mount.current(&slug)? else { return Ok(()) };
+            entry::follow(host, &slug, &Instance::read(&mount.directory(&version), &slug)?)
+        })?;
+    }
+    mount.sweep(host.now(), Some(&process))
+}

@@ -1,0 +1,130 @@
+//! `restore`: makes an instance again what it was in a snapshot. All of that is verified and unpacked aside before
+//! anything of the instance changes; then one exchange of a link makes it what the instance is.
+
+use super::snapshot::EXTENSION;
+use crate::{
+    Host, Mount, archive, entry,
+    instance::{Instance, State},
+    lock::locked,
+    mount::{Version, names},
+    slug::{Slug, shown},
+    template,
+};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use std::fs::{self, File};
+
+/// The longest file of checksums that is read: two lines would already be too much.
+const LONGEST_SUMS: u64 = 4096;
+
+pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&str>) -> Result<()> {
+    mount.sweep(host.now(), None)?;
+    refuse_running(mount, slug)?;
+    let name = choose(mount, slug, which)?;
+    host.say(&format!("verifying {name}"));
+    let path = mount.snapshots().join(&name);
+    let open = || File::open(&path).with_context(|| format!("{name} cannot be read"));
+    let refused = || format!("{name} is refused");
+    verify_sums(mount, host, &name).with_context(refused)?;
+    let manifest = archive::verify(open()?, slug, host).with_context(refused)?;
+    host.say(&format!("{} files of {} bytes, all as their checksums say", manifest.files.len(), manifest.size()));
+    let version = mount.begin(slug, host)?;
+    let restored = (|| {
+        let directory = mount.directory(&version);
+        archive::unpack(open()?, slug, &manifest, &directory, host).with_context(refused)?;
+        let mut instance = Instance::read(&directory, slug).with_context(refused)?;
+        if instance.template > template::VERSION {
+            bail!("{name} is refused: it is of a newer template than this distillery has");
+        }
+        instance.state = State::Stopped;
+        instance.edited = host.now().rfc3339()?;
+        instance.write(&directory)?;
+        host.go_on()?;
+        put_in_place(mount, host, slug, &version, &instance)
+    })();
+    match restored {
+        Ok(old) => {
+            host.say(&format!("{slug} is as it was at {}, and stopped", manifest.taken));
+            if let Some(old) = old {
+                mount.discard(&old)?;
+            }
+            host.set_value(&json!({ "slug": slug.as_str(), "snapshot": name }));
+            Ok(())
+        }
+        Err(error) => {
+            // Where only its entry could not be written, it is in its place.
+            if mount.current(slug).is_ok_and(|it| it.as_ref() != Some(&version)) {
+                mount.discard(&version)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Gives what the instance consisted of before, if there was one.
+fn put_in_place(
+    mount: &Mount,
+    host: &mut impl Host,
+    slug: &Slug,
+    version: &Version,
+    instance: &Instance,
+) -> Result<Option<Version>> {
+    locked(mount, host, slug, |host| {
+        // It may have been started meanwhile.
+        refuse_running(mount, slug)?;
+        let old = mount.current(slug)?;
+        if old.is_some() {
+            mount.exchange(slug, version)?;
+        } else {
+            if entry::find(host, slug)?.is_some() {
+                bail!("there is a system {slug} already, which is no instance: remove it first");
+            }
+            mount.publish(slug, version)?;
+        }
+        entry::follow(host, slug, instance)?;
+        Ok(old)
+    })
+}
+
+/// What runs must not lose its files. One that is broken does not run.
+fn refuse_running(mount: &Mount, slug: &Slug) -> Result<()> {
+    let Some(version) = mount.current(slug)? else { return Ok(()) };
+    match Instance::read(&mount.directory(&version), slug) {
+        Ok(instance) if instance.state == State::Running => bail!("{slug} is running: stop it first"),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a snapshot of `slug`: the one that is meant, or the newest.
+fn choose(mount: &Mount, slug: &Slug, which: Option<&str>) -> Result<String> {
+    let is_own = |name: &String| {
+        let stamp = name.strip_suffix(EXTENSION).and_then(|name| name.rsplit_once('-'));
+        stamp.is_some_and(|(of, stamp)| of == slug.as_str() && stamp.chars().all(|c| c.is_ascii_alphanumeric()))
+    };
+    // Their stamps are in the order of time.
+    let all = names(&mount.snapshots())?.into_iter().filter(is_own);
+    match which {
+        None => all.max().with_context(|| format!("there is no snapshot of {slug}")),
+        Some(which) => {
+            let which = which.strip_suffix(EXTENSION).unwrap_or(which);
+            all.filter(|name| name.strip_suffix(EXTENSION) == Some(which))
+                .max()
+                .with_context(|| format!("there is no snapshot {} of {slug}", shown(which)))
+        }
+    }
+}
+
+/// Compares the whole file with the checksum beside it. Someone may have brought it here without one.
+fn verify_sums(mount: &Mount, host: &mut impl Host, name: &str) -> Result<()> {
+    let place = mount.snapshots();
+    let sums = place.join(format!("{name}.sha256"));
+    let Ok(metadata) = fs::symlink_metadata(&sums) else {
+        host.say("there is no checksum beside it: only its manifest tells whether it is whole");
+        return Ok(());
+    };
+    ensure!(metadata.is_file() && metadata.len() <= LONGEST_SUMS, "its checksum is not one");
+    let sums = fs::read_to_string(sums).context("its checksum cannot be read")?;
+    let found = archive::checksum(File::open(place.join(name)).context("it cannot be read")?, host)?;
+    ensure!(sums.split_whitespace().next() == Some(found.as_str()), "it is not what its checksum says");
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The entry of an instance among the public systems. It follows the files: what is missing of it is put there by the
+//! next call that changes the instance.
+
+use crate::{
+    Host,
+    host::System,
+    instance::{Instance, State},
+    slug::Slug,
+};
+use anyhow::Result;
+
+/// What the entry of `instance` is to be, where `existing` is there. What others have written into it stays.
+fn wanted(instance: &Instance, existing: Option<System>) -> System {
+    let running = instance.flavor.title().to_owned();
+    let stopped = format!("{running} (stopped)");
+    let (own, other) = match instance.state {
+        State::Running => (running, stopped),
+        State::Stopped => (stopped, running),
+    };
+    let existing = existing.unwrap_or_else(|| System {
+        slug: instance.slug.clone(),
+        url: String::new(),
+        tagline: String::new(),
+        entity_count: 0,
+        bundle_count: 0,
+        last_edit: None,
+    });
+    let tagline = if existing.tagline.is_empty() || existing.tagline == other { own } else { existing.tagline };
+    System { url: instance.url.clone(), tagline, last_edit: Some(instance.edited.clone()), ..existing }
+}
+
+pub fn find(host: &impl Host, slug: &Slug) -> Result<Option<System>> {
+    Ok(host.systems()?.into_iter().find(|system| system.slug == slug.as_str()))
+}
+
+/// Brings the entry of `instance` to what it is to be. To be called with the lock of the instance.
+pub fn follow(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Result<()> {
+    let existing = find(host, slug)?;
+    let wanted = wanted(instance, existing.clone());
+    if existing.as_ref() != Some(&wanted) {
+        host.put_system(&wanted)?;
+    }
+    Ok(())
+}
+
+/// Removes the entry if it is one that was made for `instance` and changed by nobody since.
+pub fn take_back(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Result<()> {
+    if find(host, slug)? == Some(wanted(instance, None)) {
+        host.remove_system(slug.as_str())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{flavor::Flavor, policy::Policy};
+
+    #[test]
+    fn an_entry_follows_the_state_and_keeps_what_others_have_written() {
+        let slug = "coins".parse().unwrap();
+        let moment = "2026-01-31T12:00:00Z".to_owned();
+        let mut instance = Instance::new(&slug, Flavor::Drupal10, Policy::default(), None, moment).unwrap();
+        let first = wanted(&instance, None);
+        assert_eq!((first.tagline.as_str(), first.url.as_str()), ("Drupal 10", "http://coins.localhost"));
+        instance.state = State::Stopped;
+        assert_eq!(wanted(&instance, Some(first.clone())).tagline, "Drupal 10 (stopped)");
+        let edited = System { tagline: "Coins & medals".into(), entity_count: 7, ..first };
+        let kept = wanted(&instance, Some(edited));
+        assert_eq!((kept.tagline.as_str(), kept.entity_count), ("Coins & medals", 7));
+    }
+}

@@ -1,0 +1,264 @@
+//! The directory of all instances.
+//!
+//! ```text
+//! coins                     a link to a directory in .versions
+//! snapshots/                archives, and their checksums
+//! .versions/                what instances consist of: SLUG.TIME.PROCESS, with the time and process that made it
+//! .garbage/                 what is being deleted
+//! .locks/                   see `lock`
+//! ```
+//!
+//! An instance is there when its link is, and making, exchanging or removing a link is one step of the file system: at
+//! whatever moment a process ends, an instance is whole or not there. What no link leads to is deleted by the process
+//! that made it, by the cleanup after that process, or, when the server itself was killed, by a later call.
+
+use crate::{
+    Host,
+    moment::Moment,
+    slug::{Slug, shown},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+pub const SNAPSHOTS: &str = "snapshots";
+const VERSIONS: &str = ".versions";
+const GARBAGE: &str = ".garbage";
+pub(crate) const LOCKS: &str = ".locks";
+
+/// No process lives as long: `limits.time` in plugin.yaml is shorter, with the time for its cleanup. What is older and
+/// leads nowhere belongs to nobody.
+pub const LONGEST_LIFE: u64 = 2 * 60 * 60 * 1000;
+
+#[derive(Clone, Debug)]
+pub struct Mount {
+    root: PathBuf,
+}
+
+/// A directory of what an instance consists of, linked or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    name: String,
+}
+
+/// A name of something that a process has made and that lies where all can see it: `SLUG.TIME.PROCESS`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Made<'a> {
+    pub what: &'a str,
+    pub at: Moment,
+    pub by: &'a str,
+}
+
+impl<'a> Made<'a> {
+    pub fn name(what: &str, host: &impl Host) -> String {
+        format!("{what}.{}.{}", host.now().0, host.process())
+    }
+
+    pub fn read(name: &'a str) -> Option<Self> {
+        let (what, rest) = name.split_once('.')?;
+        let (at, by) = rest.split_once('.')?;
+        Some(Self { what, at: Moment(at.parse().ok()?), by })
+    }
+}
+
+impl Mount {
+    /// The mount at `root`, with the directories that it needs.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let mount = Self { root: root.into() };
+        for name in [SNAPSHOTS, VERSIONS, GARBAGE, LOCKS] {
+            fs::create_dir_all(mount.root.join(name)).with_context(|| format!("cannot make {name}"))?;
+        }
+        Ok(mount)
+    }
+
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join(SNAPSHOTS)
+    }
+
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.root.join(LOCKS)
+    }
+
+    pub fn directory(&self, version: &Version) -> PathBuf {
+        self.root.join(VERSIONS).join(&version.name)
+    }
+
+    /// All instances that there are, broken ones as well, by slug.
+    pub fn instances(&self) -> Result<Vec<Slug>> {
+        let mut slugs: Vec<Slug> = names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect();
+        slugs.sort();
+        Ok(slugs)
+    }
+
+    /// What the instance `slug` consists of, if there is one.
+    pub fn current(&self, slug: &Slug) -> Result<Option<Version>> {
+        let link = self.root.join(slug.as_str());
+        match fs::symlink_metadata(&link) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot look for {slug}")),
+            Ok(it) if !it.is_symlink() => bail!("{slug} is broken: it is not a link into {VERSIONS}"),
+            Ok(_) => {}
+        }
+        let target = fs::read_link(&link).with_context(|| format!("cannot look for {slug}"))?;
+        let name = target.strip_prefix(VERSIONS).ok().and_then(Path::to_str);
+        match name.filter(|name| Made::read(name).is_some_and(|it| it.what == slug.as_str()) && !name.contains('/')) {
+            Some(name) => Ok(Some(Version { name: name.to_owned() })),
+            None => bail!("{slug} is broken: it is a link to {}", shown(&target.to_string_lossy())),
+        }
+    }
+
+    /// What the instance `slug` consists of; it is an error if there is none.
+    pub fn existing(&self, slug: &Slug) -> Result<Version> {
+        self.current(slug)?.with_context(|| format!("there is no instance {slug}"))
+    }
+
+    /// A new and empty directory that no link leads to yet.
+    pub fn begin(&self, slug: &Slug, host: &impl Host) -> Result<Version> {
+        let version = Version { name: Made::name(slug.as_str(), host) };
+        fs::create_dir(self.directory(&version)).with_context(|| format!("cannot make a directory for {slug}"))?;
+        Ok(version)
+    }
+
+    /// Makes `version` a new instance. To be called with its lock.
+    pub fn publish(&self, slug: &Slug, version: &Version) -> Result<()> {
+        link(&version.target(), &self.root.join(slug.as_str())).with_context(|| format!("cannot publish {slug}"))?;
+        self.settle()
+    }
+
+    /// Makes `version` what the instance `slug` consists of, instead of what it does now. To be called with its lock.
+    pub fn exchange(&self, slug: &Slug, version: &Version) -> Result<()> {
+        // Lies among the versions, so that it is garbage like them if it stays.
+        let aside = self.root.join(VERSIONS).join(format!("{}.link", version.name));
+        link(&version.target(), &aside).with_context(|| format!("cannot publish {slug}"))?;
+        fs::rename(&aside, self.root.join(slug.as_str())).with_context(|| format!("cannot publish {slug}"))?;
+        self.settle()
+    }
+
+    /// Takes the instance `slug` away. What it consisted of is still there. To be called with its lock.
+    pub fn withdraw(&self, slug: &Slug) -> Result<()> {
+        fs::remove_file(self.root.join(slug.as_str())).with_context(|| format!("cannot remove {slug}"))?;
+        self.settle()
+    }
+
+    /// Deletes what no link leads to.
+    pub fn discard(&self, version: &Version) -> Result<()> {
+        let garbage = self.root.join(GARBAGE).join(&version.name);
+        match fs::rename(self.directory(version), &garbage) {
+            // Someone else deletes it already.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("cannot delete what is not needed any more"),
+            Ok(()) => {}
+        }
+        delete(&garbage)
+    }
+
+    /// The versions that `process` has made.
+    pub fn made_by(&self, process: &str) -> Result<Vec<(Slug, Version)>> {
+        let names = names(&self.root.join(VERSIONS))?;
+        let own = names.into_iter().filter_map(|name| {
+            let made = Made::read(&name).filter(|it| it.by == process)?;
+            Some((made.what.parse().ok()?, Version { name }))
+        });
+        Ok(own.collect())
+    }
+
+    /// Deletes what processes have left behind that were killed together with the server, and what `process` has left if
+    /// it is named.
+    pub fn sweep(&self, now: Moment, process: Option<&str>) -> Result<()> {
+        let dead = |name: &str| {
+            let made = Made::read(name.trim_start_matches('.'));
+            made.is_some_and(|it| {
+                it.at.0 + LONGEST_LIFE < now.0 || process.is_some_and(|process| it.by.starts_with(process))
+            })
+        };
+        let versions = self.root.join(VERSIONS);
+        for name in names(&versions)?.into_iter().filter(|name| dead(name)) {
+            if name.ends_with(".link") {
+                remove(&versions.join(&name))?;
+                continue;
+            }
+            let slug: Option<Slug> = Made::read(&name).and_then(|it| it.what.parse().ok());
+            let version = Version { name };
+            // A link is only ever made by the process that has made the version, so this cannot change any more.
+            if !slug.is_some_and(|slug| self.current(&slug).ok().flatten().is_some_and(|it| it == version)) {
+                self.discard(&version)?;
+            }
+        }
+        for name in names(&self.root.join(GARBAGE))? {
+            delete(&self.root.join(GARBAGE).join(name))?;
+        }
+        // Locks count by their own, shorter time; here they only go.
+        for name in names(&self.locks())?.into_iter().filter(|name| dead(name)) {
+            remove(&self.locks().join(name))?;
+        }
+        // Only what was not finished begins with a dot.
+        for name in names(&self.snapshots())?.into_iter().filter(|name| name.starts_with('.') && dead(name)) {
+            remove(&self.snapshots().join(name))?;
+        }
+        Ok(())
+    }
+
+    /// What was changed in the directory is kept even when the machine stops.
+    fn settle(&self) -> Result<()> {
+        settle(&self.root)
+    }
+}
+
+impl Version {
+    fn target(&self) -> PathBuf {
+        Path::new(VERSIONS).join(&self.name)
+    }
+}
+
+/// Writes a file so that whoever reads it, now or after a crash, finds all of the old content or all of the new.
+pub fn write(file: &Path, content: &[u8]) -> Result<()> {
+    let name = file.file_name().and_then(OsStr::to_str).context("a file needs a name")?.to_owned();
+    let aside = file.with_file_name(format!("{}.new", name.trim_start_matches('.')));
+    let written = (|| {
+        let mut open = File::create(&aside)?;
+        open.write_all(content)?;
+        open.sync_all()?;
+        fs::rename(&aside, file)
+    })();
+    written.with_context(|| format!("cannot write {name}"))
+}
+
+/// Keeps the names in a directory as they are now.
+pub(crate) fn settle(directory: &Path) -> Result<()> {
+    File::open(directory).and_then(|it| it.sync_all()).context("cannot keep a change of the directory")
+}
+
+#[expect(deprecated, reason = "the one that is not does not exist for the sandbox")]
+pub(crate) fn link(target: &Path, at: &Path) -> std::io::Result<()> {
+    fs::soft_link(target, at)
+}
+
+/// The names in a directory. One that is no text is none of ours.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(directory).context("cannot list the instances")?;
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    let names: std::io::Result<Vec<_>> = names.filter_map(Result::transpose).collect();
+    names.context("cannot list the instances")
+}
+
+/// Removes a file that may be gone already.
+pub(crate) fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a file"),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a directory that someone else may be deleting, too.
+fn delete(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound && directory.exists() => {
+            Err(error).context("cannot delete what is not needed any more")
+        }
+        _ => Ok(()),
+    }
+}

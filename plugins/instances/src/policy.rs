@@ -1,0 +1,60 @@
+//! The content security policy of an instance: the one text that a client chooses freely and that goes into its files.
+//!
+//! Everything that could mean something to a reader of `.env` is refused here, so that nobody has to escape it.
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+
+const LONGEST: usize = 4096;
+/// What is special between double quotes.
+const SPECIAL: [char; 4] = ['"', '\\', '$', '`'];
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct Policy(String);
+
+impl Policy {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Policy {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.len() > LONGEST {
+            bail!("ContentSecurityPolicy is longer than {LONGEST} bytes: shorten it");
+        }
+        let plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !SPECIAL.contains(&c);
+        match text.chars().find(|c| !plain(*c)) {
+            Some(c) => bail!("ContentSecurityPolicy has {c:?} in it, which it cannot have: remove it"),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Policy {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_plain_text_without_anything_that_ends_or_expands_a_value() {
+        for text in ["", "default-src 'self'; img-src * data:", "script-src 'sha256-ab+/='; # no comment"] {
+            assert_eq!(text.parse::<Policy>().unwrap().as_str(), text);
+        }
+        for text in ["a\nROOT=1", "a\rb", "a\"b", "a\\", "${HOME}", "$(id)", "`id`", "\0", "ä", "\u{2028}", "\x7f"] {
+            assert!(text.parse::<Policy>().is_err(), "{text:?}");
+        }
+        assert!("x".repeat(4097).parse::<Policy>().is_err());
+    }
+}
