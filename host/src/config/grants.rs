@@ -34,6 +34,8 @@ pub struct Grant {
 pub struct Mount {
     pub path: PathBuf,
     pub write: bool,
+    /// Whether the directory is made where there is none.
+    pub create: bool,
 }
 
 /// Where a secret is read from. It is never written into the configuration itself.
@@ -97,6 +99,7 @@ impl Mount {
         let mount = Self {
             path: base.join(section.need("path", form::path)?),
             write: section.get_or("write", false, form::switch)?,
+            create: section.get_or("create", false, form::switch)?,
         };
         section.finish()?;
         Ok(mount)

@@ -143,7 +143,7 @@ fn grants_are_typed() {
     echo:
     provision:
       mounts:
-        instances: {path: /srv/instances, write: true}
+        instances: {path: /srv/instances, write: true, create: true}
         themes: {path: themes}
       http: [https://api.example.org]
       env: [LANG]
@@ -154,8 +154,8 @@ fn grants_are_typed() {
     );
     let provision = Grant {
         mounts: BTreeMap::from([
-            ("instances".to_owned(), Mount { path: "/srv/instances".into(), write: true }),
-            ("themes".to_owned(), Mount { path: "themes".into(), write: false }),
+            ("instances".to_owned(), Mount { path: "/srv/instances".into(), write: true, create: true }),
+            ("themes".to_owned(), Mount { path: "themes".into(), write: false, create: false }),
         ]),
         http: vec!["https://api.example.org".into()],
         env: vec!["LANG".into()],
@@ -611,11 +611,13 @@ fn the_shipped_file_shows_something_out_of_the_box() {
     let config = read(SHIPPED);
     let expected = Config {
         http: Http { api: true, ..Http::default() },
+        plugins: Plugins { grants: config.plugins.grants.clone(), ..Plugins::default() },
         systems: config.systems.clone(),
         news: "deploy/news".into(),
         ..Config::default()
     };
     assert_eq!(config, expected);
+    assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances"]);
     assert_eq!(config.systems.len(), 2);
     assert_eq!(config.systems[0].last_edit, Some(datetime!(2026-11-20 16:45 UTC)));
     let news = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(&config.news);
@@ -626,8 +628,8 @@ fn the_shipped_file_shows_something_out_of_the_box() {
 fn the_shipped_file_comments_out_the_real_defaults() {
     let config = read(&uncommented());
     let shipped = read(SHIPPED);
-    assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["provision"]);
-    let plugins = Plugins { grants: BTreeMap::new(), ..config.plugins.clone() };
+    assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances", "provision"]);
+    let plugins = Plugins { grants: shipped.plugins.grants.clone(), ..config.plugins.clone() };
     assert_eq!(Config { plugins, ..config }, shipped);
 }
 

@@ -5,7 +5,7 @@
 
 use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
 use crate::{
-    config::{Grant, Secret, SystemsGrant},
+    config::{self, Grant, Secret, SystemsGrant},
     hidden::Hidden,
     origin::Origin,
     runtime::{
@@ -20,8 +20,9 @@ use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -102,11 +103,11 @@ impl Grants {
     fn open(&self, plugin: &str, granted: &Granted, grant: &Grant) -> Result<Reach, GrantError> {
         let mounts = granted.mounts.iter().map(|mount| {
             let (name, at) = (mount.name.as_str(), mount.at.as_str().to_owned());
-            let path = &grant.mounts[name].path;
-            open_mount(path, at, mount.write).map_err(|error| GrantError::Mount {
+            let granted = &grant.mounts[name];
+            open_mount(granted, at, mount.write).map_err(|error| GrantError::Mount {
                 plugin: plugin.to_owned(),
                 name: name.to_owned(),
-                path: path.clone(),
+                path: granted.path.clone(),
                 error,
             })
         });
@@ -185,12 +186,28 @@ fn missing(wish: &Capabilities, grant: &Grant) -> Vec<String> {
     missing
 }
 
-fn open_mount(path: &Path, at: String, write: bool) -> io::Result<Mounted> {
+fn open_mount(granted: &config::Mount, at: String, write: bool) -> io::Result<Mounted> {
+    let path = &granted.path;
+    if granted.create {
+        make_private(path)?;
+    }
     let mounted = Mounted::open(path, at, write)?;
     if write {
         rustix::fs::access(path, Access::WRITE_OK)?;
     }
     Ok(mounted)
+}
+
+/// Makes a directory where there is none. Guests cannot set permissions: what they write into it is for the user of the
+/// server alone, as nobody else gets into it.
+fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn read_secret(path: &Path) -> Result<Hidden, String> {
@@ -243,7 +260,7 @@ impl fmt::Display for Granted {
 mod tests {
     use super::*;
     use crate::plugin::manifest::Manifest;
-    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn wish(capabilities: &str) -> Capabilities {
         let manifest = format!("capabilities: {capabilities}");
@@ -261,10 +278,10 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("inside")).unwrap();
         fs::write(at("key"), "swordfish\r\n").unwrap();
-        let mount = |path: &str, write| crate::config::Mount { path: at(path), write };
+        let mount = |path: &str, write| config::Mount { path: at(path), write, create: path == "made" };
         let grant = Grant {
-            mounts: [("in", mount("inside", false)), ("out", mount("inside", true)), ("gone", mount("gone", true))]
-                .map(|(name, mount)| (name.to_owned(), mount))
+            mounts: [("in", "inside", false), ("out", "inside", true), ("gone", "gone", true), ("new", "made", true)]
+                .map(|(name, path, write)| (name.to_owned(), mount(path, write)))
                 .into(),
             http: vec!["https://api.example.org".to_owned(), "http://10.0.0.5:9000".to_owned()],
             env: vec!["LANG".to_owned(), "UNSET".to_owned()],
@@ -360,6 +377,17 @@ mod tests {
         );
         let (granted, reach) = bench.grants.meet("echo", &wish("{systems: read}")).unwrap();
         assert_eq!((granted.to_string(), reach.systems.unwrap().write), ("read the systems".to_owned(), false));
+    }
+
+    #[test]
+    fn a_mount_is_made_for_the_server_alone_where_the_operator_wants_that() {
+        let bench = bench();
+        let made = bench.directory.path().join("made");
+        for _ in 0..2 {
+            assert!(bench.grants.meet("echo", &wish("{mounts: [{name: new, at: /n, write: true}]}")).is_ok());
+            assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700);
+            fs::write(made.join("file"), "").unwrap();
+        }
     }
 
     #[test]
