@@ -46,7 +46,18 @@ fn main() {
 
     let plugins = package.join("../plugins");
     build(&plugins, &out.join("plugins"), "wasm32-wasip2", &["--workspace"]);
-    for source in ["Cargo.toml", "Cargo.lock", "ask/src", "assemble/src", "countdown/src", "echo/src", "grind/src"] {
+    for source in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "ask/src",
+        "assemble/src",
+        "countdown/src",
+        "echo/src",
+        "grind/src",
+        "instance_log/src",
+        "instances/src",
+        "instances/template",
+    ] {
         watch(&plugins.join(source));
     }
 }

@@ -13,6 +13,7 @@ mod grants;
 mod guests;
 mod history;
 mod hostile;
+mod instances;
 mod limits;
 mod making;
 mod origins;
