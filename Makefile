@@ -9,6 +9,8 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
 PLUGINS_TARGET := $(TARGET)/plugins
 GUESTS_TARGET := $(TARGET)/guests
+# Where plugins are built for this machine, to be tested.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 # Kept between runs, and the same wherever cargo builds.
 TOOLCHAINS := target/toolchains
 GO := $(TOOLCHAINS)/python/bin/go
@@ -43,6 +45,8 @@ plugins/%.wasm: FORCE
 test: toolchain go-guest toolchains ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
+	@# What the calls on instances do is tested where files can be looked at.
+	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
 # Every warning is an error, such as a link that leads nowhere. The pages in docs/generated come from the code.
 docs: toolchain ## build the book of docs/ into target/book
@@ -84,6 +88,7 @@ check: toolchain ## formatting, lints and documentation of the host and of the g
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd plugins && cargo fmt --all --check
 	cd plugins && cargo clippy --workspace --locked --target-dir $(PLUGINS_TARGET) -- -D warnings
+	cd plugins && cargo clippy --locked --package instances --all-targets --target $(HOST) --target-dir $(PLUGINS_TARGET) -- -D warnings
 	cd tests/guests && cargo fmt --all --check
 	cd tests/guests && cargo clippy --workspace --locked --target wasm32-wasip2 --target-dir $(GUESTS_TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
