@@ -155,5 +155,8 @@ fn cancelled_within(time: u64) -> bool {
 }
 
 fn unreadable(error: ErrorCode) -> String {
-    format!("the log cannot be read: {}", error.message())
+    match error {
+        ErrorCode::Loop => "the log cannot be read: it is a link, which is not followed".to_owned(),
+        error => format!("the log cannot be read: {}", error.name()),
+    }
 }

@@ -235,6 +235,8 @@ fn read(file: File, slug: &Slug, mut each: impl FnMut(&str, Item<'_>) -> Result<
             bail!("it has {} in it, which is neither a file nor a directory nor a link", shown(path));
         }
     }
+    // The packing has a checksum of its own, which stands behind everything.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).context("it is damaged")?;
     manifest.context("it is not whole: its manifest is missing")
 }
 

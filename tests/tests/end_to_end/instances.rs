@@ -519,7 +519,8 @@ async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() 
     all.cancel().await;
     all.finish().await.failure();
 
-    let mut end = server.call("instance_log", &["coins", "0"]).await;
+    let mut end = server.call("instance_log", &["coins", "1"]).await;
+    assert_eq!(end.line().await, "six");
     append(&log, "seven\n");
     let Frame::Text(line) = end.next().await else { panic!("no line") };
     assert_eq!(line, "seven");
