@@ -239,10 +239,20 @@ pub(crate) fn link(target: &Path, at: &Path) -> std::io::Result<()> {
 
 /// The names in a directory. One that is no text is none of ours.
 pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(directory).context("cannot list the instances")?;
-    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
-    let names: std::io::Result<Vec<_>> = names.filter_map(Result::transpose).collect();
-    names.context("cannot list the instances")
+    // In the sandbox a list fails when something of it goes while it is made, as locks do all the time.
+    const TRIES: usize = 100;
+    let mut tries = 1;
+    loop {
+        match list(directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => tries += 1,
+            listed => return listed.context("cannot list the instances"),
+        }
+    }
+}
+
+fn list(directory: &Path) -> std::io::Result<Vec<String>> {
+    let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    names.filter_map(Result::transpose).collect()
 }
 
 /// Removes a file that may be gone already.
