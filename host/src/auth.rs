@@ -264,6 +264,15 @@ pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
     }
 }
 
+/// The scope of those who may see and end the processes of everybody.
+pub const ALL_PROCESSES: &str = "processes:*";
+
+/// Whether `caller` may see, and end, processes of `user`. Nobody has none of their own: all who show nothing are nobody.
+pub fn may_see(caller: &Caller, user: &str) -> bool {
+    let own = !caller.user.is_empty() && caller.user == user;
+    own || may(caller, Wish::Use(ALL_PROCESSES))
+}
+
 /// Whether `caller` may do what it wishes.
 pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
     rule(caller, wish).allows()
@@ -294,6 +303,20 @@ mod tests {
         assert!(may(&with("call:*"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("call:prov"), Wish::Run(&name, Access::Scoped)));
         assert!(!may(&with("systems:write"), Wish::Use("news:write")));
+    }
+
+    #[test]
+    fn nobody_sees_what_somebody_else_ran_and_nobody_least() {
+        let caller = |user: &str, scopes: &[&str]| Caller {
+            user: user.into(),
+            scopes: scopes.iter().map(|it| it.parse().unwrap()).collect(),
+            ..Caller::nobody()
+        };
+        assert!(may_see(&caller("ada", &[]), "ada"));
+        assert!(!may_see(&caller("ada", &["call:*"]), "bob"));
+        assert!(!may_see(&Caller::nobody(), ""));
+        assert!(may_see(&caller("ada", &["processes:*"]), "bob"));
+        assert!(may_see(&Caller::operator(), ""));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! No input or output happens here, and nothing here knows of sockets, files or wasm.
 
 use crate::{one_line::OneLine, size::Size};
+use serde::Deserialize;
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
 
 /// The name of a call: 1 to 64 of `a-z A-Z 0-9 . _ -`, beginning with a letter or a digit.
@@ -55,6 +56,25 @@ impl std::borrow::Borrow<str> for CallName {
 impl serde::Serialize for CallName {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
+    }
+}
+
+/// What becomes of the process when its client is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDisconnect {
+    #[default]
+    Cancel,
+    /// It goes on, and may be attached to again.
+    Detach,
+}
+
+impl OnDisconnect {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Detach => "detach",
+        }
     }
 }
 
@@ -267,6 +287,8 @@ pub enum Refusal {
     Full(Full),
     /// It was cancelled while it waited for a place.
     Cancelled(CancelReason),
+    /// There is no process to attach to, or none that the client may attach to: which of the two is not said.
+    NoProcess(String),
     ShuttingDown,
 }
 
@@ -280,6 +302,7 @@ impl fmt::Display for Refusal {
             Self::BadParams(what) => OneLine { text: what, most: BAD_PARAMS }.fmt(f),
             Self::Full(full) => full.fmt(f),
             Self::Cancelled(reason) => reason.fmt(f),
+            Self::NoProcess(id) => write!(f, "there is no process {} that you may attach to", Named(id)),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }

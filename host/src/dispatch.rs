@@ -2,10 +2,10 @@
 //! there a place. Every protocol starts calls here, and here only.
 
 use crate::{
-    auth::{Caller, Wish, may},
+    auth::{Caller, Wish, may, may_see},
     call::{Outcome, Refusal},
     control::Control,
-    history::{self, History},
+    history::{self, History, Seen},
     plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
@@ -42,6 +42,7 @@ pub enum Admitted {
 
 /// A call that waits for a place.
 pub struct Queued {
+    call: Arc<Call>,
     order: Option<Order>,
     control: Arc<Control>,
     turn: Turn,
@@ -74,7 +75,8 @@ impl Dispatcher {
             Asked::Admitted(place) => Ok(Admitted::Now(order.start(place))),
             Asked::Wait(turn) => {
                 let until = Instant::now() + self.admission.queue_time();
-                Ok(Admitted::Later(Queued { control: order.control.clone(), order: Some(order), turn, until }))
+                let (call, control) = (order.call.clone(), order.control.clone());
+                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, until }))
             }
             Asked::Full(full) => Err(Refusal::Full(full)),
         }
@@ -111,6 +113,11 @@ impl Dispatcher {
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
         let (user, history) = (caller.user.clone(), self.history.clone());
         Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history })
+    }
+
+    /// The processes that run and that `caller` may see, the newest first.
+    pub fn running(&self, caller: &Caller) -> Vec<Seen> {
+        self.history.as_ref().map(|history| history.running(|user| may_see(caller, user))).unwrap_or_default()
     }
 
     /// Notes that `process` has ended: one line in the log, and one entry in the history.
@@ -151,6 +158,13 @@ impl Order {
 }
 
 impl Admitted {
+    pub fn call(&self) -> &Arc<Call> {
+        match self {
+            Self::Now(process) => process.call(),
+            Self::Later(queued) => &queued.call,
+        }
+    }
+
     pub fn control(&self) -> &Arc<Control> {
         match self {
             Self::Now(process) => process.control(),
@@ -160,6 +174,11 @@ impl Admitted {
 }
 
 impl Queued {
+    /// Its place in the queue, from 1.
+    pub fn position(&self) -> usize {
+        self.turn.position()
+    }
+
     /// Ready when there is a place for the call, or it has waited for too long.
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
         if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {

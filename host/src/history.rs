@@ -237,6 +237,18 @@ impl History {
         true
     }
 
+    /// Those that run, as far as their user is one of those that `may` be shown, the newest first.
+    pub fn running(&self, may: impl Fn(&str) -> bool) -> Vec<Seen> {
+        let mut running: Vec<Seen> = Vec::new();
+        for shard in &self.running.0 {
+            let shard = shard.lock();
+            let shown = shard.values().filter(|entry| entry.ended.get().is_none() && may(&entry.begun.user));
+            running.extend(shown.map(|entry| entry.seen()));
+        }
+        running.sort_unstable_by_key(|seen| std::cmp::Reverse(seen.begun.id));
+        running
+    }
+
     /// Those that are wanted, running and past, the newest first.
     pub async fn page(&self, wanted: Wanted) -> Result<Vec<Seen>, StoreError> {
         // Before the database is read: what is written in between is then in both.

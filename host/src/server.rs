@@ -12,7 +12,7 @@ use crate::{
     history::History,
     identity::Identity,
     plugin::{Catalog, watch::Watcher},
-    session::{Session, Timing},
+    session::{Session, Timing, protocol::Protocol},
     size::Size,
     socket::{self, Socket},
     store::Store,
@@ -268,10 +268,14 @@ async fn upgrade(
     }
     let Sockets { dispatcher, timing, max_frame, drain, .. } = sockets;
     let busy = drain.busy();
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
+    let (name, protocol) = Protocol::choose(offered.flat_map(|list| list.split(',')).map(str::trim));
     socket::sized(upgrade, max_frame)
+        .protocols(name)
         .on_upgrade(move |websocket| async move {
             let _held = (guard, busy);
-            Session::new(Socket::new(websocket, meter), caller, dispatcher, timing).run(drain.signal()).await;
+            let socket = Socket::new(websocket, meter);
+            Session::new(socket, protocol, caller, dispatcher, timing).run(drain.signal()).await;
         })
         .into_response()
 }

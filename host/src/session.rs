@@ -4,28 +4,34 @@
 //! them gets any further. On a quiet machine a line therefore goes from the socket to the guest and back without a
 //! change of threads.
 
+pub mod framing;
 pub mod protocol;
+mod telling;
 
 use crate::{
     auth::Caller,
     call::{CancelReason, Refusal},
     control::Control,
     dispatch::{Admitted, Dispatcher, Queued},
+    plugin::manifest::Stderr,
     process::Process,
     size::Size,
     socket::{Incoming, Lost, Socket},
-    stream::{Room, lines},
-    wire::ResultMessage,
+    stream::{Output, Room, Stream, lines},
+    wire::Frame,
 };
 use bytes::Bytes;
-use protocol::{Action, CloseCode, Event, Protocol};
+use framing::{Framing, Piece};
+use protocol::{Action, CloseCode, Event, Protocol, Start, Started};
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
+use telling::Telling;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 const LINGER: Duration = Duration::from_secs(2);
 /// How many frames are read before the guest has its turn.
 const FRAMES: usize = 256;
+/// How many answers may wait for a client before no more of what it sends is read.
+const ANSWERS: usize = 16;
 /// How often the loop goes round before other sockets have their turn.
 const ROUNDS: usize = 16;
 
@@ -58,10 +66,18 @@ pub struct Session {
     next_ping: Instant,
     /// Nothing can be read any more.
     deaf: bool,
-    /// The process whose lines are sent.
+    /// The process whose output is sent.
     output: Option<Arc<Control>>,
+    framing: Framing,
     /// Lines that the socket has not taken yet.
     unsent: Bytes,
+    /// The same for output that is not made into lines, and how much of each stream there was.
+    piece: Piece,
+    taken: [u64; 2],
+    /// What goes out before more of the output.
+    answers: VecDeque<Frame>,
+    /// Where the client is told how its process fares.
+    telling: Option<Telling>,
     blocked: Option<Blocked>,
     told_of_drain: bool,
 }
@@ -73,7 +89,7 @@ enum Phase {
     Queued(Queued),
     Running(Process),
     /// The result follows what is left of the output.
-    Finishing(ResultMessage, CloseCode),
+    Finishing(Frame, CloseCode),
     /// The result is sent; the client's close is awaited until then.
     Closing(Instant),
     Over,
@@ -87,11 +103,19 @@ struct Blocked {
 }
 
 impl Session {
-    pub fn new(socket: Socket, caller: Caller, dispatcher: Arc<Dispatcher>, timing: Arc<Timing>) -> Self {
+    pub fn new(
+        socket: Socket,
+        protocol: Protocol,
+        caller: Caller,
+        dispatcher: Arc<Dispatcher>,
+        timing: Arc<Timing>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             socket,
-            protocol: Protocol::default(),
+            framing: protocol.framing(),
+            telling: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
+            protocol,
             phase: Phase::Open,
             caller,
             dispatcher,
@@ -101,6 +125,9 @@ impl Session {
             deaf: false,
             output: None,
             unsent: Bytes::new(),
+            piece: Piece { stream: Stream::Stdout, from: 0, bytes: Bytes::new() },
+            taken: [0; 2],
+            answers: VecDeque::new(),
             blocked: None,
             told_of_drain: false,
             timing,
@@ -169,7 +196,12 @@ impl Session {
             _ => None,
         };
         let blocked = self.blocked.as_ref().map(|blocked| blocked.since + self.timing.write_timeout);
-        [phase, room, blocked].into_iter().flatten().fold(self.next_ping, Instant::min)
+        let telling = self.telling.as_ref().and_then(|telling| match &self.phase {
+            Phase::Queued(_) => telling.next_look(),
+            Phase::Running(_) => Some(telling.next_beat()),
+            _ => None,
+        });
+        [phase, room, blocked, telling].into_iter().flatten().fold(self.next_ping, Instant::min)
     }
 
     /// Goes once round: frames, clock, guest, lines. Says whether anything got further. What has come by now came in time,
@@ -178,6 +210,9 @@ impl Session {
         let now = Instant::now();
         let read = self.read(now, cx);
         self.look_at_clock(now, cx);
+        if self.telling.is_some() {
+            self.tell(now, cx);
+        }
         let ran = self.run_call(now, cx);
         let wrote = self.write(now, cx);
         read || ran || wrote
@@ -216,15 +251,19 @@ impl Session {
             let Poll::Ready(incoming) = self.socket.poll_read(cx) else { return read > 0 };
             self.heard = now;
             match incoming {
-                Incoming::Text(line) => match self.protocol.on(Event::Text) {
-                    Action::Input => {
+                Incoming::Text(line) => match self.protocol.on(Event::Text(&line)) {
+                    Action::Line => {
                         if let Some(control) = &self.output {
                             control.input.push_line(&line, now, cx);
                         }
                     }
+                    Action::Bytes => self.push(line.as_bytes(), now, cx),
                     action => self.act(action, cx),
                 },
-                Incoming::Binary(frame) => self.on(Event::Binary(&frame), cx),
+                Incoming::Binary(frame) => match self.protocol.on(Event::Binary(&frame)) {
+                    Action::Bytes => self.push(&frame, now, cx),
+                    action => self.act(action, cx),
+                },
                 Incoming::Alive => {}
                 Incoming::TooBig => {
                     self.deaf = true;
@@ -240,9 +279,15 @@ impl Session {
         true
     }
 
+    fn push(&self, bytes: &[u8], now: Instant, cx: &Context<'_>) {
+        if let Some(control) = &self.output {
+            control.input.push(bytes, now, cx);
+        }
+    }
+
     /// A socket is read on while its guest keeps up, and when it does not, until the limit of its input.
     fn may_read(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        if self.deaf {
+        if self.deaf || self.answers.len() >= ANSWERS {
             return false;
         }
         let running = matches!(self.phase, Phase::Running(_));
@@ -268,15 +313,17 @@ impl Session {
     fn run_call(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         match &mut self.phase {
             Phase::Queued(queued) => match queued.poll(now, cx) {
-                Poll::Ready(Ok(process)) => self.phase = Phase::Running(process),
+                Poll::Ready(Ok(process)) => self.begin(process, cx),
                 Poll::Ready(Err(refusal)) => self.on(Event::Refused(refusal), cx),
                 Poll::Pending => return false,
             },
             Phase::Running(process) => {
                 let Poll::Ready(outcome) = process.poll(now, cx) else { return false };
-                let result = ResultMessage::from(&outcome);
                 self.dispatcher.ended(process, &self.caller, &outcome);
-                self.on(Event::Ended(result), cx);
+                let control = process.control().clone();
+                self.tell_of_cancel(&control, cx);
+                let value = control.value();
+                self.on(Event::Ended(&outcome, value.as_deref()), cx);
             }
             _ => return false,
         }
@@ -306,48 +353,108 @@ impl Session {
 
     fn send(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
         let mut any = false;
-        if let Some(control) = &self.output {
-            loop {
-                if self.unsent.is_empty() {
-                    self.unsent = control.output.take(cx);
-                }
-                if self.unsent.is_empty() {
-                    break;
-                }
-                any = true;
-                if self.deaf && self.protocol.is_gone() {
-                    self.unsent.clear();
-                    continue;
-                }
-                let mut sent = 0;
-                let mut full = false;
-                for (line, end) in lines(&self.unsent) {
-                    if self.socket.poll_ready(cx)?.is_pending() {
-                        full = true;
-                        break;
-                    }
-                    self.socket.send_line(line)?;
-                    sent = end;
-                }
-                let _ = self.unsent.split_to(sent);
-                if full {
-                    return Ok(sent > 0);
-                }
+        while !self.answers.is_empty() {
+            if self.socket.poll_ready(cx)?.is_pending() {
+                return Ok(any);
             }
-            if let Phase::Running(process) = &self.phase
-                && process.is_away()
-                && control.output.poll_lines(cx).is_ready()
-            {
-                return Ok(true);
-            }
+            let answer = self.answers.pop_front().expect("it is not empty");
+            self.socket.send_frame(answer)?;
+            any = true;
+        }
+        let (sent, full) = match self.framing {
+            Framing::Lines => self.send_lines(cx)?,
+            Framing::Data => self.send_pieces(cx)?,
+        };
+        any |= sent;
+        if full {
+            return Ok(any);
+        }
+        if let (Phase::Running(process), Some(control)) = (&self.phase, &self.output)
+            && process.is_away()
+            && outputs(control).any(|(_, output)| output.poll_lines(cx).is_ready())
+        {
+            return Ok(true);
         }
         if let Phase::Finishing(result, code) = &self.phase {
-            self.socket.send_result(result.encode())?;
+            self.socket.send_frame(result.clone())?;
             self.socket.send_close(*code as u16)?;
             self.phase = Phase::Closing(Instant::now() + LINGER);
             any = true;
         }
         Ok(any)
+    }
+
+    /// Sends what there is of lines, as far as the socket takes it. Says whether it took any, and whether it is full.
+    fn send_lines(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
+        let mut any = false;
+        let Some(control) = &self.output else { return Ok((false, false)) };
+        loop {
+            if self.unsent.is_empty() {
+                self.unsent = control.output.take(cx);
+            }
+            if self.unsent.is_empty() {
+                return Ok((any, false));
+            }
+            any = true;
+            if self.deaf && self.protocol.is_gone() {
+                self.unsent.clear();
+                continue;
+            }
+            let mut sent = 0;
+            let mut full = false;
+            for (line, end) in lines(&self.unsent) {
+                if self.socket.poll_ready(cx)?.is_pending() {
+                    full = true;
+                    break;
+                }
+                self.socket.send_line(line)?;
+                sent = end;
+            }
+            let _ = self.unsent.split_to(sent);
+            if full {
+                return Ok((sent > 0, true));
+            }
+        }
+    }
+
+    /// The same for output that is not made into lines.
+    fn send_pieces(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
+        let mut any = false;
+        while self.next_piece(cx) {
+            if self.deaf && self.protocol.is_gone() {
+                self.piece.bytes.clear();
+                any = true;
+                continue;
+            }
+            while !self.piece.bytes.is_empty() {
+                if self.socket.poll_ready(cx)?.is_pending() {
+                    return Ok((any, true));
+                }
+                if let Some(frame) = self.framing.frame(&mut self.piece) {
+                    self.socket.send_frame(frame)?;
+                }
+                any = true;
+            }
+        }
+        Ok((any, false))
+    }
+
+    /// Takes what the guest wrote, if there is nothing left of what was taken before. Says whether there is anything.
+    fn next_piece(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.piece.bytes.is_empty() {
+            return true;
+        }
+        let Some(control) = &self.output else { return false };
+        for (stream, output) in outputs(control) {
+            let bytes = output.take(cx);
+            if !bytes.is_empty() {
+                let taken = &mut self.taken[stream as usize];
+                self.piece = Piece { stream, from: *taken, bytes };
+                *taken += self.piece.bytes.len() as u64;
+                return true;
+            }
+        }
+        false
     }
 
     /// The client is gone, or as good as gone.
@@ -364,18 +471,21 @@ impl Session {
 
     fn act(&mut self, action: Action, cx: &mut Context<'_>) {
         match action {
-            Action::None | Action::Input => {}
+            // Input is put in by who has it in hand.
+            Action::None | Action::Line | Action::Bytes => {}
             Action::Start(_) if self.told_of_drain => self.on(Event::Refused(Refusal::ShuttingDown), cx),
-            Action::Start(call) => match self.dispatcher.admit(&self.caller, call) {
-                Ok(admitted) => {
-                    self.output = Some(admitted.control().clone());
-                    self.phase = match admitted {
-                        Admitted::Now(process) => Phase::Running(process),
-                        Admitted::Later(queued) => Phase::Queued(queued),
-                    };
+            Action::Start(start) => self.start(*start, cx),
+            Action::Attach(attach) => self.on(Event::Refused(Refusal::NoProcess(attach.id)), cx),
+            Action::List => {
+                let listed: Vec<_> = self.dispatcher.running(&self.caller).iter().map(telling::listed).collect();
+                self.on(Event::Listed(&listed), cx);
+            }
+            Action::EndInput => {
+                if let Some(control) = &self.output {
+                    control.input.finish();
                 }
-                Err(refusal) => self.on(Event::Refused(refusal), cx),
-            },
+            }
+            Action::Send(frame) => self.answers.push_back(frame),
             Action::Cancel(reason) => match &self.phase {
                 Phase::Running(process) => process.control().cancel(reason),
                 _ => self.on(Event::Refused(Refusal::Cancelled(reason)), cx),
@@ -386,7 +496,56 @@ impl Session {
                 }
             }
             Action::Finish(result, code) => self.phase = Phase::Finishing(result, code),
+            Action::Leave(frame) => {
+                self.output = None;
+                self.phase = Phase::Finishing(frame, CloseCode::Normal);
+            }
             Action::Drop => self.phase = Phase::Over,
         }
     }
+
+    fn start(&mut self, start: Start, cx: &mut Context<'_>) {
+        let admitted = match self.dispatcher.admit(&self.caller, start.call) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.on(Event::Refused(refusal), cx),
+        };
+        let control = admitted.control();
+        if !matches!(self.framing, Framing::Lines) {
+            control.output.be_plain();
+            let plugin = &admitted.call().plugin;
+            if plugin.manifest.stderr == Stderr::Forward {
+                control.stderr.give_apart(plugin.limits.output.map(|limit| limit.get()));
+            }
+        }
+        self.output = Some(control.clone());
+        match admitted {
+            Admitted::Now(process) => self.begin(process, cx),
+            Admitted::Later(queued) => self.phase = Phase::Queued(queued),
+        }
+    }
+
+    /// There is a place for the call.
+    fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
+        if self.telling.is_some() {
+            let (call, id) = (process.call().clone(), process.control().id);
+            self.phase = Phase::Running(process);
+            let started = Started {
+                id,
+                call: call.spec.name.as_str(),
+                generation: call.plugin.generation,
+                kept: false,
+                key: None,
+            };
+            self.on(Event::Started(started), cx);
+        } else {
+            self.phase = Phase::Running(process);
+        }
+    }
+}
+
+/// The streams that are sent to a client.
+fn outputs(control: &Control) -> impl Iterator<Item = (Stream, &Output)> {
+    [(Stream::Stdout, Some(&control.output)), (Stream::Stderr, control.stderr.whole())]
+        .into_iter()
+        .filter_map(|(stream, output)| Some((stream, output?)))
 }

@@ -2,7 +2,7 @@
 //!
 //! Frames out are gathered and written together when the session flushes.
 
-use crate::{server::connection::Meter, size::Size};
+use crate::{server::connection::Meter, size::Size, wire::Frame};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
@@ -84,7 +84,7 @@ impl Socket {
         Pin::new(&mut self.inner).poll_ready(cx).map_err(|_| Lost)
     }
 
-    /// Queues one line as a text frame. What is not UTF-8 in it becomes U+FFFD.
+    /// Queues text as a frame. What is not UTF-8 in it becomes U+FFFD.
     pub fn send_line(&mut self, line: Bytes) -> Result<(), Lost> {
         let text = match std::str::from_utf8(&line) {
             Ok(_) => Utf8Bytes::try_from(line).map_err(|_| Lost)?,
@@ -93,8 +93,11 @@ impl Socket {
         self.send(Message::Text(text))
     }
 
-    pub fn send_result(&mut self, message: Vec<u8>) -> Result<(), Lost> {
-        self.send(Message::Binary(message.into()))
+    pub fn send_frame(&mut self, frame: Frame) -> Result<(), Lost> {
+        match frame {
+            Frame::Text(text) => self.send_line(text),
+            Frame::Binary(data) => self.send(Message::Binary(data)),
+        }
     }
 
     pub fn send_ping(&mut self) -> Result<(), Lost> {

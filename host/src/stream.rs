@@ -12,6 +12,24 @@ pub use stderr::Stderr;
 
 use std::task::{Context, Waker};
 
+/// Where a guest writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    pub const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 /// Wakes `waker` unless it is the task that is running now: that one looks again before it sleeps.
 fn wake_other(waker: Option<Waker>, running: Option<&Context<'_>>) {
     if let Some(waker) = waker

@@ -1,9 +1,13 @@
-//! The JSON of the websocket, exactly as the protocol has it. Knows nothing of sockets or processes.
+//! The messages of the websocket, exactly as its protocols have them: here those of the protocol without a name, and a
+//! file for each of the others. Knows nothing of sockets or processes.
+
+pub mod distillery1;
 
 use crate::{
     call::{Outcome, Refusal},
     one_line::OneLine,
 };
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -11,6 +15,14 @@ use serde::{
 };
 use serde_json::{Map, Value};
 use std::fmt;
+
+/// A frame to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// What is not UTF-8 in it becomes U+FFFD.
+    Text(Bytes),
+    Binary(Bytes),
+}
 
 /// What a client may send in a binary frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +73,8 @@ impl ResultMessage {
         self.message.as_deref()
     }
 
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a bool and a string are always JSON")
+    pub fn encode(&self) -> Frame {
+        Frame::Binary(serde_json::to_vec(self).expect("a bool and a string are always JSON").into())
     }
 }
 
@@ -83,7 +95,12 @@ impl From<&Refusal> for ResultMessage {
 
 /// Reads a binary frame; the error says what is wrong with it, without repeating what the client sent at length.
 pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
-    read(frame).map_err(|what| OneLine { text: &what, most: SAID }.to_string())
+    read(frame).map_err(|what| said(&what))
+}
+
+/// What is wrong with a frame, as it may be said.
+fn said(what: &str) -> String {
+    OneLine { text: what, most: SAID }.to_string()
 }
 
 /// How much is said of what is wrong with a frame: keys and values in it are of any length.
@@ -203,7 +220,9 @@ mod tests {
 
     #[test]
     fn results_have_no_fields_but_those_of_the_protocol() {
-        assert_eq!(ResultMessage::success().encode(), br#"{"success":true}"#);
-        assert_eq!(ResultMessage::failure("exit status 7").encode(), br#"{"success":false,"message":"exit status 7"}"#);
+        let binary = |text: &'static str| Frame::Binary(Bytes::from_static(text.as_bytes()));
+        assert_eq!(ResultMessage::success().encode(), binary(r#"{"success":true}"#));
+        let failure = binary(r#"{"success":false,"message":"exit status 7"}"#);
+        assert_eq!(ResultMessage::failure("exit status 7").encode(), failure);
     }
 }

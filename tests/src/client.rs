@@ -130,20 +130,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, StatusCode> {
-        let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
-        for (name, value) in headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).expect("the name of a header");
-            request.headers_mut().insert(name, HeaderValue::from_str(value).expect("the value of a header"));
-        }
-        let connected = async {
-            stream.set_nodelay(true).expect("a socket without delay");
-            client_async(request, stream).await
-        };
-        match patiently("the upgrade to a websocket", connected).await {
-            Ok((socket, _)) => Ok(Self { socket }),
-            Err(Error::Http(response)) => Err(response.status()),
-            Err(error) => panic!("neither an upgrade nor a refusal: {error}"),
-        }
+        Ok(Self { socket: upgraded(stream, address, path, headers).await?.0 })
     }
 
     /// A socket, or nothing where the server takes none any more.
@@ -266,6 +253,32 @@ impl Client {
     /// Everything until the end, which must be one result and then a close frame.
     pub async fn finish(mut self) -> End {
         finish(&mut self.socket).await
+    }
+}
+
+/// A websocket, and the subprotocol that it has, or the status with which it was refused.
+pub(crate) async fn upgraded(
+    stream: TcpStream,
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(WebSocketStream<TcpStream>, Option<String>), StatusCode> {
+    let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
+    for (name, value) in headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("the name of a header");
+        request.headers_mut().insert(name, HeaderValue::from_str(value).expect("the value of a header"));
+    }
+    let connected = async {
+        stream.set_nodelay(true).expect("a socket without delay");
+        client_async(request, stream).await
+    };
+    match patiently("the upgrade to a websocket", connected).await {
+        Ok((socket, answer)) => {
+            let protocol = answer.headers().get("sec-websocket-protocol");
+            Ok((socket, protocol.map(|name| name.to_str().expect("the name of a protocol").to_owned())))
+        }
+        Err(Error::Http(response)) => Err(response.status()),
+        Err(error) => panic!("neither an upgrade nor a refusal: {error}"),
     }
 }
 

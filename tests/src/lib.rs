@@ -5,6 +5,7 @@
 //! here sleeps: a test waits for a frame, an answer or a line of the log, and gives up after [`PATIENCE`].
 
 pub mod client;
+pub mod distillery1;
 pub mod guest;
 pub mod http;
 pub mod languages;

@@ -9,7 +9,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    auth::{Caller, Wish, may},
+    auth::{ALL_PROCESSES, Caller, Wish, may, may_see},
     history::{RUNNING, Seen},
     store::processes::{OUTCOMES, Wanted},
 };
@@ -25,8 +25,6 @@ use serde_json::{Value, json};
 /// How many are listed if nothing is said, and how many at most.
 const LIMIT: usize = 50;
 const MOST: usize = 500;
-/// The scope of those who may see and end the processes of everybody.
-const ALL: &str = "processes:*";
 
 pub(super) fn routes() -> Vec<Route> {
     const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
@@ -149,23 +147,20 @@ impl<'a> From<&'a Seen> for Shown<'a> {
     }
 }
 
-/// Whether the caller may see and end processes of `user`. Nobody has none of their own: all who show nothing are nobody.
-fn may_see(caller: &Caller, user: &str) -> bool {
-    let own = !caller.user.is_empty() && caller.user == user;
-    own || may(caller, Wish::Use(ALL))
-}
-
 async fn list(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let mut wanted = wanted(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
     let whose = wanted.user.get_or_insert_with(|| caller.user.clone());
     if !may_see(&caller, whose) {
         return Err(match caller.user.as_str() {
-            "" => ApiError::new(StatusCode::UNAUTHORIZED, format!("log in, or show a token: your own, or {ALL}")),
-            _ => ApiError::new(StatusCode::FORBIDDEN, format!("those of others need the scope {ALL}")),
+            "" => ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                format!("log in, or show a token: your own, or {ALL_PROCESSES}"),
+            ),
+            _ => ApiError::new(StatusCode::FORBIDDEN, format!("those of others need the scope {ALL_PROCESSES}")),
         });
     }
     let named = request::query(&uri).any(|(name, _)| name == "user");
-    if !named && may(&caller, Wish::Use(ALL)) {
+    if !named && may(&caller, Wish::Use(ALL_PROCESSES)) {
         wanted.user = None;
     }
     let page = state.history.page(wanted).await.map_err(|error| ApiError::of_server(&error))?;
@@ -239,19 +234,5 @@ mod tests {
         for wrong in ["limit=0", "limit=501", "limit=x", "before=x", "outcome=odd", "page=2"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn nobody_sees_what_somebody_else_ran_and_nobody_least() {
-        let caller = |user: &str, scopes: &[&str]| Caller {
-            user: user.into(),
-            scopes: scopes.iter().map(|it| it.parse().unwrap()).collect(),
-            ..Caller::nobody()
-        };
-        assert!(may_see(&caller("ada", &[]), "ada"));
-        assert!(!may_see(&caller("ada", &["call:*"]), "bob"));
-        assert!(!may_see(&Caller::nobody(), ""));
-        assert!(may_see(&caller("ada", &["processes:*"]), "bob"));
-        assert!(may_see(&Caller::operator(), ""));
     }
 }

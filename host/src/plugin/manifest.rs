@@ -4,11 +4,11 @@
 
 use super::{
     capabilities::Capabilities,
-    params::{CallSpec, OnDisconnect, ParamList},
+    params::{CallSpec, ParamList},
 };
 use crate::{
     auth::Access,
-    call::{CALL_NAME_FORM, CallName},
+    call::{CALL_NAME_FORM, CallName, OnDisconnect},
     limits::Lowered,
     size::Size,
     yaml,

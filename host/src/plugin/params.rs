@@ -2,7 +2,12 @@
 //!
 //! It knows nothing of who gave them or what becomes of them.
 
-use crate::{auth::Access, call::CallName, limits::Limits, size::Size};
+use crate::{
+    auth::Access,
+    call::{CallName, OnDisconnect},
+    limits::Limits,
+    size::Size,
+};
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use std::fmt;
@@ -16,25 +21,6 @@ pub struct CallSpec {
     /// Nothing means any number of any parameters.
     pub params: Option<Vec<ParamSpec>>,
     pub on_disconnect: OnDisconnect,
-}
-
-/// What becomes of the process when its client is gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDisconnect {
-    #[default]
-    Cancel,
-    /// It goes on, and may be attached to again.
-    Detach,
-}
-
-impl OnDisconnect {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Detach => "detach",
-        }
-    }
 }
 
 /// The rules for one parameter. Only made by checking them, so that they never contradict each other.

@@ -188,6 +188,13 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// How many calls are before this one in the queue, and itself. It may go past some that wait for something else.
+    pub fn position(&self) -> usize {
+        self.shared.state.lock().queue.range(..=self.ticket).count()
+    }
+}
+
 impl Future for Turn {
     type Output = Place;
 
@@ -274,10 +281,11 @@ mod tests {
         let admission = admission(2, None, 8);
         let first = admitted(admission.ask(wanted("a", "x", Some(1))));
         let second = waits(admission.ask(wanted("a", "x", Some(1))));
-        assert_eq!(second.full(), Full::Plugin);
+        assert_eq!((second.full(), second.position()), (Full::Plugin, 1));
         let other = admitted(admission.ask(wanted("a", "y", None)));
         assert_eq!(second.full(), Full::Server);
         let third = waits(admission.ask(wanted("a", "y", None)));
+        assert_eq!(third.position(), 2);
         drop(other);
         // The place goes past the one of the full plugin, which came earlier.
         drop(third.await);

@@ -168,7 +168,7 @@ impl Sink for Stdout {
 impl Sink for Stderr {
     fn take(&self, bytes: &[u8]) {
         if let Some(whole) = self.control.stderr.whole() {
-            whole.write(bytes);
+            stop_if_too_much(&self.control, whole.write(bytes));
         }
         self.control.stderr.write(bytes, |line| self.line(line));
     }
@@ -183,10 +183,7 @@ impl Sink for Stderr {
     }
 
     fn admits(&self, bytes: usize) -> bool {
-        match self.to {
-            StderrTo::Log => true,
-            StderrTo::Client => self.control.output.admits(bytes),
-        }
+        self.waits_for().is_none_or(|output| output.admits(bytes))
     }
 }
 
@@ -198,7 +195,7 @@ impl Stderr {
     }
 
     fn line(&self, line: &[u8]) {
-        if self.control.stderr.whole().is_some() {
+        if !self.control.stderr.is_logged() {
             return;
         }
         tracing::info!(
@@ -208,7 +205,7 @@ impl Stderr {
             line = %String::from_utf8_lossy(line),
             "stderr",
         );
-        if self.to == StderrTo::Client {
+        if self.to == StderrTo::Client && self.control.stderr.whole().is_none() {
             stop_if_too_much(&self.control, self.control.output.write_line(line));
         }
     }

@@ -1,13 +1,25 @@
-//! The protocol of the websocket as a plain machine: events in, at most one thing to do out.
+//! The protocols of the websocket as plain machines: events in, at most one thing to do out.
 //!
-//! No sockets, no clock, no wasm. Whoever drives it tells what happened and does what it says.
+//! No sockets, no clock, no wasm. Whoever drives one tells what happened and does what it says. There is a file for each
+//! protocol, which knows what its frames mean; what is the same for all of them is here.
 
+pub mod distillery1;
+pub mod seed;
+
+use super::framing::Framing;
 use crate::{
-    call::{CancelReason, Refusal},
+    call::{CancelReason, OnDisconnect, Outcome, Refusal},
     size::Size,
-    wire::{CallMessage, ClientMessage, ResultMessage, decode},
+    stream::Stream,
+    wire::{
+        CallMessage, Frame,
+        distillery1::{Attach, Listed},
+    },
 };
-use std::time::Duration;
+use distillery1::Distillery1;
+use seed::Seed;
+use std::{ops::Range, time::Duration};
+use uuid::Uuid;
 
 /// How the websocket is closed after the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +31,7 @@ pub enum CloseCode {
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    Text,
+    Text(&'a str),
     Binary(&'a [u8]),
     /// A frame was larger than `http.max_frame`; nothing can be read any more.
     TooBig(Size),
@@ -29,12 +41,60 @@ pub enum Event<'a> {
     Gone,
     /// No call message came in time.
     CallTimeout(Duration),
+    /// The call waits at this place in the queue.
+    Queued(usize),
+    /// The call has become a process.
+    Started(Started<'a>),
+    /// The process that was asked for is there.
+    Attached(Attached<'a>),
+    /// These are the processes that the caller may see.
+    Listed(&'a [Listed]),
+    /// What the process used up so far.
+    Beat(Beat),
+    /// The process was told to stop.
+    Cancelling(&'a CancelReason),
+    /// These bytes of its output are not kept any more.
+    Lost(Stream, Range<u64>),
     /// The call was not started.
     Refused(Refusal),
-    /// The process has ended.
-    Ended(ResultMessage),
+    /// The process has ended, with a value if it set one.
+    Ended(&'a Outcome, Option<&'a str>),
     /// The server drains.
     Shutdown,
+}
+
+/// A process that was started for the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Started<'a> {
+    pub id: Uuid,
+    pub call: &'a str,
+    pub generation: u64,
+    /// It outlives the connection.
+    pub kept: bool,
+    /// What opens it, where it is nobody's.
+    pub key: Option<&'a str>,
+}
+
+/// A process that others may have started.
+#[derive(Clone, Debug)]
+pub struct Attached<'a> {
+    pub id: Uuid,
+    pub call: &'a str,
+    pub params: &'a [Option<String>],
+    pub generation: u64,
+    pub started: String,
+    pub running: bool,
+    pub stdout: Range<u64>,
+    pub stderr: Range<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    pub elapsed: Duration,
+    pub cpu: Duration,
+    pub memory: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
 }
 
 /// What is to be done.
@@ -43,121 +103,203 @@ pub enum Action {
     /// Nothing.
     None,
     /// Start this call.
-    Start(CallMessage),
+    Start(Box<Start>),
+    /// Follow this process.
+    Attach(Box<Attach>),
+    /// Say which processes the caller may see.
+    List,
     /// Give the text to the process as a line of input.
-    Input,
+    Line,
+    /// Give the frame to the process as it is.
+    Bytes,
+    /// Nothing more comes for the process to read.
+    EndInput,
     /// Tell the process to stop; a call that waits for its start is given up.
     Cancel(CancelReason),
     /// End the process without waiting for its grace.
     Force,
+    /// Send this before more of the output.
+    Send(Frame),
     /// Send what is left of the output, this result, and close.
-    Finish(ResultMessage, CloseCode),
+    Finish(Frame, CloseCode),
+    /// Let go of the process, send this and close.
+    Leave(Frame),
     /// Let go of the connection; nobody is there to read a result.
     Drop,
 }
 
-/// Where a connection stands.
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// No call message yet.
-    Waiting,
-    /// A call has been named, and has not ended. It may be about to start.
-    Running { cancelled: bool },
-    /// The result is on its way, or nobody waits for it.
-    Over,
+/// A call, and what is known of it before it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub call: CallMessage,
+    /// If nothing is said, what the manifest says.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// What has come for it to read.
+    pub input: Vec<u8>,
 }
 
+/// The name under which `distillery-1` is offered.
+const DISTILLERY_1: &str = "distillery-1";
+
+/// One of the protocols.
 #[derive(Debug)]
-pub struct Protocol {
-    state: State,
-    gone: bool,
-    close: CloseCode,
+pub enum Protocol {
+    Seed(Seed),
+    Distillery1(Distillery1),
 }
 
 impl Default for Protocol {
     fn default() -> Self {
-        Self { state: State::Waiting, gone: false, close: CloseCode::Normal }
+        Self::Seed(Seed::default())
     }
 }
 
 impl Protocol {
+    /// The first of those that a client offers that is spoken here, with its name. Who offers none speaks the one that
+    /// has no name.
+    pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> (Option<&'static str>, Self) {
+        let spoken = |name: &str| match name {
+            DISTILLERY_1 => Some((Some(DISTILLERY_1), Self::Distillery1(Distillery1::default()))),
+            _ => None,
+        };
+        offered.into_iter().find_map(spoken).unwrap_or((None, Self::default()))
+    }
+
     pub fn on(&mut self, event: Event<'_>) -> Action {
-        match event {
-            Event::Text => match self.state {
-                State::Waiting => self.refuse(Refusal::ProtocolError("text before the call message".into())),
-                State::Running { .. } => Action::Input,
-                State::Over => Action::None,
-            },
-            Event::Binary(frame) => self.on_message(decode(frame)),
-            Event::TooBig(limit) => {
-                self.close = CloseCode::TooBig;
-                self.protocol_error(format!("a frame is larger than {limit}"))
-            }
-            Event::Broken(what) => self.protocol_error(what),
-            Event::Gone => {
-                self.gone = true;
-                match self.state {
-                    State::Running { .. } => self.cancel(CancelReason::Disconnected),
-                    State::Waiting | State::Over => {
-                        self.state = State::Over;
-                        Action::Drop
-                    }
-                }
-            }
-            Event::CallTimeout(limit) => match self.state {
-                State::Waiting => self.refuse(Refusal::NoCall(limit)),
-                State::Running { .. } | State::Over => Action::None,
-            },
-            Event::Refused(refusal) => self.refuse(refusal),
-            Event::Ended(result) => self.finish(result),
-            Event::Shutdown => match self.state {
-                State::Waiting => self.refuse(Refusal::ShuttingDown),
-                State::Running { .. } => self.cancel(CancelReason::Shutdown),
-                State::Over => Action::None,
-            },
+        match self {
+            Self::Seed(machine) => machine.on(event),
+            Self::Distillery1(machine) => machine.on(event),
         }
+    }
+
+    /// How output is put into frames.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Self::Seed(_) => Framing::Lines,
+            Self::Distillery1(_) => Framing::Data,
+        }
+    }
+
+    /// Whether the client is told how its process fares, and not only how it ends.
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Distillery1(_))
     }
 
     /// Whether nobody is left to read anything.
     pub fn is_gone(&self) -> bool {
-        self.gone
+        match self {
+            Self::Seed(machine) => machine.talk.gone,
+            Self::Distillery1(machine) => machine.talk.gone,
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No call message yet.
+    Waiting,
+    /// A call has been named, and has not ended. It may be about to start.
+    Running {
+        cancelled: bool,
+        /// It outlives the connection.
+        kept: bool,
+    },
+    /// The result is on its way, or nobody waits for it.
+    Over,
+}
+
+/// What is the same in every protocol: what begins, and that it ends once.
+#[derive(Debug)]
+struct Talk {
+    state: State,
+    gone: bool,
+    /// It only follows what another connection has started.
+    follows: bool,
+    close: CloseCode,
+    refused: fn(&Refusal) -> Frame,
+}
+
+impl Talk {
+    fn new(refused: fn(&Refusal) -> Frame) -> Self {
+        Self { state: State::Waiting, gone: false, follows: false, close: CloseCode::Normal, refused }
     }
 
-    fn on_message(&mut self, message: Result<ClientMessage, String>) -> Action {
-        match (&self.state, message) {
-            (State::Over, _) => Action::None,
-            (State::Waiting, Ok(ClientMessage::Call(call))) => {
-                self.state = State::Running { cancelled: false };
-                Action::Start(call)
+    fn start(&mut self, start: Start) -> Action {
+        self.state = State::Running { cancelled: false, kept: false };
+        Action::Start(Box::new(start))
+    }
+
+    fn attach(&mut self, attach: Attach) -> Action {
+        self.state = State::Running { cancelled: false, kept: true };
+        self.follows = true;
+        Action::Attach(Box::new(attach))
+    }
+
+    /// The process of this connection outlives it.
+    fn keep(&mut self) {
+        if let State::Running { kept, .. } = &mut self.state {
+            *kept = true;
+        }
+    }
+
+    /// What every protocol answers alike.
+    fn on(&mut self, event: Event<'_>) -> Action {
+        match (event, self.state) {
+            (Event::TooBig(limit), _) => {
+                self.close = CloseCode::TooBig;
+                self.protocol_error(format!("a frame is larger than {limit}"))
             }
-            (State::Waiting, Ok(ClientMessage::Cancel)) => {
-                self.protocol_error("a signal before the call message".into())
+            (Event::Broken(what), _) => self.protocol_error(what),
+            (Event::Gone, State::Running { kept: false, .. }) => {
+                self.gone = true;
+                self.cancel(CancelReason::Disconnected)
             }
-            (State::Running { .. }, Ok(ClientMessage::Call(_))) => self.protocol_error("a second call message".into()),
-            (State::Running { cancelled: true }, Ok(ClientMessage::Cancel)) => Action::Force,
-            (State::Running { cancelled: false }, Ok(ClientMessage::Cancel)) => self.cancel(CancelReason::Client),
-            (_, Err(what)) => self.protocol_error(what),
+            (Event::Gone, _) => {
+                self.gone = true;
+                self.state = State::Over;
+                Action::Drop
+            }
+            (Event::CallTimeout(limit), State::Waiting) => self.refuse(Refusal::NoCall(limit)),
+            (Event::Refused(refusal), _) => self.refuse(refusal),
+            (Event::Shutdown, State::Waiting) => self.refuse(Refusal::ShuttingDown),
+            // Whoever keeps a process tells it.
+            (Event::Shutdown, State::Running { kept: false, .. }) => self.cancel(CancelReason::Shutdown),
+            _ => Action::None,
+        }
+    }
+
+    /// The client asks for the end of its process: once to tell it, and again to force it.
+    fn ask_to_cancel(&mut self) -> Action {
+        match self.state {
+            State::Running { cancelled: true, .. } => Action::Force,
+            State::Running { cancelled: false, .. } => self.cancel(CancelReason::Client),
+            State::Waiting => self.protocol_error("a signal before the call message".into()),
+            State::Over => Action::None,
         }
     }
 
     fn protocol_error(&mut self, what: String) -> Action {
         match self.state {
-            State::Waiting => self.refuse(Refusal::ProtocolError(what)),
-            State::Running { .. } => self.cancel(CancelReason::ProtocolError(what)),
+            State::Running { .. } if !self.follows => self.cancel(CancelReason::ProtocolError(what)),
             State::Over => Action::None,
+            // The process is not to blame for the mistakes of who looks at it.
+            State::Waiting | State::Running { .. } => self.refuse(Refusal::ProtocolError(what)),
         }
     }
 
     fn cancel(&mut self, reason: CancelReason) -> Action {
-        self.state = State::Running { cancelled: true };
+        if let State::Running { cancelled, .. } = &mut self.state {
+            *cancelled = true;
+        }
         Action::Cancel(reason)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Action {
-        self.finish(ResultMessage::from(&refusal))
+        self.finish((self.refused)(&refusal))
     }
 
-    fn finish(&mut self, result: ResultMessage) -> Action {
+    fn finish(&mut self, result: Frame) -> Action {
         if self.state == State::Over {
             return Action::None;
         }
@@ -170,103 +312,16 @@ impl Protocol {
 mod tests {
     use super::*;
 
-    const CALL: Event<'static> = Event::Binary(br#"{"call":"echo","params":[]}"#);
-    const CANCEL: Event<'static> = Event::Binary(br#"{"signal":"cancel"}"#);
-
-    fn after(events: impl IntoIterator<Item = Event<'static>>) -> Protocol {
-        let mut protocol = Protocol::default();
-        for event in events {
-            protocol.on(event);
-        }
-        protocol
-    }
-
-    fn failure(message: &str) -> Action {
-        Action::Finish(ResultMessage::failure(message), CloseCode::Normal)
-    }
-
     #[test]
-    fn a_call_runs_takes_lines_and_ends_with_one_result() {
-        let mut protocol = Protocol::default();
-        assert!(matches!(protocol.on(CALL), Action::Start(call) if call.call == "echo"));
-        assert_eq!(protocol.on(Event::Text), Action::Input);
-        assert_eq!(
-            protocol.on(Event::Ended(ResultMessage::success())),
-            Action::Finish(ResultMessage::success(), CloseCode::Normal)
-        );
-        for event in [Event::Text, CALL, CANCEL, Event::Shutdown, Event::Ended(ResultMessage::success())] {
-            assert_eq!(protocol.on(event), Action::None);
-        }
-    }
-
-    #[test]
-    fn no_call_in_time_fails() {
-        let timeout = || Event::CallTimeout(Duration::from_secs(5));
-        assert_eq!(Protocol::default().on(timeout()), failure("no call message within 5s"));
-        assert_eq!(after([CALL]).on(timeout()), Action::None);
-    }
-
-    #[test]
-    fn what_comes_before_the_call_is_a_protocol_error() {
-        let first = |event| Protocol::default().on(event);
-        assert_eq!(first(Event::Text), failure("protocol error: text before the call message"));
-        assert_eq!(
-            first(Event::Binary(b"{}")),
-            failure("protocol error: a binary frame is neither a call message nor a signal message")
-        );
-        assert_eq!(first(CANCEL), failure("protocol error: a signal before the call message"));
-    }
-
-    #[test]
-    fn later_errors_cancel_the_process_and_are_its_result() {
-        for (event, said) in [
-            (CALL, "a second call message"),
-            (Event::Binary(br#"{"signal":"hup"}"#), "unknown signal \"hup\""),
-            (Event::Broken("bad masking".into()), "bad masking"),
+    fn the_first_protocol_that_is_offered_and_spoken_is_chosen() {
+        for (offered, chosen) in [
+            (&[][..], None),
+            (&["chat"], None),
+            (&["distillery-1"], Some("distillery-1")),
+            (&["chat", "distillery-1"], Some("distillery-1")),
+            (&["Distillery-1"], None),
         ] {
-            assert_eq!(after([CALL]).on(event), Action::Cancel(CancelReason::ProtocolError(said.into())));
+            assert_eq!(Protocol::choose(offered.iter().copied()).0, chosen, "{offered:?}");
         }
-    }
-
-    #[test]
-    fn a_second_cancel_forces_and_a_third_does_no_harm() {
-        let mut protocol = after([CALL]);
-        assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
-        assert_eq!(protocol.on(CANCEL), Action::Force);
-        assert_eq!(protocol.on(CANCEL), Action::Force);
-        assert_eq!(protocol.on(Event::Ended(ResultMessage::failure("x"))), failure("x"));
-        assert_eq!(protocol.on(CANCEL), Action::None);
-    }
-
-    #[test]
-    fn text_after_a_cancel_is_no_error() {
-        assert_eq!(after([CALL, CANCEL]).on(Event::Text), Action::Input);
-    }
-
-    #[test]
-    fn a_frame_too_big_ends_with_1009_after_the_result() {
-        let too_big = || Event::TooBig(Size::mib(1));
-        assert_eq!(
-            Protocol::default().on(too_big()),
-            Action::Finish(ResultMessage::failure("protocol error: a frame is larger than 1MiB"), CloseCode::TooBig)
-        );
-        let mut protocol = after([CALL]);
-        assert!(matches!(protocol.on(too_big()), Action::Cancel(CancelReason::ProtocolError(_))));
-        assert!(matches!(protocol.on(Event::Ended(ResultMessage::failure("x"))), Action::Finish(_, CloseCode::TooBig)));
-    }
-
-    #[test]
-    fn nobody_gets_a_result_who_is_gone() {
-        assert_eq!(Protocol::default().on(Event::Gone), Action::Drop);
-        let mut protocol = after([CALL]);
-        assert_eq!(protocol.on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
-        assert_eq!(protocol.on(Event::Ended(ResultMessage::success())), Action::Drop);
-        assert_eq!(after([CALL, Event::Ended(ResultMessage::success())]).on(Event::Gone), Action::Drop);
-    }
-
-    #[test]
-    fn a_drain_tells_who_runs_and_refuses_who_waits() {
-        assert_eq!(Protocol::default().on(Event::Shutdown), failure("the server is shutting down"));
-        assert_eq!(after([CALL]).on(Event::Shutdown), Action::Cancel(CancelReason::Shutdown));
     }
 }

@@ -13,7 +13,13 @@ const LINES: u32 = 1000;
 #[derive(Default)]
 pub struct Stderr {
     state: Mutex<State>,
-    whole: OnceLock<Output>,
+    whole: OnceLock<Whole>,
+}
+
+struct Whole {
+    output: Output,
+    /// The log has it too.
+    logged: bool,
 }
 
 #[derive(Default)]
@@ -26,17 +32,32 @@ struct State {
 
 impl Stderr {
     /// Someone at a terminal reads all of it, byte for byte, instead of the log. To be said before anything is written.
-    pub fn give_whole(&self) -> &Output {
+    pub fn give_whole(&self) {
+        self.give(None, false);
+    }
+
+    /// A client reads all of it, byte for byte and apart from stdout, beside the log: at most `limit` bytes. To be said
+    /// before anything is written.
+    pub fn give_apart(&self, limit: Option<u64>) {
+        self.give(limit, true);
+    }
+
+    fn give(&self, limit: Option<u64>, logged: bool) {
         self.whole.get_or_init(|| {
-            let output = Output::new(None, usize::MAX);
+            let output = Output::new(limit, usize::MAX);
             output.be_plain();
-            output
-        })
+            Whole { output, logged }
+        });
     }
 
     /// Where all of it goes, if anywhere but to the log.
     pub fn whole(&self) -> Option<&Output> {
-        self.whole.get()
+        self.whole.get().map(|whole| &whole.output)
+    }
+
+    /// Whether its lines belong into the log.
+    pub fn is_logged(&self) -> bool {
+        self.whole.get().is_none_or(|whole| whole.logged)
     }
 
     /// Takes `bytes` and gives each line that they finish to `each`, cut to 1 KiB; no more than a thousand lines in all.

@@ -7,10 +7,10 @@ use crate::{
     target,
 };
 use distillery::{
-    call::{CancelReason, Full, Refusal},
+    call::{CancelReason, Full, Outcome, Refusal},
     session::protocol::{Action, CloseCode, Event, Protocol},
     size::Size,
-    wire::{CallMessage, ClientMessage, ResultMessage, decode},
+    wire::{CallMessage, ClientMessage, Frame, decode},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
@@ -229,24 +229,21 @@ enum Happens {
     Gone,
     CallTimeout,
     Refused(Refusal),
-    Ended(Option<String>),
+    Ended(Outcome),
     Shutdown,
 }
 
 impl Happens {
     fn event(&self) -> Event<'_> {
         match self {
-            Self::Text => Event::Text,
+            Self::Text => Event::Text("a line"),
             Self::Binary(frame) => Event::Binary(frame),
             Self::TooBig(size) => Event::TooBig(Size::bytes(*size)),
             Self::Broken => Event::Broken("bad masking".into()),
             Self::Gone => Event::Gone,
             Self::CallTimeout => Event::CallTimeout(Duration::from_secs(5)),
             Self::Refused(refusal) => Event::Refused(refusal.clone()),
-            Self::Ended(message) => Event::Ended(match message {
-                Some(message) => ResultMessage::failure(message),
-                None => ResultMessage::success(),
-            }),
+            Self::Ended(outcome) => Event::Ended(outcome, None),
             Self::Shutdown => Event::Shutdown,
         }
     }
@@ -271,9 +268,16 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Happens::Gone),
         1 => Just(Happens::CallTimeout),
         1 => refusal.prop_map(Happens::Refused),
-        2 => proptest::option::of(text()).prop_map(Happens::Ended),
+        2 => (0..2u32, proptest::option::of(text()))
+            .prop_map(|(status, last_words)| Happens::Ended(Outcome::Exited { status, last_words })),
         1 => Just(Happens::Shutdown),
     ]
+}
+
+/// The message of a result; null for a success.
+fn message(result: &Frame) -> Value {
+    let Frame::Binary(json) = result else { panic!("a result that is text") };
+    serde_json::from_slice::<Value>(json).expect("a result is JSON")["message"].clone()
 }
 
 /// What must be true of a socket, whatever happens to it.
@@ -299,13 +303,13 @@ impl Socket {
         }
         match action {
             Action::None => {}
-            Action::Start(call) => {
+            Action::Start(start) => {
                 assert!(!self.started, "a second start");
                 let Happens::Binary(frame) = happened else { panic!("a start by {happened:?}") };
-                assert_eq!(decode(frame), Ok(ClientMessage::Call(call)));
+                assert_eq!(decode(frame), Ok(ClientMessage::Call(start.call)));
                 self.started = true;
             }
-            Action::Input => assert!(running && matches!(happened, Happens::Text)),
+            Action::Line => assert!(running && matches!(happened, Happens::Text)),
             Action::Cancel(reason) => {
                 assert!(running, "nothing runs that could be cancelled");
                 assert_sentence(&reason.to_string());
@@ -316,7 +320,7 @@ impl Socket {
                 assert!(!self.gone, "a result for nobody");
                 assert_eq!(close == CloseCode::TooBig, self.too_big);
                 if !matches!(happened, Happens::Ended(_)) {
-                    assert_sentence(result.message().expect("only a process succeeds"));
+                    assert_sentence(message(&result).as_str().expect("only a process succeeds"));
                 }
                 self.results += 1;
                 self.over = true;
@@ -325,6 +329,7 @@ impl Socket {
                 assert!(self.gone, "let go of somebody who is there");
                 self.over = true;
             }
+            other => panic!("{other:?} is nothing that this protocol asks for"),
         }
     }
 }
@@ -334,7 +339,7 @@ fn a_socket_gets_one_result_whatever_happens_to_it() {
     hunt(target!("sockets", 1500), vec(happens(), 0..24), |all| {
         let (mut protocol, mut socket) = (Protocol::default(), Socket::default());
         // Every socket comes to an end: that of its process, at the latest.
-        for happened in all.iter().chain([&Happens::Ended(None)]) {
+        for happened in all.iter().chain([&Happens::Ended(Outcome::Exited { status: 0, last_words: None })]) {
             socket.sees(happened, protocol.on(happened.event()));
             assert_eq!(protocol.is_gone(), socket.gone);
         }

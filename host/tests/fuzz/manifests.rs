@@ -9,11 +9,11 @@ use crate::{
 };
 use distillery::{
     auth::Access,
-    call::{CallName, Refusal},
+    call::{CallName, OnDisconnect, Refusal},
     limits::Limits,
     plugin::{
         manifest::{Manifest, Stderr},
-        params::{CallSpec, OnDisconnect, ParamSpec},
+        params::{CallSpec, ParamSpec},
     },
     size::Size,
 };

@@ -8,6 +8,7 @@ mod cleanup;
 mod connections;
 mod conversation;
 mod dev;
+mod distillery1;
 mod examples;
 mod grants;
 mod guests;

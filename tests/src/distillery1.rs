@@ -1,0 +1,207 @@
+//! A client of `distillery-1` that is strict: every frame is one of the protocol, data comes in its order without a gap
+//! that was not told, and behind the end comes nothing but the close.
+
+use crate::{client::upgraded, patiently, server::Server};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+
+/// One socket.
+#[derive(Debug)]
+pub struct Talk {
+    socket: WebSocketStream<TcpStream>,
+    /// How far each stream was read; nothing before its first byte.
+    at: [Option<u64>; 2],
+}
+
+/// What the server said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// A message; the beats of its heart are left out.
+    Message(Value),
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Close(u16),
+    /// The connection ended without a close frame.
+    Gone,
+}
+
+/// Everything until the end, and the end.
+#[derive(Debug, Default)]
+pub struct Whole {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    /// The messages but the last.
+    pub messages: Vec<Value>,
+    pub outcome: Value,
+    pub close: u16,
+}
+
+impl Whole {
+    #[track_caller]
+    pub fn success(self) -> Vec<u8> {
+        assert_eq!(self.outcome["success"], true, "{}", self.outcome);
+        self.stdout
+    }
+
+    /// The message of an end that is of this kind and no success.
+    #[track_caller]
+    pub fn failure(&self, kind: &str) -> &str {
+        assert_eq!((&self.outcome["success"], &self.outcome["kind"]), (&json!(false), &json!(kind)), "{self:?}");
+        self.outcome["message"].as_str().expect("a failure says why")
+    }
+}
+
+impl Server {
+    /// A socket over which nothing was said yet.
+    pub async fn talk(&self) -> Talk {
+        self.talk_with(&[]).await
+    }
+
+    /// The same of somebody who shows who they are.
+    pub async fn talk_with(&self, headers: &[(&str, &str)]) -> Talk {
+        let headers = [headers, &[("sec-websocket-protocol", "distillery-1")]].concat();
+        let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
+        let upgraded = upgraded(stream, self.address(), "/api/v1/ws", &headers).await;
+        let (socket, protocol) = upgraded.expect("the server takes sockets");
+        assert_eq!(protocol.as_deref(), Some("distillery-1"));
+        Talk { socket, at: [None; 2] }
+    }
+
+    /// A socket over which `name` was called.
+    pub async fn talk_to(&self, name: &str, params: &[&str]) -> Talk {
+        let mut talk = self.talk().await;
+        talk.say(json!({"type": "call", "call": name, "params": params})).await;
+        talk
+    }
+}
+
+impl Talk {
+    pub async fn say(&mut self, message: Value) {
+        self.send(Message::text(message.to_string())).await;
+    }
+
+    /// A message of nothing but its type.
+    pub async fn signal(&mut self, kind: &str) {
+        self.say(json!({ "type": kind })).await;
+    }
+
+    pub async fn give(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.send(Message::binary(bytes.into())).await;
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        patiently("a frame to leave", self.socket.send(message)).await.expect("the server is there");
+    }
+
+    /// Closes as a browser does, and does not wait for anything.
+    pub async fn hang_up(mut self) {
+        // The server may already be gone: then there is nothing left to close.
+        _ = patiently("the close frame to leave", self.socket.close(None)).await;
+    }
+
+    /// What comes next, but the beats of the heart.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            match self.next_of_all().await {
+                Heard::Message(message) if message["type"] == "heartbeat" => {}
+                heard => return heard,
+            }
+        }
+    }
+
+    pub async fn next_of_all(&mut self) -> Heard {
+        loop {
+            return match patiently("a frame", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => {
+                    let message: Value = serde_json::from_str(&text).expect("a message is JSON");
+                    self.check(&message);
+                    Heard::Message(message)
+                }
+                Some(Ok(Message::Binary(data))) => self.data(&data),
+                Some(Ok(Message::Close(close))) => Heard::Close(close.map_or(1005, |it| it.code.into())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Frame(_))) => unreachable!("only a writer has raw frames"),
+                Some(Err(_)) | None => Heard::Gone,
+            };
+        }
+    }
+
+    fn check(&mut self, message: &Value) {
+        match message["type"].as_str().expect("a message has a type") {
+            "lost" => {
+                let stream = usize::from(message["stream"] == "stderr");
+                let (from, to) = (message["from"].as_u64().expect("an offset"), message["to"].as_u64());
+                assert!(self.at[stream].is_none_or(|at| at == from), "{message} at {:?}", self.at);
+                assert!(to > Some(from));
+                self.at[stream] = to;
+            }
+            "queued" | "started" | "attached" | "heartbeat" | "processes" | "cancelling" | "ended" | "detached" => {}
+            other => panic!("an unknown message: {other}"),
+        }
+    }
+
+    fn data(&mut self, frame: &[u8]) -> Heard {
+        let (head, bytes) = frame.split_at_checked(9).expect("data has a head");
+        assert!(!bytes.is_empty(), "data without a byte");
+        let from = u64::from_be_bytes(head[1..].try_into().expect("eight bytes"));
+        let stream = match head[0] {
+            1 => 0,
+            2 => 1,
+            other => panic!("an unknown stream: {other}"),
+        };
+        assert!(self.at[stream].is_none_or(|at| at == from), "data from {from} on, at {:?}", self.at);
+        self.at[stream] = Some(from + bytes.len() as u64);
+        if stream == 0 { Heard::Stdout(bytes.to_vec()) } else { Heard::Stderr(bytes.to_vec()) }
+    }
+
+    /// The next message, which must be of this type. What the guest wrote before it is left out.
+    #[track_caller]
+    pub fn message(&mut self, kind: &str) -> impl Future<Output = Value> {
+        let asked_at = std::panic::Location::caller();
+        async move {
+            loop {
+                match self.next().await {
+                    Heard::Message(message) if message["type"] == kind => return message,
+                    Heard::Stdout(_) | Heard::Stderr(_) => {}
+                    other => panic!("{asked_at}: instead of {kind} came {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// What the guest writes to stdout next, until it has written at least this many bytes.
+    pub async fn stdout(&mut self, many: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < many {
+            match self.next().await {
+                Heard::Stdout(bytes) => all.extend(bytes),
+                Heard::Message(message) if message["type"] != "ended" => {}
+                other => panic!("instead of {many} bytes came {all:?} and {other:?}"),
+            }
+        }
+        all
+    }
+
+    /// Everything until the end.
+    pub async fn finish(mut self) -> Whole {
+        let mut whole = Whole::default();
+        loop {
+            match self.next().await {
+                Heard::Stdout(bytes) => whole.stdout.extend(bytes),
+                Heard::Stderr(bytes) => whole.stderr.extend(bytes),
+                Heard::Message(message) if message["type"] == "ended" => {
+                    whole.outcome = message["outcome"].clone();
+                    break;
+                }
+                Heard::Message(message) => whole.messages.push(message),
+                other => panic!("instead of an end came {other:?} after {:?}", whole.messages),
+            }
+        }
+        match self.next_of_all().await {
+            Heard::Close(code) => Whole { close: code, ..whole },
+            other => panic!("after the end came {other:?} instead of a close frame"),
+        }
+    }
+}
