@@ -21,6 +21,7 @@ pub mod tokens;
 use crate::{
     drain::Drain,
     history::History,
+    kept::shelf::Shelf,
     plugin::{Catalog, watch::Watcher},
     store::{Told, public::Public},
 };
@@ -44,6 +45,8 @@ pub struct ApiState {
     pub enabled: bool,
     pub catalog: Arc<Catalog>,
     pub history: Arc<History>,
+    /// Nothing where no process outlives who started it.
+    pub shelf: Option<Arc<Shelf>>,
     pub plugins: Watcher,
     /// Ends what would otherwise go on for ever.
     pub drain: Drain,
@@ -215,6 +218,7 @@ calls:
         ApiState {
             enabled,
             history: Arc::new(History::start(&database, retention).unwrap()),
+            shelf: None,
             catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
             plugins: Watcher::ended(),
             drain: Drain::default(),

@@ -273,6 +273,36 @@ pub fn may_see(caller: &Caller, user: &str) -> bool {
     own || may(caller, Wish::Use(ALL_PROCESSES))
 }
 
+/// Who a process belongs to that others may attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Empty for nobody.
+    pub user: String,
+    /// What opens it, where it belongs to nobody.
+    pub key: Option<String>,
+}
+
+impl Owner {
+    /// `caller` starts a process. Nobody is given a key: all who show nothing are nobody.
+    pub fn new(caller: &Caller) -> Self {
+        let key = caller.user.is_empty().then(|| {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).expect("the system has random bytes");
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Self { user: caller.user.clone(), key }
+    }
+}
+
+/// Whether `caller`, who shows `key`, may look at a process of `owner`, give it input, and end it.
+pub fn may_use(caller: &Caller, owner: &Owner, key: Option<&str>) -> bool {
+    let same = |key: &str, shown: &str| {
+        // However long it is the same, it takes as long to say so.
+        key.len() == shown.len() && key.bytes().zip(shown.bytes()).fold(0, |other, (a, b)| other | (a ^ b)) == 0
+    };
+    may_see(caller, &owner.user) || matches!((&owner.key, key), (Some(key), Some(shown)) if same(key, shown))
+}
+
 /// Whether `caller` may do what it wishes.
 pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
     rule(caller, wish).allows()
@@ -317,6 +347,19 @@ mod tests {
         assert!(!may_see(&Caller::nobody(), ""));
         assert!(may_see(&caller("ada", &["processes:*"]), "bob"));
         assert!(may_see(&Caller::operator(), ""));
+    }
+
+    #[test]
+    fn a_process_of_nobody_is_open_to_who_has_its_key() {
+        let named = |user: &str| Caller { user: user.into(), ..Caller::nobody() };
+        let (nobodys, adas) = (Owner::new(&Caller::nobody()), Owner::new(&named("ada")));
+        let key = nobodys.key.as_deref();
+        assert!(may_use(&Caller::nobody(), &nobodys, key) && may_use(&named("bob"), &nobodys, key));
+        assert!(!may_use(&Caller::nobody(), &nobodys, None) && !may_use(&Caller::nobody(), &nobodys, Some("")));
+        assert!(!may_use(&Caller::nobody(), &nobodys, Some(&"0".repeat(32))));
+        assert!(may_use(&named("ada"), &adas, None) && adas.key.is_none());
+        assert!(!may_use(&named("bob"), &adas, key) && !may_use(&Caller::nobody(), &adas, Some("")));
+        assert_ne!(nobodys.key, Owner::new(&Caller::nobody()).key);
     }
 
     #[test]

@@ -113,6 +113,12 @@ pub struct ServerLimits {
     pub queue: usize,
     /// How long a call waits for a process; none at all means that it is refused at once.
     pub queue_time: Duration,
+    /// For how long the output and the outcome of a process are kept that outlives its client, after its end.
+    pub kept_time: Duration,
+    /// How much of each stream of such a process is kept.
+    pub kept_output: Size,
+    /// Of how many such processes that have ended.
+    pub kept_processes: usize,
     /// The largest file of a module.
     pub module: Size,
     /// How long the compilation of a module may take.
@@ -226,6 +232,9 @@ impl Default for ServerLimits {
             processes_per_caller: None,
             queue: 1024,
             queue_time: Duration::from_secs(5),
+            kept_time: Duration::from_secs(3600),
+            kept_output: Size::mib(1),
+            kept_processes: 1000,
             module: Size::mib(128),
             compile_time: Duration::from_secs(120),
             compile_memory: Size::mib(2048),
@@ -424,6 +433,9 @@ impl ServerLimits {
             )?,
             queue: s.get_or("queue", default.queue, form::count(0..=1_000_000))?,
             queue_time: s.get_or("queue_time", default.queue_time, form::duration)?,
+            kept_time: s.get_or("kept_time", default.kept_time, form::duration)?,
+            kept_output: s.get_or("kept_output", default.kept_output, form::size(Size::kib(1)..=HELD))?,
+            kept_processes: s.get_or("kept_processes", default.kept_processes, form::count(0..=1_000_000))?,
             module: s.get_or("module", default.module, form::size(Size::kib(1)..=Size::mib(4096)))?,
             compile_time: s.get_or("compile_time", default.compile_time, form::wait)?,
             compile_memory: s.get_or(

@@ -6,6 +6,7 @@ use crate::{
     call::{Outcome, Refusal},
     control::Control,
     history::{self, History, Seen},
+    kept::{Kept, View, shelf::Shelf},
     plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
@@ -32,6 +33,8 @@ pub struct Dispatcher {
     pub cleanup_time: Duration,
     /// Nothing where nothing is kept of what runs.
     pub history: Option<Arc<History>>,
+    /// Nothing where no process outlives who started it.
+    pub shelf: Option<Arc<Shelf>>,
 }
 
 /// A call that may run.
@@ -115,13 +118,28 @@ impl Dispatcher {
         Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history })
     }
 
-    /// The processes that run and that `caller` may see, the newest first.
-    pub fn running(&self, caller: &Caller) -> Vec<Seen> {
-        self.history.as_ref().map(|history| history.running(|user| may_see(caller, user))).unwrap_or_default()
+    /// Lets a process go on that `caller` has started, whatever becomes of the caller. The view holds it back until it is
+    /// dropped. Nothing has been written yet, and bytes go out as they come.
+    pub fn keep(self: &Arc<Self>, shelf: &Arc<Shelf>, process: Process, caller: &Caller) -> View {
+        let (dispatcher, user) = (self.clone(), caller.user.clone());
+        shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &user, outcome))
+    }
+
+    /// The kept process of this id, if there is one that `caller`, who shows `key`, may use.
+    pub fn kept(&self, caller: &Caller, id: &str, key: Option<&str>) -> Option<Arc<Kept>> {
+        let kept = self.shelf.as_ref()?.get(id.parse().ok()?)?;
+        kept.is_open_to(caller, key).then_some(kept)
+    }
+
+    /// The processes that run and that `caller` may see, the newest first, and those that are kept.
+    pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Kept>>) {
+        let running = self.history.as_ref().map(|history| history.running(|user| may_see(caller, user)));
+        let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.user)));
+        (running.unwrap_or_default(), kept.unwrap_or_default())
     }
 
     /// Notes that `process` has ended: one line in the log, and one entry in the history.
-    pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
+    pub fn ended(&self, process: &Process, user: &str, outcome: &Outcome) {
         let control = process.control();
         if let Some(history) = &self.history {
             history.end(control, outcome);
@@ -130,7 +148,7 @@ impl Dispatcher {
             process = %control.id,
             call = %process.call().spec.name,
             generation = process.call().plugin.generation,
-            user = caller.user,
+            user,
             kind = outcome.kind(),
             outcome = outcome.failure().as_deref().unwrap_or("success"),
             stop = outcome.stop().map(|stop| stop.name()),

@@ -237,6 +237,11 @@ impl History {
         true
     }
 
+    /// How a process began that runs.
+    pub fn begun(&self, id: Uuid) -> Option<Begun> {
+        self.running.shard(id).lock().get(&id).map(|entry| entry.begun.clone())
+    }
+
     /// Those that run, as far as their user is one of those that `may` be shown, the newest first.
     pub fn running(&self, may: impl Fn(&str) -> bool) -> Vec<Seen> {
         let mut running: Vec<Seen> = Vec::new();

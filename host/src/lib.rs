@@ -12,6 +12,7 @@ pub mod drain;
 pub mod hidden;
 pub mod history;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod one_line;
 pub mod origin;

@@ -104,6 +104,7 @@ impl Server {
             max_frame: http.max_frame,
         };
         let origins: Arc<[String]> = http.origins.clone().into();
+        let shelf = dispatcher.shelf.clone();
         let sockets = Sockets {
             dispatcher,
             timing: Arc::new(timing),
@@ -119,6 +120,7 @@ impl Server {
         let state = ApiState {
             enabled: http.api,
             history,
+            shelf,
             catalog,
             plugins,
             drain: drain.clone(),

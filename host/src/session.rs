@@ -10,19 +10,23 @@ mod telling;
 
 use crate::{
     auth::Caller,
-    call::{CancelReason, Refusal},
+    call::{CancelReason, OnDisconnect, Refusal},
     control::Control,
     dispatch::{Admitted, Dispatcher, Queued},
+    kept::{Ending, Sight, View},
     plugin::manifest::Stderr,
     process::Process,
     size::Size,
     socket::{Incoming, Lost, Socket},
-    stream::{Output, Room, Stream, lines},
-    wire::Frame,
+    stream::{Lines, Output, Room, Stream, lines},
+    wire::{
+        Frame,
+        distillery1::{Attach, DATA},
+    },
 };
 use bytes::Bytes;
 use framing::{Framing, Piece};
-use protocol::{Action, CloseCode, Event, Protocol, Start, Started};
+use protocol::{Action, Attached, CloseCode, Event, Protocol, Start, Started};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -74,6 +78,12 @@ pub struct Session {
     /// The same for output that is not made into lines, and how much of each stream there was.
     piece: Piece,
     taken: [u64; 2],
+    /// The process is to outlive the connection, once there is one.
+    keep: bool,
+    /// Makes lines of the output of such a process.
+    cutters: Option<Box<[Lines; 2]>>,
+    /// How such a process ended, when all of its output is on its way.
+    ending: Option<Arc<Ending>>,
     /// What goes out before more of the output.
     answers: VecDeque<Frame>,
     /// Where the client is told how its process fares.
@@ -88,6 +98,8 @@ enum Phase {
     /// The call waits for a place.
     Queued(Queued),
     Running(Process),
+    /// A process that outlives this connection, whether it was started by it or not.
+    Watching(View),
     /// The result follows what is left of the output.
     Finishing(Frame, CloseCode),
     /// The result is sent; the client's close is awaited until then.
@@ -127,6 +139,9 @@ impl Session {
             unsent: Bytes::new(),
             piece: Piece { stream: Stream::Stdout, from: 0, bytes: Bytes::new() },
             taken: [0; 2],
+            keep: false,
+            cutters: None,
+            ending: None,
             answers: VecDeque::new(),
             blocked: None,
             told_of_drain: false,
@@ -184,10 +199,10 @@ impl Session {
             Phase::Queued(queued) => Some(queued.until),
             Phase::Running(process) => process.deadline(),
             Phase::Closing(until) => Some(*until),
-            Phase::Finishing(..) | Phase::Over => None,
+            Phase::Watching(_) | Phase::Finishing(..) | Phase::Over => None,
         };
         let room = match (&self.output, &self.phase) {
-            (Some(control), Phase::Queued(_) | Phase::Running(_)) if !self.deaf => {
+            (Some(control), Phase::Queued(_) | Phase::Running(_) | Phase::Watching(_)) if !self.deaf => {
                 match control.input.room(Instant::now(), cx) {
                     Room::Later(time) => Some(time),
                     Room::Now | Room::Never => None,
@@ -198,7 +213,7 @@ impl Session {
         let blocked = self.blocked.as_ref().map(|blocked| blocked.since + self.timing.write_timeout);
         let telling = self.telling.as_ref().and_then(|telling| match &self.phase {
             Phase::Queued(_) => telling.next_look(),
-            Phase::Running(_) => Some(telling.next_beat()),
+            Phase::Running(_) | Phase::Watching(_) => Some(telling.next_beat()),
             _ => None,
         });
         [phase, room, blocked, telling].into_iter().flatten().fold(self.next_ping, Instant::min)
@@ -290,7 +305,7 @@ impl Session {
         if self.deaf || self.answers.len() >= ANSWERS {
             return false;
         }
-        let running = matches!(self.phase, Phase::Running(_));
+        let running = matches!(self.phase, Phase::Running(_) | Phase::Watching(_));
         let Some(control) = self.output.as_ref().filter(|_| running || matches!(self.phase, Phase::Queued(_))) else {
             return !matches!(self.phase, Phase::Over);
         };
@@ -319,7 +334,7 @@ impl Session {
             },
             Phase::Running(process) => {
                 let Poll::Ready(outcome) = process.poll(now, cx) else { return false };
-                self.dispatcher.ended(process, &self.caller, &outcome);
+                self.dispatcher.ended(process, &self.caller.user, &outcome);
                 let control = process.control().clone();
                 self.tell_of_cancel(&control, cx);
                 let value = control.value();
@@ -365,9 +380,19 @@ impl Session {
             Framing::Lines => self.send_lines(cx)?,
             Framing::Data => self.send_pieces(cx)?,
         };
-        any |= sent;
+        any |= sent | !self.answers.is_empty();
         if full {
             return Ok(any);
+        }
+        if let Some(ending) = self.ending.take() {
+            if let Some(control) = self.output.clone() {
+                self.tell_of_cancel(&control, cx);
+            }
+            self.on(Event::Ended(&ending.outcome, ending.value.as_deref()), cx);
+            // What was just said goes out before the end.
+            if !self.answers.is_empty() {
+                return Ok(true);
+            }
         }
         if let (Phase::Running(process), Some(control)) = (&self.phase, &self.output)
             && process.is_away()
@@ -387,10 +412,18 @@ impl Session {
     /// Sends what there is of lines, as far as the socket takes it. Says whether it took any, and whether it is full.
     fn send_lines(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
         let mut any = false;
-        let Some(control) = &self.output else { return Ok((false, false)) };
         loop {
             if self.unsent.is_empty() {
-                self.unsent = control.output.take(cx);
+                self.unsent = match (&mut self.phase, &self.output) {
+                    (Phase::Watching(view), _) => {
+                        let cutters = self.cutters.get_or_insert_default();
+                        let (lines, ending) = cut(view, cutters, cx);
+                        self.ending = ending;
+                        lines
+                    }
+                    (_, Some(control)) => control.output.take(cx),
+                    _ => Bytes::new(),
+                };
             }
             if self.unsent.is_empty() {
                 return Ok((any, false));
@@ -444,6 +477,19 @@ impl Session {
         if !self.piece.bytes.is_empty() {
             return true;
         }
+        if let Phase::Watching(view) = &mut self.phase {
+            let Poll::Ready(sight) = view.poll_next(DATA, cx) else { return false };
+            match sight {
+                Sight::Bytes(stream, from, bytes) => {
+                    self.piece = Piece { stream, from, bytes };
+                    return true;
+                }
+                // Said before what comes behind it.
+                Sight::Lost(stream, lost) => self.on(Event::Lost(stream, lost), cx),
+                Sight::Ended(ending) => self.ending = Some(ending),
+            }
+            return false;
+        }
         let Some(control) = &self.output else { return false };
         for (stream, output) in outputs(control) {
             let bytes = output.take(cx);
@@ -475,10 +521,10 @@ impl Session {
             Action::None | Action::Line | Action::Bytes => {}
             Action::Start(_) if self.told_of_drain => self.on(Event::Refused(Refusal::ShuttingDown), cx),
             Action::Start(start) => self.start(*start, cx),
-            Action::Attach(attach) => self.on(Event::Refused(Refusal::NoProcess(attach.id)), cx),
+            Action::Attach(attach) => self.attach(*attach, cx),
             Action::List => {
-                let listed: Vec<_> = self.dispatcher.running(&self.caller).iter().map(telling::listed).collect();
-                self.on(Event::Listed(&listed), cx);
+                let (running, kept) = self.dispatcher.visible(&self.caller);
+                self.on(Event::Listed(&telling::listed(&running, &kept)), cx);
             }
             Action::EndInput => {
                 if let Some(control) = &self.output {
@@ -488,19 +534,40 @@ impl Session {
             Action::Send(frame) => self.answers.push_back(frame),
             Action::Cancel(reason) => match &self.phase {
                 Phase::Running(process) => process.control().cancel(reason),
+                Phase::Watching(view) => view.kept().cancel(reason),
                 _ => self.on(Event::Refused(Refusal::Cancelled(reason)), cx),
             },
-            Action::Force => {
-                if let Phase::Running(process) = &mut self.phase {
-                    process.force(Instant::now());
-                }
-            }
+            Action::Force => match &mut self.phase {
+                Phase::Running(process) => process.force(Instant::now()),
+                Phase::Watching(view) => view.kept().force(),
+                _ => {}
+            },
             Action::Finish(result, code) => self.phase = Phase::Finishing(result, code),
             Action::Leave(frame) => {
+                self.part();
                 self.output = None;
+                self.piece.bytes.clear();
                 self.phase = Phase::Finishing(frame, CloseCode::Normal);
             }
-            Action::Drop => self.phase = Phase::Over,
+            Action::Drop => {
+                self.part();
+                self.phase = Phase::Over;
+            }
+        }
+    }
+
+    /// Notes that a process goes on without this client.
+    fn part(&self) {
+        if let Phase::Watching(view) = &self.phase {
+            let kept = view.kept();
+            if kept.ending().is_none() {
+                tracing::info!(
+                    process = %kept.id(),
+                    call = kept.begun.call,
+                    user = self.caller.user,
+                    "a client has left, and its process goes on"
+                );
+            }
         }
     }
 
@@ -509,8 +576,10 @@ impl Session {
             Ok(admitted) => admitted,
             Err(refusal) => return self.on(Event::Refused(refusal), cx),
         };
-        let control = admitted.control();
-        if !matches!(self.framing, Framing::Lines) {
+        let (control, spec) = (admitted.control(), &admitted.call().spec);
+        let detach = start.on_disconnect.unwrap_or(spec.on_disconnect) == OnDisconnect::Detach;
+        self.keep = detach && self.dispatcher.shelf.is_some();
+        if self.keep || !matches!(self.framing, Framing::Lines) {
             control.output.be_plain();
             let plugin = &admitted.call().plugin;
             if plugin.manifest.stderr == Stderr::Forward {
@@ -526,19 +595,76 @@ impl Session {
 
     /// There is a place for the call.
     fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
-        if self.telling.is_some() {
-            let (call, id) = (process.call().clone(), process.control().id);
-            self.phase = Phase::Running(process);
+        let told = (self.keep || self.telling.is_some()).then(|| (process.call().clone(), process.control().id));
+        let mut key = None;
+        match &self.dispatcher.shelf {
+            Some(shelf) if self.keep => {
+                let view = self.dispatcher.keep(shelf, process, &self.caller);
+                key = view.kept().owner.key.clone();
+                self.phase = Phase::Watching(view);
+            }
+            _ => self.phase = Phase::Running(process),
+        }
+        if let Some((call, id)) = told {
             let started = Started {
                 id,
                 call: call.spec.name.as_str(),
                 generation: call.plugin.generation,
-                kept: false,
-                key: None,
+                kept: self.keep,
+                key: key.as_deref(),
             };
             self.on(Event::Started(started), cx);
-        } else {
-            self.phase = Phase::Running(process);
+        }
+    }
+
+    fn attach(&mut self, attach: Attach, cx: &mut Context<'_>) {
+        let Some(kept) = self.dispatcher.kept(&self.caller, &attach.id, attach.key.as_deref()) else {
+            return self.on(Event::Refused(Refusal::NoProcess(attach.id)), cx);
+        };
+        self.output = Some(kept.control.clone());
+        self.phase = Phase::Watching(kept.view([attach.stdout, attach.stderr]));
+        let running = kept.ending().is_none();
+        if let Some(telling) = self.telling.as_mut().filter(|_| !running) {
+            telling.leave_cancel_untold();
+        }
+        let attached = Attached {
+            id: kept.id(),
+            call: &kept.begun.call,
+            params: &kept.begun.params,
+            generation: kept.begun.generation,
+            started: telling::moment(kept.begun.started),
+            running,
+            stdout: kept.range(Stream::Stdout),
+            stderr: kept.range(Stream::Stderr),
+        };
+        self.on(Event::Attached(attached), cx);
+    }
+}
+
+/// What `view` sees next, made into lines; how the process ended, if nothing follows.
+fn cut(view: &mut View, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, Option<Arc<Ending>>) {
+    loop {
+        let sight = view.poll_next(DATA, cx);
+        let mut ending = None;
+        match &sight {
+            Poll::Ready(Sight::Bytes(stream, _, bytes)) => cutters[*stream as usize].write(bytes),
+            // Whoever started it holds it back.
+            Poll::Ready(Sight::Lost(..)) | Poll::Pending => {}
+            Poll::Ready(Sight::Ended(it)) => {
+                cutters.iter_mut().for_each(Lines::finish);
+                ending = Some(it.clone());
+            }
+        }
+        if view.is_prompted() {
+            cutters[0].prompt();
+        }
+        let lines: Vec<Bytes> = cutters.iter_mut().map(Lines::take).filter(|lines| !lines.is_empty()).collect();
+        if sight.is_pending() || ending.is_some() || !lines.is_empty() {
+            let lines = match <[Bytes; 1]>::try_from(lines) {
+                Ok([lines]) => lines,
+                Err(both) => both.concat().into(),
+            };
+            return (lines, ending);
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Plain buffers with a lock and wakers. They know nothing of sockets, of wasm, or of why a process ends.
 
 mod input;
+mod lines;
 mod output;
+mod ring;
 mod stderr;
 
 pub use input::{Input, Read, Room};
-pub use output::{Output, Written, lines};
+pub use lines::{Lines, before_cut, lines};
+pub use output::{Output, Written};
+pub use ring::{Found, Ring};
 pub use stderr::Stderr;
 
 use std::task::{Context, Waker};

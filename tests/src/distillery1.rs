@@ -2,7 +2,10 @@
 //! that was not told, and behind the end comes nothing but the close.
 
 use crate::{client::upgraded, patiently, server::Server};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
@@ -10,7 +13,18 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 /// One socket.
 #[derive(Debug)]
 pub struct Talk {
-    socket: WebSocketStream<TcpStream>,
+    speaker: Speaker,
+    listener: Listener,
+}
+
+/// The half of a socket that sends.
+#[derive(Debug)]
+pub struct Speaker(SplitSink<WebSocketStream<TcpStream>, Message>);
+
+/// The half of a socket that receives.
+#[derive(Debug)]
+pub struct Listener {
+    frames: SplitStream<WebSocketStream<TcpStream>>,
     /// How far each stream was read; nothing before its first byte.
     at: [Option<u64>; 2],
 }
@@ -66,7 +80,8 @@ impl Server {
         let upgraded = upgraded(stream, self.address(), "/api/v1/ws", &headers).await;
         let (socket, protocol) = upgraded.expect("the server takes sockets");
         assert_eq!(protocol.as_deref(), Some("distillery-1"));
-        Talk { socket, at: [None; 2] }
+        let (sender, frames) = socket.split();
+        Talk { speaker: Speaker(sender), listener: Listener { frames, at: [None; 2] } }
     }
 
     /// A socket over which `name` was called.
@@ -77,7 +92,7 @@ impl Server {
     }
 }
 
-impl Talk {
+impl Speaker {
     pub async fn say(&mut self, message: Value) {
         self.send(Message::text(message.to_string())).await;
     }
@@ -92,15 +107,66 @@ impl Talk {
     }
 
     pub async fn send(&mut self, message: Message) {
-        patiently("a frame to leave", self.socket.send(message)).await.expect("the server is there");
+        patiently("a frame to leave", self.0.send(message)).await.expect("the server is there");
+    }
+}
+
+impl Talk {
+    pub async fn say(&mut self, message: Value) {
+        self.speaker.say(message).await;
+    }
+
+    pub async fn signal(&mut self, kind: &str) {
+        self.speaker.signal(kind).await;
+    }
+
+    pub async fn give(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.speaker.give(bytes).await;
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        self.speaker.send(message).await;
+    }
+
+    /// Speaks and listens at the same time, as programs do.
+    pub fn split(self) -> (Speaker, Listener) {
+        (self.speaker, self.listener)
     }
 
     /// Closes as a browser does, and does not wait for anything.
     pub async fn hang_up(mut self) {
         // The server may already be gone: then there is nothing left to close.
-        _ = patiently("the close frame to leave", self.socket.close(None)).await;
+        _ = patiently("the close frame to leave", self.speaker.0.send(Message::Close(None))).await;
     }
 
+    pub async fn next(&mut self) -> Heard {
+        self.listener.next().await
+    }
+
+    pub async fn next_of_all(&mut self) -> Heard {
+        self.listener.next_of_all().await
+    }
+
+    /// The next message, which must be of this type. What the guest wrote before it is left out.
+    #[track_caller]
+    pub fn message(&mut self, kind: &str) -> impl Future<Output = Value> {
+        self.listener.message(kind)
+    }
+
+    /// What the guest writes to stdout next, until it has written at least this many bytes.
+    pub async fn stdout(&mut self, many: usize) -> Vec<u8> {
+        self.listener.stdout(many).await
+    }
+
+    /// Everything until the end.
+    pub async fn finish(self) -> Whole {
+        // The other half stays open until then.
+        let Self { speaker: _speaker, listener } = self;
+        listener.finish().await
+    }
+}
+
+impl Listener {
     /// What comes next, but the beats of the heart.
     pub async fn next(&mut self) -> Heard {
         loop {
@@ -113,7 +179,7 @@ impl Talk {
 
     pub async fn next_of_all(&mut self) -> Heard {
         loop {
-            return match patiently("a frame", self.socket.next()).await {
+            return match patiently("a frame", self.frames.next()).await {
                 Some(Ok(Message::Text(text))) => {
                     let message: Value = serde_json::from_str(&text).expect("a message is JSON");
                     self.check(&message);

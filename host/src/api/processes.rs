@@ -30,7 +30,7 @@ pub(super) fn routes() -> Vec<Route> {
     const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
     let process = json!({
         "id": ID, "call": "provision", "params": ["coins", null], "user": "ada", "plugin": "provision",
-        "generation": 3, "started": "2026-01-31T12:00:00Z", "ended": "2026-01-31T12:00:04.25Z", "outcome": "exited",
+        "generation": 3, "started": "2026-01-31T12:00:00Z", "ended": "2026-01-31T12:00:04.25Z", "kept": false, "outcome": "exited",
         "message": "exit status 7", "stop": null, "cleanup": null, "value": null, "cpu_ms": 12, "memory": 1_114_112,
         "bytes_in": 0, "bytes_out": 312,
     });
@@ -106,6 +106,8 @@ struct Shown<'a> {
     started: String,
     #[schemars(extend("format" = "date-time"))]
     ended: Option<String>,
+    /// Its output is kept, so that one can attach to it.
+    kept: bool,
     #[schemars(extend("enum" = outcomes()))]
     outcome: &'a str,
     /// Why it was no success.
@@ -122,8 +124,8 @@ struct Shown<'a> {
     bytes_out: u64,
 }
 
-impl<'a> From<&'a Seen> for Shown<'a> {
-    fn from(seen: &'a Seen) -> Self {
+impl<'a> Shown<'a> {
+    fn new(state: &ApiState, seen: &'a Seen) -> Self {
         let (begun, ended) = (&seen.begun, seen.ended.as_ref());
         Self {
             id: begun.id.to_string(),
@@ -134,6 +136,7 @@ impl<'a> From<&'a Seen> for Shown<'a> {
             generation: begun.generation,
             started: moment(begun.started),
             ended: ended.and_then(|ended| ended.at).map(moment),
+            kept: state.shelf.as_ref().is_some_and(|shelf| shelf.get(begun.id).is_some()),
             outcome: seen.outcome(),
             message: ended.and_then(|ended| ended.message.as_deref()),
             stop: ended.and_then(|ended| ended.stop.as_deref()),
@@ -164,7 +167,7 @@ async fn list(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result
         wanted.user = None;
     }
     let page = state.history.page(wanted).await.map_err(|error| ApiError::of_server(&error))?;
-    json_of(&page.iter().map(Shown::from).collect::<Vec<_>>())
+    json_of(&page.iter().map(|seen| Shown::new(&state, seen)).collect::<Vec<_>>())
 }
 
 fn wanted(uri: &Uri) -> Result<Wanted, String> {
@@ -200,7 +203,7 @@ async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiEr
 }
 
 async fn one(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
-    json_of(&Shown::from(&seen(&state, &caller, &id).await?))
+    json_of(&Shown::new(&state, &seen(&state, &caller, &id).await?))
 }
 
 /// Tells it to stop, which takes its time: its grace, and its cleanup.
@@ -209,7 +212,7 @@ async fn cancel(State(state): State<ApiState>, caller: Caller, Segment(id): Segm
     if !state.history.cancel(seen.begun.id) {
         return Err(ApiError::new(StatusCode::CONFLICT, "this process has already ended"));
     }
-    json_with(StatusCode::ACCEPTED, &Shown::from(&seen))
+    json_with(StatusCode::ACCEPTED, &Shown::new(&state, &seen))
 }
 
 #[cfg(test)]

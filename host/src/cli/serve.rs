@@ -6,6 +6,7 @@ use crate::{
     dispatch::Dispatcher,
     drain::Drain,
     history::{History, Retention},
+    kept::shelf::{self, Shelf},
     plugin::{
         Catalog, Snapshot,
         load::{Loaded, Loader, found},
@@ -82,6 +83,9 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     let limits = &config.limits;
     let retention = Retention { age: config.history.keep, count: config.history.max };
     let history = Arc::new(History::start(&store.database, retention).context("cannot go on with the history")?);
+    let drain = Drain::default();
+    let bounds = shelf::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
+    let shelf = Arc::new(Shelf::new(bounds, history.clone(), drain.clone()));
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
         admission: Admission::new(Bounds {
@@ -94,6 +98,7 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
+        shelf: Some(shelf.clone()),
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,8 +108,12 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         .build()
         .context("cannot start the threads that serve sockets")?;
     let served = runtime.block_on(async {
-        let drain = Drain::default();
         let mut signals = Signals::listen()?;
+        let busy = drain.busy();
+        tokio::spawn(async move {
+            let _busy = busy;
+            shelf.expire().await;
+        });
         let parts =
             Parts { catalog, dispatcher, history: history.clone(), plugins: plugins.clone(), drain: drain.clone() };
         let server = Server::bind(config, &store, &local, parts)?;

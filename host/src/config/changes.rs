@@ -53,7 +53,9 @@ impl Changes {
         });
         differing!(changes, "limits.", all.map(|it| &it.limits), ServerLimits {
             live: module;
-            restart: processes processes_per_caller queue queue_time compile_time compile_memory; elsewhere: process
+            restart: processes processes_per_caller queue queue_time kept_time kept_output kept_processes compile_time
+                compile_memory;
+            elsewhere: process
         });
         differing!(changes, "cancel.", all.map(|it| &it.cancel), Cancel {
             live: grace_max; restart: grace cleanup_time shutdown_grace; elsewhere:

@@ -49,7 +49,7 @@ fn every_value_reaches_its_place() {
 limits:
   {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, line: 10KiB, params: 11, params_size: 12KiB,
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
-   queue_time: 0s, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
+   queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s}
 history: {keep: 24h, max: 25}
 data: /var/lib/distillery
@@ -93,6 +93,9 @@ news: /srv/news
             processes_per_caller: Some(17),
             queue: 0,
             queue_time: seconds(0),
+            kept_time: Duration::from_secs(600),
+            kept_output: Size::kib(64),
+            kept_processes: 9,
             module: Size::mib(18),
             compile_time: seconds(19),
             compile_memory: Size::mib(100),

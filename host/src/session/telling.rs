@@ -4,12 +4,15 @@ use super::{
     Phase, Session,
     protocol::{Beat, Event},
 };
-use crate::{control::Control, history::Seen, wire::distillery1::Listed};
+use crate::{control::Control, history::Seen, kept::Kept, store::processes::Begun, wire::distillery1::Listed};
 use std::{
+    collections::BTreeMap,
+    sync::Arc,
     task::Context,
     time::{Duration, Instant},
 };
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 /// How often the place in the queue is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,6 +34,11 @@ impl Telling {
         self.next_beat
     }
 
+    /// Of a process that has ended, its end tells everything.
+    pub fn leave_cancel_untold(&mut self) {
+        self.of_cancel = true;
+    }
+
     /// When the place in the queue is looked at again, after a first look.
     pub fn next_look(&self) -> Option<Instant> {
         self.looked.map(|looked| looked + LOOK)
@@ -48,8 +56,12 @@ impl Session {
                     self.on(Event::Queued(position), cx);
                 }
             }
-            Phase::Running(process) => {
-                let (control, started) = (process.control().clone(), process.started());
+            Phase::Running(_) | Phase::Watching(_) => {
+                let (control, started) = match &self.phase {
+                    Phase::Running(process) => (process.control().clone(), process.started()),
+                    Phase::Watching(view) => (view.kept().control.clone(), view.kept().started),
+                    _ => return,
+                };
                 self.tell_of_cancel(&control, cx);
                 let Some(telling) = &mut self.telling else { return };
                 if now >= telling.next_beat {
@@ -83,17 +95,35 @@ impl Session {
     }
 }
 
-/// A process as it is listed.
-pub(super) fn listed(seen: &Seen) -> Listed {
-    let begun = &seen.begun;
+/// How many processes are listed at most: the newest.
+const LISTED: usize = 1000;
+
+/// Processes that run and processes that are kept, as they are listed.
+pub(super) fn listed(running: &[Seen], kept: &[Arc<Kept>]) -> Vec<Listed> {
+    let mut all: BTreeMap<Uuid, Listed> = BTreeMap::new();
+    for kept in kept {
+        let ending = kept.ending();
+        all.insert(kept.id(), listed_as(&kept.begun, true, ending.map(|ending| ending.word())));
+    }
+    for seen in running {
+        all.entry(seen.begun.id).or_insert_with(|| listed_as(&seen.begun, false, None));
+    }
+    all.into_values().rev().take(LISTED).collect()
+}
+
+fn listed_as(begun: &Begun, kept: bool, outcome: Option<&'static str>) -> Listed {
     Listed {
         id: begun.id.to_string(),
         call: begun.call.clone(),
         user: begun.user.clone(),
         generation: begun.generation,
-        started: begun.started.format(&Rfc3339).unwrap_or_default(),
-        running: seen.ended.is_none(),
-        kept: false,
-        outcome: seen.ended.as_ref().map(|ended| ended.outcome.clone().into_owned()),
+        started: moment(begun.started),
+        running: outcome.is_none(),
+        kept,
+        outcome,
     }
+}
+
+pub(super) fn moment(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
 }

@@ -1,10 +1,10 @@
 //! stdout: bytes from the guest, made into lines on their way to the client.
 //!
-//! Finished lines wait in `ready`, each with one `\n`, until the socket takes them all at once. The line that is not
-//! finished waits in `partial`, and goes out as it is when the guest waits for input: it is a prompt.
+//! Finished lines wait until the socket takes them all at once. The line that is not finished goes out as it is when the
+//! guest waits for input: it is a prompt.
 
-use super::{remember, wake_other};
-use bytes::{Bytes, BytesMut};
+use super::{lines::Lines, remember, wake_other};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -12,8 +12,6 @@ use std::task::{Context, Poll, Waker};
 const FULL: usize = 64 << 10;
 /// The most that one write may hold.
 const WRITE: usize = 64 << 10;
-/// A buffer this small is kept when it is empty; larger ones are given back.
-const KEEP: usize = 4 << 10;
 
 /// What a write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +30,9 @@ pub struct Output {
 }
 
 struct State {
-    ready: BytesMut,
-    partial: Vec<u8>,
-    /// The beginning of the present line has gone out as a prompt.
-    prompted: bool,
-    /// Bytes go out as they come: the present line is this long so far.
-    plain: Option<usize>,
+    lines: Lines,
+    /// Bytes go out as they come.
+    plain: Option<Plain>,
     /// Nothing more is taken.
     closed: bool,
     written_in_all: u64,
@@ -45,39 +40,39 @@ struct State {
     socket: Option<Waker>,
 }
 
+#[derive(Clone, Copy, Default)]
+struct Plain {
+    /// So long is the present line.
+    line: usize,
+    /// So much was written when the guest waited for input the last time.
+    waited: u64,
+}
+
 impl Output {
     /// A stream of at most `limit` bytes with lines of at most `line` bytes.
     pub fn new(limit: Option<u64>, line: usize) -> Self {
-        let state = State {
-            ready: BytesMut::new(),
-            partial: Vec::new(),
-            prompted: false,
-            plain: None,
-            closed: false,
-            written_in_all: 0,
-            guest: None,
-            socket: None,
-        };
+        let state =
+            State { lines: Lines::default(), plain: None, closed: false, written_in_all: 0, guest: None, socket: None };
         Self { limit, line, state: Mutex::new(state) }
     }
 
     /// Whoever takes wants bytes as they come, not lines: a prompt is no line, and a last line has no terminator of its
     /// own. To be said before anything is written.
     pub fn be_plain(&self) {
-        self.state.lock().plain = Some(0);
+        self.state.lock().plain = Some(Plain::default());
     }
 
     /// How many bytes the guest may write now.
     pub fn permit(&self) -> usize {
         let state = self.state.lock();
-        if state.closed || state.ready.len() < FULL { WRITE } else { 0 }
+        if state.closed || state.lines.waiting() < FULL { WRITE } else { 0 }
     }
 
     /// Whether `bytes` more are no more than what was permitted: stdout and a forwarded stderr may each have a permit
     /// from before the other wrote.
     pub fn admits(&self, bytes: usize) -> bool {
         let state = self.state.lock();
-        state.closed || state.ready.len() + bytes <= FULL + 2 * WRITE
+        state.closed || state.lines.waiting() + bytes <= FULL + 2 * WRITE
     }
 
     /// Takes all of `bytes`, however many.
@@ -87,35 +82,19 @@ impl Output {
         if state.closed {
             return Written::Yes;
         }
-        let begun = state.plain.unwrap_or(state.partial.len());
+        let begun = state.plain.map_or_else(|| state.lines.begun(), |plain| plain.line);
         let (bytes, result) = self.allowed(state, begun, bytes);
         state.written_in_all += bytes.len() as u64;
         state.closed = result != Written::Yes;
-        match (&mut state.plain, memchr::memrchr(b'\n', bytes)) {
-            (Some(line), end) => {
-                state.ready.extend_from_slice(bytes);
-                *line = end.map_or(*line + bytes.len(), |end| bytes.len() - end - 1);
+        match &mut state.plain {
+            Some(plain) => {
+                state.lines.write_plain(bytes);
+                let end = memchr::memrchr(b'\n', bytes);
+                plain.line = end.map_or(plain.line + bytes.len(), |end| bytes.len() - end - 1);
             }
-            (None, Some(end)) => {
-                let mut finished = &bytes[..=end];
-                if state.prompted && state.partial.is_empty() {
-                    // The line's text has gone out as a prompt, so a terminator right behind it begins no new line.
-                    finished = finished.strip_prefix(b"\r").filter(|it| it.starts_with(b"\n")).unwrap_or(finished);
-                    finished = finished.strip_prefix(b"\n").unwrap_or(finished);
-                } else if state.prompted && state.partial == b"\r" && finished.starts_with(b"\n") {
-                    // The same terminator, cut in two.
-                    state.partial.clear();
-                    finished = &finished[1..];
-                }
-                state.prompted = false;
-                state.ready.extend_from_slice(&state.partial);
-                state.ready.extend_from_slice(finished);
-                state.partial.clear();
-                state.partial.extend_from_slice(&bytes[end + 1..]);
-            }
-            (None, None) => state.partial.extend_from_slice(bytes),
+            None => state.lines.write(bytes),
         }
-        let socket = if state.ready.is_empty() && !state.closed { None } else { state.socket.take() };
+        let socket = if state.lines.waiting() == 0 && !state.closed { None } else { state.socket.take() };
         drop(guard);
         wake_other(socket, None);
         result
@@ -172,8 +151,7 @@ impl Output {
         state.written_in_all = over.unwrap_or(state.written_in_all + size);
         state.closed = over.is_some();
         if over.is_none() || !shown.is_empty() {
-            state.ready.extend_from_slice(shown);
-            state.ready.extend_from_slice(b"\n");
+            state.lines.write_line(shown);
         }
         let socket = state.socket.take();
         drop(state);
@@ -184,7 +162,7 @@ impl Output {
     /// Ready when the guest may write.
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.closed || state.ready.len() < FULL {
+        if state.closed || state.lines.waiting() < FULL {
             return Poll::Ready(());
         }
         remember(&mut state.guest, cx);
@@ -195,17 +173,13 @@ impl Output {
     pub fn prompt(&self) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        if state.partial.is_empty() {
+        let news = match &mut state.plain {
+            Some(plain) => std::mem::replace(&mut plain.waited, state.written_in_all) != state.written_in_all,
+            None => state.lines.prompt(),
+        };
+        if !news {
             return;
         }
-        let whole = whole_characters(&state.partial);
-        if whole == 0 {
-            return;
-        }
-        state.ready.extend_from_slice(&state.partial[..whole]);
-        state.ready.extend_from_slice(b"\n");
-        state.partial.drain(..whole);
-        state.prompted = true;
         let socket = state.socket.take();
         drop(guard);
         wake_other(socket, None);
@@ -213,29 +187,21 @@ impl Output {
 
     /// The guest has ended: a last line without a terminator is a line.
     pub fn finish(&self) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        // Behind a prompt, half of a terminator is no line either.
-        let half = state.prompted && state.partial == b"\r";
-        if !(state.partial.is_empty() || half) {
-            state.ready.extend_from_slice(&state.partial);
-            state.ready.extend_from_slice(b"\n");
-        }
-        state.partial = Vec::new();
-        state.prompted = false;
+        self.state.lock().lines.finish();
+    }
+
+    /// How much was written when the guest waited for input the last time, where bytes go out as they come.
+    pub fn waited(&self) -> u64 {
+        self.state.lock().plain.map_or(0, |plain| plain.waited)
     }
 
     /// Takes all finished lines, each with its `\n`; empty when there are none. `running` is the task that does so.
     pub fn take(&self, running: &Context<'_>) -> Bytes {
         let mut state = self.state.lock();
-        if state.ready.is_empty() {
+        if state.lines.waiting() == 0 {
             return Bytes::new();
         }
-        let lines = if state.ready.len() > KEEP {
-            std::mem::take(&mut state.ready).freeze()
-        } else {
-            state.ready.split().freeze()
-        };
+        let lines = state.lines.take();
         let guest = state.guest.take();
         drop(state);
         wake_other(guest, Some(running));
@@ -245,7 +211,7 @@ impl Output {
     /// Ready when there are finished lines to take.
     pub fn poll_lines(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if !state.ready.is_empty() {
+        if state.lines.waiting() > 0 {
             return Poll::Ready(());
         }
         remember(&mut state.socket, cx);
@@ -258,35 +224,10 @@ impl Output {
     }
 }
 
-/// How many bytes of `text` come before a character that its end cuts in two. A `\r` before that is held back as well:
-/// it may be half of a terminator.
-fn whole_characters(text: &[u8]) -> usize {
-    let text = without_returns(text);
-    let tail = text.len().saturating_sub(3);
-    let cut = |from: &usize| {
-        std::str::from_utf8(&text[*from..]).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
-    };
-    (tail..text.len()).find(cut).map_or(text.len(), |end| without_returns(&text[..end]).len())
-}
-
-fn without_returns(text: &[u8]) -> &[u8] {
-    let returns = text.iter().rev().take_while(|byte| **byte == b'\r').count();
-    &text[..text.len() - returns]
-}
-
-/// The lines in what [`Output::take`] gave, without terminators, each with the place where the next one begins.
-pub fn lines(taken: &Bytes) -> impl Iterator<Item = (Bytes, usize)> + '_ {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', taken).map(move |end| {
-        let from = std::mem::replace(&mut start, end + 1);
-        let to = if end > from && taken[end - 1] == b'\r' { end - 1 } else { end };
-        (taken.slice(from..to), end + 1)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::lines;
 
     fn cx() -> Context<'static> {
         Context::from_waker(Waker::noop())
@@ -396,7 +337,11 @@ mod tests {
             output.write(part);
             output.prompt();
             assert_eq!(output.take(&cx()), part);
+            assert_eq!(output.waited(), output.total());
         }
+        output.write(b"not waited for");
+        assert_eq!(output.waited(), output.total() - 14);
+        output.take(&cx());
         output.finish();
         assert_eq!(output.take(&cx()), b""[..]);
     }
@@ -446,24 +391,5 @@ mod tests {
         output.prompt();
         output.finish();
         assert_eq!(taken(&output), ["name? "]);
-    }
-
-    #[test]
-    fn a_cut_character_is_found_wherever_it_is_cut() {
-        for text in ["a", "ä", "☃", "🦀", "abc🦀"] {
-            let bytes = text.as_bytes();
-            assert_eq!(whole_characters(bytes), bytes.len(), "{text}");
-            let last = text.chars().last().unwrap().len_utf8();
-            for cut in 1..last {
-                assert_eq!(whole_characters(&bytes[..bytes.len() - cut]), bytes.len() - last, "{text} less {cut}");
-            }
-        }
-        assert_eq!(whole_characters(b"ab\r"), 2);
-        assert_eq!(whole_characters(b"ab\r\r"), 2);
-        assert_eq!(whole_characters(b"ab\r\xc3"), 2);
-        // No further byte would make a character of these.
-        for text in [&b"\xe0\x80"[..], b"\xed\xa0", b"\xf4\x90", b"\x80\x80"] {
-            assert_eq!(whole_characters(text), text.len());
-        }
     }
 }

@@ -112,7 +112,7 @@ pub struct Listed {
     /// Whether one can attach to it.
     pub kept: bool,
     /// How it ended, in one word; nothing while it runs.
-    pub outcome: Option<String>,
+    pub outcome: Option<&'static str>,
 }
 
 /// How a process ended, or that none was started. What does not apply is null.

@@ -15,6 +15,7 @@ mod guests;
 mod history;
 mod hostile;
 mod instances;
+mod kept;
 mod limits;
 mod making;
 mod origins;

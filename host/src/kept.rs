@@ -1,0 +1,321 @@
+//! A process that outlives the connection that started it: a task of its own drives it, its output goes into rings, and
+//! any number of views look at those, each from its own place.
+//!
+//! The connection that started it holds it back: while it is behind, the guest waits, so that it loses nothing. Nobody else
+//! is waited for; who is too slow is told how much it lost. It knows nothing of sockets.
+
+pub mod shelf;
+
+use crate::{
+    auth::{Caller, Owner, Who, may_use},
+    call::{CancelReason, Outcome},
+    control::Control,
+    process::Process,
+    store::processes::Begun,
+    stream::{Found, Output, Ring, Stream},
+};
+use bytes::{Buf, Bytes};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    ops::Range,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often a process is polled before others have their turn.
+const ROUNDS: usize = 16;
+
+pub struct Kept {
+    pub control: Arc<Control>,
+    pub begun: Begun,
+    pub owner: Owner,
+    /// Who it counts for.
+    who: Who,
+    pub started: Instant,
+    shared: Mutex<Shared>,
+    forced: AtomicBool,
+    driver: AtomicWaker,
+}
+
+struct Shared {
+    rings: [Ring; 2],
+    /// So much was written to stdout when the guest waited for input the last time.
+    waited: u64,
+    ended: Option<Arc<Ending>>,
+    views: HashMap<u64, Option<Waker>>,
+    next_view: u64,
+    /// The view that loses nothing, and how far it has come.
+    holder: Option<(u64, [u64; 2])>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub outcome: Outcome,
+    /// JSON.
+    pub value: Option<Box<str>>,
+}
+
+/// Somebody who looks at a process, until it is dropped.
+pub struct View {
+    kept: Arc<Kept>,
+    id: u64,
+    at: [u64; 2],
+    /// Which stream has its turn, so that neither keeps the other from being seen.
+    turn: usize,
+}
+
+/// What there is to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Bytes(Stream, u64, Bytes),
+    /// These bytes are gone.
+    Lost(Stream, Range<u64>),
+    /// Everything was seen.
+    Ended(Arc<Ending>),
+}
+
+impl Kept {
+    pub fn id(&self) -> Uuid {
+        self.control.id
+    }
+
+    /// Whether `caller`, who shows `key`, may look at it, give it input, and end it.
+    pub fn is_open_to(&self, caller: &Caller, key: Option<&str>) -> bool {
+        may_use(caller, &self.owner, key)
+    }
+
+    /// Looks at it from these places on, or from the oldest byte that there is.
+    pub fn view(self: &Arc<Self>, from: [Option<u64>; 2]) -> View {
+        let mut shared = self.shared.lock();
+        let at = [0, 1].map(|stream| {
+            let Range { start, end } = shared.rings[stream].range();
+            from[stream].unwrap_or(start).min(end)
+        });
+        shared.view(self, at)
+    }
+
+    /// The same from the beginning on, for the one that loses nothing.
+    fn holding_view(self: &Arc<Self>) -> View {
+        let mut shared = self.shared.lock();
+        let view = shared.view(self, [0, 0]);
+        shared.holder = Some((view.id, view.at));
+        view
+    }
+
+    /// Which bytes of a stream are kept.
+    pub fn range(&self, stream: Stream) -> Range<u64> {
+        self.shared.lock().rings[stream as usize].range()
+    }
+
+    /// What is kept of a stream from a place on.
+    pub fn read(&self, stream: Stream, at: u64) -> Found {
+        self.shared.lock().rings[stream as usize].read(at, usize::MAX)
+    }
+
+    /// How it ended, once it has, and its last byte is kept.
+    pub fn ending(&self) -> Option<Arc<Ending>> {
+        self.shared.lock().ended.clone()
+    }
+
+    /// Tells it to stop, unless it has ended.
+    pub fn cancel(&self, reason: CancelReason) {
+        if self.ending().is_none() {
+            self.control.cancel(reason);
+        }
+    }
+
+    /// Ends it without waiting for its grace.
+    pub fn force(&self) {
+        self.forced.store(true, Relaxed);
+        self.driver.wake();
+    }
+
+    /// Puts into the rings what the guest wrote, as far as there is room. `waiting` is what had none. Says whether that
+    /// was anything.
+    fn take(&self, waiting: &mut [Bytes; 2], cx: &Context<'_>) -> bool {
+        let mut shared = self.shared.lock();
+        let mut any = false;
+        for (stream, output) in self.outputs() {
+            let bytes = &mut waiting[stream as usize];
+            loop {
+                if bytes.is_empty() {
+                    *bytes = output.take(cx);
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+                let held = shared.holder.map(|(_, at)| at[stream as usize]);
+                let taken = shared.rings[stream as usize].push(bytes, held);
+                if taken == 0 {
+                    break;
+                }
+                bytes.advance(taken);
+                any = true;
+            }
+        }
+        let waited = self.control.output.waited();
+        if any || std::mem::replace(&mut shared.waited, waited) != waited {
+            shared.wake();
+        }
+        any
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = (Stream, &Output)> {
+        let stderr = self.control.stderr.whole().map(|output| (Stream::Stderr, output));
+        [(Stream::Stdout, &self.control.output)].into_iter().chain(stderr)
+    }
+
+    fn end(&self, ending: Ending) {
+        // Nobody reads what comes from now on.
+        self.control.input.end();
+        let mut shared = self.shared.lock();
+        shared.rings.iter_mut().for_each(Ring::finish);
+        shared.ended = Some(Arc::new(ending));
+        shared.wake();
+    }
+}
+
+impl Shared {
+    fn view(&mut self, kept: &Arc<Kept>, at: [u64; 2]) -> View {
+        let id = self.next_view;
+        self.next_view += 1;
+        self.views.insert(id, None);
+        View { kept: kept.clone(), id, at, turn: 0 }
+    }
+
+    fn wake(&mut self) {
+        self.views.values_mut().filter_map(Option::take).for_each(Waker::wake);
+    }
+}
+
+impl View {
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
+    }
+
+    /// The next `most` bytes of either stream, or the end behind them. `cx` is woken when there is more to see, and when
+    /// anything else happens to the process.
+    pub fn poll_next(&mut self, most: usize, cx: &Context<'_>) -> Poll<Sight> {
+        let mut shared = self.kept.shared.lock();
+        for at in [self.turn, 1 - self.turn] {
+            let stream = Stream::BOTH[at];
+            let place = &mut self.at[at];
+            let mut most = most;
+            if stream == Stream::Stdout && shared.waited > *place {
+                // What was written before the guest waited is seen apart from what came after it.
+                most = most.min((shared.waited - *place) as usize);
+            }
+            let sight = match shared.rings[at].read(*place, most) {
+                Found::Nothing => continue,
+                Found::Bytes(bytes) => {
+                    let from = *place;
+                    *place += bytes.len() as u64;
+                    Sight::Bytes(stream, from, bytes)
+                }
+                Found::Lost(lost) => {
+                    *place = lost.end;
+                    Sight::Lost(stream, lost)
+                }
+            };
+            self.turn = 1 - at;
+            if let Some((_, at)) = shared.holder.as_mut().filter(|(id, _)| *id == self.id) {
+                *at = self.at;
+                self.kept.driver.wake();
+            }
+            return Poll::Ready(sight);
+        }
+        if let Some(ending) = &shared.ended {
+            return Poll::Ready(Sight::Ended(ending.clone()));
+        }
+        if let Some(waker) = shared.views.get_mut(&self.id) {
+            crate::stream::remember(waker, cx);
+        }
+        Poll::Pending
+    }
+
+    /// Whether the guest waits for input, and everything that it wrote to stdout before was seen.
+    pub fn is_prompted(&self) -> bool {
+        self.kept.shared.lock().waited == self.at[0]
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let mut shared = self.kept.shared.lock();
+        shared.views.remove(&self.id);
+        if shared.holder.is_some_and(|(id, _)| id == self.id) {
+            shared.holder = None;
+            self.kept.driver.wake();
+        }
+    }
+}
+
+/// Runs the process to its end, and keeps what it writes. `ended` is called when it has ended, be everything that it wrote
+/// taken or not.
+async fn drive(
+    mut process: Process,
+    kept: &Arc<Kept>,
+    drain: CancellationToken,
+    ended: impl FnOnce(&Process, &Outcome),
+) {
+    let mut draining = pin!(drain.cancelled());
+    let mut told = false;
+    let mut waiting = [Bytes::new(), Bytes::new()];
+    let mut armed = Instant::now();
+    let mut timer = pin!(tokio::time::sleep_until(armed.into()));
+    let outcome = poll_fn(|cx| {
+        kept.driver.register(cx.waker());
+        if draining.as_mut().poll(cx).is_ready() {
+            process.control().cancel(CancelReason::Shutdown);
+        }
+        for _ in 0..ROUNDS {
+            if kept.forced.load(Relaxed) {
+                process.force(Instant::now());
+            }
+            if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
+                return Poll::Ready(outcome);
+            }
+            if process.control().cancelled().is_some() && !std::mem::replace(&mut told, true) {
+                kept.shared.lock().wake();
+            }
+            if kept.take(&mut waiting, cx) {
+                continue;
+            }
+            let away = process.is_away() && waiting.iter().all(Bytes::is_empty);
+            if away && kept.outputs().any(|(_, output)| output.poll_lines(cx).is_ready()) {
+                continue;
+            }
+            let Some(due) = process.deadline() else { return Poll::Pending };
+            if due != armed {
+                armed = due;
+                timer.as_mut().reset(due.into());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+    ended(&process, &outcome);
+    drop(process);
+    poll_fn(|cx| {
+        kept.driver.register(cx.waker());
+        kept.take(&mut waiting, cx);
+        if waiting.iter().all(Bytes::is_empty) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    kept.end(Ending { outcome, value: kept.control.value() });
+}

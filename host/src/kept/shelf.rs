@@ -1,0 +1,168 @@
+//! The kept processes: those that run, and the last that have ended, for a while.
+
+use super::{Ending, Kept, Shared, View, drive};
+use crate::{
+    auth::{Caller, Owner, Who},
+    call::Outcome,
+    drain::Drain,
+    history::History,
+    process::Process,
+    size::Size,
+    stream::Ring,
+};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// For how long, after the end of a process.
+    pub time: Duration,
+    /// Of each of the two streams of a process.
+    pub output: Size,
+    /// Of how many that have ended.
+    pub processes: usize,
+}
+
+pub struct Shelf {
+    bounds: Bounds,
+    history: Arc<History>,
+    drain: Drain,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    all: HashMap<Uuid, Arc<Kept>>,
+    /// Those that have ended, the oldest end first.
+    ended: VecDeque<(Instant, Arc<Kept>)>,
+}
+
+impl Shelf {
+    pub fn new(bounds: Bounds, history: Arc<History>, drain: Drain) -> Self {
+        Self { bounds, history, drain, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Drives a process that has just been started by `caller`, whose view holds it back until that is dropped. Bytes go
+    /// out of it as they come. `ended` is called when it has ended.
+    pub fn keep(
+        self: &Arc<Self>,
+        process: Process,
+        caller: &Caller,
+        ended: impl FnOnce(&Process, &Outcome) + Send + 'static,
+    ) -> View {
+        let control = process.control().clone();
+        let begun = self.history.begun(control.id).expect("a process is in the history from its beginning on");
+        let ring = || Ring::new(self.bounds.output.as_usize());
+        let kept = Arc::new(Kept {
+            control,
+            begun,
+            owner: Owner::new(caller),
+            who: caller.who(),
+            started: process.started(),
+            shared: Mutex::new(Shared {
+                rings: [ring(), ring()],
+                waited: 0,
+                ended: None,
+                views: HashMap::new(),
+                next_view: 0,
+                holder: None,
+            }),
+            forced: AtomicBool::new(false),
+            driver: AtomicWaker::new(),
+        });
+        let view = kept.holding_view();
+        self.state.lock().all.insert(kept.id(), kept.clone());
+        let (shelf, busy, draining) = (self.clone(), self.drain.busy(), self.drain.signal());
+        tokio::spawn(async move {
+            let _busy = busy;
+            drive(process, &kept, draining, ended).await;
+            shelf.note_end(kept);
+        });
+        view
+    }
+
+    pub fn get(&self, id: Uuid) -> Option<Arc<Kept>> {
+        self.state.lock().all.get(&id).cloned()
+    }
+
+    /// Those that `may` be shown.
+    pub fn all(&self, may: impl Fn(&Kept) -> bool) -> Vec<Arc<Kept>> {
+        self.state.lock().all.values().filter(|kept| may(kept)).cloned().collect()
+    }
+
+    fn note_end(&self, kept: Arc<Kept>) {
+        let mut state = self.state.lock();
+        state.ended.push_back((Instant::now(), kept));
+        while state.ended.len() > self.bounds.processes {
+            state.forget_one();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Forgets what is kept for long enough, until the server drains.
+    pub async fn expire(self: Arc<Self>) {
+        let draining = self.drain.signal();
+        loop {
+            let next = self.forget_old(Instant::now());
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.changed.notified(), if next.is_none() => {}
+                () = draining.cancelled() => return,
+            }
+        }
+    }
+
+    /// Says when the next one is to be forgotten.
+    fn forget_old(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        loop {
+            let due = state.ended.front()?.0 + self.bounds.time;
+            if due > now {
+                return Some(due);
+            }
+            state.forget(0);
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self, at: usize) {
+        if let Some((_, kept)) = self.ended.remove(at) {
+            self.all.remove(&kept.id());
+        }
+    }
+
+    /// Forgets the oldest of whoever has the most, so that nobody can make others lose theirs.
+    fn forget_one(&mut self) {
+        let mut counts: HashMap<&Who, usize> = HashMap::new();
+        for (_, kept) in &self.ended {
+            *counts.entry(&kept.who).or_default() += 1;
+        }
+        let most = counts.values().copied().max();
+        let at = self.ended.iter().position(|(_, kept)| counts.get(&kept.who).copied() == most);
+        self.forget(at.unwrap_or_default());
+    }
+}
+
+impl Ending {
+    /// Whether it was a success, in one word, or how it failed.
+    pub fn word(&self) -> &'static str {
+        if self.outcome.is_success() { "success" } else { self.outcome.kind() }
+    }
+}
