@@ -12,6 +12,7 @@ pub mod news;
 pub mod openapi;
 mod operation;
 pub mod plugins;
+pub mod pow;
 pub mod processes;
 mod request;
 mod route;

@@ -176,6 +176,15 @@ impl Order {
 }
 
 impl Admitted {
+    /// Whoever takes the output wants bytes as they come, and stderr apart. To be said before it begins.
+    pub fn be_plain(&self) {
+        let (control, plugin) = (self.control(), &self.call().plugin);
+        control.output.be_plain();
+        if plugin.manifest.stderr == Stderr::Forward {
+            control.stderr.give_apart(plugin.limits.output.map(|limit| limit.get()));
+        }
+    }
+
     pub fn call(&self) -> &Arc<Call> {
         match self {
             Self::Now(process) => process.call(),

@@ -12,16 +12,20 @@ use crate::{
     history::History,
     identity::Identity,
     plugin::{Catalog, watch::Watcher},
-    session::{Session, Timing, protocol::Protocol},
+    session::{
+        Session, Timing,
+        protocol::{POW_1, Protocol},
+    },
     size::Size,
     socket::{self, Socket},
     store::Store,
 };
 use axum::{
     Extension, Router,
-    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    http::{HeaderMap, StatusCode},
-    middleware,
+    extract::{Request, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    handler::Handler,
+    http::{HeaderMap, StatusCode, Uri, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -87,6 +91,8 @@ struct Sockets {
     timing: Arc<Timing>,
     origins: Arc<[String]>,
     max_frame: Size,
+    /// How much may come before a call.
+    early: Size,
     drain: Drain,
 }
 
@@ -106,14 +112,20 @@ impl Server {
         let origins: Arc<[String]> = http.origins.clone().into();
         let shelf = dispatcher.shelf.clone();
         let sockets = Sockets {
-            dispatcher,
+            dispatcher: dispatcher.clone(),
             timing: Arc::new(timing),
             origins: origins.clone(),
             max_frame: http.max_frame,
+            early: config.limits.process.input,
             drain: drain.clone(),
         };
-        let websocket =
-            Router::new().route("/api/v1/ws", get(upgrade)).route("/api/v1/ws/", get(upgrade)).with_state(sockets);
+        let pow = api::pow::router(dispatcher, http.max_frame)
+            .layer(middleware::from_fn_with_state(sockets.clone(), socket_or_request));
+        let websocket = Router::new()
+            .route("/api/v1/ws", get(upgrade))
+            .route("/api/v1/ws/", get(upgrade))
+            .with_state(sockets)
+            .merge(pow);
         let auth = &config.auth;
         let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
         let door = Door { identity: Arc::new(identity), secure_cookies: auth.secure_cookies };
@@ -249,9 +261,19 @@ fn refuse(stream: TcpStream, refused: Refused) {
     let _ = stream.try_write(answer.as_bytes());
 }
 
+/// Below the paths of `pow-1` every path takes sockets, beside what else it does.
+async fn socket_or_request(State(sockets): State<Sockets>, request: Request, next: Next) -> Response {
+    let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
+    if wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket")) {
+        return upgrade.call(request, sockets).await;
+    }
+    next.run(request).await
+}
+
 async fn upgrade(
     State(sockets): State<Sockets>,
     caller: Caller,
+    uri: Uri,
     Extension(meter): Extension<Arc<connection::Meter>>,
     Extension(guard): Extension<Guard>,
     headers: HeaderMap,
@@ -268,10 +290,16 @@ async fn upgrade(
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
-    let Sockets { dispatcher, timing, max_frame, drain, .. } = sockets;
+    let Sockets { dispatcher, timing, max_frame, drain, early, .. } = sockets;
     let busy = drain.busy();
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
-    let (name, protocol) = Protocol::choose(offered.flat_map(|list| list.split(',')).map(str::trim));
+    let offered = offered.flat_map(|list| list.split(',')).map(str::trim);
+    let is_pow = uri.path().starts_with(api::pow::ROOT);
+    let (name, protocol) = Protocol::choose(offered.filter(|name| !is_pow || *name == POW_1), early);
+    if is_pow && name.is_none() {
+        return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
+            .into_response();
+    }
     socket::sized(upgrade, max_frame)
         .protocols(name)
         .on_upgrade(move |websocket| async move {

@@ -14,7 +14,6 @@ use crate::{
     control::Control,
     dispatch::{Admitted, Dispatcher, Queued},
     kept::{Ending, Sight, View},
-    plugin::manifest::Stderr,
     process::Process,
     size::Size,
     socket::{Incoming, Lost, Socket},
@@ -43,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 const LINGER: Duration = Duration::from_secs(2);
 /// How many frames are read before the guest has its turn.
 const FRAMES: usize = 256;
+/// How long a guest may take to go on reading after its client took what it wrote.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How many answers may wait for a client before no more of what it sends is read.
 const ANSWERS: usize = 16;
 /// How often the loop goes round before other sockets have their turn.
@@ -89,6 +90,8 @@ pub struct Session {
     /// Where the client is told how its process fares.
     telling: Option<Telling>,
     blocked: Option<Blocked>,
+    /// When the client was last found not to take what it is sent.
+    held_up: Instant,
     told_of_drain: bool,
 }
 
@@ -144,6 +147,7 @@ impl Session {
             ending: None,
             answers: VecDeque::new(),
             blocked: None,
+            held_up: now,
             told_of_drain: false,
             timing,
         }
@@ -205,7 +209,11 @@ impl Session {
             (Some(control), Phase::Queued(_) | Phase::Running(_) | Phase::Watching(_)) if !self.deaf => {
                 match control.input.room(Instant::now(), cx) {
                     Room::Later(time) => Some(time),
-                    Room::Now | Room::Never => None,
+                    Room::Now => None,
+                    Room::Never => {
+                        let until = self.held_up + PATIENCE;
+                        (self.blocked.is_none() && until > Instant::now()).then_some(until)
+                    }
                 }
             }
             _ => None,
@@ -312,6 +320,13 @@ impl Session {
         match control.input.room(now, cx) {
             Room::Now => true,
             Room::Later(_) => false,
+            // A guest that waits for its client to take bytes reads none itself. A client that pipes waits for it.
+            Room::Never
+                if !matches!(self.framing, Framing::Lines)
+                    && (self.blocked.is_some() || now < self.held_up + PATIENCE) =>
+            {
+                false
+            }
             Room::Never => {
                 let reason = CancelReason::InputLimit(control.input.limit());
                 if running {
@@ -350,7 +365,11 @@ impl Session {
         match self.send(cx) {
             Ok(any) => {
                 match self.socket.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.blocked = None,
+                    Poll::Ready(Ok(())) => {
+                        if self.blocked.take().is_some() {
+                            self.held_up = now;
+                        }
+                    }
                     Poll::Ready(Err(Lost)) => self.lose(cx),
                     Poll::Pending if self.blocked.is_none() => {
                         self.blocked = Some(Blocked { since: now, written: self.socket.written() });
@@ -378,7 +397,7 @@ impl Session {
         }
         let (sent, full) = match self.framing {
             Framing::Lines => self.send_lines(cx)?,
-            Framing::Data => self.send_pieces(cx)?,
+            Framing::Text { .. } | Framing::Data => self.send_pieces(cx)?,
         };
         any |= sent | !self.answers.is_empty();
         if full {
@@ -401,6 +420,9 @@ impl Session {
             return Ok(true);
         }
         if let Phase::Finishing(result, code) = &self.phase {
+            for frame in self.framing.finish() {
+                self.socket.send_frame(frame)?;
+            }
             self.socket.send_frame(result.clone())?;
             self.socket.send_close(*code as u16)?;
             self.phase = Phase::Closing(Instant::now() + LINGER);
@@ -580,11 +602,10 @@ impl Session {
         let detach = start.on_disconnect.unwrap_or(spec.on_disconnect) == OnDisconnect::Detach;
         self.keep = detach && self.dispatcher.shelf.is_some();
         if self.keep || !matches!(self.framing, Framing::Lines) {
-            control.output.be_plain();
-            let plugin = &admitted.call().plugin;
-            if plugin.manifest.stderr == Stderr::Forward {
-                control.stderr.give_apart(plugin.limits.output.map(|limit| limit.get()));
-            }
+            admitted.be_plain();
+        }
+        if !start.input.is_empty() {
+            control.input.push(&start.input, Instant::now(), cx);
         }
         self.output = Some(control.clone());
         match admitted {

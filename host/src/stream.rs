@@ -8,7 +8,7 @@ mod output;
 mod ring;
 mod stderr;
 
-pub use input::{Input, Read, Room};
+pub use input::{Input, Offered, Read, Room};
 pub use lines::{Lines, before_cut, lines};
 pub use output::{Output, Written};
 pub use ring::{Found, Ring};

@@ -2,6 +2,7 @@
 //! file for each of the others. Knows nothing of sockets or processes.
 
 pub mod distillery1;
+pub mod pow1;
 
 use crate::{
     call::{Outcome, Refusal},

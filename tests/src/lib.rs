@@ -10,6 +10,7 @@ pub mod guest;
 pub mod http;
 pub mod languages;
 pub mod log;
+pub mod pow1;
 pub mod server;
 
 pub use client::{Client, End, Frame, Verdict};

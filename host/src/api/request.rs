@@ -7,6 +7,7 @@ use axum::{
     extract::{FromRequestParts, Path, Request},
     http::{StatusCode, Uri, header, request::Parts},
 };
+use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -62,16 +63,25 @@ async fn body_within<T: DeserializeOwned>(time: Duration, request: Request) -> R
         let what = "send JSON, with the header Content-Type: application/json";
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
     }
-    let read = tokio::time::timeout(time, to_bytes(request.into_body(), BODY)).await;
+    let bytes = raw_within(time, request, BODY).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, format!("the body is not what is needed here: {error}"))
+    })
+}
+
+/// The body as it is, of at most so many bytes.
+pub(super) async fn raw_body(request: Request, most: usize) -> Result<Bytes, ApiError> {
+    raw_within(TIME, request, most).await
+}
+
+async fn raw_within(time: Duration, request: Request, most: usize) -> Result<Bytes, ApiError> {
+    let read = tokio::time::timeout(time, to_bytes(request.into_body(), most)).await;
     let Ok(read) = read else {
         return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
     };
-    let bytes = read.map_err(|_| {
-        let what = format!("the body broke off, or has more than {BODY} bytes");
+    read.map_err(|_| {
+        let what = format!("the body broke off, or has more than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what)
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, format!("the body is not what is needed here: {error}"))
     })
 }
 

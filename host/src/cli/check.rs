@@ -2,6 +2,7 @@
 
 use crate::{
     auth::Access,
+    call::OnDisconnect,
     config::Config,
     plugin::{
         Plugin,
@@ -182,7 +183,11 @@ fn tell(call: &CallSpec) {
         None => " [anything]...".to_owned(),
         Some(params) => params.iter().map(shape).collect(),
     };
-    println!("  call: {}{params}: {who}", call.name);
+    let gone = match call.on_disconnect {
+        OnDisconnect::Cancel => "",
+        OnDisconnect::Detach => ", goes on when its client is gone",
+    };
+    println!("  call: {}{params}: {who}{gone}", call.name);
     for param in call.params.iter().flatten() {
         println!("    {}: {}", param.name, rules(param));
     }

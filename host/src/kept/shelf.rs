@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How much is kept.
@@ -88,6 +89,11 @@ impl Shelf {
             shelf.note_end(kept);
         });
         view
+    }
+
+    /// Cancelled when nothing new is taken on.
+    pub fn draining(&self) -> CancellationToken {
+        self.drain.signal()
     }
 
     pub fn get(&self, id: Uuid) -> Option<Arc<Kept>> {

@@ -4,6 +4,7 @@
 //! protocol, which knows what its frames mean; what is the same for all of them is here.
 
 pub mod distillery1;
+pub mod pow1;
 pub mod seed;
 
 use super::framing::Framing;
@@ -16,7 +17,9 @@ use crate::{
         distillery1::{Attach, Listed},
     },
 };
+use bytes::Bytes;
 use distillery1::Distillery1;
+use pow1::Pow1;
 use seed::Seed;
 use std::{ops::Range, time::Duration};
 use uuid::Uuid;
@@ -140,12 +143,15 @@ pub struct Start {
 
 /// The name under which `distillery-1` is offered.
 const DISTILLERY_1: &str = "distillery-1";
+/// The same of `pow-1`.
+pub const POW_1: &str = "pow-1";
 
 /// One of the protocols.
 #[derive(Debug)]
 pub enum Protocol {
     Seed(Seed),
     Distillery1(Distillery1),
+    Pow1(Pow1),
 }
 
 impl Default for Protocol {
@@ -156,10 +162,11 @@ impl Default for Protocol {
 
 impl Protocol {
     /// The first of those that a client offers that is spoken here, with its name. Who offers none speaks the one that
-    /// has no name.
-    pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>) -> (Option<&'static str>, Self) {
+    /// has no name. At most `early` bytes may come before a call.
+    pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>, early: Size) -> (Option<&'static str>, Self) {
         let spoken = |name: &str| match name {
             DISTILLERY_1 => Some((Some(DISTILLERY_1), Self::Distillery1(Distillery1::default()))),
+            POW_1 => Some((Some(POW_1), Self::Pow1(Pow1::new(early)))),
             _ => None,
         };
         offered.into_iter().find_map(spoken).unwrap_or((None, Self::default()))
@@ -169,6 +176,7 @@ impl Protocol {
         match self {
             Self::Seed(machine) => machine.on(event),
             Self::Distillery1(machine) => machine.on(event),
+            Self::Pow1(machine) => machine.on(event),
         }
     }
 
@@ -177,6 +185,7 @@ impl Protocol {
         match self {
             Self::Seed(_) => Framing::Lines,
             Self::Distillery1(_) => Framing::Data,
+            Self::Pow1(_) => Framing::Text { held: [Bytes::new(), Bytes::new()] },
         }
     }
 
@@ -190,6 +199,7 @@ impl Protocol {
         match self {
             Self::Seed(machine) => machine.talk.gone,
             Self::Distillery1(machine) => machine.talk.gone,
+            Self::Pow1(machine) => machine.talk.gone,
         }
     }
 }
@@ -319,9 +329,10 @@ mod tests {
             (&["chat"], None),
             (&["distillery-1"], Some("distillery-1")),
             (&["chat", "distillery-1"], Some("distillery-1")),
+            (&["pow-1", "distillery-1"], Some("pow-1")),
             (&["Distillery-1"], None),
         ] {
-            assert_eq!(Protocol::choose(offered.iter().copied()).0, chosen, "{offered:?}");
+            assert_eq!(Protocol::choose(offered.iter().copied(), Size::mib(1)).0, chosen, "{offered:?}");
         }
     }
 }

@@ -34,6 +34,16 @@ pub enum Read {
     Ended,
 }
 
+/// What became of what was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    Taken,
+    /// There is no room for it, as the guest has not read what came before.
+    Full,
+    /// The stream has ended.
+    Ended,
+}
+
 /// Whether more may be put in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room {
@@ -92,6 +102,24 @@ impl Input {
     /// Puts bytes in as they are, for who has no lines. What comes after the end is dropped.
     pub fn push(&self, bytes: &[u8], now: Instant, running: &Context<'_>) {
         self.put([bytes, b""], now, running);
+    }
+
+    /// Puts all of `bytes` in, or nothing, for who does not wait: no more than the limit may wait for the guest.
+    pub fn offer(&self, bytes: &[u8], now: Instant) -> Offered {
+        let waiting = {
+            let state = self.state.lock();
+            if state.ended {
+                return Offered::Ended;
+            }
+            state.buffer.len() - state.start
+        };
+        if waiting + bytes.len() > self.limit {
+            return Offered::Full;
+        }
+        if !bytes.is_empty() {
+            self.push(bytes, now, &Context::from_waker(Waker::noop()));
+        }
+        Offered::Taken
     }
 
     fn put(&self, parts: [&[u8]; 2], now: Instant, running: &Context<'_>) {
@@ -280,6 +308,16 @@ mod tests {
 
         while let Read::Data(_) = input.read(usize::MAX, give_up) {}
         assert_eq!(input.room(give_up, &cx()), Room::Now);
+    }
+
+    #[test]
+    fn what_is_offered_is_taken_whole_or_not_at_all() {
+        let (input, now) = (Input::new(4), Instant::now());
+        assert_eq!((input.offer(b"abc", now), input.offer(b"de", now)), (Offered::Taken, Offered::Full));
+        assert_eq!(data(input.read(9, now)), b"abc");
+        assert_eq!((input.offer(b"abcde", now), input.offer(b"de", now)), (Offered::Full, Offered::Taken));
+        input.finish();
+        assert_eq!((input.offer(b"", now), data(input.read(9, now))), (Offered::Ended, b"de".to_vec()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Text with what JSON, logs and argument lists trip over.
-fn text() -> impl Strategy<Value = String> {
+pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-z-]{1,8}",
         2 => select(&["", "cancel", "call", "\0", "a\nb", "\u{1b}[2J", "\u{feff}", "\u{2028}", "🦀", "\"}", "\\", "\u{7f}"][..])
@@ -28,7 +28,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// Any JSON, not deep.
-fn value() -> impl Strategy<Value = Value> {
+pub fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         1 => Just(Value::Null),
         1 => any::<bool>().prop_map(Value::from),

@@ -14,3 +14,4 @@ mod modules;
 mod origins;
 mod sentences;
 mod streams;
+mod subprotocols;

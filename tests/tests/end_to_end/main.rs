@@ -21,6 +21,7 @@ mod making;
 mod origins;
 mod output;
 mod plugins;
+mod pow1;
 mod protocol;
 mod shutdown;
 mod start;

@@ -1,0 +1,177 @@
+//! What the requests of `pow-1` are, for programs (OpenAPI) and for people.
+
+use super::{ROOT, Words};
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+
+/// A request: method, path, what it does, and what it answers.
+type Described = (&'static str, &'static str, &'static str, &'static [(u16, &'static str)]);
+
+const REQUESTS: [Described; 5] = [
+    (
+        "post",
+        "/new",
+        "Starts a call. The body is {\"call\":\"name\",\"params\":[\"…\"]}.",
+        &[
+            (
+                200,
+                "The id of the process, as a JSON string. Where the caller does not say who it is, it has a secret in it.",
+            ),
+            (400, "The body is no call, or its parameters are wrong."),
+            (403, "The caller may not run it."),
+            (404, "There is no such call."),
+            (503, "There is no place for it now, or the server is shutting down."),
+        ],
+    ),
+    ("get", "/status/{id}", "What it wrote, and how it ended.", &[(200, "How it is."), (400, "A wrong offset.")]),
+    (
+        "post",
+        "/input/{id}",
+        "Gives it the body to read, whatever its type.",
+        &[
+            (200, "input sent"),
+            (409, "It takes no more input, or has not read what was sent before."),
+            (413, "The body is too large."),
+        ],
+    ),
+    ("post", "/closeInput/{id}", "Ends its input.", &[(200, "input closed")]),
+    (
+        "post",
+        "/cancel/{id}",
+        "Tells it to stop; the second time it is ended at once.",
+        &[(200, "process cancelled"), (409, "It has already ended.")],
+    ),
+];
+
+/// OpenAPI 3.1.
+pub(super) fn openapi() -> Value {
+    let mut paths = Map::new();
+    for (method, path, summary, answers) in REQUESTS {
+        let mut responses = Map::new();
+        for (status, words) in answers {
+            let content = match (*status, path) {
+                (200, "/new") => json!({"application/json": {"schema": {"type": "string"}}}),
+                (200, "/status/{id}") => {
+                    json!({"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}})
+                }
+                _ => json!({"text/plain": {"schema": {"type": "string"}}}),
+            };
+            responses.insert(status.to_string(), json!({"description": words, "content": content}));
+        }
+        let mut operation = json!({
+            "operationId": path.trim_start_matches('/').split('/').next(),
+            "summary": summary,
+            "responses": responses,
+        });
+        let mut parameters = Vec::new();
+        if path.ends_with("{id}") {
+            let absent =
+                json!({"description": "process not found", "content": {"text/plain": {"schema": {"type": "string"}}}});
+            operation["responses"]["404"] = absent;
+            parameters.push(json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}));
+        }
+        if path == "/status/{id}" {
+            for name in ["offset", "stderr_offset"] {
+                let what =
+                    "Only what came after so many bytes of the stream, as it was written. Without it, its last lines.";
+                let schema = json!({"type": "integer", "minimum": 0});
+                parameters.push(json!({"name": name, "in": "query", "description": what, "schema": schema}));
+            }
+        }
+        operation["parameters"] = parameters.into();
+        let body = match path {
+            "/new" => json!({"application/json": {"schema": {"$ref": "#/components/schemas/Call"}}}),
+            "/input/{id}" => json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}),
+            _ => Value::Null,
+        };
+        if !body.is_null() {
+            operation["requestBody"] = json!({"required": true, "content": body});
+        }
+        paths.insert(format!("{ROOT}{path}"), json!({ method: operation }));
+    }
+    let text = json!({"type": "string"});
+    let place = json!({"type": "integer", "minimum": 0});
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "distillery: pow-1 by requests", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {"schemas": {
+            "Call": {
+                "type": "object",
+                "required": ["call"],
+                "properties": {"call": text, "params": {"type": ["array", "null"], "items": text}},
+            },
+            "Status": {
+                "type": "object",
+                "required": ["offset", "stderr_offset", "result"],
+                "properties": {
+                    "buffer": text, "offset": place, "lost": place,
+                    "stderr": text, "stderr_offset": place, "stderr_lost": place,
+                    "result": {"$ref": "#/components/schemas/Result"},
+                },
+            },
+            "Result": {"oneOf": [
+                {"type": "object", "required": ["status"], "properties": {"status": {"const": "pending"}}},
+                {
+                    "type": "object", "required": ["status", "value"],
+                    "properties": {"status": {"const": "fulfilled"}, "value": {}},
+                },
+                {
+                    "type": "object", "required": ["status", "reason"],
+                    "properties": {"status": {"const": "rejected"}, "reason": text},
+                },
+            ]},
+        }},
+    })
+}
+
+pub(super) async fn json() -> Result<Response, Words> {
+    Ok(super::super::json_of(&openapi())?)
+}
+
+/// The same as a page without scripts.
+pub(super) async fn page() -> Response {
+    let mut rows = String::new();
+    for (method, path, summary, answers) in REQUESTS {
+        let answers: String =
+            answers.iter().map(|(status, words)| format!("<dt>{status}<dd>{}", escaped(words))).collect();
+        let (method, summary) = (method.to_uppercase(), escaped(summary));
+        rows += &format!("<h2><code>{method} {ROOT}{path}</code></h2><p>{summary}</p><dl>{answers}</dl>");
+    }
+    let page = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Websockets of the \
+         subprotocol <code>pow-1</code> are taken at every path below <code>{ROOT}</code>. This is the same by requests, \
+         also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::OK, headers, page).into_response()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_described_and_every_reference_leads_somewhere() {
+        let document = openapi();
+        assert_eq!(document["paths"].as_object().unwrap().len(), REQUESTS.len());
+        assert_eq!(document["paths"]["/api/v1/pow/status/{id}"]["get"]["parameters"].as_array().unwrap().len(), 3);
+        let text = document.to_string();
+        for (at, _) in text.match_indices("#/components/") {
+            let path = text[at + 1..].split('"').next().unwrap();
+            assert!(document.pointer(path).is_some(), "{path}");
+        }
+    }
+}

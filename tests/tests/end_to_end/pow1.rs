@@ -1,0 +1,338 @@
+//! `pow-1`: what clients of the original distillery rely on, and what went wrong there and goes right here.
+
+use distillery_tests::{Client, Guest, Server, http::Answer, patiently, server::Builder};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::{process::Output, time::Duration};
+
+const POW: &str = "/api/v1/pow";
+
+#[track_caller]
+fn worked(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// The token of a new user with these scopes, as a header.
+fn user(builder: &Builder, name: &str, scopes: &[&str]) -> String {
+    let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
+    worked(&builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
+    format!("Bearer {}", worked(&builder.run(&["token", "add", "--user", name], "")))
+}
+
+async fn ask_as(server: &Server, bearer: &str, method: Method, path: &str, body: &str) -> Answer {
+    let headers = [("authorization", bearer)];
+    let headers: &[_] = if bearer.is_empty() { &[] } else { &headers };
+    server.send(method, &format!("{POW}/{path}"), headers, body.to_owned().into()).await
+}
+
+async fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
+    let answer = ask_as(server, "", Method::POST, path, body).await;
+    (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).expect("an answer is text"))
+}
+
+/// Starts a call, and gives its id.
+async fn new(server: &Server, name: &str, params: &[&str]) -> String {
+    new_as(server, "", name, params).await
+}
+
+async fn new_as(server: &Server, bearer: &str, name: &str, params: &[&str]) -> String {
+    let body = json!({"call": name, "params": params}).to_string();
+    let answer = ask_as(server, bearer, Method::POST, "new", &body).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    answer.json().as_str().expect("an id is a string").to_owned()
+}
+
+async fn status(server: &Server, id: &str) -> Value {
+    let answer = ask_as(server, "", Method::GET, &format!("status/{id}"), "").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    answer.json()
+}
+
+/// The status once it is as wanted.
+async fn until(server: &Server, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    patiently("another status", async {
+        loop {
+            let status = status(server, id).await;
+            if wanted(&status) {
+                return status;
+            }
+        }
+    })
+    .await
+}
+
+async fn done(server: &Server, id: &str) -> Value {
+    until(server, id, |status| status["result"]["status"] != "pending").await
+}
+
+#[tokio::test]
+async fn text_is_bytes_both_ways_at_every_path_below_the_root() {
+    let server = Server::builder().example("echo").start().await;
+    for path in ["/api/v1/pow", "/api/v1/pow/", "/api/v1/pow/any/where", "/api/v1/pow/status/7", "/api/v1/ws"] {
+        let mut pow = server.pow(path).await;
+        pow.say("be").await;
+        pow.control(json!({"call": "echo", "params": null, "more": {}})).await;
+        pow.hear("be").await;
+        pow.say("fore\n\nä").await;
+        pow.hear("fore\n\nä").await;
+        pow.control(json!({"signal": "close"})).await;
+        assert_eq!(pow.finish().await.value(), Value::Null, "{path}");
+    }
+    let refused = Client::connect_to(server.address(), "/api/v1/pow/", &[]).await;
+    assert_eq!(refused.err().map(|status| status.as_u16()), Some(400), "no pow-1 was offered");
+    assert_eq!(server.get("/api/v1/pow/nowhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_success_has_the_value_that_the_call_set() {
+    let server = Server::builder().guest(Guest::component("told")).start().await;
+    let value = server.pow_call("told", &["value", r#"{"a": [1]}"#]).await.finish().await.value();
+    assert_eq!(value, json!({"a": [1]}));
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_the_call_and_a_second_one_forces() {
+    let builder = Server::builder().guest(Guest::component("says_goodbye")).guest(Guest::component("hold"));
+    let server = builder.grace(Duration::from_secs(60)).start().await;
+    let mut pow = server.pow_call("says_goodbye", &[]).await;
+    pow.hear("ready\n").await;
+    pow.control(json!({"signal": "cancel"})).await;
+    let told = pow.finish().await;
+    assert_eq!((told.text.as_str(), told.reason()), ("goodbye\n", "cancelled by the client"));
+    let mut pow = server.pow_call("hold", &[]).await;
+    pow.hear("holding\n").await;
+    pow.control(json!({"signal": "cancel"})).await;
+    pow.control(json!({"signal": "cancel"})).await;
+    assert!(pow.finish().await.reason().starts_with("cancelled by the client (forced after "));
+}
+
+#[tokio::test]
+async fn a_cancel_passes_input_that_is_not_read() {
+    let server = Server::builder().guest(Guest::component("sleep")).grace(Duration::ZERO).start().await;
+    let mut pow = server.pow_call("sleep", &[]).await;
+    for _ in 0..100 {
+        pow.say(&"x".repeat(32 << 10)).await;
+    }
+    pow.control(json!({"signal": "cancel"})).await;
+    assert!(pow.finish().await.reason().starts_with("cancelled by the client"));
+}
+
+#[tokio::test]
+async fn there_is_more_than_a_second_to_call_and_then_an_end() {
+    let builder = Server::builder().guest(Guest::component("args")).set("http.ping_interval", "1100ms");
+    let server = builder.start().await;
+    let mut pow = server.pow("/api/v1/pow/").await;
+    pow.pinged().await;
+    pow.control(json!({"call": "args"})).await;
+    pow.finish().await.value();
+    let server = Server::builder().set("http.call_timeout", "200ms").start().await;
+    assert_eq!(server.pow("/api/v1/pow/").await.finish().await.reason(), "timeout expired");
+}
+
+#[tokio::test]
+async fn a_large_form_is_one_parameter() {
+    let server = Server::builder().guest(Guest::component("args")).start().await;
+    let form = "x".repeat(500_000);
+    let told = server.pow_call("args", &[&form]).await.finish().await;
+    assert!(told.text.ends_with(&format!("{form}\n")));
+}
+
+#[tokio::test]
+async fn a_character_that_is_cut_by_writes_arrives_whole() {
+    let server = Server::builder().guest(Guest::component("cut_char")).start().await;
+    let told = server.pow_call("cut_char", &[]).await.finish().await;
+    assert_eq!(told.text, "café\n🦀\nhalf a crab \u{fffd}");
+}
+
+#[tokio::test]
+async fn stderr_is_shown_where_it_is_forwarded_and_the_reason_says_how_it_ended() {
+    let manifest = "stderr: forward\ncalls: {stderr_words: {access: public}}";
+    let builder = Server::builder().plugin("stderr_words", Guest::component("stderr_words"), manifest);
+    let server = builder.guest(Guest::component("exit")).start().await;
+    let told = server.pow_call("stderr_words", &[]).await.finish().await;
+    assert!(told.text.contains("warning: the flux is low\n") && told.text.contains("trying\n"), "{told:?}");
+    assert_eq!(told.reason(), "no capacitor at hand");
+    assert_eq!(server.pow_call("exit", &["7"]).await.finish().await.reason(), "exit status 7");
+    let id = new(&server, "stderr_words", &[]).await;
+    let status = done(&server, &id).await;
+    assert_eq!((&status["buffer"], &status["stderr_offset"]), (&json!("trying"), &json!(48)));
+    assert_eq!(status["stderr"], "warning: the flux is low\nno capacitor at hand\n\n");
+}
+
+#[tokio::test]
+async fn mistakes_end_with_a_result_a_close_and_the_end_of_the_connection() {
+    let builder = Server::builder().guest(Guest::component("hold")).guest(Guest::component("panics"));
+    let server = builder.grace(Duration::ZERO).start().await;
+    for message in [json!({"signal": "close"}), json!({"signal": "hup"}), json!([]), json!({"call": 1})] {
+        let mut pow = server.pow("/api/v1/pow/").await;
+        pow.control(message).await;
+        assert_eq!(pow.finish().await.reason(), "protocol error occurred");
+    }
+    let mut pow = server.pow_call("hold", &[]).await;
+    pow.hear("holding\n").await;
+    pow.control(json!({"call": "hold"})).await;
+    assert_eq!(pow.finish().await.reason(), "protocol error occurred");
+    assert_eq!(server.pow_call("odd", &[]).await.finish().await.reason(), "failed to get process: unknown process");
+    let told = server.pow_call("panics", &[]).await.finish().await;
+    assert!(!told.reason().contains("backtrace") && !told.reason().contains('\n'), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_drain_is_a_reason_and_no_server_error() {
+    let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
+    let mut pow = server.pow_call("says_goodbye", &[]).await;
+    pow.hear("ready\n").await;
+    server.terminate();
+    let told = pow.finish().await;
+    assert_eq!((told.text.as_str(), told.reason()), ("goodbye\n", "the server is shutting down"));
+}
+
+#[tokio::test]
+async fn a_call_by_requests_is_fed_asked_and_ends() {
+    let server = Server::builder().guest(Guest::component("conversation")).start().await;
+    let id = new(&server, "conversation", &["Ada"]).await;
+    assert_eq!(post(&server, &format!("input/{id}"), "one\n").await, (200, "input sent".into()));
+    let first = until(&server, &id, |status| status["buffer"] == "hello Ada\necho: one").await;
+    assert_eq!((&first["result"], &first["offset"]), (&json!({"status": "pending"}), &json!(20)));
+    assert_eq!(post(&server, &format!("input/{id}"), "two").await, (200, "input sent".into()));
+    assert_eq!(post(&server, &format!("closeInput/{id}"), "").await, (200, "input closed".into()));
+    let last = done(&server, &id).await;
+    assert_eq!(last["result"], json!({"status": "fulfilled", "value": null}));
+    assert_eq!(last["buffer"], "hello Ada\necho: one\necho: two");
+    assert_eq!(status(&server, &format!("{id}?offset=20")).await["buffer"], "echo: two\n");
+    let nothing = status(&server, &format!("{id}?offset=30")).await;
+    assert!(nothing.get("buffer").is_none() && nothing["offset"] == 30, "{nothing}");
+    let (code, _) = post(&server, &format!("input/{id}"), "late\n").await;
+    assert_eq!(code, 409);
+    assert_eq!(post(&server, &format!("cancel/{id}"), "").await.0, 409);
+}
+
+#[tokio::test]
+async fn input_after_the_input_was_closed_is_a_conflict_and_input_that_is_not_read_has_a_limit() {
+    let builder = Server::builder().guest(Guest::component("sleep")).example("echo").set("limits.input", "10B");
+    let server = builder.grace(Duration::ZERO).start().await;
+    let id = new(&server, "sleep", &[]).await;
+    assert_eq!(post(&server, &format!("input/{id}"), "12345678").await.0, 200);
+    assert_eq!(post(&server, &format!("input/{id}"), "12345678").await.0, 409);
+    assert_eq!(post(&server, &format!("input/{id}"), "12345678901").await.0, 413);
+    assert_eq!(post(&server, &format!("closeInput/{id}"), "").await.0, 200);
+    assert_eq!(post(&server, &format!("input/{id}"), "1").await.0, 409);
+    assert_eq!(post(&server, &format!("cancel/{id}"), "").await, (200, "process cancelled".into()));
+    let status = done(&server, &id).await;
+    assert!(status["result"]["reason"].as_str().unwrap().starts_with("cancelled by the client"), "{status}");
+}
+
+#[tokio::test]
+async fn a_last_line_without_its_end_is_shown_and_old_lines_go_with_notice() {
+    let builder = Server::builder().guest(Guest::component("no_newline")).guest(Guest::component("flood"));
+    let builder = builder.set("limits.output", "20KiB").set("limits.kept_output", "15KiB").grace(Duration::ZERO);
+    let server = builder.start().await;
+    let id = new(&server, "no_newline", &[]).await;
+    assert_eq!(done(&server, &id).await["buffer"], "first\nlast");
+    let id = new(&server, "flood", &[]).await;
+    let status = done(&server, &id).await;
+    let buffer = status["buffer"].as_str().unwrap();
+    assert_eq!(buffer.lines().count(), 1000);
+    assert_eq!(status["offset"], 20 << 10);
+    // The last line has an end, which is not shown.
+    assert_eq!(status["lost"].as_u64().unwrap() as usize + buffer.len() + 1, 20 << 10);
+    let late = self::status(&server, &format!("{id}?offset=1000")).await;
+    assert_eq!((&late["lost"], late["buffer"].as_str().unwrap().len()), (&json!((5 << 10) - 1000), 15 << 10));
+    assert!(late["result"]["reason"].as_str().unwrap().starts_with("output limit of 20KiB reached"));
+}
+
+#[tokio::test]
+async fn calls_that_may_not_be_run_or_are_not_there_are_told_apart_and_bad_bodies_refused() {
+    let picky = "calls: {picky: {access: public, params: [{name: word, choices: [a]}]}}";
+    let builder = Server::builder().bare_plugin("args", Guest::component("args"));
+    let builder = builder.plugin("picky", Guest::component("args"), picky).set("http.max_frame", "64KiB");
+    let server = builder.start().await;
+    assert_eq!(post(&server, "new", r#"{"call":"odd"}"#).await, (404, r#"unknown call "odd""#.into()));
+    assert_eq!(post(&server, "new", r#"{"call":"args"}"#).await, (403, r#"not authorized to run "args""#.into()));
+    assert_eq!(post(&server, "new", r#"{"call":"picky","params":["b"]}"#).await.0, 400);
+    for body in ["", "{", "[]", r#"{"params":[]}"#, r#"{"call":"picky","params":"a"}"#] {
+        assert_eq!(post(&server, "new", body).await, (400, "failed to decode call message".into()), "{body}");
+    }
+    assert_eq!(post(&server, "new", &"x".repeat(70_000)).await.0, 413);
+    for path in ["status/7", "status/", "new"] {
+        assert!([404, 405].contains(&ask_as(&server, "", Method::GET, path, "").await.status.as_u16()), "{path}");
+    }
+    assert_eq!(post(&server, "cancel/7", "").await, (404, "process not found".into()));
+    assert_eq!(ask_as(&server, "", Method::GET, "status/7", "").await.body, "process not found");
+}
+
+#[tokio::test]
+async fn an_id_is_of_use_only_to_who_started_it() {
+    let builder = Server::builder().example("echo");
+    let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
+        .map(|(name, scopes)| user(&builder, name, scopes));
+    let server = builder.start().await;
+    let adas = new_as(&server, &ada, "echo", &[]).await;
+    let nobodys = new(&server, "echo", &[]).await;
+    let (bare, key) = nobodys.split_once('.').expect("the id of nobody has a secret in it");
+    let forged = format!("{bare}.{}", key.replace(|_| true, "0"));
+    for (who, id, may) in [
+        (ada.as_str(), adas.as_str(), true),
+        (&bob, &adas, false),
+        ("", &adas, false),
+        (&all, &adas, true),
+        ("", &nobodys, true),
+        ("", bare, false),
+        ("", &forged, false),
+        (&bob, bare, false),
+        (&all, bare, true),
+    ] {
+        for (method, path) in
+            [(Method::GET, "status"), (Method::POST, "input"), (Method::POST, "closeInput"), (Method::POST, "cancel")]
+        {
+            if may && path != "status" {
+                continue;
+            }
+            let answer = ask_as(&server, who, method, &format!("{path}/{id}"), "").await;
+            assert_eq!(answer.status, if may { 200 } else { 404 }, "{path} by {who}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_result_stays_for_its_time_though_nobody_asks() {
+    let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_time", "150ms");
+    let server = builder.start().await;
+    let id = new(&server, "args", &["x"]).await;
+    server.process_ended("args").await;
+    patiently("it to be forgotten", async {
+        while ask_as(&server, "", Method::GET, &format!("status/{id}"), "").await.status == 200 {}
+    })
+    .await;
+    let server = Server::builder().guest(Guest::component("args")).start().await;
+    let id = new(&server, "args", &["x"]).await;
+    server.process_ended("args").await;
+    assert_eq!(done(&server, &id).await["result"]["status"], "fulfilled");
+}
+
+#[tokio::test]
+async fn a_call_by_requests_waits_for_a_place_and_is_told_when_there_is_none() {
+    let builder = Server::builder().example("echo").set("limits.processes", 1).set("limits.queue_time", "200ms");
+    let server = builder.start().await;
+    let id = new(&server, "echo", &[]).await;
+    assert_eq!(post(&server, "new", r#"{"call":"echo"}"#).await, (503, "too many running processes".into()));
+    assert_eq!(post(&server, &format!("closeInput/{id}"), "").await.0, 200);
+    done(&server, &id).await;
+    new(&server, "echo", &[]).await;
+}
+
+#[tokio::test]
+async fn it_is_documented_and_off_with_the_api() {
+    let server = Server::builder().start().await;
+    let document = server.get("/api/v1/pow/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let page = server.get("/api/v1/pow/docs").await;
+    assert!(String::from_utf8_lossy(&page.body).contains("/api/v1/pow/closeInput/{id}"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+    assert_eq!(server.request(Method::GET, "/api/v1/pow/new", &[]).await.status, 405);
+    let off = Server::builder().set("http.api", false).start().await;
+    for path in ["/api/v1/pow", "/api/v1/pow/new", "/api/v1/pow/status/7", "/api/v1/pow/docs"] {
+        assert_eq!(off.get(path).await.status, 501, "{path}");
+    }
+}
