@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+/// The protocol as AsyncAPI has it.
+pub const DOCUMENT: &str = include_str!("distillery1.asyncapi.json");
+
 /// What a client may say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
@@ -236,7 +239,7 @@ mod tests {
     use super::*;
     use crate::call::{CancelReason, Stop};
     use serde_json::json;
-    use std::time::Duration;
+    use std::{collections::BTreeSet, time::Duration};
 
     fn read(text: &str) -> Result<ClientMessage, String> {
         decode(text.as_bytes())
@@ -320,6 +323,56 @@ mod tests {
                 "stop": null, "cleanup": null, "value": null,
             }})
         );
+    }
+
+    #[test]
+    fn every_message_is_described() {
+        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+        let described = |side: &str| {
+            let messages = document["channels"]["socket"]["messages"].as_object().unwrap().iter();
+            let of_side = messages.filter_map(|(name, message)| Some((name.strip_prefix(side)?, &message["payload"])));
+            of_side.map(|(name, payload)| (name.to_owned(), payload.clone())).collect::<Vec<_>>()
+        };
+        for (name, payload) in described("client.").iter().filter(|(name, _)| name != "stdin") {
+            let mut message = json!({ "type": name });
+            for key in payload["required"].as_array().unwrap().iter().filter(|key| *key != "type") {
+                message[key.as_str().unwrap()] = json!("x");
+            }
+            assert!(read(&message.to_string()).is_ok(), "{message}");
+        }
+        let range = Kept::default();
+        let (id, started) = (Uuid::nil(), String::new());
+        let said = [
+            ServerMessage::Queued { position: 1 }.encode(),
+            ServerMessage::Started { id, call: "x", generation: 1, kept: true, key: None }.encode(),
+            ServerMessage::Attached {
+                id,
+                call: "x",
+                params: &[],
+                generation: 1,
+                started,
+                running: true,
+                stdout: range,
+                stderr: range,
+            }
+            .encode(),
+            ServerMessage::Lost { stream: "stdout", from: 0, to: 1 }.encode(),
+            ServerMessage::Heartbeat { elapsed_ms: 0, cpu_ms: 0, memory: 0, bytes_in: 0, bytes_out: 0 }.encode(),
+            ServerMessage::Processes { processes: &[] }.encode(),
+            ServerMessage::Cancelling { reason: "client" }.encode(),
+            ServerMessage::Detached.encode(),
+            refused(&Refusal::ShuttingDown),
+        ];
+        let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let mut all: Vec<_> = described("server.");
+        for message in said.iter().map(shown) {
+            let at = all.iter().position(|(name, _)| message["type"] == *name).expect("it is described");
+            let (_, payload) = all.remove(at);
+            let required: BTreeSet<_> =
+                payload["required"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().to_owned()).collect();
+            assert_eq!(keys(&message), required, "{message}");
+        }
+        assert_eq!(all.len(), 1, "bytes are no message: {all:?}");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::call::{CancelReason, Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The protocol of the websocket as AsyncAPI has it.
+pub const DOCUMENT: &str = include_str!("pow1.asyncapi.json");
+
 /// What a client may say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
@@ -119,6 +122,16 @@ mod tests {
         for wrong in ["", "[]", "{}", r#"{"signal":"hup"}"#, r#"{"call":1}"#, r#"{"call":"x","params":[1]}"#] {
             assert!(decode(wrong.as_bytes()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn it_is_described() {
+        let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+        let messages = &document["channels"]["socket"]["messages"];
+        assert_eq!(messages["client.signal"]["payload"]["properties"]["signal"]["enum"], json!(["close", "cancel"]));
+        let result = &messages["server.result"]["payload"]["oneOf"];
+        let status = |at: usize| result[at]["properties"]["status"]["const"].clone();
+        assert_eq!((status(0), status(1)), (json!("fulfilled"), json!("rejected")));
     }
 
     #[test]
