@@ -107,6 +107,7 @@ impl System {
     /// A system of these parts, if they follow the same rules as those in the configuration.
     pub fn checked(parts: Parts<'_>) -> Result<Self, String> {
         let Parts { slug, url, tagline, entity_count, bundle_count, last_edit } = parts;
+        let slug = slug.parse().map_err(|bad: BadSlug| bad.to_string())?;
         if tagline.chars().count() > TAGLINE || tagline.chars().any(char::is_control) {
             return Err(format!("a tagline is one line of at most {TAGLINE} characters"));
         }
@@ -118,7 +119,7 @@ impl System {
         }
         let text = |it: &str| Value::Text(it.to_owned());
         Ok(Self {
-            slug: slug.parse().map_err(|bad: BadSlug| bad.to_string())?,
+            slug,
             url: form::url(&text(url))?,
             tagline: tagline.to_owned(),
             entity_count,
