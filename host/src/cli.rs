@@ -2,16 +2,21 @@
 
 mod accounts;
 mod build;
+mod call;
 mod check;
 mod config;
 mod describe;
 mod may;
 mod new;
+mod paper;
+mod peer;
 mod reread;
 mod run;
 mod running;
 mod serve;
 mod sign;
+mod signals;
+mod status;
 
 use crate::{
     auth::Scope,
@@ -20,7 +25,7 @@ use crate::{
     runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker},
 };
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -60,6 +65,20 @@ enum Command {
     Reload,
     /// Lists the plugins of the running server and their generations
     Plugins(running::Plugins),
+    /// Calls a call of a server: its stdin and stdout are the call's, Ctrl-C cancels it, a second one forces it to end
+    Call(call::Call),
+    /// Shows the output of a process that goes on without a client, from where it is kept
+    Attach(call::Attach),
+    /// Lists the processes of a server that run: one's own, or all with processes:*
+    Ps(running::Ps),
+    /// Tells a process of a server to stop
+    Cancel(running::Cancel),
+    /// Lists the calls of a server that one may run
+    Calls(running::Calls),
+    /// Prints what a shell needs to complete these commands
+    Completions { shell: clap_complete::Shell },
+    /// Writes a manual page of each command into a directory
+    Man { directory: PathBuf },
     /// Makes the directory of a plugin to start from
     New(new::Arguments),
     /// Runs the build command of a plugin, and checks the result
@@ -103,6 +122,8 @@ pub fn main() -> ExitCode {
     match &arguments.command {
         Command::Config(arguments) => return finished(config::run(arguments)),
         Command::Openapi(arguments) => return describe::run(arguments),
+        Command::Completions { shell } => return finished(paper::completions(*shell, Arguments::command())),
+        Command::Man { directory } => return finished(paper::man(directory, Arguments::command())),
         _ => {}
     }
     let config = match load(arguments.config.as_deref()) {
@@ -122,7 +143,18 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::run(&config, arguments),
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
-        Command::CompileWorker { .. } | Command::Config(_) | Command::Openapi(_) => unreachable!("they have returned"),
+        Command::Call(call) => call::call(&config, call),
+        Command::Attach(attach) => call::attach(&config, attach),
+        Command::Ps(ps) => running::ps(&config, &ps),
+        Command::Cancel(cancel) => running::cancel(&config, &cancel),
+        Command::Calls(calls) => running::calls(&config, &calls),
+        Command::CompileWorker { .. }
+        | Command::Config(_)
+        | Command::Openapi(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
+            unreachable!("they have returned")
+        }
         Command::User(user) => accounts::user(&config, user),
         Command::Token(token) => accounts::token(&config, token),
         Command::May { user, scope } => may::run(&config, &user, &scope),
@@ -193,7 +225,6 @@ fn load(path: Option<&Path>) -> Result<Config, crate::config::ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_well_formed() {

@@ -5,6 +5,7 @@ pub mod api;
 pub mod auth;
 pub mod call;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod control;
 pub mod dispatch;

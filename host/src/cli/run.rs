@@ -2,6 +2,7 @@
 //!
 //! Bytes go in and out as they are: lines and prompts are what a terminal, or whatever is piped, makes of them.
 
+use super::{signals::Signals, status};
 use crate::{
     auth::{Caller, Scope},
     call::{CancelReason, Outcome},
@@ -34,7 +35,6 @@ use std::{
 };
 use tokio::{
     runtime::{Builder, Handle},
-    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 const READ: usize = 64 << 10;
 
 #[derive(Args)]
+#[command(after_help = status::HELP)]
 pub struct Arguments {
     /// The call to run, where the plugin has several [default: the one named like the plugin]
     #[arg(long, value_name = "NAME")]
@@ -53,22 +54,6 @@ pub struct Arguments {
     /// The parameters of the call
     #[arg(value_name = "PARAMS", trailing_var_arg = true, allow_hyphen_values = true)]
     params: Vec<String>,
-}
-
-/// Exit statuses beside the guest's own: those that shells and `timeout` use for the same.
-mod status {
-    /// The time or cpu limit was reached.
-    pub const TIME: u8 = 124;
-    /// Another limit was reached, or the host failed.
-    pub const LIMIT: u8 = 125;
-    /// The call was not started.
-    pub const NOT_STARTED: u8 = 126;
-    pub const INTERRUPTED: u8 = 130;
-    /// It broke a rule of WebAssembly.
-    pub const TRAP: u8 = 134;
-    /// Nobody reads its output any more.
-    pub const NO_READER: u8 = 141;
-    pub const TERMINATED: u8 = 143;
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -276,24 +261,4 @@ fn read_in(control: Arc<Control>) {
         }
         control.input.finish();
     });
-}
-
-/// What asks for the end of the call.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<CancelReason> {
-        if self.interrupt.poll_recv(cx).is_ready() {
-            return Poll::Ready(CancelReason::Client);
-        }
-        self.terminate.poll_recv(cx).map(|_| CancelReason::Shutdown)
-    }
 }

@@ -1,27 +1,28 @@
-//! The commands that speak to a running server, over the socket in its `data` directory: `distillery reload` and
-//! `distillery plugins`.
+//! The commands that ask a running server for something and show its answer: `distillery reload`, `plugins`, `calls`, `ps`
+//! and `cancel`.
 
-use crate::{config::Config, server::local::SOCKET};
-use anyhow::{Context, bail};
-use axum::body::{Body, to_bytes};
-use clap::{Args, Subcommand};
-use hyper::{Method, Request, client::conn::http1};
-use hyper_util::rt::TokioIo;
-use serde::Deserialize;
-use serde_json::Value;
-use std::{
-    fmt::Write as _,
-    io::{self, ErrorKind},
-    path::Path,
-    process::ExitCode,
+use super::peer::Server;
+use crate::{
+    client::{Peer, Place},
+    config::Config,
+    server::local::SOCKET,
 };
-use tokio::net::UnixStream;
-
-/// The largest answer that is read.
-const ANSWER: usize = 64 << 20;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{fmt::Write as _, process::ExitCode};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 #[derive(Args)]
 pub struct Plugins {
+    #[command(flatten)]
+    server: Server,
+    /// Prints what the server answers as JSON
+    #[arg(long)]
+    json: bool,
     #[command(subcommand)]
     command: Option<PluginsCommand>,
 }
@@ -50,6 +51,74 @@ struct Generation {
     processes: usize,
 }
 
+#[derive(Args)]
+pub struct Calls {
+    #[command(flatten)]
+    server: Server,
+    /// Prints what the server answers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Ps {
+    #[command(flatten)]
+    server: Server,
+    /// Those that have ended as well
+    #[arg(long, short)]
+    all: bool,
+    /// Those of this call alone
+    #[arg(long, value_name = "NAME")]
+    call: Option<String>,
+    /// Those of this user alone: others than oneself for the scope processes:*
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// How many are shown, the newest first
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
+    /// Prints what the server answers as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Cancel {
+    #[command(flatten)]
+    server: Server,
+    /// The process, as `distillery ps` names it
+    id: Uuid,
+}
+
+#[derive(Deserialize)]
+struct Called {
+    name: String,
+    #[serde(default)]
+    description: String,
+    /// Nothing where it takes any.
+    params: Option<Vec<Param>>,
+}
+
+#[derive(Deserialize)]
+struct Param {
+    name: String,
+    #[serde(default)]
+    required: bool,
+    #[serde(default)]
+    rest: bool,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    id: String,
+    call: String,
+    user: String,
+    started: String,
+    ended: Option<String>,
+    outcome: String,
+    cpu_ms: u64,
+    memory: u64,
+}
+
 #[derive(Deserialize)]
 struct Reloaded {
     changed: Vec<String>,
@@ -60,25 +129,61 @@ struct Reloaded {
 
 /// `distillery plugins`
 pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
+    let peer = plugins.server.peer(config)?;
     match plugins.command {
-        None => {
-            let plugins: Vec<Plugin> = ask(config, Method::GET, "plugins")?;
-            print!("{}", table(&plugins));
-        }
+        None => show(&peer, Method::GET, "plugins", plugins.json, |plugins: Vec<Plugin>| table(&plugins))?,
         Some(PluginsCommand::Rollback { name }) => {
             // A name with other characters is that of no plugin, and would ask for another path.
             let name: crate::call::CallName =
                 name.parse().ok().with_context(|| format!("there is no plugin {name:?}"))?;
-            let done: Value = ask(config, Method::POST, &format!("plugins/{name}/rollback"))?;
+            let done: Value = ask(&peer, Method::POST, &format!("plugins/{name}/rollback"))?;
             println!("{name}: generation {} serves until its directory changes again", done["generation"]);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// `distillery calls`
+pub fn calls(config: &Config, calls: &Calls) -> anyhow::Result<ExitCode> {
+    let peer = calls.server.peer(config)?;
+    show(&peer, Method::GET, "calls", calls.json, |calls: Vec<Called>| {
+        let rows = calls.iter().map(|call| [usage(call), call.description.clone()]);
+        columns(rows.collect())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `distillery ps`
+pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
+    let peer = ps.server.peer(config)?;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &ps.limit.to_string());
+    if !ps.all {
+        query.append_pair("outcome", "running");
+    }
+    for (name, value) in [("call", &ps.call), ("user", &ps.user)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    let now = OffsetDateTime::now_utc();
+    show(&peer, Method::GET, &format!("processes?{}", query.finish()), ps.json, |processes: Vec<Process>| {
+        listed(&processes, now)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `distillery cancel`
+pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
+    let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}", cancel.id))?;
+    println!("{}: told to stop", cancel.id);
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `distillery reload`
 pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
-    let Reloaded { changed, restart, error, plugins } = ask(config, Method::POST, "plugins/reload")?;
+    let local = Peer { place: Place::Local(config.data.join(SOCKET)), token: None, authorities: None };
+    let Reloaded { changed, restart, error, plugins } = ask(&local, Method::POST, "plugins/reload")?;
     if !changed.is_empty() {
         println!("taken over: {}", changed.join(", "));
     }
@@ -91,6 +196,84 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     }
     let bad = plugins.iter().any(|plugin| plugin.generations.iter().any(|it| it.state.starts_with("failed")));
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints an answer: as it came, or as people read it.
+fn show<T: DeserializeOwned>(
+    peer: &Peer,
+    method: Method,
+    route: &str,
+    json: bool,
+    shown: impl FnOnce(T) -> String,
+) -> anyhow::Result<()> {
+    if json {
+        println!("{}", ask::<Value>(peer, method, route)?);
+    } else {
+        print!("{}", shown(ask(peer, method, route)?));
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn ask<T: DeserializeOwned>(peer: &Peer, method: Method, route: &str) -> anyhow::Result<T> {
+    peer.ask(method, route).await
+}
+
+/// How a call is called.
+fn usage(call: &Called) -> String {
+    let mut usage = call.name.clone();
+    for param in call.params.as_deref().unwrap_or_default() {
+        let rest = if param.rest { "…" } else { "" };
+        let _ = match param.required {
+            true => write!(usage, " <{}>{rest}", param.name),
+            false => write!(usage, " [{}]{rest}", param.name),
+        };
+    }
+    if call.params.is_none() {
+        usage.push_str(" […]");
+    }
+    usage
+}
+
+fn listed(processes: &[Process], now: OffsetDateTime) -> String {
+    let heads = ["ID", "CALL", "USER", "TIME", "CPU", "MEMORY", "OUTCOME"].map(String::from);
+    let moment = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+    let rows = processes.iter().map(|it| {
+        let end = it.ended.as_deref().and_then(moment).unwrap_or(now);
+        let took = moment(&it.started).map(|started| took(end - started)).unwrap_or_default();
+        let user = if it.user.is_empty() { "-" } else { &it.user };
+        let memory = format!("{:.1}MiB", it.memory as f64 / f64::from(1 << 20));
+        let cpu = took_ms(it.cpu_ms);
+        [it.id.clone(), it.call.clone(), user.to_owned(), took, cpu, memory, it.outcome.clone()]
+    });
+    columns([heads].into_iter().chain(rows).collect())
+}
+
+fn took(time: Duration) -> String {
+    took_ms(u64::try_from(time.whole_milliseconds()).unwrap_or_default())
+}
+
+/// In the two largest units.
+fn took_ms(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}.{}s", ms % 1000 / 100),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Rows under each other, each column as wide as it must be.
+fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut table = String::new();
+    for row in &rows {
+        let line: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(table, "{}", line.join("  ").trim_end());
+    }
+    table
 }
 
 /// A line for each plugin, and below it one for each generation.
@@ -115,40 +298,6 @@ fn table(plugins: &[Plugin]) -> String {
     table
 }
 
-/// Asks the server that uses the `data` directory of `config`.
-#[tokio::main(flavor = "current_thread")]
-async fn ask<T: for<'de> Deserialize<'de>>(config: &Config, method: Method, route: &str) -> anyhow::Result<T> {
-    let socket = config.data.join(SOCKET);
-    let stream = UnixStream::connect(&socket).await.map_err(|error| no_server(&socket, error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(format!("/api/v1/{route}")).header("host", "localhost");
-    let answer = sender.send_request(request.body(Body::empty())?).await;
-    let answer = answer.context("the server did not answer: it may be ending, or too many commands ask at once")?;
-    let status = answer.status();
-    let body = to_bytes(Body::new(answer.into_body()), ANSWER).await.context("the server broke off its answer")?;
-    if !status.is_success() {
-        let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-        bail!("{}", said["message"].as_str().unwrap_or(status.as_str()));
-    }
-    serde_json::from_slice(&body)
-        .context("the server speaks another version of the API: use the command of its release")
-}
-
-fn no_server(socket: &Path, error: io::Error) -> anyhow::Error {
-    let at = socket.display();
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow::anyhow!(
-            "no server is running here ({at}): start one with `distillery serve`, or name the configuration of the one \
-             that is meant with --config"
-        ),
-        ErrorKind::PermissionDenied => {
-            anyhow::anyhow!("the server's socket {at} is not yours to use: run this as the user that runs the server")
-        }
-        _ => anyhow::Error::new(error).context(format!("cannot speak to the server at {at}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +318,29 @@ echo (serving): echo, say
 no (failed)
 ";
         assert_eq!(table(&plugins), expected);
+    }
+
+    #[test]
+    fn a_call_is_listed_as_it_is_called() {
+        let calls = r#"[{"name": "echo", "description": "Says it again", "params": [{"name": "lines", "required": true},
+            {"name": "more", "rest": true}]}, {"name": "x", "params": null}, {"name": "y", "params": []}]"#;
+        let calls: Vec<Called> = serde_json::from_str(calls).unwrap();
+        assert_eq!(calls.iter().map(usage).collect::<Vec<_>>(), ["echo <lines> [more]…", "x […]", "y"]);
+    }
+
+    #[test]
+    fn processes_are_listed_with_what_they_took() {
+        let processes = r#"[{"id": "1", "call": "echo", "user": "", "started": "2026-01-02T03:04:05Z", "ended": null,
+            "outcome": "running", "cpu_ms": 5, "memory": 1572864},
+            {"id": "22", "call": "x", "user": "ada", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T04:05:05Z",
+            "outcome": "success", "cpu_ms": 61000, "memory": 0}]"#;
+        let processes: Vec<Process> = serde_json::from_str(processes).unwrap();
+        let now = OffsetDateTime::parse("2026-01-02T03:04:07.5Z", &Rfc3339).unwrap();
+        let expected = "\
+ID  CALL  USER  TIME   CPU    MEMORY  OUTCOME
+1   echo  -     2.5s   5ms    1.5MiB  running
+22  x     ada   1h01m  1m01s  0.0MiB  success
+";
+        assert_eq!(listed(&processes, now), expected);
     }
 }

@@ -1,0 +1,432 @@
+//! One socket and the process behind it: bytes in, bytes and messages out, and one end.
+//!
+//! It is `distillery-1` where the server knows that, and the protocol of lines where it does not. Whoever uses it need not
+//! know which: what a protocol cannot say is left out.
+
+use super::{Peer, Socket};
+use anyhow::{anyhow, bail};
+use bytes::Bytes;
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+const PROTOCOL: &str = "distillery-1";
+/// A server that says nothing for so long is asked whether it is still there, so often.
+const QUIET: Duration = Duration::from_secs(20);
+const ASKED: u32 = 3;
+/// No server takes a longer line than this.
+const LINE: usize = 64 << 20;
+/// How many pieces of input may wait for the socket.
+const WAITING: usize = 4;
+/// What stands before the data of a frame: the stream, and the offset.
+const HEAD: usize = 9;
+
+/// What is to be spoken to.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    Call {
+        name: String,
+        params: Vec<String>,
+        /// It is to go on when nobody is connected.
+        detached: bool,
+    },
+    /// A process that is kept, by its identifier, and its key if nobody's it is.
+    Attach { id: String, key: Option<String> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Stdout,
+    Stderr,
+}
+
+/// What came from the server.
+#[derive(Debug)]
+pub enum Event {
+    /// What the process wrote, so many bytes after the beginning of its stream.
+    Data(From, u64, Bytes),
+    /// Anything else, as it came.
+    Told(Told, Value),
+    Ended(End, Value),
+    /// The process goes on, and this socket is done.
+    Detached,
+}
+
+/// What a message says, as far as it is understood here.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Told {
+    Queued {
+        position: usize,
+    },
+    Started {
+        id: String,
+        key: Option<String>,
+    },
+    Attached {
+        id: String,
+    },
+    Lost {
+        stream: String,
+        from: u64,
+        to: u64,
+    },
+    Cancelling {
+        reason: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct End {
+    pub success: bool,
+    /// exited, trapped, cancelled, failed, or refused.
+    pub kind: String,
+    pub message: Option<String>,
+    pub status: Option<u32>,
+    /// Of a cancel.
+    pub reason: Option<String>,
+}
+
+/// The half that speaks.
+#[derive(Debug)]
+pub struct Speaker {
+    lines: bool,
+    /// The line that has no end yet, where there are lines.
+    partial: Vec<u8>,
+    /// It was said that not everything goes through as it is.
+    mangled: bool,
+    control: mpsc::UnboundedSender<Message>,
+    data: mpsc::Sender<Message>,
+}
+
+/// The half that listens.
+#[derive(Debug)]
+pub struct Listener {
+    lines: bool,
+    frames: SplitStream<Socket>,
+    read: u64,
+    /// To ask whether the server is still there.
+    control: mpsc::UnboundedSender<Message>,
+    _sending: Sending,
+}
+
+/// What sends ends with who listens.
+#[derive(Debug)]
+struct Sending(JoinHandle<()>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Begins to speak to what is `wanted`.
+pub async fn begin(peer: &Peer, wanted: &Wanted) -> anyhow::Result<(Speaker, Listener)> {
+    let (socket, known) = peer.open(PROTOCOL).await?;
+    let lines = !known;
+    let first = match wanted {
+        Wanted::Call { name, params, detached } => {
+            let mut call = json!({"type": "call", "call": name, "params": params});
+            if *detached {
+                call["on_disconnect"] = "detach".into();
+            }
+            if lines {
+                if *detached {
+                    bail!("{} knows no calls that go on without their client", peer.shown());
+                }
+                call = json!({"call": name, "params": params});
+            }
+            call
+        }
+        Wanted::Attach { .. } if lines => bail!("{} knows no way to attach to a process", peer.shown()),
+        Wanted::Attach { id, key } => {
+            let mut attach = json!({"type": "attach", "id": id});
+            if let Some(key) = key {
+                attach["key"] = key.as_str().into();
+            }
+            attach
+        }
+    };
+    let (sink, frames) = socket.split();
+    let (control, controls) = mpsc::unbounded_channel();
+    let (data, pieces) = mpsc::channel(WAITING);
+    let _ = control.send(if lines { binary(&first) } else { text(&first) });
+    let sending = Sending(tokio::spawn(send(sink, controls, pieces)));
+    let speaker = Speaker { lines, partial: Vec::new(), mangled: false, control: control.clone(), data };
+    Ok((speaker, Listener { lines, frames, read: 0, control, _sending: sending }))
+}
+
+/// Sends what is said. What is control goes first: a cancel never waits behind input, but for the frame that is going out.
+async fn send(
+    mut sink: SplitSink<Socket, Message>,
+    mut controls: mpsc::UnboundedReceiver<Message>,
+    mut pieces: mpsc::Receiver<Message>,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            Some(message) = controls.recv() => message,
+            Some(message) = pieces.recv() => message,
+            else => return,
+        };
+        // Who listens learns of a socket that is gone.
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn text(message: &Value) -> Message {
+    Message::text(message.to_string())
+}
+
+fn binary(message: &Value) -> Message {
+    Message::binary(message.to_string().into_bytes())
+}
+
+impl Speaker {
+    /// Gives the process input, as soon as the socket takes it.
+    pub async fn give(&mut self, bytes: Bytes) {
+        if !self.lines {
+            let _ = self.data.send(Message::Binary(bytes)).await;
+            return;
+        }
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        // Behind the last end of a line, even if there is nothing.
+        let rest = lines.next_back().unwrap_or_default();
+        for line in lines {
+            self.partial.extend_from_slice(line);
+            self.give_line().await;
+        }
+        self.partial.extend_from_slice(rest);
+        if self.partial.len() > LINE {
+            // The server says that it is too long.
+            self.give_line().await;
+        }
+    }
+
+    async fn give_line(&mut self) {
+        let line = String::from_utf8(std::mem::take(&mut self.partial)).unwrap_or_else(|error| {
+            if !self.mangled {
+                self.mangled = true;
+                eprintln!("distillery: this server takes only text: what is not UTF-8 in the input is replaced");
+            }
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        });
+        let _ = self.data.send(Message::text(line)).await;
+    }
+
+    /// Nothing more comes. The protocol of lines cannot say so: there the process sees no end.
+    pub async fn end(&mut self) {
+        if !self.lines {
+            // Behind the last piece of input, not before it.
+            let _ = self.data.send(text(&json!({"type": "end"}))).await;
+            return;
+        }
+        if !self.partial.is_empty() {
+            self.give_line().await;
+        }
+        eprintln!("distillery: this server cannot tell a call that its input has ended");
+    }
+
+    /// Tells the process to stop; a second time, without waiting for its grace.
+    pub fn cancel(&self) {
+        let message = if self.lines { binary(&json!({"signal": "cancel"})) } else { text(&json!({"type": "cancel"})) };
+        let _ = self.control.send(message);
+    }
+
+    /// Leaves a process running that is kept.
+    pub fn detach(&self) {
+        let _ = self.control.send(text(&json!({"type": "detach"})));
+    }
+
+    /// A handle for the signals, which come while input is being given.
+    pub fn canceller(&self) -> Self {
+        let (control, data) = (self.control.clone(), self.data.clone());
+        Self { lines: self.lines, partial: Vec::new(), mangled: false, control, data }
+    }
+}
+
+impl Listener {
+    /// The next thing that the server says. An error is an end without a result: the process may still run.
+    pub async fn next(&mut self) -> anyhow::Result<Event> {
+        let mut asked = 0;
+        loop {
+            let Ok(frame) = timeout(QUIET, self.frames.next()).await else {
+                if asked == ASKED {
+                    bail!("the server is not heard of any more: the call may still run");
+                }
+                asked += 1;
+                let _ = self.control.send(Message::Ping(Bytes::new()));
+                continue;
+            };
+            asked = 0;
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => bail!("the connection was lost before the call ended: {error}"),
+                None => bail!("the server closed the connection before the call ended"),
+            };
+            let event = if self.lines { self.line(frame)? } else { message(frame)? };
+            if let Some(event) = event {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// A frame of the protocol of lines.
+    fn line(&mut self, frame: Message) -> anyhow::Result<Option<Event>> {
+        Ok(Some(match frame {
+            Message::Text(line) => {
+                let mut line = Vec::from(line.as_bytes());
+                line.push(b'\n');
+                let offset = self.read;
+                self.read += line.len() as u64;
+                Event::Data(From::Stdout, offset, line.into())
+            }
+            Message::Binary(result) => {
+                let result: Value =
+                    serde_json::from_slice(&result).map_err(|_| strange("a result that is not JSON"))?;
+                let said = result["message"].as_str().unwrap_or("failed");
+                let end = if result["success"] == true { End::success() } else { End::of(said) };
+                Event::Ended(end, result)
+            }
+            Message::Close(_) => bail!("the server closed the connection before the call ended"),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(None),
+        }))
+    }
+}
+
+/// A frame of `distillery-1`.
+fn message(frame: Message) -> anyhow::Result<Option<Event>> {
+    Ok(Some(match frame {
+        Message::Binary(frame) => {
+            let head = frame.get(..HEAD).ok_or_else(|| strange("a frame of data that is too short"))?;
+            let from = match head[0] {
+                1 => From::Stdout,
+                2 => From::Stderr,
+                _ => return Err(strange("data of an unknown stream")),
+            };
+            let offset = u64::from_be_bytes(head[1..].try_into().expect("eight bytes"));
+            Event::Data(from, offset, frame.slice(HEAD..))
+        }
+        Message::Text(text) => {
+            let value: Value = serde_json::from_str(&text).map_err(|_| strange("a message that is not JSON"))?;
+            match value["type"].as_str() {
+                Some("ended") => {
+                    let end = End::deserialize(&value["outcome"]).map_err(|_| strange("an end without an outcome"))?;
+                    Event::Ended(end, value)
+                }
+                Some("detached") => Event::Detached,
+                _ => {
+                    let told = Told::deserialize(&value).map_err(|error| strange(&format!("a message: {error}")))?;
+                    Event::Told(told, value)
+                }
+            }
+        }
+        Message::Close(_) => bail!("the server closed the connection before the call ended"),
+        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(None),
+    }))
+}
+
+fn strange(what: &str) -> anyhow::Error {
+    anyhow!("the server sent {what}: use the command of its release")
+}
+
+impl End {
+    fn success() -> Self {
+        Self { success: true, kind: "exited".into(), status: Some(0), ..Self::default() }
+    }
+
+    /// What the one sentence of the protocol of lines means.
+    fn of(message: &str) -> Self {
+        let end = |kind: &str, status, reason: Option<&str>| Self {
+            success: false,
+            kind: kind.into(),
+            message: Some(message.to_owned()),
+            status,
+            reason: reason.map(Into::into),
+        };
+        let begins = |beginnings: &[&str]| beginnings.iter().any(|it| message.starts_with(it));
+        if let Some(status) = message.strip_prefix("exit status ").and_then(|it| it.parse().ok()) {
+            return end("exited", Some(status), None);
+        }
+        for (beginning, reason) in [
+            ("cancelled by the client", "client"),
+            ("the server is shutting down", "shutdown"),
+            ("time limit of ", "time limit"),
+            ("cpu limit of ", "cpu limit"),
+            ("output limit of ", "output limit"),
+            ("input limit of ", "input limit"),
+            ("line limit of ", "line limit"),
+        ] {
+            if begins(&[beginning]) {
+                return end("cancelled", None, Some(reason));
+            }
+        }
+        if begins(&[
+            "unknown call ",
+            "not authorized ",
+            "parameter ",
+            "too many ",
+            "no call message ",
+            "protocol error: ",
+        ]) {
+            end("refused", None, None)
+        } else if begins(&["trap: ", "memory limit of ", "stack limit of ", "table limit of ", "instance limit of "]) {
+            end("trapped", None, None)
+        } else {
+            // The last words of a process, which ended with a status that is not told.
+            end("exited", Some(1), None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_of_a_result_says_how_it_ended() {
+        for (message, kind, status, reason) in [
+            ("exit status 7", "exited", Some(7), None),
+            ("no such slug", "exited", Some(1), None),
+            ("cancelled by the client (forced after 2s)", "cancelled", None, Some("client")),
+            ("time limit of 3s reached", "cancelled", None, Some("time limit")),
+            ("memory limit of 16MiB reached", "trapped", None, None),
+            ("trap: unreachable", "trapped", None, None),
+            ("unknown call \"x\"", "refused", None, None),
+        ] {
+            let end = End::of(message);
+            let got = (end.kind.as_str(), end.status, end.reason.as_deref());
+            assert_eq!(got, (kind, status, reason), "{message}");
+        }
+    }
+
+    #[test]
+    fn data_says_where_it_comes_from() {
+        let frame = Message::binary(vec![2, 0, 0, 0, 0, 0, 0, 1, 2, b'a']);
+        let Ok(Some(Event::Data(From::Stderr, 258, bytes))) = message(frame) else { panic!() };
+        assert_eq!(&bytes[..], b"a");
+        assert!(message(Message::binary(vec![3; 10])).is_err());
+        assert!(message(Message::binary(vec![1; 8])).is_err());
+    }
+
+    #[test]
+    fn messages_that_are_not_known_are_passed_on() {
+        let Ok(Some(Event::Told(Told::Other, value))) = message(Message::text(r#"{"type":"new","a":1}"#)) else {
+            panic!()
+        };
+        assert_eq!(value["a"], 1);
+        let queued = message(Message::text(r#"{"type":"queued","position":3}"#));
+        assert!(matches!(queued, Ok(Some(Event::Told(Told::Queued { position: 3 }, _)))));
+    }
+}
