@@ -157,6 +157,15 @@ impl Server {
         self.address = listening(&self.log).await;
     }
 
+    /// A command of the program beside the server, not yet started. Nothing of this environment says which server is meant.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program_in(self.directory.path(), arguments);
+        for name in ["DISTILLERY_URL", "DISTILLERY_TOKEN", "DISTILLERY_TOKEN_FILE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
     /// Runs a command of the program beside the server, which reads `stdin`.
     pub fn run_with(&self, arguments: &[&str], stdin: &str) -> Output {
         run(self.directory.path(), arguments, stdin)
@@ -388,7 +397,8 @@ async fn listening(log: &Log) -> SocketAddr {
 /// The program with the configuration in `directory`.
 fn program_in(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments).arg("--config").arg(directory.join(CONFIG)).current_dir(directory);
+    // In front: behind the name of a call everything is a parameter.
+    command.arg("--config").arg(directory.join(CONFIG)).args(arguments).current_dir(directory);
     command
 }
 

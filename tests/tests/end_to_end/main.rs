@@ -5,6 +5,7 @@ mod caching;
 mod cancel;
 mod check;
 mod cleanup;
+mod client;
 mod connections;
 mod conversation;
 mod dev;

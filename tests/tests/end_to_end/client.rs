@@ -1,0 +1,360 @@
+//! The command line as a client of a server: `distillery call` and those beside it.
+
+use distillery_tests::{Guest, Server, server::Builder};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::{
+    fs::{self, Permissions},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    time::Duration,
+};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("distillery can be started")
+}
+
+/// Runs it with `input` piped in, to its end.
+fn piped(command: &mut Command, input: impl Into<Vec<u8>>) -> Output {
+    let input = input.into();
+    let mut child = spawn(command);
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A call that does not read its input closes it.
+    let writer = std::thread::spawn(move || _ = stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it can be waited for");
+    writer.join().expect("the writer ends");
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What it printed, where it succeeded.
+#[track_caller]
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn first_line(child: &mut Child) -> BufReader<ChildStdout> {
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("text");
+    assert!(!line.is_empty(), "it ended before it said anything");
+    stdout
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it is running");
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.address())
+}
+
+/// A server with a user who may run everything, and the file of a token of hers.
+async fn with_token(builder: Builder) -> (Server, String) {
+    let server = builder.start().await;
+    let made = server.run_with(&["user", "add", "ada", "--scope", "*"], "a long password\na long password\n");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let token = printed(&server.run(&["token", "add", "--user", "ada"]));
+    let file = server.directory().join("token");
+    fs::write(&file, token).expect("a file for the token");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a file of one's own");
+    (server, file.to_str().expect("a path of text").to_owned())
+}
+
+#[tokio::test]
+async fn a_call_is_spoken_to_through_pipes() {
+    let server = Server::builder().both("conversation").start().await;
+    for call in ["conversation", "conversation.module"] {
+        let output = piped(&mut server.command(&["call", call, "wörld ☃"]), "one\n\nlast without an end");
+        assert_eq!(printed(&output), "hello wörld ☃\necho: one\necho: \necho: last without an end\n");
+        assert_eq!(text(&output.stderr), "");
+    }
+}
+
+#[tokio::test]
+async fn parameters_that_look_like_options_are_parameters() {
+    let server = Server::builder().guest(Guest::component("args")).start().await;
+    let output = piped(&mut server.command(&["call", "args", "--json", "-x", "--", "a b"]), "");
+    assert_eq!(printed(&output), "args\n--json\n-x\n--\na b\n");
+}
+
+#[tokio::test]
+async fn a_hundred_megabytes_flow_through_a_pipe_unharmed() {
+    let server = Server::builder().example("echo").start().await;
+    // No line, no UTF-8, and no two pieces alike.
+    let mut state = 1u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(100 << 20)
+    .collect();
+    let before = server.memory();
+    let mut child = spawn(&mut server.command(&["call", "echo"]));
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&sent));
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    let mut piece = vec![0; 1 << 20];
+    let (mut at, mut most) = (0, 0);
+    let status = format!("/proc/{}/status", child.id());
+    loop {
+        let read = stdout.read(&mut piece).expect("it writes");
+        if read == 0 {
+            break;
+        }
+        assert!(piece[..read] == bytes[at..at + read], "other bytes after {at}");
+        at += read;
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        most = most.max(peak.unwrap_or(0u64));
+    }
+    writer.join().expect("the writer ends").expect("all of it is taken");
+    assert_eq!(at, bytes.len());
+    assert!(child.wait().expect("it ends").success());
+    assert!(most < 64 << 10, "the client had {most} KiB");
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 96 << 20, "the server grew by {grown} bytes");
+}
+
+#[tokio::test]
+async fn the_exit_status_says_how_it_ended() {
+    let server = Server::builder()
+        .guest(Guest::component("stderr_words"))
+        .guest(Guest::component("exit"))
+        .guest(Guest::wat("trap_unreachable"))
+        .plugin("sleep", Guest::component("sleep"), "calls: {sleep: {access: public}}\nlimits: {time: 200ms}\n")
+        .plugin(
+            "chosen",
+            Guest::component("args"),
+            "calls: {chosen: {access: public, params: [{name: a, choices: [x]}]}}\n",
+        )
+        .grace(Duration::from_millis(100))
+        .start()
+        .await;
+    for (arguments, status, said) in [
+        (vec!["exit", "0"], 0, ""),
+        (vec!["exit", "3"], 3, "distillery: exit status 3\n"),
+        (vec!["stderr_words"], 7, "distillery: no such slug\n"),
+        (vec!["trap_unreachable"], 134, "distillery: trap: unreachable\n"),
+        (vec!["sleep"], 124, "distillery: time limit of 200ms reached (forced after 100ms)\n"),
+        (vec!["nowhere"], 126, "distillery: unknown call \"nowhere\"\n"),
+        (vec!["chosen", "y"], 126, "distillery: parameter \"a\""),
+    ] {
+        let output = piped(&mut server.command(&[&["call", "--no-stdin"], &arguments[..]].concat()), "");
+        let got = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {got}");
+        assert!(got == said || (said.ends_with('"') && got.starts_with(said)), "{arguments:?}: {got}");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_cancels_a_second_one_forces_and_a_third_one_leaves() {
+    let server = Server::builder()
+        .guest(Guest::component("conversation"))
+        .guest(Guest::component("hold"))
+        .grace(Duration::from_secs(60))
+        .start()
+        .await;
+    let mut child = spawn(&mut server.command(&["call", "conversation"]));
+    let _stdout = first_line(&mut child);
+    signal(&child, Signal::INT);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(130), "distillery: cancelled by the client\n")
+    );
+
+    let mut child = spawn(&mut server.command(&["call", "--json", "hold"]));
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+    let mut until = |kind: &str| loop {
+        let line: Value = serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON");
+        if line["type"] == kind {
+            return line;
+        }
+    };
+    until("started");
+    signal(&child, Signal::INT);
+    // It is told, and does not care: the next one must be another.
+    assert_eq!(until("cancelling")["reason"], "client");
+    signal(&child, Signal::INT);
+    let end = until("ended");
+    assert_eq!(end["outcome"]["reason"], "client");
+    assert_ne!(end["outcome"]["stop"], "told");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+
+    let mut child = spawn(&mut server.command(&["call", "hold"]));
+    server.log().line("the start of another process", |line| line.message() == "process started").await;
+    signal(&child, Signal::TERM);
+    server.terminate();
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(143));
+}
+
+#[tokio::test]
+async fn a_call_whose_output_nobody_reads_any_more_is_cancelled() {
+    let server = Server::builder().guest(Guest::component("flood")).start().await;
+    let mut child = spawn(&mut server.command(&["call", "flood"]));
+    drop(first_line(&mut child));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
+    assert_eq!(server.process_ended("flood").await.field("outcome"), "cancelled by the client");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
+    let server = Server::builder().guest(Guest::component("conversation")).start().await;
+    let mut child = spawn(&mut server.command(&["call", "conversation"]));
+    let _stdout = first_line(&mut child);
+    server.signal(Signal::KILL);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("before the call ended"), "{}", text(&output.stderr));
+
+    let output = piped(&mut server.command(&["call", "conversation"]), "");
+    assert_eq!(output.status.code(), Some(126));
+    assert!(text(&output.stderr).contains("start one with `distillery serve`"), "{}", text(&output.stderr));
+
+    let server = Server::builder().guest(Guest::component("conversation")).start().await;
+    let mut child = spawn(&mut server.command(&["call", "conversation"]));
+    let _stdout = first_line(&mut child);
+    server.terminate();
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(143), "distillery: the server is shutting down\n")
+    );
+}
+
+#[tokio::test]
+async fn a_token_comes_from_a_file_of_ones_own() {
+    let conversation = Guest::component("conversation");
+    let (server, token) = with_token(Server::builder().plugin("talk", conversation, "description: talks\n")).await;
+    let url = url(&server);
+    let call =
+        |token: &[&str]| piped(&mut server.command(&[&["call", "--url", &url], token, &["talk", "Ada"]].concat()), "");
+    assert_eq!(printed(&call(&["--token-file", &token])), "hello Ada\n");
+    let nobody = call(&[]);
+    assert_eq!(
+        (nobody.status.code(), text(&nobody.stderr).as_str()),
+        (Some(126), "distillery: not authorized to run \"talk\"\n")
+    );
+
+    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("a file that others may read");
+    let refused = call(&["--token-file", &token]);
+    assert_eq!(refused.status.code(), Some(126));
+    assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));
+
+    let with_variable = |value: &str| {
+        let mut command = server.command(&["call", "--url", &url, "talk", "Eve"]);
+        piped(command.env("DISTILLERY_TOKEN", value), "")
+    };
+    let secret = fs::read_to_string(&token).expect("a token");
+    assert_eq!(printed(&with_variable(&secret)), "hello Eve\n");
+    let wrong = with_variable("dst_wrong");
+    assert_eq!(wrong.status.code(), Some(126));
+    assert!(text(&wrong.stderr).contains("token"), "{}", text(&wrong.stderr));
+}
+
+#[tokio::test]
+async fn calls_and_processes_are_listed_and_a_process_is_cancelled() {
+    let sleep =
+        "description: Sleeps\ncalls: {sleep: {access: public, description: Sleeps long, params: [{name: how}]}}\n";
+    let server =
+        Server::builder().plugin("sleep", Guest::component("sleep"), sleep).grace(Duration::ZERO).start().await;
+    assert_eq!(printed(&server.run(&["calls"])), "sleep <how>  Sleeps long\n");
+    let listed: Value = serde_json::from_str(&printed(&server.run(&["calls", "--json"]))).expect("JSON");
+    assert_eq!(listed[0]["name"], "sleep");
+    assert_eq!(printed(&server.run(&["ps"])).lines().count(), 1);
+
+    let mut child = spawn(&mut server.command(&["call", "--no-stdin", "sleep", "long"]));
+    server.log().line("the start of the process", |line| line.message() == "process started").await;
+    let listed = printed(&server.run(&["ps"]));
+    let line = listed.lines().nth(1).expect("a process");
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!((words[1], words[2], *words.last().unwrap()), ("sleep", "operator", "running"));
+    assert_eq!(printed(&server.run(&["cancel", words[0]])), format!("{}: told to stop\n", words[0]));
+    assert_eq!(child.wait().expect("it ends").code(), Some(125));
+    assert_eq!(printed(&server.run(&["ps"])).lines().count(), 1);
+    let all = printed(&server.run(&["ps", "--all"]));
+    assert!(all.lines().nth(1).is_some_and(|line| line.ends_with("cancelled")), "{all}");
+    let unknown = server.run(&["cancel", "00000000-0000-7000-8000-000000000000"]);
+    assert!(!unknown.status.success());
+}
+
+#[tokio::test]
+async fn everything_that_happens_is_a_line_of_json_where_that_is_wanted() {
+    let server = Server::builder().guest(Guest::component("bad_utf8")).guest(Guest::component("told")).start().await;
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        let output = piped(&mut server.command(&[&["call", "--json"], arguments].concat()), "");
+        printed(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let told = lines(&["told", "value", "[1]"]);
+    assert_eq!(told[0]["type"], "started");
+    let end = told.last().unwrap();
+    assert_eq!((&end["type"], &end["outcome"]["value"]), (&json!("ended"), &json!([1])));
+    let bad = lines(&["bad_utf8"]);
+    assert!(bad.iter().any(|line| line["type"] == "stdout" && line["hex"].is_string()), "{bad:?}");
+}
+
+#[test]
+fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = std::thread::spawn(move || {
+        // It echoes no subprotocol, which ends the first connection.
+        let mut sockets = (0..2).filter_map(|_| tungstenite::accept(listener.accept().expect("a client").0).ok());
+        loop {
+            let mut socket = sockets.next().expect("a socket");
+            let Ok(Message::Binary(call)) = socket.read() else { continue };
+            assert_eq!(serde_json::from_slice::<Value>(&call).unwrap(), json!({"call": "talk", "params": ["a"]}));
+            for line in ["one", "two"] {
+                let Ok(Message::Text(text)) = socket.read() else { panic!("no line") };
+                assert_eq!(text.as_str(), line);
+                socket.send(Message::text(format!("echo: {line}"))).unwrap();
+            }
+            socket.send(Message::binary(br#"{"success":false,"message":"exit status 4"}"#.to_vec())).unwrap();
+            return;
+        }
+    });
+    let mut command = Command::new(distillery_tests::server::program());
+    command.current_dir(std::env::temp_dir()).args(["call", "--url", &url, "talk", "a"]);
+    let output = piped(&mut command, "one\ntwo");
+    server.join().expect("what was expected came");
+    assert_eq!(text(&output.stdout), "echo: one\necho: two\n");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).ends_with("distillery: exit status 4\n"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn shells_complete_the_commands_and_man_shows_them() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(distillery_tests::server::program());
+        printed(&command.args(arguments).current_dir(std::env::temp_dir()).output().expect("it can be started"))
+    };
+    let bash = run(&["completions", "bash"]);
+    let checked = piped(Command::new("bash").arg("-n"), bash.clone());
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let source = format!(
+        "{bash}\nCOMP_WORDS=(distillery atta) COMP_CWORD=1; _distillery distillery atta distillery; echo \"${{COMPREPLY[@]}}\""
+    );
+    assert_eq!(printed(&Command::new("bash").args(["-c", &source]).output().expect("a shell")), "attach\n");
+    for shell in ["zsh", "fish"] {
+        assert!(run(&["completions", shell]).contains("attach"), "{shell}");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    run(&["man", directory.path().to_str().expect("a path of text")]);
+    for page in ["distillery.1", "distillery-call.1", "distillery-token-add.1"] {
+        let page = fs::read_to_string(directory.path().join(page)).expect("a page");
+        assert!(page.contains(".TH "), "{page}");
+    }
+}
