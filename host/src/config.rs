@@ -57,6 +57,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Whether the API is served at all.
     pub api: bool,
+    /// Whether there is a page for people at `/`.
+    pub console: bool,
     /// Origins whose pages may open sockets, beside the server's own; `*` stands for every one.
     pub origins: Vec<String>,
     /// From the opening of a socket to its call message.
@@ -198,6 +200,7 @@ impl Default for Http {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             api: false,
+            console: true,
             origins: Vec::new(),
             call_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(60),
@@ -352,6 +355,7 @@ impl Http {
         let http = Self {
             listen: s.get_or("listen", default.listen, form::address)?,
             api: s.get_or("api", default.api, form::switch)?,
+            console: s.get_or("console", default.console, form::switch)?,
             origins: s.list_of("origins", form::origin_or_all)?,
             call_timeout: s.get_or("call_timeout", default.call_timeout, form::wait)?,
             write_timeout: s.get_or("write_timeout", default.write_timeout, form::wait)?,

@@ -7,6 +7,7 @@ pub mod call;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod dispatch;
 pub mod drain;

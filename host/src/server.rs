@@ -7,6 +7,7 @@ use crate::{
     api::{self, ApiState, auth::Door, cross_origin, error::ApiError},
     auth::Caller,
     config::Config,
+    console,
     dispatch::Dispatcher,
     drain::Drain,
     history::History,
@@ -144,6 +145,10 @@ impl Server {
         let mut router = api::router(state, websocket);
         if http.api {
             router = router.layer(middleware::from_fn_with_state(door, api::auth::identify));
+        }
+        // Who asks does not matter to it: whatever it shows, it asks the API for.
+        if http.console {
+            router = router.merge(console::router());
         }
         Ok(Self {
             listener,

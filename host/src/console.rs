@@ -1,0 +1,195 @@
+//! The console: a page for people at `/`, made of files that are part of the program.
+//!
+//! It knows how files get to a browser and what the browser may do with them, nothing of what they show: the page asks the
+//! API like any other client.
+
+use crate::api::error::ApiError;
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// The page, and where it says where its files are.
+const PAGE: &str = include_str!("../console/index.html");
+const PLACE: &str = "{files}";
+
+macro_rules! files {
+    ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../console/", $name)) as &[u8])),*] };
+}
+
+/// All files beside the page.
+const FILES: &[(&str, &[u8])] = &files! {
+    "api.js"
+    "calls.js"
+    "colour.js"
+    "console.css"
+    "console.js"
+    "dom.js"
+    "form.js"
+    "icon.svg"
+    "login.js"
+    "overview.js"
+    "plugins.js"
+    "process.js"
+    "processes.js"
+    "running.js"
+    "screen.js"
+    "terminal.js"
+    "text.js"
+    "tokens.js"
+    "wire.js"
+};
+
+/// What the page may do: run, and look like, what came from here as a file of its own; and talk to this very server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types news";
+
+/// The page may be another after the next start: it is asked for each time. Its files have names that change with them.
+const ASK_AGAIN: &str = "no-cache";
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+struct Console {
+    page: Bytes,
+    /// What the names of the files begin with: the digest of all of them.
+    version: String,
+}
+
+/// The routes of the console. They have no fallback of their own.
+pub fn router() -> Router {
+    let console = Arc::new(Console::new());
+    let files = format!("/console/{}/{{file}}", console.version);
+    Router::new().route("/", get(page)).route(&files, get(file)).with_state(console)
+}
+
+impl Console {
+    fn new() -> Self {
+        let mut digest = Sha256::new().chain_update(PAGE);
+        for (name, content) in FILES {
+            digest.update(name);
+            digest.update((content.len() as u64).to_be_bytes());
+            digest.update(content);
+        }
+        let version = format!("{:x}", digest.finalize())[..16].to_owned();
+        Self { page: PAGE.replace(PLACE, &format!("/console/{version}")).into(), version }
+    }
+}
+
+async fn page(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
+    answer(&console.version, &headers, "text/html; charset=utf-8", ASK_AGAIN, console.page.clone())
+}
+
+async fn file(State(console): State<Arc<Console>>, Path(file): Path<String>, headers: HeaderMap) -> Response {
+    let Some((name, content)) = FILES.iter().find(|(name, _)| *name == file) else {
+        let what = format!("no such route: /console/{}/{file}", console.version);
+        return ApiError::new(StatusCode::NOT_FOUND, what).into_response();
+    };
+    let kind = match name.rsplit_once('.') {
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        _ => "image/svg+xml",
+    };
+    answer(&console.version, &headers, kind, FOR_EVER, Bytes::from_static(content))
+}
+
+/// A file, or the word that the browser has it already.
+fn answer(version: &str, asked: &HeaderMap, kind: &'static str, kept: &'static str, content: Bytes) -> Response {
+    let tag = format!("\"{version}\"");
+    let known = asked.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|it| it.to_str().ok());
+    let known = known.flat_map(|it| it.split(',')).any(|it| it.trim().trim_start_matches("W/") == tag);
+    let headers = [
+        (header::ETAG, &*tag),
+        (header::CACHE_CONTROL, kept),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+        ),
+    ];
+    if known {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, [(header::CONTENT_TYPE, kind)], Body::from(content)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+    use std::collections::BTreeSet;
+    use tower::ServiceExt;
+
+    async fn ask(method: &str, path: &str, tag: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder().method(method).uri(path).header("if-none-match", tag);
+        let answer = router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        (head.status, head.headers, String::from_utf8(body.into()).unwrap())
+    }
+
+    fn path_of(file: &str) -> String {
+        format!("/console/{}/{file}", Console::new().version)
+    }
+
+    #[test]
+    fn every_file_of_the_directory_is_part_of_the_program() {
+        let directory = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/console")).unwrap();
+        let there: BTreeSet<_> = directory.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        let part: BTreeSet<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).chain(["index.html".into()]).collect();
+        assert_eq!(there, part);
+    }
+
+    #[tokio::test]
+    async fn the_page_names_its_files_by_what_is_in_them() {
+        let (status, headers, body) = ask("GET", "/", "").await;
+        assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap()));
+        assert!(body.contains(&path_of("console.js")) && !body.contains(PLACE), "{body}");
+        for (name, _) in FILES {
+            let (status, headers, _) = ask("GET", &path_of(name), "").await;
+            assert_eq!((status, &headers["cache-control"]), (StatusCode::OK, &FOR_EVER.parse().unwrap()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_browser_has_is_not_sent_again() {
+        for path in ["/".to_owned(), path_of("console.js")] {
+            let (_, headers, _) = ask("GET", &path, "").await;
+            let tag = headers["etag"].to_str().unwrap();
+            for known in [tag, &format!("\"other\", W/{tag}")] {
+                let (status, headers, body) = ask("GET", &path, known).await;
+                assert_eq!((status, body.as_str(), &headers["etag"]), (StatusCode::NOT_MODIFIED, "", &headers["etag"]));
+            }
+            assert_eq!(ask("GET", &path, "\"other\"").await.0, StatusCode::OK);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_run_but_files_of_this_server() {
+        for path in ["/".to_owned(), path_of("console.js")] {
+            let (_, headers, _) = ask("GET", &path, "").await;
+            let policy = headers["content-security-policy"].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+            assert!(!policy.contains("unsafe") && !policy.contains("data:"), "{policy}");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_files_and_other_versions_are_not_there() {
+        for path in [path_of("Cargo.toml"), path_of("..%2Fsrc%2Fmain.rs"), "/console/0000/console.js".into()] {
+            assert_eq!(ask("GET", &path, "").await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+}
