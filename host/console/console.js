@@ -1,7 +1,7 @@
 // The console: which page is shown, and what stands around it.
 
 import { caller, logOut, whoAmI } from "./api.js";
-import { fill, h, notice, say } from "./dom.js";
+import { field, fill, h, notice, say } from "./dom.js";
 import * as running from "./running.js";
 import * as calls from "./calls.js";
 import * as login from "./login.js";
@@ -76,8 +76,7 @@ function around(path) {
   const name = caller.user
     ? [h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user)), h("button", { type: "button", onclick: leave }, "Log out")]
     : caller.known && [h("p", { class: "who aside" }, "Not logged in"), h("a", { class: "button", href: "#/login" }, "Log in")];
-  fill(document.getElementById("account"), h("div", { class: "row" }, name || []),
-    h("div", { class: "row small" }, theme(), h("button", { type: "button", class: "quiet", onclick: help, "aria-keyshortcuts": "?" }, "Keys")));
+  fill(document.getElementById("account"), name || [], h("button", { type: "button", class: "quiet", onclick: settings, "aria-keyshortcuts": "?" }, "Settings"));
   here();
 }
 
@@ -102,16 +101,6 @@ function here() {
 
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
 
-function theme() {
-  const set = document.documentElement.dataset.theme ?? "auto";
-  const select = h("select", { "aria-label": "Colours", class: "quiet", onchange: () => {
-    keep("theme", select.value);
-    wear(select.value);
-  } }, Object.entries(THEMES).map(([value, text]) => h("option", { value }, text)));
-  select.value = set;
-  return select;
-}
-
 function wear(name) {
   if (name in THEMES && name !== "auto") document.documentElement.dataset.theme = name;
   else delete document.documentElement.dataset.theme;
@@ -124,20 +113,27 @@ function kept(what) { try { return localStorage.getItem(`distillery ${what}`); }
 const KEYS = [
   ...PAGES.map(({ title, key }) => [`g ${key}`, title]),
   ["/", "To the first field that filters"],
-  ["?", "These keys"],
+  ["?", "Settings and keys"],
   ["Enter", "In the input of a process: send the line"],
   ["↑ ↓", "In the input: lines that were sent before"],
   ["Ctrl+D", "In the input: end of input"],
   ["Ctrl+C", "In the input, with nothing selected: cancel, and again to force"],
 ];
 
-function help() {
+function settings() {
+  const colours = h("select", { onchange: () => {
+    keep("theme", colours.value);
+    wear(colours.value);
+  } }, Object.entries(THEMES).map(([value, text]) => h("option", { value }, text)));
+  colours.value = document.documentElement.dataset.theme ?? "auto";
   const single = h("input", { type: "checkbox", checked: kept("keys") !== "off", onchange: () => keep("keys", single.checked ? "on" : "off") });
-  const dialog = h("dialog", { "aria-labelledby": "keys-title" },
+  const dialog = h("dialog", { "aria-labelledby": "settings-title" },
     h("form", { method: "dialog" },
-      h("h2", { id: "keys-title" }, "Keys"),
+      h("h2", { id: "settings-title" }, "Settings"),
+      field("Colours", colours).element,
+      h("label", { class: "check" }, single, " Keys without Ctrl are shortcuts"),
+      h("h3", {}, "Keys"),
       h("dl", { class: "keys" }, KEYS.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((it) => h("kbd", {}, it))), h("dd", {}, what)))),
-      h("p", {}, h("label", {}, single, " Keys without Ctrl are shortcuts")),
       h("div", { class: "row end" }, h("button", { autofocus: true }, "Close"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
@@ -150,7 +146,7 @@ addEventListener("keydown", (event) => {
   const { key, target } = event;
   const typing = target.closest?.("input, select, textarea, dialog");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || kept("keys") === "off") return;
-  if (key === "?") help();
+  if (key === "?") settings();
   else if (key === "/") {
     const filter = main.querySelector("[data-filter]");
     if (!filter) return;

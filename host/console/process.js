@@ -101,8 +101,7 @@ function terminal({ main, signal, title }, process) {
     if (last !== text) { fill(state, badge(kind, text)); last = text; }
     fill(facts, fact("Elapsed", duration(process.elapsed())), process.used && [
       fact("CPU", duration(process.used.cpu_ms)), fact("Memory", bytes(process.used.memory)),
-      fact("In", bytes(process.used.bytes_in)), fact("Out", bytes(process.used.bytes_out))],
-    process.generation !== null && fact("Generation", process.generation));
+      fact("In", bytes(process.used.bytes_in)), fact("Out", bytes(process.used.bytes_out))]);
   };
   const turn = () => {
     const typing = process.live && !process.inputEnded;
@@ -128,7 +127,7 @@ function terminal({ main, signal, title }, process) {
     h("p", { class: "command" }, h("code", {}, written(process.call ?? "", process.params))),
     h("div", { class: "strip" }, facts, h("div", { class: "row" }, cancel, leave, back, repeat)),
     screen.element, line, outcome,
-    h("div", { class: "strip" }, h("p", { class: "aside" }, "Process ", h("code", {}, process.id)), h("div", { class: "row small" }, copy, save))));
+    h("div", { class: "strip" }, h("p", { class: "aside" }, "Process ", h("code", {}, process.id), process.generation !== null && `, generation ${process.generation}`), h("div", { class: "row small" }, copy, save))));
   turn();
   screen.update();
   if (process.live) input.focus({ preventScroll: true });

@@ -2,7 +2,7 @@
 // sequences, and neither the document nor where the bytes come from.
 
 // How much is kept to scroll back to, and where a line without an end is broken.
-export const LINES = 100_000;
+export const LINES = 150_000;
 export const CHARACTERS = 16 << 20;
 const LINE = 8192;
 // An escape sequence that goes on for longer is none.

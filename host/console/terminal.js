@@ -55,15 +55,14 @@ export class Terminal {
   focus() { this.#view.focus(); }
 
   #measure() {
-    const probe = h("div", { class: "row-of-text", "aria-hidden": "true" }, "0".repeat(100));
-    this.#rows.append(probe);
-    const range = document.createRange();
-    range.selectNodeContents(probe);
-    const { width } = range.getBoundingClientRect();
-    const height = probe.getBoundingClientRect().height;
-    probe.remove();
+    const probe = h("div", { class: "row-of-text" }, h("span", {}, "0".repeat(100)));
+    const line = h("div", { class: "line", "aria-hidden": "true" }, probe);
+    this.#rows.append(line);
+    const { width } = probe.firstChild.getBoundingClientRect();
+    const { height } = probe.getBoundingClientRect();
+    const room = this.#view.clientWidth - 2 * line.offsetLeft;
+    line.remove();
     if (!width || !height) return;
-    const room = this.#view.clientWidth - 2 * Number.parseFloat(getComputedStyle(this.#rows).left || "0");
     this.#columns = Math.max(10, Math.floor(room / (width / 100)));
     this.#height = height;
     this.#screen.changed = 0;

@@ -4,6 +4,7 @@
 //! of its log. [`Client`] speaks the protocol of the websocket and knows no more of the server than its address. Nothing
 //! here sleeps: a test waits for a frame, an answer or a line of the log, and gives up after [`PATIENCE`].
 
+pub mod browser;
 pub mod client;
 pub mod distillery1;
 pub mod guest;
@@ -13,6 +14,7 @@ pub mod log;
 pub mod pow1;
 pub mod server;
 
+pub use browser::Browser;
 pub use client::{Client, End, Frame, Verdict};
 pub use guest::Guest;
 pub use server::Server;

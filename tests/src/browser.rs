@@ -1,0 +1,316 @@
+//! A browser that a test sees and presses: Debian's Chromium, driven over WebDriver by its own driver. It finds things as
+//! people do, by what stands on them, and knows nothing of what the pages are for.
+
+use crate::{PATIENCE, http::exchange, patiently};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, SemaphorePermit},
+};
+
+/// Browsers at once: each is several processes, and the machine has other tests to run.
+static PLACES: Semaphore = Semaphore::const_new(2);
+
+/// What looks for mistakes in what the pages say to those who do not see them.
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/browser/node_modules/axe-core/axe.min.js");
+
+/// Runs before anything of a page: what the policy of the page forbade is counted.
+const WATCH: &str = "window.violations = [];
+    document.addEventListener('securitypolicyviolation', ({violatedDirective, blockedURI}) =>
+        violations.push(`${violatedDirective} ${blockedURI}`));";
+
+/// Where a control stands that has this role and this name.
+const FIND: &str = r#"
+    const [role, name] = arguments;
+    const said = (it) => it.getAttribute("aria-label") ?? (it.labels?.[0] ?? it).textContent;
+    const shown = (it) => it.checkVisibility({ visibilityProperty: true });
+    const scope = document.querySelector("dialog[open]") ?? document;
+    const found = [...scope.querySelectorAll(role)].filter((it) => shown(it));
+    const exact = found.find((it) => said(it).trim() === name);
+    return exact ?? found.find((it) => said(it).trim().startsWith(name)) ?? null;
+"#;
+
+#[derive(Debug)]
+pub struct Browser {
+    port: u16,
+    session: String,
+    driver: Child,
+    // It has no other home, so that nothing of one test is left for the next.
+    _home: TempDir,
+    _place: SemaphorePermit<'static>,
+}
+
+/// Light or dark, as the system of the one before the screen is set.
+#[derive(Clone, Copy, Debug)]
+pub enum Scheme {
+    Light,
+    Dark,
+}
+
+impl Browser {
+    /// A browser with a window of 1280 pixels. Nothing where there is none on this machine, out loud; in CI there must be.
+    pub async fn open() -> Option<Self> {
+        let missing = [
+            (on_the_path("chromium").is_none(), "chromium"),
+            (on_the_path("chromedriver").is_none(), "chromedriver"),
+            (!PathBuf::from(AXE).is_file(), "axe-core"),
+        ];
+        if let Some((_, what)) = missing.iter().find(|(is, _)| *is) {
+            assert!(env::var("CI").as_deref() != Ok("true"), "there is no {what}: run `make browser`");
+            let test = std::thread::current();
+            let test = test.name().unwrap_or_default();
+            eprintln!("SKIPPED: {test}, for want of {what}: run `make browser`");
+            return None;
+        }
+        let place = PLACES.acquire().await.expect("it is never closed");
+        let home = TempDir::with_prefix("distillery-browser-").expect("a directory for the browser");
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .env("HOME", home.path())
+            .env("TMPDIR", home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the driver can be started");
+        let said = driver.stdout.take().expect("it has a stdout");
+        let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
+        let port = port.await.expect("the driver says where it listens");
+        let mut browser = Self { port, session: String::new(), driver, _home: home, _place: place };
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome",
+            "goog:loggingPrefs": { "browser": "ALL" },
+            "goog:chromeOptions": { "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+                "--window-size=1280,860",
+            ] },
+            "timeouts": { "script": PATIENCE.as_millis() as u64 },
+        } } });
+        let session = browser.send(Method::POST, "/session", &capabilities).await.expect("the browser starts");
+        browser.session = session["sessionId"].as_str().expect("a session").to_owned();
+        browser.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser.window(1280, 860).await;
+        Some(browser)
+    }
+
+    pub async fn go(&self, url: &str) {
+        self.ask("url", json!({ "url": url })).await;
+    }
+
+    pub async fn reload(&self) {
+        self.ask("refresh", json!({})).await;
+    }
+
+    /// The inside of the window.
+    pub async fn window(&self, width: u32, height: u32) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
+        self.tell("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    pub async fn prefer(&self, scheme: Scheme) {
+        let value = match scheme {
+            Scheme::Light => "light",
+            Scheme::Dark => "dark",
+        };
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
+        self.tell("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// What a function body of JavaScript returns on the page.
+    pub async fn run(&self, script: &str) -> Value {
+        self.run_with(script, json!([])).await
+    }
+
+    pub async fn run_with(&self, script: &str, arguments: Value) -> Value {
+        self.ask("execute/sync", json!({ "script": script, "args": arguments })).await
+    }
+
+    /// What an expression on the page becomes, once it is something. It is looked at in each frame, also after a reload.
+    pub async fn until(&self, what: &str, expression: &str) -> Value {
+        let script = format!(
+            "const done = arguments[arguments.length - 1];
+             const look = () => {{
+                 let value;
+                 try {{ value = {expression}; }} catch {{ value = false; }}
+                 if (value) done(value); else requestAnimationFrame(look);
+             }};
+             look();"
+        );
+        let path = self.path("execute/async");
+        loop {
+            match self.send(Method::POST, &path, &json!({ "script": script, "args": [] })).await {
+                Ok(value) => return value,
+                // The page went away while it was looked at.
+                Err(error) if error.contains("unloaded") || error.contains("navigat") => {}
+                Err(error) => panic!("waited in vain for {what}: {error}; the page says: {}", self.text().await),
+            }
+        }
+    }
+
+    /// Waits until this text is to be seen on the page.
+    pub async fn sees(&self, text: &str) {
+        let quoted = json!(text).to_string();
+        self.until(&format!("{text:?}"), &format!("document.body.innerText.includes({quoted})")).await;
+    }
+
+    /// All text of the page that can be seen.
+    pub async fn text(&self) -> String {
+        self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Presses the button, or follows the link, that is named so.
+    pub async fn press(&self, name: &str) {
+        self.click("button, a, summary", name).await;
+    }
+
+    /// Writes into the field that is named so, in the place of what stands there.
+    pub async fn write(&self, name: &str, text: &str) {
+        let field = self.find("input, textarea", name).await;
+        self.ask(&format!("element/{field}/clear"), json!({})).await;
+        self.ask(&format!("element/{field}/value"), json!({ "text": text })).await;
+    }
+
+    pub async fn choose(&self, name: &str, choice: &str) {
+        let field = self.find("select", name).await;
+        self.ask(&format!("element/{field}/value"), json!({ "text": choice })).await;
+    }
+
+    pub async fn tick(&self, name: &str) {
+        self.click("input", name).await;
+    }
+
+    async fn click(&self, role: &str, name: &str) {
+        let element = self.find(role, name).await;
+        self.ask(&format!("element/{element}/click"), json!({})).await;
+    }
+
+    async fn find(&self, role: &str, name: &str) -> String {
+        let arguments = json!([role, name]);
+        let present = format!("(() => {{ const find = function () {{ {FIND} }}; return !!find(...{arguments}); }})()");
+        self.until(&format!("a {role} that is named {name:?}"), &present).await;
+        let found = self.run_with(FIND, arguments).await;
+        let element = found.as_object().and_then(|it| it.values().next()).and_then(Value::as_str);
+        element.unwrap_or_else(|| panic!("no {role} is named {name:?}")).to_owned()
+    }
+
+    /// Types on the keyboard, wherever the focus is. A name such as `Enter` or `Control+c` is one stroke.
+    pub async fn stroke(&self, key: &str) {
+        let keys: Vec<_> = key.split('+').map(code).collect();
+        let down = keys.iter().map(|key| json!({ "type": "keyDown", "value": key }));
+        let up = keys.iter().rev().map(|key| json!({ "type": "keyUp", "value": key }));
+        self.keyboard(down.chain(up).collect()).await;
+    }
+
+    pub async fn type_text(&self, text: &str) {
+        let strokes = text.chars().flat_map(|c| {
+            [json!({ "type": "keyDown", "value": c.to_string() }), json!({ "type": "keyUp", "value": c.to_string() })]
+        });
+        self.keyboard(strokes.collect()).await;
+    }
+
+    async fn keyboard(&self, actions: Vec<Value>) {
+        self.ask("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] })).await;
+    }
+
+    /// What axe finds wrong with the page as it is now.
+    pub async fn axe(&self) -> Vec<String> {
+        let axe = fs::read_to_string(AXE).expect("axe can be read");
+        let script = format!(
+            "const done = arguments[arguments.length - 1];
+             {axe};
+             axe.run().then(({{violations}}) => done(violations.flatMap(({{id, help, nodes}}) =>
+                 nodes.map(({{html, failureSummary}}) => `${{id}}: ${{help}}: ${{html}}: ${{failureSummary}}`))),
+                 (error) => done([String(error)]));"
+        );
+        let found = self.ask("execute/async", json!({ "script": script, "args": [] })).await;
+        serde_json::from_value(found).expect("a list of sentences")
+    }
+
+    /// What the page was forbidden, and what was said on the browser's own console that nobody expected.
+    pub async fn complaints(&self, expected: &[&str]) -> Vec<String> {
+        let log = self.ask("se/log", json!({ "type": "browser" })).await;
+        let said = log.as_array().into_iter().flatten().filter_map(|it| it["message"].as_str());
+        let said = said.filter(|it| !expected.iter().any(|part| it.contains(part))).map(str::to_owned);
+        let forbidden = self.run("return window.violations").await;
+        let forbidden = forbidden.as_array().into_iter().flatten().map(Value::to_string);
+        said.chain(forbidden).collect()
+    }
+
+    /// Says something to the inside of the browser.
+    async fn tell(&self, command: &str, parameters: Value) -> Value {
+        self.ask("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
+    }
+
+    async fn ask(&self, what: &str, body: Value) -> Value {
+        let answer = patiently(what, self.send(Method::POST, &self.path(what), &body)).await;
+        answer.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    fn path(&self, what: &str) -> String {
+        format!("/session/{}/{what}", self.session)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
+        let request = Request::builder().method(method).uri(path).header("host", format!("127.0.0.1:{}", self.port));
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the driver takes connections");
+        let answer = exchange(stream, request).await;
+        let mut value = answer.json()["value"].take();
+        if answer.status.is_success() { Ok(value) } else { Err(value["message"].take().to_string()) }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // It takes its browser along when it is told to end, and not when it is killed.
+        let pid = rustix::process::Pid::from_child(&self.driver);
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        _ = self.driver.wait();
+    }
+}
+
+/// The port that a driver says it listens on.
+fn listening(mut said: impl BufRead + Send + 'static) -> u16 {
+    let mut line = String::new();
+    while said.read_line(&mut line).expect("the driver speaks") > 0 {
+        if let Some((_, port)) = line.trim_end().trim_end_matches('.').rsplit_once("successfully on port ") {
+            let port = port.parse().expect("a port");
+            // It must always find a reader.
+            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+            return port;
+        }
+        line.clear();
+    }
+    panic!("the driver ended and said no port");
+}
+
+fn on_the_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|it| it.join(program)).find(|it| it.is_file())
+}
+
+/// A key by its name, as WebDriver names it.
+fn code(key: &str) -> String {
+    match key {
+        "Enter" => "\u{e007}",
+        "Tab" => "\u{e004}",
+        "Shift" => "\u{e008}",
+        "Control" => "\u{e009}",
+        "Escape" => "\u{e00c}",
+        "Space" => " ",
+        "ArrowUp" => "\u{e013}",
+        "ArrowDown" => "\u{e015}",
+        other => other,
+    }
+    .to_owned()
+}

@@ -1,0 +1,226 @@
+//! What is shown to whom: systems, news, plugins, processes, tokens; and the way in and out.
+
+use crate::{at, builder, log_in, open, user};
+use distillery_tests::{Guest, Server};
+use hyper::Method;
+use serde_json::json;
+
+#[tokio::test]
+async fn systems_and_news_are_for_everybody() {
+    let server = builder().start().await;
+    let Some(browser) = open(&server, "").await else { return };
+    browser.sees("atlas").await;
+    browser.sees("Maps and their makers").await;
+    browser.sees("48,210 entities").await;
+    browser.sees("A first release").await;
+    browser.sees("It runs.").await;
+    browser.sees("Not logged in").await;
+    // Neither is what somebody wrote into them run, nor is anybody else told who reads them.
+    assert_eq!(browser.run("return document.title").await, "Overview · distillery");
+    assert_eq!(browser.run("return document.querySelectorAll('.prose img, .prose script').length").await, 0);
+    browser.sees("Picture: a cat").await;
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_has_nothing_says_so() {
+    let server = Server::builder().start().await;
+    let Some(browser) = open(&server, "").await else { return };
+    browser.sees("There are no public systems yet.").await;
+    browser.sees("There is no news yet.").await;
+    browser.press("Calls").await;
+    browser.sees("There is no call that you may run.").await;
+    browser.press("Processes").await;
+    browser.sees("Processes belong to users.").await;
+    browser.press("Plugins").await;
+    browser.sees("plugins:read").await;
+    browser.press("Tokens").await;
+    browser.sees("Tokens belong to users").await;
+    browser.go(&at(&server, "nowhere")).await;
+    browser.sees("There is no such page here.").await;
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_api_that_is_off_is_told_in_words() {
+    let server = builder().set("http.api", false).start().await;
+    let Some(browser) = open(&server, "calls").await else { return };
+    browser.sees("The API of this server is off").await;
+    browser.sees("http.api").await;
+    assert_eq!(browser.complaints(&["501"]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn without_the_console_there_is_nothing_at_its_place() {
+    let server = builder().set("http.console", false).start().await;
+    let answer = server.get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.json()["message"].as_str()), (404, Some("no such route: /")));
+    assert_eq!(server.get("/api/v1/auth").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_comes_with_what_a_browser_may_do() {
+    let server = builder().start().await;
+    let page = server.get("/").await;
+    assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; script-src 'self';"));
+    let text = String::from_utf8(page.body.to_vec()).expect("text");
+    let file = text.split('"').find(|it| it.ends_with("/console.js")).expect("its program");
+    let program = server.get(file).await;
+    assert_eq!((program.status.as_u16(), program.header("content-type")), (200, "text/javascript; charset=utf-8"));
+    assert!(program.header("cache-control").contains("immutable"));
+    let known = [("if-none-match", page.header("etag"))];
+    assert_eq!(server.request(Method::GET, "/", &known).await.status, 304);
+    assert_eq!(server.request(Method::POST, "/", &[]).await.status, 405);
+    assert_eq!(server.get("/console/0/console.js").await.status, 404);
+}
+
+#[tokio::test]
+async fn who_logs_in_is_known_until_they_log_out() {
+    let server = builder().start().await;
+    user(&server, "ada", &[]);
+    let Some(browser) = open(&server, "login").await else { return };
+    browser.write("User", "ada").await;
+    browser.write("Password", "wrong").await;
+    browser.stroke("Enter").await;
+    browser.sees("wrong user or password").await;
+    // The wrong one is gone, and the right one can be written at once.
+    browser.until("the focus on the password", "document.activeElement.name === 'password' && !document.activeElement.value").await;
+    log_in(&browser, &server, "ada").await;
+    browser.reload().await;
+    browser.sees("Logged in as ada").await;
+    browser.press("Log out").await;
+    browser.sees("Not logged in").await;
+    browser.reload().await;
+    browser.sees("Not logged in").await;
+    assert_eq!(browser.complaints(&["401"]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_revoked() {
+    let server = builder().start().await;
+    user(&server, "ada", &["call:*"]);
+    let Some(browser) = open(&server, "login").await else { return };
+    log_in(&browser, &server, "ada").await;
+    browser.press("Tokens").await;
+    browser.sees("You have no tokens.").await;
+    browser.write("May", "call:*, nonsense").await;
+    browser.press("Make a token").await;
+    browser.sees("\"nonsense\" is not a scope").await;
+    browser.write("Label", "backups").await;
+    browser.write("May", "call:conversation").await;
+    browser.press("Make a token").await;
+    browser.sees("This is the only time").await;
+    let token = browser.run("return document.querySelector('.secret').textContent").await;
+    let bearer = format!("Bearer {}", token.as_str().expect("a token"));
+    let who = || async { server.request(Method::GET, "/api/v1/auth", &[("authorization", &bearer)]).await };
+    assert_eq!(who().await.json(), json!({ "User": "ada", "Token": true, "Scopes": ["call:conversation"] }));
+    browser.reload().await;
+    browser.sees("backups").await;
+    assert!(!browser.text().await.contains(token.as_str().expect("a token")));
+    browser.press("Revoke backups").await;
+    browser.press("Leave it").await;
+    browser.press("Revoke backups").await;
+    browser.press("Revoke").await;
+    browser.sees("You have no tokens.").await;
+    assert_eq!(who().await.status, 401);
+    assert_eq!(browser.complaints(&["400"]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn plugins_are_shown_as_they_change() {
+    let server = builder().file("plugins/broken/broken.wat", "(module").start().await;
+    user(&server, "ada", &["plugins:*"]);
+    let Some(browser) = open(&server, "login").await else { return };
+    log_in(&browser, &server, "ada").await;
+    browser.press("Plugins").await;
+    browser.sees("provision").await;
+    browser.sees("Does not load:").await;
+    browser.sees("nothing outside of its sandbox").await;
+    browser.sees("live").await;
+    // It is there as soon as it serves, and so is why another one does not.
+    let module = std::fs::read(Guest::module("conversation").file).expect("a guest can be read");
+    server.put("plugins/conversation/conversation.wasm", module);
+    browser.sees("conversation: generation 2 serves").await;
+    browser.press("Roll conversation back to generation").await;
+    browser.sees("Processes that run go on with theirs.").await;
+    browser.press("Roll back").await;
+    browser.sees("conversation was rolled back").await;
+    browser.until("the one before", "document.querySelector('[aria-label=conversation] dd').textContent === '1'").await;
+    server.put("plugins/conversation/plugin.yaml", "calls: [");
+    browser.sees("does not load").await;
+    browser.sees("newest does not load").await;
+    browser.press("Reload all").await;
+    browser.sees("Reloaded.").await;
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn who_may_only_look_at_plugins_is_offered_nothing_else() {
+    let server = builder().start().await;
+    user(&server, "bob", &["plugins:read"]);
+    let Some(browser) = open(&server, "login").await else { return };
+    log_in(&browser, &server, "bob").await;
+    browser.press("Plugins").await;
+    browser.sees("WASI 0.2 component").await;
+    assert!(!browser.text().await.contains("Reload all"));
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn processes_are_found_page_by_page_and_nobody_sees_those_of_others() {
+    let server = builder().start().await;
+    user(&server, "ada", &[]);
+    user(&server, "bob", &[]);
+    user(&server, "eve", &["processes:*"]);
+    let token = |name: &str| {
+        let output = server.run_with(&["token", "add", "--user", name], "");
+        format!("Bearer {}", String::from_utf8_lossy(&output.stdout).trim_end())
+    };
+    let run = |token: String, name: &'static str, params: Vec<String>| {
+        let address = server.address();
+        async move {
+            let headers = [("authorization", token.as_str())];
+            let mut client = distillery_tests::Client::connect_to(address, "/api/v1/ws", &headers).await.expect("a socket");
+            client.call(name, &params.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            client.say("end").await;
+            client.finish().await
+        }
+    };
+    let (ada, bob) = (token("ada"), token("bob"));
+    for number in 1..=27 {
+        run(ada.clone(), "conversation", vec![format!("ada-{number}")]).await;
+    }
+    run(ada.clone(), "conversation", vec!["fail".into()]).await;
+    run(bob, "provision", vec!["of-bob".into(), "drupal-10".into(), "geheim".into()]).await;
+
+    let Some(browser) = open(&server, "login").await else { return };
+    log_in(&browser, &server, "ada").await;
+    browser.press("Processes").await;
+    browser.sees("fail").await;
+    browser.sees("ada-27").await;
+    let text = browser.text().await;
+    assert!(!text.contains("of-bob") && !text.contains("ada-1\n"), "{text}");
+    browser.press("Older").await;
+    browser.sees("ada-1").await;
+    browser.press("Newest").await;
+    browser.sees("ada-27").await;
+    browser.choose("Outcome", "exited").await;
+    browser.until("only the one that failed", "document.querySelectorAll('tbody tr').length === 1").await;
+    browser.press("conversation").await;
+    browser.sees("exit status 3").await;
+    browser.sees("What it wrote is not kept.").await;
+    browser.press("Log out").await;
+    browser.sees("Not logged in").await;
+    assert!(!browser.text().await.contains("exit status 3"));
+
+    log_in(&browser, &server, "eve").await;
+    browser.press("Processes").await;
+    browser.sees("of-bob").await;
+    assert!(!browser.text().await.contains("geheim"));
+    browser.write("User", "bob").await;
+    browser.press("Filter").await;
+    browser.until("only what bob ran", "document.querySelectorAll('tbody tr').length === 1").await;
+    browser.sees("drupal-10 •••").await;
+    assert_eq!(browser.complaints(&["404", "is kept"]).await, [""; 0]);
+}
