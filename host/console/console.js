@@ -134,7 +134,7 @@ function settings() {
       h("label", { class: "check" }, single, " Keys without Ctrl are shortcuts"),
       h("h3", {}, "Keys"),
       h("dl", { class: "keys" }, KEYS.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((it) => h("kbd", {}, it))), h("dd", {}, what)))),
-      h("div", { class: "row end" }, h("button", { autofocus: true }, "Close"))));
+      h("div", { class: "row end" }, h("button", {}, "Close"))));
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();

@@ -202,7 +202,7 @@ function verdict({ success, kind, message, status, stop, cleanup, value }) {
   const [, word] = ending({ outcome: { success, kind } });
   const title = word[0].toUpperCase() + word.slice(1);
   return h("section", { class: `outcome ${success ? "good" : kind === "cancelled" ? "warn" : "bad"}`, "aria-label": "Outcome" },
-    h("p", { role: "status" }, h("strong", {}, title), message && `: ${message}`),
+    h("p", { role: "status" }, h("strong", {}, title), message && (message.startsWith(`${word} `) ? message.slice(word.length) : `: ${message}`)),
     facts.length > 0 && h("dl", { class: "facts" }, facts.map(([name, it]) => fact(name, it))),
     value !== null && value !== undefined && [h("h2", {}, "Value"), h("pre", { tabindex: "0", role: "group", "aria-label": "Value" }, JSON.stringify(value, null, 2))]);
 }

@@ -66,7 +66,7 @@ function creation(made, draw) {
       await draw();
       const secret = h("code", { class: "secret", tabindex: "0" }, token.token);
       fill(made, h("div", { class: "notice good" }, h("p", {}, h("strong", {}, "This is the only time that the token is shown.")), h("p", { class: "row" }, secret, copyButton("Copy", () => token.token))));
-      label.input.value = "";
+      label.input.value = scopes.input.value = "";
       secret.focus();
     } catch (error) {
       fill(wrong, notice("bad", `Not made: ${error.message}.`));

@@ -10,7 +10,13 @@ async fn a_form_has_what_the_manifest_says_of_each_parameter() {
     browser.write("Filter calls", "creates").await;
     browser.until("one call", "document.querySelectorAll('.list a').length === 1").await;
     browser.press("provision").await;
-    for text in ["Creates the instance <slug>", "Its name in addresses", "[a-z][a-z0-9-]{0,30}", "may be left out", "From the plugin"] {
+    for text in [
+        "Creates the instance <slug>",
+        "Its name in addresses",
+        "[a-z][a-z0-9-]{0,30}",
+        "may be left out",
+        "From the plugin",
+    ] {
         browser.sees(text).await;
     }
     let run = async |script: &str| browser.run(script).await;
@@ -64,7 +70,8 @@ async fn values_arrive_in_order_and_secrets_are_shown_nowhere() {
 #[tokio::test]
 async fn what_the_server_refuses_is_said_and_the_form_stays() {
     // A browser reads this pattern otherwise, so that only the server can tell.
-    let manifest = "calls:\n  strict:\n    access: public\n    params:\n      - {name: word, pattern: '(?i)[a-z&&[^x]]+'}\n";
+    let manifest =
+        "calls:\n  strict:\n    access: public\n    params:\n      - {name: word, pattern: '(?i)[a-z&&[^x]]+'}\n";
     let server = builder().plugin("strict", Guest::component("args"), manifest).start().await;
     let Some(browser) = open(&server, "calls/strict").await else { return };
     browser.write("word", "xerxes").await;

@@ -85,7 +85,12 @@ async fn who_logs_in_is_known_until_they_log_out() {
     browser.stroke("Enter").await;
     browser.sees("wrong user or password").await;
     // The wrong one is gone, and the right one can be written at once.
-    browser.until("the focus on the password", "document.activeElement.name === 'password' && !document.activeElement.value").await;
+    browser
+        .until(
+            "the focus on the password",
+            "document.activeElement.name === 'password' && !document.activeElement.value",
+        )
+        .await;
     log_in(&browser, &server, "ada").await;
     browser.reload().await;
     browser.sees("Logged in as ada").await;
@@ -181,7 +186,8 @@ async fn processes_are_found_page_by_page_and_nobody_sees_those_of_others() {
         let address = server.address();
         async move {
             let headers = [("authorization", token.as_str())];
-            let mut client = distillery_tests::Client::connect_to(address, "/api/v1/ws", &headers).await.expect("a socket");
+            let mut client =
+                distillery_tests::Client::connect_to(address, "/api/v1/ws", &headers).await.expect("a socket");
             client.call(name, &params.iter().map(String::as_str).collect::<Vec<_>>()).await;
             client.say("end").await;
             client.finish().await
