@@ -57,7 +57,9 @@ async function show() {
     failed(error, known?.title ?? "Console");
   }
   // Who moves by keyboard or ear begins at the top of the new page.
-  if (moved && !signal.aborted && !main.contains(document.activeElement)) main.querySelector("h1")?.focus({ preventScroll: true });
+  const { activeElement } = document;
+  const elsewhere = activeElement === main || !main.contains(activeElement);
+  if (moved && !signal.aborted && elsewhere) main.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 function failed(error, title) {
