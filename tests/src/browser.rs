@@ -5,6 +5,7 @@ use crate::{PATIENCE, http::exchange, patiently};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
     env, fs,
@@ -45,6 +46,8 @@ pub struct Browser {
     port: u16,
     session: String,
     driver: Child,
+    /// The browser itself, which its driver would leave behind.
+    browser: Option<Pid>,
     // It has no other home, so that nothing of one test is left for the next.
     _home: TempDir,
     _place: SemaphorePermit<'static>,
@@ -86,18 +89,21 @@ impl Browser {
         let said = driver.stdout.take().expect("it has a stdout");
         let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
         let port = port.await.expect("the driver says where it listens");
-        let mut browser = Self { port, session: String::new(), driver, _home: home, _place: place };
+        let mut browser = Self { port, session: String::new(), driver, browser: None, _home: home, _place: place };
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": { "browser": "ALL" },
             "goog:chromeOptions": { "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+                "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--no-first-run",
                 "--window-size=1280,860",
             ] },
             "timeouts": { "script": PATIENCE.as_millis() as u64 },
         } } });
         let session = browser.send(Method::POST, "/session", &capabilities).await.expect("the browser starts");
         browser.session = session["sessionId"].as_str().expect("a session").to_owned();
+        let process = session["capabilities"]["goog:processID"].as_i64().and_then(|it| it.try_into().ok());
+        browser.browser = process.and_then(Pid::from_raw);
         browser.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
         browser.window(1280, 860).await;
         Some(browser)
@@ -273,9 +279,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // It takes its browser along when it is told to end, and not when it is killed.
-        let pid = rustix::process::Pid::from_child(&self.driver);
-        _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if let Some(browser) = self.browser {
+            _ = kill_process(browser, Signal::KILL);
+        }
+        _ = self.driver.kill();
         _ = self.driver.wait();
     }
 }
