@@ -1,7 +1,7 @@
 // The console: which page is shown, and what stands around it.
 
 import { caller, logOut, whoAmI } from "./api.js";
-import { field, fill, h, notice, say } from "./dom.js";
+import { ask, field, fill, h, notice, say } from "./dom.js";
 import * as running from "./running.js";
 import * as calls from "./calls.js";
 import * as login from "./login.js";
@@ -23,6 +23,7 @@ const LOGIN = { path: "login", title: "Log in", page: login };
 const main = document.getElementById("main");
 let gone = new AbortController();
 let shown = null;
+let hash = null;
 
 // `#/processes/1?x=y` is {path: "processes", name: "1", query: {x: "y"}}.
 function route() {
@@ -36,6 +37,7 @@ async function show() {
   gone = new AbortController();
   const { signal } = gone;
   const at = route();
+  hash = location.hash;
   const known = [...PAGES, LOGIN].find((it) => it.path === at.path);
   const moved = shown !== null && shown !== `${at.path}/${at.name}`;
   shown = `${at.path}/${at.name}`;
@@ -83,8 +85,13 @@ function around(path) {
 }
 
 async function leave() {
+  const ends = running.list().filter((it) => it.live && !it.kept).map((it) => it.call);
+  if (ends.length && !await ask("Log out?", `Processes that end with this page are cancelled: ${ends.join(", ")}.`, "Log out")) return;
   try {
     await logOut();
+    // Whoever comes next sees nothing of it.
+    running.list().forEach(running.forget);
+    fill(main);
     say("Logged out");
   } catch (error) {
     say(error.message);
@@ -170,6 +177,8 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 wear(kept("theme"));
 running.changes.addEventListener("change", here);
-addEventListener("hashchange", show);
+// One that is shown already is not shown anew: what is typed into it stays.
+addEventListener("hashchange", () => { if (location.hash !== hash) show(); });
+addEventListener("again", show);
 show();
 

@@ -83,7 +83,7 @@ function terminal({ main, signal, title }, process) {
   const cancel = h("button", { type: "button", class: "danger", "aria-keyshortcuts": "Control+C", onclick: () => process.cancel() });
   const leave = h("button", { type: "button", onclick: () => process.detach() }, "Leave running");
   const repeat = h("button", { type: "button", onclick: () => runAgain(process) }, "Run again");
-  const back = h("button", { type: "button", onclick: () => { running.forget(process); dispatchEvent(new HashChangeEvent("hashchange")); } }, "Attach again");
+  const back = h("button", { type: "button", onclick: () => { running.forget(process); dispatchEvent(new Event("again")); } }, "Attach again");
   const save = h("button", { type: "button", onclick: () => download(process) }, "Download");
   const copy = copyButton("Copy all", () => process.screen.text());
   const line = h("form", { class: "input", onsubmit: (event) => {

@@ -105,6 +105,7 @@ impl Browser {
         let process = session["capabilities"]["goog:processID"].as_i64().and_then(|it| it.try_into().ok());
         browser.browser = process.and_then(Pid::from_raw);
         browser.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser.tell("Performance.enable", json!({ "timeDomain": "threadTicks" })).await;
         browser.window(1280, 860).await;
         Some(browser)
     }
@@ -240,6 +241,14 @@ impl Browser {
         );
         let found = self.ask("execute/async", json!({ "script": script, "args": [] })).await;
         serde_json::from_value(found).expect("a list of sentences")
+    }
+
+    /// How many seconds of a processor the page itself has taken so far. What else the machine does is not in it.
+    pub async fn busy(&self) -> f64 {
+        let metrics = self.tell("Performance.getMetrics", json!({})).await;
+        let metrics = metrics["metrics"].as_array().expect("metrics");
+        let task = metrics.iter().find(|it| it["name"] == "TaskDuration").expect("the time of all tasks");
+        task["value"].as_f64().expect("a number")
     }
 
     /// What the page was forbidden, and what was said on the browser's own console that nobody expected.

@@ -203,7 +203,6 @@ async fn time_and_memory_are_told_while_it_runs_and_after() {
     browser.until("some time of a processor", &format!("/^[0-9.]+ s$/.test({cpu})")).await;
     browser.press("Cancel").await;
     browser.sees("Cancelled by the client").await;
-    browser.sees("Generation").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
