@@ -25,8 +25,12 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 /// What looks for mistakes in what the pages say to those who do not see them.
 const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/browser/node_modules/axe-core/axe.min.js");
 
-/// Runs before anything of a page: what the policy of the page forbade is counted.
+/// Runs before anything of a page: what the policy of the page forbade is counted, and its sockets are at hand.
 const WATCH: &str = "window.violations = [];
+    window.sockets = [];
+    window.WebSocket = class extends WebSocket {
+        constructor(...of) { super(...of); sockets.push(this); }
+    };
     document.addEventListener('securitypolicyviolation', ({violatedDirective, blockedURI}) =>
         violations.push(`${violatedDirective} ${blockedURI}`));";
 

@@ -217,7 +217,7 @@ async fn processes_are_found_page_by_page_and_nobody_sees_those_of_others() {
     browser.sees("exit status 3").await;
     browser.sees("What it wrote is not kept.").await;
     browser.press("Log out").await;
-    browser.sees("Processes belong to users.").await;
+    browser.sees("This process cannot be shown").await;
     assert!(!browser.text().await.contains("exit status 3"));
 
     log_in(&browser, &server, "eve").await;

@@ -261,6 +261,50 @@ async fn a_process_that_is_kept_is_there_again_after_a_reload() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_lost_is_made_again_where_it_was() {
+    let server = builder().start().await;
+    let Some(browser) = open(&server, "calls/conversation").await else { return };
+    browser.tick("Keep it running when this page is closed").await;
+    browser.press("Run").await;
+    browser.sees("kept").await;
+    enter(&browser, "before").await;
+    browser.sees("echo: before").await;
+    browser.run("sockets.at(-1).close(3000)").await;
+    browser.until("another connection", "sockets.length === 2 && document.querySelector('.badge.live')").await;
+    enter(&browser, "after").await;
+    browser.sees("echo: after").await;
+    // Nothing is there twice, and nothing is missing.
+    assert_eq!(screen(&browser).await.trim_end(), "hello \nbefore\necho: before\nafter\necho: after");
+    enter(&browser, "end").await;
+    browser.sees("success").await;
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_process_that_would_end_with_the_page_is_not_lost_by_a_slip() {
+    let server = builder().start().await;
+    user(&server, "ada", &[]);
+    let Some(browser) = open(&server, "login").await else { return };
+    log_in(&browser, &server, "ada").await;
+    run(&browser, &server, "conversation").await;
+    browser.sees("hello").await;
+    let leaving = "const event = new Event('beforeunload', { cancelable: true }); dispatchEvent(event); return event.defaultPrevented";
+    assert_eq!(browser.run(leaving).await, true);
+    browser.press("Log out").await;
+    browser.sees("Processes that end with this page are cancelled: conversation.").await;
+    browser.press("Leave it").await;
+    enter(&browser, "still here").await;
+    browser.sees("echo: still here").await;
+    browser.press("Log out").await;
+    browser.press("Log out").await;
+    browser.sees("Not logged in").await;
+    server.process_ended("conversation").await;
+    assert_eq!(browser.run(leaving).await, false);
+    assert!(!browser.text().await.contains("still here"));
+    assert_eq!(browser.complaints(&[]).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
     let server = builder().start().await;
     for name in ["ada", "bob"] {
