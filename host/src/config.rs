@@ -10,16 +10,18 @@ mod changes;
 mod form;
 mod grants;
 pub mod reference;
+mod service;
 mod source;
 mod systems;
 mod yaml;
 
 pub use changes::Changes;
 pub use grants::{Grant, Mount, Secret, SystemsGrant};
+pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
 
-use crate::{auth::Scope, call::Span, hidden::Hidden, limits::Limits, size::Size};
+use crate::{auth::Scope, call::Span, hidden::Hidden, limits::Limits, network::Network, size::Size};
 use source::{Section, Source, Variables};
 use std::{
     collections::BTreeMap,
@@ -41,6 +43,10 @@ pub struct Config {
     pub cancel: Cancel,
     pub auth: Auth,
     pub history: History,
+    pub ops: Ops,
+    pub traces: Traces,
+    /// What whoever started the server wants of it. It stands in the environment only.
+    pub service: Service,
     /// The directory of what must outlive the server.
     pub data: PathBuf,
     /// The directory of compiled code: it may be deleted at any time.
@@ -76,6 +82,35 @@ pub struct Http {
     pub connections: usize,
     /// Sockets open at once from one address.
     pub connections_per_address: usize,
+    /// Clients are spoken to by TLS only, where this is set.
+    pub tls: Option<Tls>,
+    /// Where proxies are that may say for whom they ask.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// Where the server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// A file of certificates, the server's own first, in PEM form.
+    pub certificate: PathBuf,
+    /// The file of its secret key, in PEM form.
+    pub key: PathBuf,
+}
+
+/// What the operator is told over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ops {
+    /// Nothing where there is no such listener.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What is told of single calls, to whoever collects that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// Where to, by OTLP over HTTP; nothing where nowhere.
+    pub endpoint: Option<String>,
+    /// Of how many calls one is told of, where its client does not say.
+    pub one_in: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +175,8 @@ pub struct Cancel {
     pub cleanup_time: Duration,
     /// How long the server waits for running calls when it shuts down, whatever their grace.
     pub shutdown_grace: Duration,
+    /// How long running calls may go on when another server has taken over, before they are told.
+    pub takeover_grace: Duration,
 }
 
 /// Who may do what.
@@ -151,6 +188,8 @@ pub struct Auth {
     pub session_time: Duration,
     /// Whether browsers send what a login gave them over TLS only.
     pub secure_cookies: bool,
+    /// Whether the user is believed that a trusted proxy names.
+    pub forwarded_users: bool,
 }
 
 /// How much is kept of what processes did.
@@ -186,6 +225,9 @@ impl Default for Config {
             cancel: Cancel::default(),
             auth: Auth::default(),
             history: History::default(),
+            ops: Ops::default(),
+            traces: Traces::default(),
+            service: Service::default(),
             data: "data".into(),
             cache: "data/cache".into(),
             log: Log::default(),
@@ -211,6 +253,8 @@ impl Default for Http {
             connections: 16_384,
             // As many as in all: behind a reverse proxy, and from the machine itself, everybody has one address.
             connections_per_address: 16_384,
+            tls: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -252,19 +296,31 @@ impl Default for Cancel {
             grace_max: Duration::from_secs(60),
             cleanup_time: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
+            takeover_grace: Duration::from_secs(24 * 3600),
         }
     }
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { anonymous: Vec::new(), session_time: Duration::from_secs(7 * 24 * 3600), secure_cookies: false }
+        Self {
+            anonymous: Vec::new(),
+            session_time: Duration::from_secs(7 * 24 * 3600),
+            secure_cookies: false,
+            forwarded_users: false,
+        }
     }
 }
 
 impl Default for History {
     fn default() -> Self {
         Self { keep: Duration::from_secs(30 * 24 * 3600), max: 100_000 }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { endpoint: None, one_in: 1 }
     }
 }
 
@@ -307,6 +363,7 @@ impl Config {
         };
         let mut config = Self::read(&Source::new(file, &text, &variables), base(file))?;
         config.log.color = color;
+        config.service = Service::read(&environment, std::process::id());
         config.plugins.environment = grants::named_in(&config.plugins.grants, environment);
         Ok(config)
     }
@@ -317,18 +374,25 @@ impl Config {
         let data = base.join(root.get_or("data", default.data, form::path)?);
         let cache = root.get("cache", form::path)?.map_or_else(|| data.join("cache"), |cache| base.join(cache));
         let config = Self {
-            http: Http::read(root.section("http")?)?,
+            http: Http::read(root.section("http")?, base)?,
             plugins: Plugins::read(root.section("plugins")?, base)?,
             limits: ServerLimits::read(root.section("limits")?)?,
             cancel: Cancel::read(root.section("cancel")?)?,
             auth: Auth::read(root.section("auth")?)?,
             history: History::read(root.section("history")?)?,
+            ops: Ops::read(root.section("ops")?)?,
+            traces: Traces::read(root.section("traces")?)?,
+            service: default.service,
             data,
             cache,
             log: Log::read(root.section("log")?)?,
             systems: root.node("systems")?.map_or_else(|| Ok(Vec::new()), systems::read)?,
             news: base.join(root.get_or("news", default.news, form::path)?),
         };
+        if config.auth.forwarded_users && config.http.trusted_proxies.is_empty() {
+            let what = "whom to believe is not said: set http.trusted_proxies to the addresses of your proxies";
+            return Err(ConfigError::new("auth.forwarded_users", what));
+        }
         root.finish()?;
         source.finish()?;
         Ok(config)
@@ -349,7 +413,7 @@ fn utf8(file: &Path, bytes: Vec<u8>) -> Result<String, ConfigError> {
 }
 
 impl Http {
-    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
         let default = Self::default();
         let s = &mut section;
         let http = Self {
@@ -369,6 +433,8 @@ impl Http {
                 default.connections_per_address,
                 form::count(1..=1_000_000),
             )?,
+            tls: Tls::read(s.section("tls")?, base)?,
+            trusted_proxies: s.list_of("trusted_proxies", form::network)?,
         };
         if http.silence_timeout <= http.ping_interval {
             let (silence, ping) = (Span(http.silence_timeout), Span(http.ping_interval));
@@ -377,6 +443,46 @@ impl Http {
         }
         section.finish()?;
         Ok(http)
+    }
+}
+
+impl Tls {
+    /// Nothing, or both files.
+    fn read(mut section: Section<'_>, base: &Path) -> Result<Option<Self>, ConfigError> {
+        let certificate = section.get("certificate", form::path)?.map(|path| base.join(path));
+        let key = section.get("key", form::path)?.map(|path| base.join(path));
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Self { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(section.refuse(&["certificate"], "set key too: the file of its secret key".into()));
+            }
+            (None, Some(_)) => {
+                return Err(section.refuse(&["key"], "set certificate too: the file of its certificate".into()));
+            }
+        };
+        section.finish()?;
+        Ok(tls)
+    }
+}
+
+impl Ops {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let ops = Self { listen: section.get_or("listen", None, form::or_word("off", form::address))? };
+        section.finish()?;
+        Ok(ops)
+    }
+}
+
+impl Traces {
+    fn read(mut section: Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let traces = Self {
+            endpoint: section.get_or("endpoint", default.endpoint, form::or_word("off", form::url))?,
+            one_in: section.get_or("one_in", default.one_in, form::count(1..=1_000_000))?,
+        };
+        section.finish()?;
+        Ok(traces)
     }
 }
 
@@ -467,6 +573,7 @@ impl Cancel {
             grace_max: section.get_or("grace_max", default.grace_max, form::duration)?,
             cleanup_time: section.get_or("cleanup_time", default.cleanup_time, form::wait)?,
             shutdown_grace: section.get_or("shutdown_grace", default.shutdown_grace, form::duration)?,
+            takeover_grace: section.get_or("takeover_grace", default.takeover_grace, form::duration)?,
         };
         if cancel.grace > cancel.grace_max {
             let (grace, max) = (Span(cancel.grace), Span(cancel.grace_max));
@@ -485,6 +592,7 @@ impl Auth {
             anonymous: section.list_of("anonymous", form::scope)?,
             session_time: section.get_or("session_time", default.session_time, form::wait)?,
             secure_cookies: section.get_or("secure_cookies", default.secure_cookies, form::switch)?,
+            forwarded_users: section.get_or("forwarded_users", default.forwarded_users, form::switch)?,
         };
         section.finish()?;
         Ok(auth)

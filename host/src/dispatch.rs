@@ -7,6 +7,7 @@ use crate::{
     control::Control,
     history::{self, History, Seen},
     kept::{Kept, View, shelf::Shelf},
+    metrics::{Metrics, OfCall, Spent},
     plugin::{Call, Catalog, manifest::Stderr},
     process::{
         Deadlines, Process,
@@ -35,6 +36,7 @@ pub struct Dispatcher {
     pub history: Option<Arc<History>>,
     /// Nothing where no process outlives who started it.
     pub shelf: Option<Arc<Shelf>>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// A call that may run.
@@ -49,6 +51,8 @@ pub struct Queued {
     order: Option<Order>,
     control: Arc<Control>,
     turn: Turn,
+    asked: Instant,
+    metrics: Arc<Metrics>,
     /// When it has waited for long enough.
     pub until: Instant,
 }
@@ -62,11 +66,16 @@ struct Order {
     deadlines: Deadlines,
     user: String,
     history: Option<Arc<History>>,
+    counted: Arc<OfCall>,
 }
 
 impl Dispatcher {
     /// Starts what `message` asks for, or lets it wait for a place.
     pub fn admit(&self, caller: &Caller, message: CallMessage) -> Result<Admitted, Refusal> {
+        self.place(caller, message).inspect_err(|refusal| self.metrics.refused(refusal))
+    }
+
+    fn place(&self, caller: &Caller, message: CallMessage) -> Result<Admitted, Refusal> {
         let order = self.order(caller, message)?;
         let plugin = &order.call.plugin;
         let wanted = Wanted {
@@ -77,9 +86,10 @@ impl Dispatcher {
         match self.admission.ask(wanted) {
             Asked::Admitted(place) => Ok(Admitted::Now(order.start(place))),
             Asked::Wait(turn) => {
-                let until = Instant::now() + self.admission.queue_time();
-                let (call, control) = (order.call.clone(), order.control.clone());
-                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, until }))
+                let asked = Instant::now();
+                let until = asked + self.admission.queue_time();
+                let (call, control, metrics) = (order.call.clone(), order.control.clone(), self.metrics.clone());
+                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, asked, metrics, until }))
             }
             Asked::Full(full) => Err(Refusal::Full(full)),
         }
@@ -115,7 +125,8 @@ impl Dispatcher {
         let deadlines =
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
         let (user, history) = (caller.user.clone(), self.history.clone());
-        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history })
+        let counted = self.metrics.of(&call.spec.name);
+        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history, counted })
     }
 
     /// Lets a process go on that `caller` has started, whatever becomes of the caller. The view holds it back until it is
@@ -144,6 +155,13 @@ impl Dispatcher {
         if let Some(history) = &self.history {
             history.end(control, outcome);
         }
+        let spent = Spent {
+            time: process.started().elapsed(),
+            cpu: control.cpu(),
+            bytes_in: control.input.total(),
+            bytes_out: control.output.total(),
+        };
+        self.metrics.of(&process.call().spec.name).ended(outcome, spent);
         tracing::info!(
             process = %control.id,
             call = %process.call().spec.name,
@@ -171,6 +189,7 @@ impl Order {
             let begun = history::begun(&self.control, &self.user, &self.call, &self.invocation.params);
             history.begin(&self.control, begun);
         }
+        self.counted.started();
         Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
     }
 }
@@ -210,8 +229,23 @@ impl Queued {
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
         if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
             let order = self.order.take().expect("a queued call is not polled after it was started");
+            self.metrics.waited(now.saturating_duration_since(self.asked));
             return Poll::Ready(Ok(order.start(place)));
         }
-        if now >= self.until { Poll::Ready(Err(Refusal::Full(self.turn.full()))) } else { Poll::Pending }
+        if now < self.until {
+            return Poll::Pending;
+        }
+        let refusal = Refusal::Full(self.turn.full());
+        self.metrics.refused(&refusal);
+        self.order = None;
+        Poll::Ready(Err(refusal))
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if self.order.is_some() {
+            self.metrics.left_queue();
+        }
     }
 }

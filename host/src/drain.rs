@@ -9,6 +9,7 @@ use tokio_util::{
 /// Whoever serves connections holds one of these.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
+    retired: CancellationToken,
     begun: CancellationToken,
     tasks: TaskTracker,
 }
@@ -17,10 +18,21 @@ pub struct Drain {
 pub struct Busy(#[expect(dead_code, reason = "held for its drop")] TaskTrackerToken);
 
 impl Drain {
+    /// Says that nothing new is taken on. What runs goes on.
+    pub fn retire(&self) {
+        self.retired.cancel();
+        self.tasks.close();
+    }
+
+    /// Cancelled when nothing new is taken on any more.
+    pub fn retired(&self) -> CancellationToken {
+        self.retired.clone()
+    }
+
     /// Says that nothing new is taken on, and that what runs shall end.
     pub fn begin(&self) {
+        self.retire();
         self.begun.cancel();
-        self.tasks.close();
     }
 
     pub fn has_begun(&self) -> bool {

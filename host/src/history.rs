@@ -63,7 +63,9 @@ struct Running([Mutex<HashMap<Uuid, Arc<Entry>>>; SHARDS]);
 struct Queue {
     notes: AtomicUsize,
     bytes: AtomicUsize,
+    /// Not yet told in the log.
     dropped: AtomicU64,
+    dropped_ever: AtomicU64,
 }
 
 enum Note {
@@ -159,7 +161,17 @@ fn used(control: &Control) -> Used {
 impl History {
     /// Goes on with the history of `database`, on a thread of its own.
     pub fn start(database: &Database, retention: Retention) -> anyhow::Result<Self> {
-        let (history, scribe) = Self::open(database, retention)?;
+        Self::start_as(database, retention, true)
+    }
+
+    /// The same beside a server that still runs: what it has not ended is no remainder of a crash.
+    pub fn start_beside(database: &Database, retention: Retention) -> anyhow::Result<Self> {
+        Self::start_as(database, retention, false)
+    }
+
+    fn start_as(database: &Database, retention: Retention, alone: bool) -> anyhow::Result<Self> {
+        let (history, mut scribe) = Self::open(database, retention)?;
+        scribe.alone = alone;
         *history.writing.lock() = Some(thread::Builder::new().name("history".into()).spawn(move || scribe.run())?);
         Ok(history)
     }
@@ -175,6 +187,7 @@ impl History {
             running: running.clone(),
             queue: queue.clone(),
             retention,
+            alone: true,
             since_pruned: 0,
         };
         Ok((Self { running, notes: sender, queue, processes, writing: Mutex::default() }, scribe))
@@ -210,7 +223,13 @@ impl History {
         if entry.ended.set(ended).is_ok() && !self.note(entry) {
             self.running.remove(control.id);
             self.queue.dropped.fetch_add(1, Relaxed);
+            self.queue.dropped_ever.fetch_add(1, Relaxed);
         }
+    }
+
+    /// How many processes have no entry because they came too fast.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped_ever.load(Relaxed)
     }
 
     /// Lets it be written, if there is room.
@@ -341,13 +360,16 @@ struct Scribe {
     running: Arc<Running>,
     queue: Arc<Queue>,
     retention: Retention,
+    /// No other server writes here.
+    alone: bool,
     /// How many were written since then.
     since_pruned: u64,
 }
 
 impl Scribe {
     fn run(mut self) {
-        match self.writer.mark_interrupted() {
+        let interrupted = if self.alone { self.writer.mark_interrupted() } else { Ok(0) };
+        match interrupted {
             Ok(0) => {}
             Ok(processes) => tracing::warn!(processes, "the server before this one crashed while processes ran"),
             Err(error) => tracing::error!(%error, "the history cannot be gone on with"),

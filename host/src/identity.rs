@@ -143,6 +143,15 @@ impl Identity {
         })
     }
 
+    /// The user of this name, as somebody says that is believed. One who has no account may what everybody may.
+    pub async fn forwarded(&self, user: &UserName) -> Result<Caller, StoreError> {
+        let name = user.clone();
+        let scopes = self.ask(move |accounts| accounts.scopes_of(name.as_str())).await?;
+        let mut scopes = scopes.unwrap_or_default();
+        scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
+        Ok(Caller { user: user.as_str().to_owned(), scopes, ..Caller::nobody() })
+    }
+
     fn remember(&self, shown: Shown, proof: Proof, now: Instant) {
         let mut known = self.known.lock();
         if known.len() >= REMEMBERED {

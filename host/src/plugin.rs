@@ -30,7 +30,10 @@ use params::CallSpec;
 use signature::Trusted;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, OnceLock, Weak, atomic::AtomicUsize},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use time::OffsetDateTime;
@@ -280,6 +283,9 @@ const CHANGES: usize = 256;
 pub struct Catalog {
     newest: ArcSwap<Snapshot>,
     changes: broadcast::Sender<Change>,
+    /// How many generations began to serve, and how often a plugin did not load.
+    swaps: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Default for Catalog {
@@ -290,7 +296,12 @@ impl Default for Catalog {
 
 impl Catalog {
     pub fn new(snapshot: Snapshot) -> Self {
-        let catalog = Self { newest: ArcSwap::default(), changes: broadcast::Sender::new(CHANGES) };
+        let catalog = Self {
+            newest: ArcSwap::default(),
+            changes: broadcast::Sender::new(CHANGES),
+            swaps: AtomicU64::default(),
+            failures: AtomicU64::default(),
+        };
         catalog.swap(snapshot);
         catalog
     }
@@ -311,10 +322,20 @@ impl Catalog {
         let before = self.newest.swap(next.clone());
         let changes = generation::changes(&before, &next);
         for change in &changes {
+            match change.what {
+                What::Serving { .. } => _ = self.swaps.fetch_add(1, Relaxed),
+                What::Failed { .. } => _ = self.failures.fetch_add(1, Relaxed),
+                _ => {}
+            }
             // Nobody has to listen.
             let _ = self.changes.send(change.clone());
         }
         changes
+    }
+
+    /// How many generations began to serve so far, and how often a plugin did not load.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.swaps.load(Relaxed), self.failures.load(Relaxed))
     }
 
     /// Every change from now on.

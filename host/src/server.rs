@@ -1,7 +1,12 @@
 //! The HTTP side: listens, bounds how many are connected, answers, and hands websockets to sessions.
 
 pub mod connection;
+mod front;
 pub mod local;
+pub mod peer;
+pub mod service;
+pub mod takeover;
+pub mod tls;
 
 use crate::{
     api::{self, ApiState, auth::Door, cross_origin, error::ApiError},
@@ -30,31 +35,28 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use connection::{ClientAddress, Connections, Guard, Refused, Watched};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use connection::{ClientAddress, Connections, Guard, Refused};
+use front::Front;
 use local::Local;
+use peer::{Peer, Trust};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener},
-};
-use tower::Service;
+use tls::Terminator;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 pub struct Server {
     listener: TcpListener,
-    router: Router,
+    front: Front,
     connections: Arc<Connections>,
+    tls: Option<Arc<Terminator>>,
     local: UnixListener,
-    local_router: Router,
+    local_front: Front,
     local_connections: Arc<Connections>,
-    header_timeout: Duration,
-    write_timeout: Duration,
     drain: Drain,
 }
 
@@ -68,6 +70,9 @@ pub struct Parts {
     pub history: Arc<History>,
     pub plugins: Watcher,
     pub drain: Drain,
+    pub tls: Option<Arc<Terminator>>,
+    /// A socket that listens already, instead of one at `http.listen`.
+    pub listener: Option<std::net::TcpListener>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,15 +99,20 @@ struct Sockets {
     max_frame: Size,
     /// How much may come before a call.
     early: Size,
+    connections: Arc<Connections>,
     drain: Drain,
 }
 
 impl Server {
     /// Listens for everyone as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, history, plugins, drain } = parts;
+        let Parts { catalog, dispatcher, history, plugins, drain, tls, listener } = parts;
         let http = &config.http;
-        let listener = listen(http.listen).map_err(|error| CannotListen { address: http.listen, error })?;
+        let listener = match listener {
+            Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
+            None => listen(http.listen),
+        };
+        let listener = listener.map_err(|error| CannotListen { address: http.listen, error })?;
         let timing = Timing {
             call_timeout: http.call_timeout,
             write_timeout: http.write_timeout,
@@ -112,12 +122,14 @@ impl Server {
         };
         let origins: Arc<[String]> = http.origins.clone().into();
         let shelf = dispatcher.shelf.clone();
+        let connections = Connections::new(http.connections, http.connections_per_address);
         let sockets = Sockets {
             dispatcher: dispatcher.clone(),
             timing: Arc::new(timing),
             origins: origins.clone(),
             max_frame: http.max_frame,
             early: config.limits.process.input,
+            connections: connections.clone(),
             drain: drain.clone(),
         };
         let pow = api::pow::router(dispatcher, http.max_frame)
@@ -150,37 +162,59 @@ impl Server {
         if http.console {
             router = router.merge(console::router());
         }
-        Ok(Self {
-            listener,
-            router: router.layer(middleware::from_fn_with_state(origins, cross_origin::check)),
-            connections: Connections::new(http.connections, http.connections_per_address),
-            local: local.listener().map_err(CannotServe::Local)?,
-            local_router: local_router.layer(Extension(Caller::operator())),
-            local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
+        let front = |router| Front {
+            router,
+            trust: Trust { proxies: http.trusted_proxies.clone().into(), users: auth.forwarded_users },
             header_timeout: http.header_timeout,
             write_timeout: http.write_timeout,
+            ping_interval: http.ping_interval,
+            silence_timeout: http.silence_timeout,
+            drain: drain.clone(),
+        };
+        Ok(Self {
+            listener,
+            front: front(router.layer(middleware::from_fn_with_state(origins, cross_origin::check))),
+            connections,
+            tls,
+            local: local.listener().map_err(CannotServe::Local)?,
+            local_front: front(local_router.layer(Extension(Caller::operator()))),
+            local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
             drain,
         })
+    }
+
+    /// The connections of the clients.
+    pub fn connections(&self) -> Arc<Connections> {
+        self.connections.clone()
+    }
+
+    /// The listening socket once more, for another server.
+    pub fn listener(&self) -> io::Result<std::net::TcpListener> {
+        Ok(self.listener.as_fd().try_clone_to_owned()?.into())
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Takes connections until the drain begins.
+    /// Takes connections until the server retires.
     pub async fn run(self) {
-        let draining = self.drain.signal();
+        let retired = self.drain.retired();
+        if let Some(tls) = self.tls.clone() {
+            let retired = retired.clone();
+            tokio::spawn(async move { retired.run_until_cancelled(tls.keep_up()).await });
+        }
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted.map(|(stream, from)| self.take(stream, from)),
                 accepted = self.local.accept() => accepted.map(|(stream, _)| {
                     // Beyond that many the connection is closed without a word, which the command line tells.
                     let operator = IpAddr::from(Ipv4Addr::LOCALHOST);
-                    if let Ok(guard) = self.local_connections.enter(operator) {
-                        self.serve(stream, &self.local_router, guard, None);
+                    if let Ok(guard) = self.local_connections.enter(operator, false) {
+                        self.local_front.serve(stream, guard, None, None);
                     }
                 }),
-                () = draining.cancelled() => return,
+                () = retired.cancelled() => return,
             };
             if let Err(error) = accepted {
                 // Out of files, most likely: those that are open now may close in a moment.
@@ -191,55 +225,18 @@ impl Server {
     }
 
     fn take(&self, stream: TcpStream, from: SocketAddr) {
-        match self.connections.enter(from.ip()) {
+        let is_proxy = self.front.trust.trusts(from.ip());
+        match self.connections.enter(from.ip(), is_proxy) {
             Ok(guard) => {
                 // Without this, one line there and back waits for acknowledgements.
                 let _ = stream.set_nodelay(true);
-                self.serve(stream, &self.router, guard, Some(ClientAddress(from.ip())));
+                let peer = Peer { address: from.ip(), tls: self.tls.is_some() };
+                self.front.serve(stream, guard, Some(peer), self.tls.as_ref().map(|tls| tls.acceptor()));
             }
+            // Who expects TLS does not understand a word.
+            Err(_) if self.tls.is_some() => {}
             Err(refused) => refuse(stream, refused),
         }
-    }
-
-    fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        router: &Router,
-        guard: Guard,
-        address: Option<ClientAddress>,
-    ) {
-        let (io, meter) = Watched::new(stream, self.write_timeout);
-        let router = router.clone();
-        // What belongs to the connection goes into each request. A layer would do the same, and make every route anew for
-        // every connection.
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            let extensions = request.extensions_mut();
-            extensions.insert(meter.clone());
-            extensions.insert(guard.clone());
-            if let Some(address) = address {
-                extensions.insert(address);
-            }
-            router.clone().call(request)
-        });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(64 << 10);
-        let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
-        let draining = self.drain.signal();
-        let busy = self.drain.busy();
-        tokio::spawn(async move {
-            let _busy = busy;
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = draining.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
     }
 }
 
@@ -281,6 +278,7 @@ async fn upgrade(
     uri: Uri,
     Extension(meter): Extension<Arc<connection::Meter>>,
     Extension(guard): Extension<Guard>,
+    address: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -295,6 +293,14 @@ async fn upgrade(
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
+    // Whom a proxy brings counts by their own address for as long as the socket is theirs.
+    let seat = match address {
+        Some(Extension(ClientAddress(address))) if guard.is_of_proxy() => match sockets.connections.sit(address) {
+            Ok(seat) => Some(seat),
+            Err(refused) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response(),
+        },
+        _ => None,
+    };
     let Sockets { dispatcher, timing, max_frame, drain, early, .. } = sockets;
     let busy = drain.busy();
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
@@ -308,7 +314,7 @@ async fn upgrade(
     socket::sized(upgrade, max_frame)
         .protocols(name)
         .on_upgrade(move |websocket| async move {
-            let _held = (guard, busy);
+            let _held = (guard, seat, busy);
             let socket = Socket::new(websocket, meter);
             Session::new(socket, protocol, caller, dispatcher, timing).run(drain.signal()).await;
         })

@@ -244,6 +244,7 @@ impl Session {
     fn look_at_clock(&mut self, now: Instant, cx: &mut Context<'_>) {
         match &self.phase {
             Phase::Open if now >= self.opened + self.timing.call_timeout => {
+                self.dispatcher.metrics.refused(&Refusal::NoCall(self.timing.call_timeout));
                 self.on(Event::CallTimeout(self.timing.call_timeout), cx);
             }
             Phase::Closing(until) if now >= *until => self.phase = Phase::Over,

@@ -36,6 +36,16 @@ impl Level {
     }
 }
 
+/// Knows how many lines were dropped so far.
+#[derive(Clone, Debug)]
+pub struct Dropped(ErrorCounter);
+
+impl Dropped {
+    pub fn lines(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
 /// Logs everything of this process to stderr, as `log` says. To be called once.
 pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
     let ansi = log.color && io::stderr().is_terminal();
@@ -48,6 +58,10 @@ pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
 impl Telemetry {
     pub fn level(&self) -> Level {
         self.level.clone()
+    }
+
+    pub fn dropped(&self) -> Dropped {
+        Dropped(self.dropped.clone())
     }
 
     /// How many lines were dropped so far because the reader of the log was too slow.

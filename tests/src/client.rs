@@ -124,7 +124,8 @@ impl Client {
         Self::upgrade(stream, address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
     }
 
-    async fn upgrade(
+    /// A socket over a connection that there is already, or the status with which it was refused.
+    pub async fn upgrade(
         stream: TcpStream,
         address: SocketAddr,
         path: &str,

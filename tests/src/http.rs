@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::net::SocketAddr;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -133,6 +134,28 @@ impl Server {
         })
         .await
     }
+}
+
+/// A GET at any address, over plain HTTP.
+pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
+    patiently(&format!("an answer to {path}"), async {
+        let stream = TcpStream::connect(address).await.expect("somebody takes connections");
+        get_over(stream, path, &[]).await
+    })
+    .await
+}
+
+/// A GET over a connection that there is already.
+pub async fn get_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request = Request::builder().uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    exchange(stream, request.body(Full::default()).expect("a request")).await
 }
 
 pub(crate) async fn exchange(

@@ -30,6 +30,13 @@ pub struct Server {
     directory: TempDir,
 }
 
+/// A server that another one has taken over from.
+#[derive(Debug)]
+pub struct Retired {
+    pid: Pid,
+    log: Log,
+}
+
 /// What a server has of the machine: memory in bytes, and how many threads, open files, and sockets among those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupied {
@@ -166,6 +173,44 @@ impl Server {
         command
     }
 
+    /// Starts another server that takes over from this one, and waits until it has. What is left of this one is given
+    /// back.
+    pub async fn take_over(&mut self) -> Retired {
+        self.replace(spawn(&mut program_in(self.directory.path(), &["serve", "--takeover"]))).await
+    }
+
+    /// Waits until a server takes connections that was only begun.
+    pub async fn listens(&mut self) {
+        self.address = listening(&self.log).await;
+    }
+
+    async fn replace(&mut self, child: Child) -> Retired {
+        let pid = std::mem::replace(&mut self.pid, Pid::from_child(&child));
+        let log = std::mem::replace(&mut self.log, Log::follow(child, |_| true));
+        let retired = Retired { pid, log };
+        self.address = listening(&self.log).await;
+        let over = |line: &Line| line.message().starts_with("another server has taken over");
+        retired.log.line("the server before to be taken over", over).await;
+        retired
+    }
+
+    /// Goes on with the server of this number, which the one before has started: it has the same log.
+    pub fn follow(&mut self, process: u32) {
+        let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+        self.pid = pid.expect("the number of a process");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Where the operator is answered.
+    pub async fn operators_address(&self) -> SocketAddr {
+        let line =
+            self.log.line("an address for the operator", |line| line.message() == "answering the operator").await;
+        line.field("address").parse().expect("an address")
+    }
+
     /// Runs a command of the program beside the server, which reads `stdin`.
     pub fn run_with(&self, arguments: &[&str], stdin: &str) -> Output {
         run(self.directory.path(), arguments, stdin)
@@ -240,6 +285,31 @@ impl Server {
     fn proc(&self, file: &str) -> String {
         let path = format!("/proc/{}/{file}", self.pid.as_raw_nonzero());
         fs::read_to_string(path).expect("the server is running")
+    }
+}
+
+impl Retired {
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the server is running");
+    }
+
+    /// How the server ended, once it has.
+    pub async fn wait(&self) -> ExitStatus {
+        self.log.ended().await
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        if !self.log.has_ended() {
+            // It may end by itself at this moment: then there is nothing to kill.
+            _ = kill_process(self.pid, Signal::KILL);
+        }
+        self.log.join();
     }
 }
 
@@ -320,6 +390,23 @@ impl Builder {
     /// How long a process that was told to stop may take for it.
     pub fn grace(self, grace: Duration) -> Self {
         self.set("cancel.grace", format!("{}ms", grace.as_millis()))
+    }
+
+    /// A server that does not listen yet: see [`Server::listens`].
+    pub fn begin(self) -> Server {
+        let child = spawn(&mut self.command());
+        self.begun(child)
+    }
+
+    /// A server that the test has started itself, such as from [`Builder::command`], and that does not listen yet.
+    pub fn begun(self, child: Child) -> Server {
+        Server {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pid: Pid::from_child(&child),
+            log: Log::follow(child, |_| true),
+            config: self.config,
+            directory: self.directory,
+        }
     }
 
     /// The program with its configuration, not yet started.

@@ -2,13 +2,17 @@
 
 use super::{ApiState, error::ApiError, json_of, operation::Operation, request, route::Route};
 use crate::{
-    auth::{self, Access, Caller, Rule, Scope, Wish, may},
+    auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
     call::CallName,
     identity::{Identity, NoEntry, Shown, Unknown},
-    server::connection::{ClientAddress, Guard},
+    server::{
+        connection::ClientAddress,
+        peer::{ForwardedUser, Secure},
+    },
     store::accounts::Hash,
 };
 use axum::{
+    Extension,
     extract::{FromRequestParts, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
@@ -81,13 +85,20 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// Finds out who is asking, and turns away whoever shows what is no good: nobody silently becomes nobody.
 pub async fn identify(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
+    let forwarded = request.extensions_mut().remove::<ForwardedUser>();
     let caller = match shown(request.headers()) {
+        // What the proxy says is for all but those that bring a token of ours.
+        Ok(None | Some(Shown::Session(_))) | Err(_) if forwarded.is_some() => match door.forwarded(forwarded).await {
+            Ok(caller) => caller,
+            Err(error) => return error.into_response(),
+        },
         Ok(None) => door.identity.nobody(),
         Ok(Some(shown)) => match door.identity.caller(shown).await {
             Ok(caller) => caller,
             // Who logs in or out may come with a session that is over.
             Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
-            Err(error) => return turned_away(&door, error),
+            Err(error) => return turned_away(&door, error, secure),
         },
         Err(refused) => return refused.into_response(),
     };
@@ -119,22 +130,30 @@ fn is_session_route(uri: &Uri) -> bool {
     uri.path().trim_end_matches('/').ends_with("/auth/session")
 }
 
-fn turned_away(door: &Door, error: Unknown) -> Response {
+fn turned_away(door: &Door, error: Unknown, secure: bool) -> Response {
     match error {
         Unknown::Token => ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
         Unknown::Session => {
             let answer = ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response();
             // The next request of the browser comes without it.
-            with_cookie(answer, &door.cookie("", Duration::ZERO))
+            with_cookie(answer, &door.cookie("", Duration::ZERO, secure))
         }
         Unknown::Account(error) => ApiError::from(error).into_response(),
     }
 }
 
 impl Door {
+    /// Whoever a trusted proxy says that it is.
+    async fn forwarded(&self, forwarded: Option<ForwardedUser>) -> Result<Caller, ApiError> {
+        let named = forwarded.and_then(|ForwardedUser(name)| name).and_then(|name| name.parse::<UserName>().ok());
+        let what = "the proxy's X-Forwarded-User is not one name of a user";
+        let user = named.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, what))?;
+        self.identity.forwarded(&user).await.map_err(|error| ApiError::of_server(&error))
+    }
+
     /// What a browser keeps, and shows to no page and to no other site.
-    fn cookie(&self, value: &str, lasts: Duration) -> String {
-        let secure = if self.secure_cookies { "; Secure" } else { "" };
+    fn cookie(&self, value: &str, lasts: Duration, secure: bool) -> String {
+        let secure = if secure || self.secure_cookies { "; Secure" } else { "" };
         let lasts = lasts.as_secs();
         format!("{SESSION}={value}; Path=/api; HttpOnly; SameSite=Strict; Max-Age={lasts}{secure}")
     }
@@ -221,7 +240,9 @@ struct Login {
 }
 
 async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
-    let from = request.extensions().get::<Guard>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Guard::address);
+    let from = request.extensions().get::<ClientAddress>();
+    let from = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ClientAddress(address)| client_address(*address));
+    let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
     let Login { user, password } = request::body(request).await?;
     let identity = &state.door.identity;
     let secret = match identity.log_in(from, &user, password).await {
@@ -236,14 +257,19 @@ async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Respo
     };
     let caller = identity.caller(Shown::Session(Hash::of(secret.as_str()))).await;
     let caller = caller.map_err(|error| ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()))?;
-    let cookie = state.door.cookie(secret.as_str(), identity.session_time());
+    let cookie = state.door.cookie(secret.as_str(), identity.session_time(), secure);
     Ok(with_cookie(json_of(&Known::from(&caller))?, &cookie))
 }
 
 /// Also where there is no session, so that nobody is left with a cookie.
-async fn log_out(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, ApiError> {
+async fn log_out(
+    State(state): State<ApiState>,
+    secure: Option<Extension<Secure>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let secure = secure.is_some_and(|Extension(Secure(secure))| secure);
     if let Some(session) = session(&headers) {
         state.door.identity.log_out(session).await.map_err(|error| ApiError::of_server(&error))?;
     }
-    Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), &state.door.cookie("", Duration::ZERO)))
+    Ok(with_cookie(StatusCode::NO_CONTENT.into_response(), &state.door.cookie("", Duration::ZERO, secure)))
 }

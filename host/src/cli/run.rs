@@ -86,6 +86,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
         cleanup_time: config.cancel.cleanup_time,
         history: None,
         shelf: None,
+        metrics: Arc::default(),
     };
     // Who may start a program at this terminal may run every call of it.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };

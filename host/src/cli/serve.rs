@@ -5,8 +5,10 @@ use crate::{
     config::Config,
     dispatch::Dispatcher,
     drain::Drain,
+    health::{Health, Stage},
     history::{History, Retention},
     kept::shelf::{self, Shelf},
+    ops::{self, Ops},
     plugin::{
         Catalog, Snapshot,
         load::{Loaded, Loader, found},
@@ -18,18 +20,25 @@ use crate::{
         compute::ComputeThreads,
     },
     runtime::Capacity,
-    server::{Parts, Server, local::Local},
+    server::{
+        Parts, Server,
+        local::Local,
+        service::{Inherited, Manager},
+        takeover::{self, Predecessor},
+        tls::Terminator,
+    },
     store::Store,
-    telemetry::{self, Level},
+    telemetry::{self, Telemetry},
 };
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    net::TcpListener,
     path::PathBuf,
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
-    thread::available_parallelism,
+    thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,15 +48,30 @@ pub struct Arguments {
     /// Builds a plugin again whenever its sources change, by the build of its plugin.yaml: for those who write plugins
     #[arg(long)]
     dev: bool,
+    /// Takes the place of the server that runs on the same data, which then takes no more calls and ends with its last
+    /// one: no connection is refused, and no call is lost
+    #[arg(long)]
+    takeover: bool,
+}
+
+/// How this server comes to be.
+struct Start {
+    begun: Instant,
+    inherited: Inherited,
+    /// In the place of another one.
+    takeover: bool,
 }
 
 /// Serves as `config` says, which `path` was named for, if any was.
 pub fn run(config: &Config, path: Option<PathBuf>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
+    // Before there are other threads.
+    let inherited = Inherited::take(&config.service).context("cannot use the sockets that the server was given")?;
+    let start = Start { begun, inherited, takeover: arguments.takeover };
     let telemetry = telemetry::start(&config.log)?;
     let rebuilding = arguments.dev.then(|| Rebuilding::start(config.plugins.directory.clone())).transpose();
     let rebuilding = rebuilding.context("cannot start the thread that builds plugins")?;
-    let served = serve(config, path, telemetry.level(), begun);
+    let served = serve(config, path, &telemetry, start);
     if let Some(rebuilding) = rebuilding {
         rebuilding.end();
     }
@@ -57,8 +81,28 @@ pub fn run(config: &Config, path: Option<PathBuf>, arguments: &Arguments) -> any
     served
 }
 
-fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -> anyhow::Result<ExitCode> {
-    let local = Local::bind(&config.data)?;
+fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: Start) -> anyhow::Result<ExitCode> {
+    let Start { begun, inherited, takeover } = start;
+    let health = Arc::<Health>::default();
+    let manager = Arc::new(Manager::new(&config.service));
+    let (mut clients, mut operator) = (inherited.clients, inherited.operator);
+    let mut local = None;
+    let mut predecessor = None;
+    if takeover {
+        let (asked, listeners) = Predecessor::ask(&config.data)?;
+        clients = Some(listeners.clients);
+        operator = config.ops.listen.and(listeners.operator);
+        predecessor = Some(asked);
+    } else {
+        local = Some(Local::bind(&config.data)?);
+    }
+    // A socket that another server answers on still is left to it until this one serves.
+    let early = operator.is_none() || !takeover;
+    let mut ops = (early && (config.ops.listen.is_some() || operator.is_some()))
+        .then(|| start_ops(config, operator.take(), &health))
+        .transpose()?;
+    let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
+    let tls = tls.context("cannot speak TLS")?;
     let capacity = Capacity::find(config.limits.processes);
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
@@ -68,21 +112,26 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     loader.operator.grants.systems = Some(store.public.clone());
     let catalog = Arc::<Catalog>::default();
     let loaded = load_plugins(config, &loader, &catalog)?;
-    let mut rereader = Rereader::new(config.clone(), path, &loader, level);
+    let reloaded_tls = tls.clone();
+    let mut rereader = Rereader::new(config.clone(), path, &loader, telemetry.level());
     let watch = Watch {
         root: config.plugins.directory.clone(),
         how: config.plugins.watch,
         loader,
         catalog: catalog.clone(),
         loaded,
-        reread: Box::new(move || rereader.reread()),
+        reread: Box::new(move || {
+            reloaded_tls.iter().for_each(|tls| tls.reload());
+            rereader.reread()
+        }),
     };
 
     let threads = available_parallelism().map_or(1, usize::from);
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
     let limits = &config.limits;
     let retention = Retention { age: config.history.keep, count: config.history.max };
-    let history = Arc::new(History::start(&store.database, retention).context("cannot go on with the history")?);
+    let history = if takeover { History::start_beside } else { History::start };
+    let history = Arc::new(history(&store.database, retention).context("cannot go on with the history")?);
     let drain = Drain::default();
     let bounds = shelf::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
     let shelf = Arc::new(Shelf::new(bounds, history.clone(), drain.clone()));
@@ -99,6 +148,7 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
         shelf: Some(shelf.clone()),
+        metrics: Arc::default(),
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -114,9 +164,31 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
             let _busy = busy;
             shelf.expire().await;
         });
-        let parts =
-            Parts { catalog, dispatcher, history: history.clone(), plugins: plugins.clone(), drain: drain.clone() };
+        let parts = Parts {
+            catalog: catalog.clone(),
+            dispatcher: dispatcher.clone(),
+            history: history.clone(),
+            plugins: plugins.clone(),
+            drain: drain.clone(),
+            tls,
+            listener: clients,
+        };
+        let local = match (local, &mut predecessor) {
+            (None, Some(predecessor)) => predecessor.take(&config.data)?,
+            (Some(local), _) => local,
+            (None, None) => unreachable!("who takes nobody's place has its own"),
+        };
+        let local = Arc::new(local);
         let server = Server::bind(config, &store, &local, parts)?;
+        if let Some(operator) = operator {
+            ops = Some(start_ops(config, Some(operator), &health)?);
+        }
+        if let Some(ops) = &ops {
+            let (history, connections, log) = (history.clone(), server.connections(), telemetry.dropped());
+            ops.show(ops::Sources { dispatcher, catalog, history, connections, log });
+        }
+        let listeners =
+            takeover::Listeners { clients: server.listener()?, operator: ops.as_ref().map(Ops::listener).transpose()? };
         let address = server.address()?;
         tracing::info!(
             %address,
@@ -132,9 +204,49 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
             tracing::info!("there are no users: make one with `distillery user add NAME --scope 'call:*'`");
         }
         let serving = tokio::spawn(server.run());
-        let name = signals.next_end(&plugins).await;
-        tracing::info!(signal = name, "draining: no new calls, running ones are told");
+        let beating = health.clone();
+        tokio::spawn(async move { beating.keep_beating().await });
+        tokio::spawn(manager.clone().keep_alive(health.clone()));
+        health.enter(Stage::Serving);
+        if let Some(predecessor) = predecessor {
+            predecessor.retire();
+            tracing::info!("took over from the server before this one");
+        }
+        let taken = takeover::offer(&config.data, listeners, local.clone()).context("cannot be taken over")?;
+        manager.ready();
+        let end = tokio::select! {
+            name = signals.next_end(&plugins, &manager) => Some(name),
+            successor = taken => {
+                let successor = successor.ok().flatten();
+                tracing::info!(successor, "another server has taken over: what runs here goes on until it ends");
+                successor.into_iter().for_each(|successor| manager.succeeded_by(successor));
+                None
+            }
+        };
+        health.enter(Stage::Draining);
         plugins.end();
+        let name = match end {
+            Some(name) => name,
+            None => {
+                drain.retire();
+                ops.iter().for_each(Ops::end);
+                tokio::select! {
+                    left = drain.wait(config.cancel.takeover_grace) => match left {
+                        0 => {
+                            tracing::info!("drained");
+                            return Ok(ExitCode::SUCCESS);
+                        }
+                        _ => "the end of cancel.takeover_grace",
+                    },
+                    name = signals.next() => name,
+                }
+            }
+        };
+        tracing::info!(signal = name, "draining: no new calls, running ones are told");
+        if !local.is_given_up() {
+            manager.stopping();
+            takeover::withdraw(&config.data);
+        }
         drain.begin();
         serving.await?;
         Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
@@ -143,6 +255,16 @@ fn serve(config: &Config, path: Option<PathBuf>, level: Level, begun: Instant) -
     runtime.shutdown_timeout(LAST_CALLS);
     history.finish();
     served
+}
+
+/// Begins to answer the operator, on a socket that is there or at `ops.listen`.
+fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health>) -> anyhow::Result<Ops> {
+    let listener = match (listener, config.ops.listen) {
+        (Some(listener), _) => listener,
+        (None, Some(address)) => Ops::bind(address)?,
+        (None, None) => anyhow::bail!("there is no address to answer the operator on: set ops.listen"),
+    };
+    Ops::start(listener, health.clone()).context("cannot answer the operator")
 }
 
 /// How long the last calls into the file system may take when the server ends.
@@ -170,6 +292,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -179,6 +302,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            upgrade: listen(SignalKind::user_defined2())?,
         })
     }
 
@@ -190,16 +314,44 @@ impl Signals {
         }
     }
 
-    /// The same, while a SIGHUP before it reloads `plugins`.
-    async fn next_end(&mut self, plugins: &Watcher) -> &'static str {
+    /// The same, while a SIGHUP before it reloads `plugins`, and a SIGUSR2 starts another server to take over.
+    async fn next_end(&mut self, plugins: &Watcher, manager: &Arc<Manager>) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 // What becomes of it stands in the log.
-                _ = self.hangup.recv() => drop(plugins.reload()),
+                _ = self.hangup.recv() => {
+                    manager.reloading();
+                    let (reloaded, manager) = (plugins.reload(), manager.clone());
+                    tokio::spawn(async move {
+                        let _ = reloaded.await;
+                        manager.ready();
+                    });
+                }
+                _ = self.upgrade.recv() => start_successor(),
             }
         }
+    }
+}
+
+/// Starts the program anew, whatever lies under its name by now, to take over from this server.
+fn start_successor() {
+    let mut arguments = std::env::args_os();
+    let Some(program) = arguments.next() else { return tracing::error!("there is no name to start a server by") };
+    let mut command = Command::new(program);
+    // The watchdog is told for the new process.
+    command.args(arguments.filter(|it| it != "--takeover")).arg("--takeover").env_remove("WATCHDOG_PID");
+    let started = command.stdin(Stdio::null()).spawn().and_then(|mut child| {
+        tracing::info!(process = child.id(), "started a server that takes over");
+        // It lives on; only where it does not is there something to tell.
+        thread::Builder::new().name("successor".into()).spawn(move || match child.wait() {
+            Ok(status) if !status.success() => tracing::error!(%status, "the server that was to take over has failed"),
+            _ => {}
+        })
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "no server to take over could be started");
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every key stands here once: a new one does not compile before it is sorted.
 
-use super::{Auth, Cancel, Config, History, Http, Log, Plugins, ServerLimits};
+use super::{Auth, Cancel, Config, History, Http, Log, Ops, Plugins, ServerLimits, Traces};
 use crate::limits::Limits;
 
 /// The keys whose values differ.
@@ -40,7 +40,7 @@ impl Changes {
         differing!(changes, "http.", all.map(|it| &it.http), Http {
             live: ;
             restart: listen api console origins call_timeout write_timeout ping_interval silence_timeout header_timeout
-                max_frame connections connections_per_address;
+                max_frame connections connections_per_address tls trusted_proxies;
             elsewhere:
         });
         differing!(changes, "plugins.", all.map(|it| &it.plugins), Plugins {
@@ -58,16 +58,18 @@ impl Changes {
             elsewhere: process
         });
         differing!(changes, "cancel.", all.map(|it| &it.cancel), Cancel {
-            live: grace_max; restart: grace cleanup_time shutdown_grace; elsewhere:
+            live: grace_max; restart: grace cleanup_time shutdown_grace takeover_grace; elsewhere:
         });
         differing!(changes, "auth.", all.map(|it| &it.auth), Auth {
-            live: ; restart: anonymous session_time secure_cookies; elsewhere:
+            live: ; restart: anonymous session_time secure_cookies forwarded_users; elsewhere:
         });
         differing!(changes, "history.", all.map(|it| &it.history), History { live: ; restart: keep max; elsewhere: });
+        differing!(changes, "ops.", all.map(|it| &it.ops), Ops { live: ; restart: listen; elsewhere: });
+        differing!(changes, "traces.", all.map(|it| &it.traces), Traces { live: ; restart: endpoint one_in; elsewhere: });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
         // The systems of the configuration are those of the first start.
         differing!(changes, "", all, Config {
-            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history log systems
+            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history ops traces service log systems
         });
         let (made, wanted) = (&started.limits.process, &new.limits.process);
         for (raised, key) in [

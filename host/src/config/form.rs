@@ -6,6 +6,7 @@ use super::yaml::Value;
 use crate::{
     auth::{BadScope, Scope},
     call::CallName,
+    network::{NETWORK_FORM, Network},
     size::{SIZE_FORM, Size},
 };
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -69,6 +70,15 @@ pub(super) fn address(value: &Value) -> Formed<SocketAddr> {
         _ => None,
     };
     parsed.ok_or_else(|| not(value, "an address", "an IP address and a port, such as 127.0.0.1:8080 or \"[::1]:8080\""))
+}
+
+/// A network, or one address.
+pub(super) fn network(value: &Value) -> Formed<Network> {
+    let parsed = match value {
+        Value::Text(it) => it.parse().ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| not(value, "a network", NETWORK_FORM))
 }
 
 /// A duration, which may be none at all.

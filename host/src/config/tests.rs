@@ -46,14 +46,18 @@ fn every_value_reaches_its_place() {
   max_frame: 64KiB
   connections: 6
   connections_per_address: 7
+  tls: {certificate: c.pem, key: /k.pem}
+  trusted_proxies: [127.0.0.1, 'fd00::/8']
 limits:
   {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, line: 10KiB, params: 11, params_size: 12KiB,
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
    queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
-cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s}
+cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s, takeover_grace: 23s}
 history: {keep: 24h, max: 25}
+ops: {listen: '127.0.0.1:9090'}
+traces: {endpoint: 'http://localhost:4318/v1/traces', one_in: 10}
 data: /var/lib/distillery
-auth: {anonymous: ['plugins:read', 'call:demo-*'], session_time: 23m, secure_cookies: true}
+auth: {anonymous: ['plugins:read', 'call:demo-*'], session_time: 23m, secure_cookies: true, forwarded_users: true}
 log: {format: json, level: 'warn,distillery=debug'}
 news: /srv/news
 ",
@@ -72,6 +76,8 @@ news: /srv/news
             max_frame: Size::kib(64),
             connections: 6,
             connections_per_address: 7,
+            tls: Some(Tls { certificate: "c.pem".into(), key: "/k.pem".into() }),
+            trusted_proxies: vec!["127.0.0.1".parse().unwrap(), "fd00::/8".parse().unwrap()],
         },
         limits: ServerLimits {
             process: Limits {
@@ -105,13 +111,17 @@ news: /srv/news
             grace_max: seconds(20),
             cleanup_time: seconds(21),
             shutdown_grace: seconds(22),
+            takeover_grace: seconds(23),
         },
         auth: Auth {
             anonymous: vec![Scope("plugins:read".into()), Scope("call:demo-*".into())],
             session_time: seconds(23 * 60),
             secure_cookies: true,
+            forwarded_users: true,
         },
         history: History { keep: seconds(24 * 3600), max: 25 },
+        ops: Ops { listen: Some("127.0.0.1:9090".parse().unwrap()) },
+        traces: Traces { endpoint: Some("http://localhost:4318/v1/traces".into()), one_in: 10 },
         data: "/var/lib/distillery".into(),
         cache: "/var/lib/distillery/cache".into(),
         log: Log { format: LogFormat::Json, level: "warn,distillery=debug".into(), color: true },
@@ -324,6 +334,27 @@ fn values_that_do_not_fit_together_are_told_at_the_one_that_is_set() {
     refused(
         "cancel:\n  grace_max: 1s\n",
         "distillery.yaml:2:14: cancel.grace_max: a grace of 2s must not be longer than the grace_max of 1s",
+    );
+}
+
+#[test]
+fn what_stands_at_the_door_is_whole_or_refused() {
+    refused(
+        "http: {tls: {certificate: c.pem}}",
+        "distillery.yaml:1:27: http.tls.certificate: set key too: the file of its secret key",
+    );
+    refused(
+        "http: {tls: {key: k.pem}}",
+        "distillery.yaml:1:19: http.tls.key: set certificate too: the file of its certificate",
+    );
+    let form = "an address or a network, such as 127.0.0.1, 10.0.0.0/8 or \"fd00::/8\"";
+    refused(
+        "http: {trusted_proxies: [everyone]}",
+        &format!("distillery.yaml:1:26: http.trusted_proxies[0]: \"everyone\" is not a network: write {form}"),
+    );
+    refused(
+        "auth: {forwarded_users: true}",
+        "auth.forwarded_users: whom to believe is not said: set http.trusted_proxies to the addresses of your proxies",
     );
 }
 

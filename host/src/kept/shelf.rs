@@ -115,9 +115,9 @@ impl Shelf {
         self.changed.notify_one();
     }
 
-    /// Forgets what is kept for long enough, until the server drains.
+    /// Forgets what is kept for long enough, until the server takes on nothing new: then nobody comes to ask for it.
     pub async fn expire(self: Arc<Self>) {
-        let draining = self.drain.signal();
+        let draining = self.drain.retired();
         loop {
             let next = self.forget_old(Instant::now());
             let due = async {

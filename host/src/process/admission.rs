@@ -101,6 +101,16 @@ impl Admission {
         self.shared.state.lock().running
     }
 
+    /// How many there can be.
+    pub fn most(&self) -> u32 {
+        self.shared.bounds.processes
+    }
+
+    /// How many calls wait for one.
+    pub fn waiting(&self) -> usize {
+        self.shared.state.lock().queue.len()
+    }
+
     /// Asks for a place on the server, among those of the plugin, and among those of the caller.
     pub fn ask(&self, wanted: Wanted) -> Asked {
         let shared = &self.shared;

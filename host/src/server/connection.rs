@@ -24,6 +24,38 @@ pub struct Connections {
     most: usize,
     most_per_address: usize,
     open: Mutex<Open>,
+    counters: Arc<Counters>,
+}
+
+/// What went over the connections so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub accepted: u64,
+    /// Not taken because there were too many, in all or from that address.
+    pub full: u64,
+    pub full_for_address: u64,
+    /// Given up because no TLS came about.
+    pub tls_failed: u64,
+    /// In bytes, of connections that have ended.
+    pub read: u64,
+    pub written: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    accepted: AtomicU64,
+    full: AtomicU64,
+    full_for_address: AtomicU64,
+    tls_failed: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Counters {
+    /// A connection was given up because no TLS came about.
+    pub fn tls_failed(&self) {
+        self.tls_failed.fetch_add(1, Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -37,15 +69,23 @@ struct Open {
 pub struct Guard(Arc<Entry>);
 
 impl Guard {
-    /// Where the connection comes from.
-    pub fn address(&self) -> IpAddr {
-        self.0.address
+    /// Whether it comes from a proxy, which brings clients of other addresses.
+    pub fn is_of_proxy(&self) -> bool {
+        self.0.address.is_none()
+    }
+
+    /// Where its traffic is counted.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.0.connections.counters
     }
 }
 
 struct Entry {
     connections: Arc<Connections>,
-    address: IpAddr,
+    /// By which it is counted; a proxy's by none.
+    address: Option<IpAddr>,
+    /// Whether it is a connection, and counted in all.
+    whole: bool,
 }
 
 /// Where a request comes from, as the handlers of the request find it.
@@ -70,34 +110,81 @@ impl fmt::Display for Refused {
 
 impl Connections {
     pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_address, open: Mutex::default() })
+        Arc::new(Self { most, most_per_address, open: Mutex::default(), counters: Arc::default() })
     }
 
-    /// Counts one more connection from `address`, until the answer and its clones are dropped.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Guard, Refused> {
-        let address = client_address(address);
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open.lock().all
+    }
+
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    pub fn traffic(&self) -> Traffic {
+        let counters = &self.counters;
+        let load = |count: &AtomicU64| count.load(Relaxed);
+        Traffic {
+            accepted: load(&counters.accepted),
+            full: load(&counters.full),
+            full_for_address: load(&counters.full_for_address),
+            tls_failed: load(&counters.tls_failed),
+            read: load(&counters.read),
+            written: load(&counters.written),
+        }
+    }
+
+    /// Counts one more connection from `address`, until the answer and its clones are dropped. The connections of a
+    /// proxy are counted in all, and not by its address.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Result<Guard, Refused> {
+        let entered = self.count((!is_proxy).then_some(address), true);
+        let count = match entered {
+            Ok(_) => &self.counters.accepted,
+            Err(Refused::Full) => &self.counters.full,
+            Err(Refused::FullForAddress) => &self.counters.full_for_address,
+        };
+        count.fetch_add(1, Relaxed);
+        entered
+    }
+
+    /// Counts a client of `address` that a proxy has brought.
+    pub fn sit(self: &Arc<Self>, address: IpAddr) -> Result<Guard, Refused> {
+        let seat = self.count(Some(address), false);
+        if seat.is_err() {
+            self.counters.full_for_address.fetch_add(1, Relaxed);
+        }
+        seat
+    }
+
+    fn count(self: &Arc<Self>, address: Option<IpAddr>, whole: bool) -> Result<Guard, Refused> {
+        let address = address.map(client_address);
         let mut open = self.open.lock();
-        if open.all >= self.most {
+        if whole && open.all >= self.most {
             return Err(Refused::Full);
         }
-        let here = open.by_address.entry(address).or_default();
-        if *here >= self.most_per_address {
-            return Err(Refused::FullForAddress);
+        if let Some(address) = address {
+            let here = open.by_address.entry(address).or_default();
+            if *here >= self.most_per_address {
+                return Err(Refused::FullForAddress);
+            }
+            *here += 1;
         }
-        *here += 1;
-        open.all += 1;
-        Ok(Guard(Arc::new(Entry { connections: self.clone(), address })))
+        open.all += usize::from(whole);
+        Ok(Guard(Arc::new(Entry { connections: self.clone(), address, whole })))
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock();
-        open.all -= 1;
-        if let Some(here) = open.by_address.get_mut(&self.address) {
+        open.all -= usize::from(self.whole);
+        if let Some(address) = &self.address
+            && let Some(here) = open.by_address.get_mut(address)
+        {
             *here -= 1;
             if *here == 0 {
-                open.by_address.remove(&self.address);
+                open.by_address.remove(address);
             }
         }
     }
@@ -120,13 +207,22 @@ pub struct Watched<S> {
     patience: Duration,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    read: u64,
+    counters: Arc<Counters>,
+}
+
+impl<S> Drop for Watched<S> {
+    fn drop(&mut self) {
+        self.counters.read.fetch_add(self.read, Relaxed);
+        self.counters.written.fetch_add(self.meter.written(), Relaxed);
+    }
 }
 
 impl<S> Watched<S> {
-    /// `patience` is how long a client may take nothing of what it is sent.
-    pub fn new(stream: S, patience: Duration) -> (Self, Arc<Meter>) {
+    /// `patience` is how long a client may take nothing of what it is sent. At the end `counters` are told how much it was.
+    pub fn new(stream: S, patience: Duration, counters: Arc<Counters>) -> (Self, Arc<Meter>) {
         let meter = Arc::<Meter>::default();
-        (Self { stream, meter: meter.clone(), patience, stalled: None }, meter)
+        (Self { stream, meter: meter.clone(), patience, stalled: None, read: 0, counters }, meter)
     }
 
     fn judge(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -148,7 +244,10 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read += (buffer.filled().len() - before) as u64;
+        polled
     }
 }
 
@@ -189,15 +288,29 @@ mod tests {
     fn connections_are_counted_in_all_and_by_address() {
         let address = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
         let connections = Connections::new(3, 2);
-        let first = connections.enter(address(1)).unwrap();
-        let _second = connections.enter(address(1)).unwrap();
-        assert_eq!(connections.enter(address(1)).err(), Some(Refused::FullForAddress));
-        let _third = connections.enter(address(2)).unwrap();
-        assert_eq!(connections.enter(address(3)).err(), Some(Refused::Full));
+        let first = connections.enter(address(1), false).unwrap();
+        let _second = connections.enter(address(1), false).unwrap();
+        assert_eq!(connections.enter(address(1), false).err(), Some(Refused::FullForAddress));
+        let _third = connections.enter(address(2), false).unwrap();
+        assert_eq!(connections.enter(address(3), false).err(), Some(Refused::Full));
         drop(first.clone());
-        assert_eq!(connections.enter(address(3)).err(), Some(Refused::Full));
+        assert_eq!(connections.enter(address(3), false).err(), Some(Refused::Full));
         drop(first);
-        assert!(connections.enter(address(1)).is_ok());
+        assert!(connections.enter(address(1), false).is_ok());
         assert!(connections.open.lock().by_address.len() == 2);
+    }
+
+    #[test]
+    fn those_whom_a_proxy_brings_count_by_their_own_addresses() {
+        let address = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+        let connections = Connections::new(3, 1);
+        let _proxy = [(); 3].map(|()| connections.enter(address(1), true).unwrap());
+        assert_eq!(connections.enter(address(1), true).err(), Some(Refused::Full));
+        let first = connections.sit(address(2)).unwrap();
+        assert_eq!(connections.sit(address(2)).err(), Some(Refused::FullForAddress));
+        assert!(connections.sit(address(3)).is_ok());
+        drop(first);
+        assert!(connections.sit(address(2)).is_ok());
+        assert_eq!(connections.open(), 3);
     }
 }

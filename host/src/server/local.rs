@@ -1,6 +1,7 @@
 //! The socket over which the command line speaks to a running server: a file in the `data` directory that only its owner
 //! may use. It also keeps a second server away from that directory.
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -21,10 +22,13 @@ pub const SOCKET: &str = "control.sock";
 const LOCK: &str = "control.lock";
 
 /// The socket of this server, which is gone with it.
+#[derive(Debug)]
 pub struct Local {
     listener: UnixListener,
+    data: PathBuf,
     path: PathBuf,
-    _lock: File,
+    /// Nothing once another server has the directory.
+    lock: Mutex<Option<File>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +54,24 @@ impl Local {
             move |error| CannotControl::Impossible { path, error }
         };
         fs::create_dir_all(data).map_err(impossible(data))?;
-        let lock_path = data.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(impossible(&lock_path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(CannotControl::Taken(data.to_owned())),
-            Err(error) => tracing::warn!(path = %lock_path.display(), %error, "a second server would not be noticed"),
-        }
+        let lock = locked(data)?;
         let listener = bind_owned(data, &path).map_err(impossible(&path))?;
-        Ok(Self { listener, path, _lock: lock })
+        Ok(Self { listener, data: data.to_owned(), path, lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Leaves the directory to another server. The socket goes on until that one puts its own in the place.
+    pub fn give_up(&self) {
+        *self.lock.lock() = None;
+    }
+
+    /// Has the directory again, as the other server did not come to be.
+    pub fn take_back(&self) -> Result<(), CannotControl> {
+        *self.lock.lock() = Some(locked(&self.data)?);
+        Ok(())
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        self.lock.lock().is_none()
     }
 
     /// The listener, for a runtime that waits for many things. The socket stays this server's.
@@ -69,9 +81,23 @@ impl Local {
     }
 }
 
+/// The lock of a directory that no other server uses.
+fn locked(data: &Path) -> Result<File, CannotControl> {
+    let path = data.join(LOCK);
+    let lock = File::options().create(true).truncate(false).write(true).open(&path);
+    let lock = lock.map_err(|error| CannotControl::Impossible { path: path.clone(), error })?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(CannotControl::Taken(data.to_owned())),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "a second server would not be noticed"),
+    }
+    Ok(lock)
+}
+
 /// A socket that at no moment anybody else may use: it is made where nobody else gets to, and then put in its place.
-fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
-    let aside = data.join(format!(".control-{}", std::process::id()));
+pub(super) fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
+    let name = path.file_stem().unwrap_or_default().display();
+    let aside = data.join(format!(".{name}-{}", std::process::id()));
     // Of a server with this number that was killed in between.
     let _ = fs::remove_dir_all(&aside);
     DirBuilder::new().mode(0o700).create(&aside)?;
@@ -88,7 +114,9 @@ fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
 impl Drop for Local {
     fn drop(&mut self) {
         // While the lock is held, the socket is this server's.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_given_up() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

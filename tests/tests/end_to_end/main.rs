@@ -19,6 +19,7 @@ mod instances;
 mod kept;
 mod limits;
 mod making;
+mod operations;
 mod origins;
 mod output;
 mod plugins;

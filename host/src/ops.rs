@@ -1,0 +1,266 @@
+//! The listener of the operator: is the server alive, is it ready, and what has it counted. It is apart from the one of
+//! the clients, on a thread of its own, so that it answers while plugins load, while everything else is busy, and while
+//! the server drains. Nobody is asked who they are: it belongs where only the operator gets to.
+
+use crate::{
+    dispatch::Dispatcher,
+    health::{Health, Stage},
+    history::History,
+    metrics::text::{Kind, MEDIA_TYPE, Text},
+    plugin::Catalog,
+    server::connection::{Connections, Traffic},
+    telemetry::Dropped,
+};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, OnceLock},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// How many connections are served at once; more wait.
+const CONNECTIONS: usize = 64;
+/// How long one may take to ask, and how long it may be idle.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The listener, which goes on until [`Ops::end`].
+pub struct Ops {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    ending: CancellationToken,
+}
+
+struct Shared {
+    health: Arc<Health>,
+    started: SystemTime,
+    sources: OnceLock<Sources>,
+}
+
+/// Where the numbers are.
+pub struct Sources {
+    pub dispatcher: Arc<Dispatcher>,
+    pub catalog: Arc<Catalog>,
+    pub history: Arc<History>,
+    pub connections: Arc<Connections>,
+    pub log: Dropped,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}; choose another address with ops.listen or DISTILLERY_OPS__LISTEN")]
+pub struct CannotListen {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl Ops {
+    /// A socket for [`Ops::start`].
+    pub fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
+        TcpListener::bind(address).map_err(|error| CannotListen { address, error })
+    }
+
+    /// Answers on `listener` from now on.
+    pub fn start(listener: TcpListener, health: Arc<Health>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { health, started: SystemTime::now(), sources: OnceLock::new() });
+        let ending = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let router = Router::new()
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(shared.clone());
+        let serving = serve(listener.try_clone()?, router, ending.clone());
+        thread::Builder::new().name("ops".into()).spawn(move || runtime.block_on(serving))?;
+        tracing::info!(%address, "answering the operator");
+        Ok(Self { shared, listener, ending })
+    }
+
+    /// The listening socket once more, for another server.
+    pub fn listener(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+
+    /// The numbers are to be had from now on.
+    pub fn show(&self, sources: Sources) {
+        // Told once.
+        let _ = self.shared.sources.set(sources);
+    }
+
+    /// Takes no more connections: another process has the listener now.
+    pub fn end(&self) {
+        self.ending.cancel();
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, ending: CancellationToken) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the operator gets no answers"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ending.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let service = TowerToHyperService::new(router.clone());
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(async move {
+                    let _place = place;
+                    // Whatever ends it, the next one is served.
+                    let _ = connection.await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of the operator");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn answer(status: StatusCode, what: impl Into<String>) -> Response {
+    (status, [(header::CACHE_CONTROL, "no-store")], what.into() + "\n").into_response()
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.health.stuck(Instant::now()) {
+        None => answer(StatusCode::OK, "ok"),
+        Some(stuck) => {
+            let what = format!("the threads that serve sockets have been stuck for {}s", stuck.as_secs());
+            answer(StatusCode::SERVICE_UNAVAILABLE, what)
+        }
+    }
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.health.stage() {
+        Stage::Serving => answer(StatusCode::OK, "ready"),
+        Stage::Starting => answer(StatusCode::SERVICE_UNAVAILABLE, "starting: the plugins are loaded"),
+        Stage::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, "draining: the server ends"),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let headers = [(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")];
+    (headers, shared.text()).into_response()
+}
+
+impl Shared {
+    fn text(&self) -> String {
+        let mut text = Text::default();
+        let name = "distillery_build_info";
+        text.family(name, Kind::Gauge, "The version of this server; the value is always 1.");
+        text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let ready = f64::from(u8::from(self.health.stage() == Stage::Serving));
+        text.single("distillery_ready", Kind::Gauge, "Whether the server takes calls.", ready);
+        self.machine(&mut text);
+        if let Some(sources) = self.sources.get() {
+            sources.write(&mut text);
+        }
+        text.finish()
+    }
+
+    /// What everyone who is looked after this way tells of itself, by the names that are usual.
+    fn machine(&self, text: &mut Text) {
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        text.single("process_start_time_seconds", Kind::Gauge, "When the server was started.", started);
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        text.single(
+            "process_cpu_seconds_total",
+            Kind::Counter,
+            "How long the server has computed, guests and all.",
+            cpu,
+        );
+        // Where there is no /proc there are no such numbers.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        if let Some(kib) = resident.and_then(|kib| kib.parse::<u64>().ok()) {
+            let bytes = (kib * 1024) as f64;
+            text.single("process_resident_memory_bytes", Kind::Gauge, "The memory of the server.", bytes);
+        }
+        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+            text.single("process_open_fds", Kind::Gauge, "The files and sockets that are open.", files.count() as f64);
+        }
+    }
+}
+
+impl Sources {
+    fn write(&self, text: &mut Text) {
+        self.dispatcher.metrics.write(text);
+        let admission = &self.dispatcher.admission;
+        let taken = f64::from(admission.running());
+        text.single("distillery_places_taken", Kind::Gauge, "Places of processes that are taken.", taken);
+        let most = f64::from(admission.most());
+        text.single("distillery_places", Kind::Gauge, "Places that there are for processes.", most);
+        let waiting = admission.waiting() as f64;
+        text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a place.", waiting);
+        self.connections(text);
+        self.plugins(text);
+        text.single(
+            "distillery_history_dropped_total",
+            Kind::Counter,
+            "Processes that the history has no entry of: they came faster than they can be written.",
+            self.history.dropped() as f64,
+        );
+        text.single(
+            "distillery_log_lines_dropped_total",
+            Kind::Counter,
+            "Lines of the log that were dropped: its reader is too slow.",
+            self.log.lines() as f64,
+        );
+    }
+
+    fn connections(&self, text: &mut Text) {
+        let open = self.connections.open() as f64;
+        text.single("distillery_connections_open", Kind::Gauge, "Connections of clients that are open.", open);
+        let Traffic { accepted, full, full_for_address, tls_failed, read, written } = self.connections.traffic();
+        text.single("distillery_connections_total", Kind::Counter, "Connections that were taken.", accepted as f64);
+        let name = "distillery_connections_refused_total";
+        text.family(name, Kind::Counter, "Connections that were not taken, by reason.");
+        for (reason, count) in [("full", full), ("full_for_address", full_for_address), ("tls", tls_failed)] {
+            text.sample(name, &[("reason", reason)], count as f64);
+        }
+        let help = "Bytes that were read from connections that have ended.";
+        text.single("distillery_connection_received_bytes_total", Kind::Counter, help, read as f64);
+        let help = "Bytes that were written to connections that have ended.";
+        text.single("distillery_connection_sent_bytes_total", Kind::Counter, help, written as f64);
+    }
+
+    fn plugins(&self, text: &mut Text) {
+        let (swaps, failures) = self.catalog.counts();
+        let help = "Generations of plugins that began to serve.";
+        text.single("distillery_plugin_swaps_total", Kind::Counter, help, swaps as f64);
+        let help = "Times that a plugin did not load.";
+        text.single("distillery_plugin_load_errors_total", Kind::Counter, help, failures as f64);
+        let snapshot = self.catalog.snapshot();
+        let serving = snapshot.plugins().values().filter(|state| state.serving.is_some()).count();
+        let broken = snapshot.plugins().values().filter(|state| state.error.is_some()).count();
+        text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that serve.", serving as f64);
+        let help = "Plugins whose newest state does not load.";
+        text.single("distillery_plugins_broken", Kind::Gauge, help, broken as f64);
+    }
+}

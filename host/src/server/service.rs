@@ -1,0 +1,146 @@
+//! What a service manager such as systemd is told: that the server is ready, reads its configuration again, ends, still
+//! lives. Where there is none, nobody is told.
+
+use crate::{config, health::Health};
+use rustix::time::{ClockId, clock_gettime};
+use std::{
+    io,
+    net::TcpListener,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Speaks to the service manager.
+#[derive(Debug, Default)]
+pub struct Manager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Duration>,
+}
+
+/// Listening sockets that the server was started with.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub clients: Option<TcpListener>,
+    pub operator: Option<TcpListener>,
+}
+
+/// What a unit calls the socket of the operator (`FileDescriptorName=`).
+const OPERATOR: &str = "ops";
+
+impl Inherited {
+    /// To be called once, before there are threads: it takes the variables out of the environment that tell of them.
+    pub fn take(service: &config::Service) -> io::Result<Self> {
+        let mut inherited = Self::default();
+        if service.sockets.is_empty() {
+            return Ok(inherited);
+        }
+        let mut sockets = listenfd::ListenFd::from_env();
+        for (at, name) in service.sockets.iter().enumerate() {
+            let place = if name == OPERATOR { &mut inherited.operator } else { &mut inherited.clients };
+            let listener = sockets.take_tcp_listener(at)?;
+            if place.is_some() {
+                let what =
+                    format!("two sockets for the same: call the operator's {OPERATOR:?} with FileDescriptorName");
+                return Err(io::Error::other(what));
+            }
+            *place = listener;
+        }
+        Ok(inherited)
+    }
+}
+
+impl Manager {
+    pub fn new(service: &config::Service) -> Self {
+        let socket = service.notify.as_deref().and_then(|path| {
+            connect(path).inspect_err(|error| tracing::warn!(path, %error, "the service manager is not told")).ok()
+        });
+        Self { socket, watchdog: service.watchdog }
+    }
+
+    fn tell(&self, what: &str) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(what.as_bytes())
+        {
+            tracing::warn!(%error, "the service manager is not told");
+        }
+    }
+
+    pub fn ready(&self) {
+        self.tell("READY=1\nSTATUS=serving");
+    }
+
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reloading"));
+    }
+
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=draining");
+    }
+
+    /// Another process is the server now.
+    pub fn succeeded_by(&self, process: u32) {
+        self.tell(&format!("MAINPID={process}\nSTATUS=taken over"));
+    }
+
+    /// Says again and again that the server lives, for as long as the threads that serve sockets do: this is to be one of
+    /// their tasks.
+    pub async fn keep_alive(self: Arc<Self>, health: Arc<Health>) {
+        let Some(watchdog) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
+        let mut interval = tokio::time::interval((watchdog / 3).max(Duration::from_millis(1)));
+        loop {
+            interval.tick().await;
+            if health.stuck(Instant::now()).is_none() {
+                self.tell("WATCHDOG=1");
+            }
+        }
+    }
+}
+
+fn connect(path: &str) -> io::Result<UnixDatagram> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&address)?;
+    // A manager that does not listen must not hold anything up.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &str, manager: &UnixDatagram) -> String {
+        let service = config::Service { notify: Some(path.into()), ..config::Service::default() };
+        Manager::new(&service).ready();
+        let mut buffer = [0; 100];
+        let read = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    }
+
+    #[test]
+    fn a_manager_is_told_at_a_path_or_at_a_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        assert_eq!(told(path.to_str().unwrap(), &manager), "READY=1\nSTATUS=serving");
+        let name = format!("distillery-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        assert_eq!(told(&format!("@{name}"), &manager), "READY=1\nSTATUS=serving");
+    }
+
+    #[test]
+    fn without_a_manager_nothing_happens() {
+        Manager::new(&config::Service::default()).ready();
+        let gone = config::Service { notify: Some("/nowhere/notify".into()), ..config::Service::default() };
+        Manager::new(&gone).stopping();
+    }
+}

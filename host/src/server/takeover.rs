@@ -1,0 +1,234 @@
+//! One server in the place of another, without a moment in which nobody listens: the listening sockets themselves change
+//! hands, over a socket in the `data` directory that only its owner may use.
+//!
+//! The old server goes on until the new one has loaded everything and takes connections. Only then does it retire. What
+//! goes wrong before leaves the old one as it was. What waits in the queue of a socket is lost to nobody, as it is the
+//! same socket all along. It is said in single letters:
+//!
+//! | old | new | meaning |
+//! | --- | --- | --- |
+//! | `h`, `o` | | with the sockets of the clients, and of the operator too |
+//! | | `t` | I am about to take over: leave the directory to me |
+//! | `y` | | it is yours |
+//! | | `s` | I serve |
+
+use super::local::{CannotControl, Local, bind_owned};
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+        recvmsg, sendmsg, sockopt::socket_peercred,
+    },
+};
+use std::{
+    fs,
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    net::TcpListener,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// The name of the socket in the `data` directory.
+const SOCKET: &str = "takeover.sock";
+/// How long the other side may take for what it does at once.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
+const CLIENTS: u8 = b'h';
+const CLIENTS_AND_OPERATOR: u8 = b'o';
+const TAKE: u8 = b't';
+const YOURS: u8 = b'y';
+const SERVING: u8 = b's';
+
+/// What one server gives to another.
+#[derive(Debug)]
+pub struct Listeners {
+    pub clients: TcpListener,
+    pub operator: Option<TcpListener>,
+}
+
+/// A running server whose place is about to be taken.
+#[derive(Debug)]
+pub struct Predecessor(UnixStream);
+
+#[derive(Debug, thiserror::Error)]
+pub enum CannotTakeOver {
+    #[error("no server is running here that could be taken over ({0}): start without --takeover")]
+    NoServer(io::Error),
+    #[error("the server that runs does not hand over: {0}; see its log")]
+    NotHandedOver(io::Error),
+    #[error(transparent)]
+    Directory(#[from] CannotControl),
+}
+
+impl Predecessor {
+    /// Asks the server of the directory `data` for its sockets. It goes on as before.
+    pub fn ask(data: &Path) -> Result<(Self, Listeners), CannotTakeOver> {
+        let stream = UnixStream::connect(data.join(SOCKET)).map_err(CannotTakeOver::NoServer)?;
+        let set = stream.set_read_timeout(Some(AT_ONCE)).and_then(|()| stream.set_write_timeout(Some(AT_ONCE)));
+        let listeners = set.and_then(|()| receive(&stream)).map_err(CannotTakeOver::NotHandedOver)?;
+        Ok((Self(stream), listeners))
+    }
+
+    /// Takes the directory over. From here on the old server waits for [`Predecessor::retire`].
+    pub fn take(&mut self, data: &Path) -> Result<Local, CannotTakeOver> {
+        let taken = self.0.write_all(&[TAKE]).and_then(|()| expect(&mut self.0, YOURS));
+        taken.map_err(CannotTakeOver::NotHandedOver)?;
+        Ok(Local::bind(data)?)
+    }
+
+    /// Says that connections are taken, so that the old server takes no more.
+    pub fn retire(mut self) {
+        if let Err(error) = self.0.write_all(&[SERVING]) {
+            // It has ended in between: nobody has to be told then.
+            tracing::warn!(%error, "the server before this one is gone");
+        }
+    }
+}
+
+/// Waits for a server that takes over. The answer comes when one has, with the number of its process.
+pub fn offer(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<oneshot::Receiver<Option<u32>>> {
+    let path = data.join(SOCKET);
+    let listener = bind_owned(data, &path)?;
+    let (told, taken) = oneshot::channel();
+    // It ends with the server, if nobody takes over.
+    thread::Builder::new().name("takeover".into()).spawn(move || {
+        for stream in listener.incoming() {
+            let handed = stream.and_then(|stream| hand_over(stream, &listeners, &local));
+            match handed {
+                Ok(successor) => {
+                    // Whoever waits for this may be at its end already.
+                    let _ = told.send(successor);
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "nobody took over: this server goes on"),
+            }
+        }
+    })?;
+    Ok(taken)
+}
+
+/// Removes the socket, unless another server has one there now.
+pub fn withdraw(data: &Path) {
+    let _ = fs::remove_file(data.join(SOCKET));
+}
+
+fn hand_over(mut stream: UnixStream, listeners: &Listeners, local: &Local) -> io::Result<Option<u32>> {
+    stream.set_write_timeout(Some(AT_ONCE))?;
+    send(&stream, listeners)?;
+    let successor = socket_peercred(&stream).ok().and_then(|it| u32::try_from(it.pid.as_raw_nonzero().get()).ok());
+    tracing::info!(successor, "another server prepares to take over");
+    // It loads its plugins now, for as long as that takes.
+    expect(&mut stream, TAKE)?;
+    stream.set_read_timeout(Some(AT_ONCE))?;
+    local.give_up();
+    let served = stream.write_all(&[YOURS]).and_then(|()| expect(&mut stream, SERVING));
+    if let Err(error) = served {
+        if let Err(error) = local.take_back() {
+            tracing::error!(%error, "the command line does not reach this server any more: restart it");
+        }
+        return Err(error);
+    }
+    Ok(successor)
+}
+
+fn expect(stream: &mut UnixStream, wanted: u8) -> io::Result<()> {
+    let mut letter = [0];
+    stream.read_exact(&mut letter)?;
+    if letter[0] == wanted {
+        Ok(())
+    } else {
+        Err(io::Error::other("it speaks another language: is it much older or newer?"))
+    }
+}
+
+fn send(stream: &UnixStream, listeners: &Listeners) -> io::Result<()> {
+    let mut files = vec![listeners.clients.as_fd()];
+    files.extend(listeners.operator.as_ref().map(AsFd::as_fd));
+    let letter = [if files.len() == 1 { CLIENTS } else { CLIENTS_AND_OPERATOR }];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other("there is no room for two sockets"));
+    }
+    sendmsg(stream, &[IoSlice::new(&letter)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive(stream: &UnixStream) -> io::Result<Listeners> {
+    let mut letter = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match recvmsg(stream, &mut [IoSliceMut::new(&mut letter)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let mut files: Vec<OwnedFd> = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            files.extend(rights);
+        }
+    }
+    let mut files = files.into_iter().map(TcpListener::from);
+    let clients = files.next().filter(|_| received.bytes == 1 && matches!(letter[0], CLIENTS | CLIENTS_AND_OPERATOR));
+    let clients = clients.ok_or_else(|| io::Error::other("it has sent no socket"))?;
+    Ok(Listeners { clients, operator: files.next() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn listeners() -> Listeners {
+        Listeners { clients: TcpListener::bind("127.0.0.1:0").unwrap(), operator: None }
+    }
+
+    #[tokio::test]
+    async fn the_same_socket_changes_hands() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let old = Arc::new(Local::bind(data).unwrap());
+        let listeners = listeners();
+        let address = listeners.clients.local_addr().unwrap();
+        let taken = offer(data, listeners, old.clone()).unwrap();
+        // It waits in the queue of the socket, whoever has that.
+        let _client = TcpStream::connect(address).unwrap();
+        let (mut predecessor, listeners) = Predecessor::ask(data).unwrap();
+        assert!(listeners.operator.is_none());
+        let new = predecessor.take(data).unwrap();
+        predecessor.retire();
+        assert_eq!(taken.await.unwrap(), Some(std::process::id()));
+        drop(old);
+        assert!(data.join(super::super::local::SOCKET).exists(), "it is the new server's");
+        listeners.clients.accept().unwrap();
+        drop(new);
+    }
+
+    #[test]
+    fn who_gives_up_in_between_leaves_all_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let old = Arc::new(Local::bind(data).unwrap());
+        let mut taken = offer(data, listeners(), old.clone()).unwrap();
+        drop(Predecessor::ask(data).unwrap());
+        let (mut predecessor, _) = Predecessor::ask(data).unwrap();
+        drop(predecessor.take(data).unwrap());
+        drop(predecessor);
+        // The next one is served, so the one before is dealt with.
+        let again = Predecessor::ask(data).unwrap();
+        assert!(taken.try_recv().is_err());
+        assert!(Local::bind(data).is_err(), "the directory is the old server's again");
+        UnixStream::connect(data.join(super::super::local::SOCKET)).unwrap();
+        drop(again);
+    }
+}

@@ -1,0 +1,153 @@
+//! Under a service manager such as systemd: what it is told, what it gives, and whether the units that are shipped are
+//! right.
+
+use distillery_tests::{Client, Guest, Server, http::get_at, patiently, server::Builder};
+use rustix::process::Signal;
+use std::{
+    fs,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// A service manager that is told how a server is.
+struct Manager {
+    socket: tokio::net::UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn at(path: PathBuf) -> Self {
+        let socket = UnixDatagram::bind(&path).expect("a socket for the manager");
+        socket.set_nonblocking(true).expect("a socket that does not block");
+        Self { socket: tokio::net::UnixDatagram::from_std(socket).expect("a socket"), path }
+    }
+
+    /// The next that it is told which begins so.
+    async fn told(&self, beginning: &str) -> String {
+        patiently(beginning, async {
+            loop {
+                let mut buffer = [0; 1000];
+                let read = self.socket.recv(&mut buffer).await.expect("a message");
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                if text.starts_with(beginning) {
+                    return text;
+                }
+                assert!(text == "WATCHDOG=1", "{text} instead of {beginning}");
+            }
+        })
+        .await
+    }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be started")
+}
+
+fn managed(builder: &Builder) -> (Manager, Command) {
+    let manager = Manager::at(builder.directory().join("notify"));
+    let mut command = builder.command();
+    command.env("NOTIFY_SOCKET", &manager.path);
+    (manager, command)
+}
+
+#[tokio::test]
+async fn the_manager_is_told_of_each_turn() {
+    let builder = Server::builder().guest(Guest::component("echo_once"));
+    let (manager, mut command) = managed(&builder);
+    let mut server = builder.begun(spawn(&mut command));
+    manager.told("READY=1").await;
+    // Whoever is told that it is ready can call.
+    server.listens().await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("x").await;
+    client.finish().await.success();
+    server.signal(Signal::HUP);
+    let reloading = manager.told("RELOADING=1").await;
+    let since = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("since when");
+    assert!(since.parse::<u64>().is_ok_and(|it| it > 0), "{reloading}");
+    manager.told("READY=1").await;
+    server.terminate();
+    manager.told("STOPPING=1").await;
+    assert_eq!(server.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_watchdog_is_fed_while_guests_spin() {
+    let builder = Server::builder().guest(Guest::component("spin"));
+    let (manager, mut command) = managed(&builder);
+    command.env("WATCHDOG_USEC", "300000");
+    let mut server = builder.begun(spawn(&mut command));
+    server.listens().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.call("spin", &[]).await;
+        client.line().await;
+        clients.push(client);
+    }
+    manager.told("READY=1").await;
+    for _ in 0..3 {
+        manager.told("WATCHDOG=1").await;
+    }
+}
+
+/// Starts the server as systemd does: the files behind the first three are listening sockets.
+fn with_sockets(builder: &Builder, clients: TcpListener, operator: TcpListener) -> Child {
+    let plain = builder.command();
+    // The shell keeps its number when it becomes the server.
+    let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null
+        export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=http:ops
+        exec \"$@\"";
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(script).arg("bash").arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(builder.directory()).stderr(Stdio::piped());
+    command.stdin(OwnedFd::from(clients)).stdout(OwnedFd::from(operator));
+    command.spawn().expect("it can be started")
+}
+
+#[tokio::test]
+async fn sockets_that_the_manager_opened_are_listened_on() {
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let (clients, operator) = (listen(), listen());
+    let addresses = [&clients, &operator].map(|it| it.local_addr().expect("an address"));
+    // It waits from before there is a server: nobody is refused at any moment.
+    let early = tokio::net::TcpStream::connect(addresses[0]).await.expect("the socket takes connections");
+    let builder = Server::builder().guest(Guest::component("echo_once"));
+    let child = with_sockets(&builder, clients, operator);
+    let mut server = builder.begun(child);
+    server.listens().await;
+    assert_eq!(server.address(), addresses[0], "http.listen is not looked at");
+    assert_eq!(server.operators_address().await, addresses[1]);
+    assert_eq!(get_at(addresses[1], "/healthz").await.status.as_u16(), 200);
+    let mut client = Client::upgrade(early, addresses[0], "/api/v1/ws", &[]).await.expect("a socket");
+    client.call("echo_once", &[]).await;
+    client.say("early").await;
+    assert_eq!(client.finish().await.success(), ["early"]);
+}
+
+#[tokio::test]
+async fn systemd_finds_nothing_wrong_with_the_units() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no systemd-analyze: install systemd");
+        eprintln!("SKIPPED: systemd-analyze verify of the units, as there is no systemd-analyze");
+        return;
+    };
+    assert!(version.status.success());
+    // The program and the user that the unit names are not on this machine: that is said away, everything else counts.
+    let directory = tempfile::tempdir().expect("a directory for units");
+    for unit in ["distillery.service", "distillery.socket"] {
+        let text = fs::read_to_string(deploy.join(unit)).expect("a unit");
+        let text = text.replace("/usr/bin/distillery", "/bin/true");
+        fs::write(directory.path().join(unit), text).expect("a unit");
+    }
+    for unit in ["distillery.service", "distillery.socket"] {
+        let mut verify = Command::new("systemd-analyze");
+        verify.arg("verify").arg("--man=no").arg(directory.path().join(unit));
+        let output = verify.output().expect("systemd-analyze can be run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let ours: Vec<_> = said.lines().filter(|line| line.contains("distillery")).collect();
+        assert!(output.status.success() && ours.is_empty(), "{said}");
+    }
+}

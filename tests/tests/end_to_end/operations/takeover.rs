@@ -1,0 +1,162 @@
+//! A new program in the place of the old one, under load: no connection is refused, no call is lost.
+
+use super::metrics;
+use distillery_tests::{Client, Guest, Server, http::get_at, log::Line, patiently};
+use rustix::process::Signal;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+use tokio::task::JoinSet;
+
+/// Calls again and again, each time over a new connection, until it is told to stop. Every call must succeed.
+async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
+    let mut calls = 0;
+    while !stop.load(Relaxed) {
+        let mut client = Client::connect(address).await;
+        client.call("echo_once", &[]).await;
+        client.say("x").await;
+        assert_eq!(client.finish().await.success(), ["x"]);
+        calls += 1;
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_servers_follow_each_other_and_no_call_is_lost() {
+    let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
+    let (address, ops) = (server.address(), server.operators_address().await);
+    let stop = Arc::<AtomicBool>::default();
+    let mut callers = JoinSet::new();
+    for _ in 0..8 {
+        callers.spawn(call_on(address, stop.clone()));
+    }
+    for _ in 0..3 {
+        // One that is under way belongs to the old server, and is not told that there is another.
+        let mut old_call = server.call("echo_once", &[]).await;
+        let before = server.pid();
+        let old = server.take_over().await;
+        assert_eq!((server.address(), server.operators_address().await), (address, ops));
+        assert_ne!(server.pid(), before);
+        assert_eq!(get_at(ops, "/readyz").await.status.as_u16(), 200);
+        // The command line speaks to the new one, and a third is kept away.
+        assert!(server.run(&["plugins"]).status.success());
+        let third = String::from_utf8_lossy(&server.run(&["serve"]).stderr).into_owned();
+        assert!(third.contains("another server already uses the directory"), "{third}");
+        old_call.say("old").await;
+        assert_eq!(old_call.finish().await.success(), ["old"]);
+        assert_eq!(old.wait().await.code(), Some(0));
+        let forced = |line: &Line| line.message().contains("the time for draining is up");
+        assert!(!old.log().lines().iter().any(forced));
+    }
+    stop.store(true, Relaxed);
+    let mut calls = 0;
+    while let Some(caller) = patiently("the callers", callers.join_next()).await {
+        calls += caller.expect("every call has succeeded");
+    }
+    assert!(calls > 50, "{calls}");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_said_nothing_yet_is_answered() {
+    let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
+    let silent = tokio::net::TcpStream::connect(server.address()).await.expect("a connection");
+    // It was taken when a later one is answered.
+    server.get("/api/v1/auth").await;
+    let old = server.take_over().await;
+    let mut client = Client::upgrade(silent, server.address(), "/api/v1/ws", &[]).await.expect("a socket");
+    client.call("echo_once", &[]).await;
+    client.say("late").await;
+    assert_eq!(client.finish().await.success(), ["late"]);
+    assert_eq!(old.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_starts_the_successor() {
+    let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
+    let old = server.pid();
+    let mut call = server.call("echo_once", &[]).await;
+    server.signal(Signal::USR2);
+    // It writes into the log of the one that started it.
+    let taken = |line: &Line| line.message().starts_with("another server has taken over");
+    let successor = server.log().line("the successor", taken).await.field("successor");
+    assert_ne!(successor, old.to_string());
+    assert!(server.run(&["plugins"]).status.success());
+    call.say("x").await;
+    assert_eq!(call.finish().await.success(), ["x"]);
+    let new = server.get("/api/v1/auth").await;
+    assert_eq!(new.status.as_u16(), 200);
+    server.follow(successor.parse().expect("the number of a process"));
+    server.terminate();
+    server.wait().await;
+}
+
+#[tokio::test]
+async fn a_successor_that_fails_changes_nothing() {
+    let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
+    server.reconfigure("limits.memory", "lots");
+    let failed = server.run(&["serve", "--takeover"]);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("limits.memory"), "{failed:?}");
+    server.reconfigure("limits.memory", "64MiB");
+    // This one gets as far as having the sockets, and no further.
+    server.reconfigure("http.tls", serde_json::json!({ "certificate": "none.pem", "key": "none.key" }));
+    let failed = server.run(&["serve", "--takeover"]);
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot speak TLS"), "{failed:?}");
+    let on = |line: &Line| line.message() == "nobody took over: this server goes on";
+    server.log().line("the server to go on", on).await;
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("x").await;
+    client.finish().await.success();
+    assert!(server.run(&["plugins"]).status.success());
+}
+
+#[tokio::test]
+async fn without_a_server_there_is_nothing_to_take_over() {
+    let output = Server::builder().argument("--takeover").command().output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no server is running here that could be taken over"), "{said}");
+}
+
+#[tokio::test]
+async fn an_old_server_is_not_waited_for_beyond_its_grace() {
+    let mut server =
+        Server::builder().guest(Guest::component("says_goodbye")).set("cancel.takeover_grace", "100ms").start().await;
+    let mut call = server.call("says_goodbye", &[]).await;
+    assert_eq!(call.line().await, "ready");
+    let old = server.take_over().await;
+    let end = call.finish().await;
+    assert_eq!(end.lines, ["goodbye"]);
+    assert_eq!(end.failure(), "the server is shutting down");
+    assert_eq!(old.wait().await.code(), Some(0));
+    // Its end took nothing with it that is the new server's.
+    assert!(server.run(&["plugins"]).status.success());
+    let _again = server.take_over().await;
+}
+
+#[tokio::test]
+async fn an_old_server_can_be_told_to_end() {
+    let mut server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
+    let mut call = server.call("says_goodbye", &[]).await;
+    assert_eq!(call.line().await, "ready");
+    let old = server.take_over().await;
+    old.signal(Signal::TERM);
+    assert_eq!(call.finish().await.failure(), "the server is shutting down");
+    assert_eq!(old.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
+    let mut server =
+        Server::builder().guest(Guest::component("echo_once")).set("auth.anonymous", vec!["processes:*"]).start().await;
+    let mut call = server.call("echo_once", &[]).await;
+    server.get("/api/v1/processes").await;
+    let old = server.take_over().await;
+    call.say("x").await;
+    call.finish().await.success();
+    assert_eq!(old.wait().await.code(), Some(0));
+    let processes = server.get("/api/v1/processes").await.json().to_string();
+    assert!(processes.contains("\"success\"") && !processes.contains("interrupted"), "{processes}");
+}

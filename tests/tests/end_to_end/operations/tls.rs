@@ -1,0 +1,216 @@
+//! TLS: who the server says that it is, what is spoken over it, and certificates that change while it runs.
+
+use bytes::Bytes;
+use distillery_tests::{Guest, Server, client::call, http::get_over, patiently, server::Builder};
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, crypto,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+const ONE: [&str; 2] = [include_str!("certificates/one.pem"), include_str!("certificates/one.key")];
+const TWO: [&str; 2] = [include_str!("certificates/two.pem"), include_str!("certificates/two.key")];
+
+fn builder() -> Builder {
+    Server::builder()
+        .file("tls/server.pem", ONE[0])
+        .file("tls/server.key", ONE[1])
+        .set("http.tls.certificate", "tls/server.pem")
+        .set("http.tls.key", "tls/server.key")
+}
+
+/// A connection to whoever shows this certificate and no other, that speaks one of these protocols.
+async fn connect(server: &Server, certificate: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    roots.add(certificate).expect("a certificate to trust");
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().expect("versions of TLS");
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from("localhost").expect("a name");
+    patiently("TLS", async {
+        let stream = TcpStream::connect(server.address()).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    })
+    .await
+}
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+/// A socket over which `echo_once` was called.
+async fn called(stream: TlsStream<TcpStream>) -> Socket {
+    let upgraded = patiently("the upgrade", client_async("wss://localhost/api/v1/ws", stream)).await;
+    let (mut socket, _) = upgraded.expect("a socket");
+    socket.send(call("echo_once", &[])).await.expect("the call leaves");
+    socket
+}
+
+/// Says a line, and what comes back.
+async fn said_to(socket: &mut Socket, line: &str) -> String {
+    socket.send(Message::text(line)).await.expect("the line leaves");
+    let answer = patiently("an answer", socket.next()).await.expect("an answer").expect("an answer");
+    answer.into_text().expect("text").to_string()
+}
+
+async fn is(server: &Server, certificate: &str) -> bool {
+    connect(server, certificate, &[]).await.is_ok()
+}
+
+/// Waits until the server shows this certificate.
+async fn becomes(server: &Server, certificate: &str) {
+    patiently("the other certificate", async { while !is(server, certificate).await {} }).await;
+}
+
+#[tokio::test]
+async fn a_client_chooses_what_is_spoken() {
+    let server = builder().start().await;
+    let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(get_over(stream, "/api/v1/auth", &[]).await.status, StatusCode::OK);
+    let stream = connect(&server, ONE[0], &[]).await.expect("TLS");
+    assert_eq!(get_over(stream, "/api/v1/auth", &[]).await.status, StatusCode::OK);
+    let stream = connect(&server, ONE[0], &["h2", "http/1.1"]).await.expect("TLS");
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+}
+
+#[tokio::test]
+async fn the_api_is_served_over_http2() {
+    let server = builder().start().await;
+    let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a connection");
+    tokio::spawn(connection);
+    let ask = |method: &str, path: &str, origin: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(format!("https://localhost{path}"));
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.body(Empty::<Bytes>::new()).expect("a request")
+    };
+    // Many at once over one connection.
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        answers.push(sender.send_request(ask("GET", "/api/v1/auth", None)));
+    }
+    for answer in answers {
+        let answer = patiently("an answer", answer).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body, &br#"{"User":"","Token":false,"Scopes":[]}"#[..]);
+    }
+    // What the host is stands elsewhere than in HTTP/1.1.
+    for (origin, status) in [("https://localhost", 204), ("https://evil.example", 403)] {
+        let answer = sender.send_request(ask("DELETE", "/api/v1/auth/session", Some(origin))).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{origin}");
+        let cookie = answer.headers().get("set-cookie").map(|it| it.to_str().expect("text"));
+        assert!(status != 204 || cookie.is_some_and(|it| it.ends_with("; Secure")), "{cookie:?}");
+    }
+    let answer = sender.send_request(ask("GET", "/api/v1/ws", None)).await.expect("an answer");
+    assert!(answer.status().is_client_error(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_that_is_idle_is_closed() {
+    let server = builder().set("http.header_timeout", "200ms").start().await;
+    let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
+    let (_sender, connection) =
+        http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a connection");
+    patiently("the end of the connection", connection).await.expect("an orderly end");
+}
+
+#[tokio::test]
+async fn a_call_runs_over_tls() {
+    let server = builder().guest(Guest::component("echo_once")).start().await;
+    let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
+    let mut socket = called(stream).await;
+    assert_eq!(said_to(&mut socket, "secret").await, "secret");
+}
+
+#[tokio::test]
+async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
+    let server = builder().set("ops.listen", "127.0.0.1:0").start().await;
+    let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
+    stream.write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it leaves");
+    let mut said = Vec::new();
+    _ = patiently("the end of the connection", stream.read_to_end(&mut said)).await;
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    let ops = server.operators_address().await;
+    let numbers = distillery_tests::http::get_at(ops, "/metrics").await;
+    let numbers = super::exposition::Exposition::read(std::str::from_utf8(&numbers.body).expect("text"));
+    assert_eq!(numbers.value("distillery_connections_refused_total{reason=\"tls\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_not_waited_for() {
+    let server = builder().set("http.header_timeout", "200ms").start().await;
+    let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
+    let mut said = Vec::new();
+    patiently("the end of the connection", stream.read_to_end(&mut said)).await.expect("an orderly end");
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_changes_is_taken_over_and_calls_go_on() {
+    let server = builder().guest(Guest::component("echo_once")).start().await;
+    let stream = connect(&server, ONE[0], &[]).await.expect("TLS");
+    let mut socket = called(stream).await;
+    // One file after the other, as programs that renew certificates do.
+    server.put("tls/server.pem", TWO[0]);
+    server.put("tls/server.key", TWO[1]);
+    becomes(&server, TWO[0]).await;
+    assert!(!is(&server, ONE[0]).await);
+    assert_eq!(said_to(&mut socket, "still here").await, "still here");
+}
+
+#[tokio::test]
+async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
+    let server = builder().start().await;
+    let told = |times| {
+        let server = &server;
+        async move {
+            let no_good =
+                |line: &distillery_tests::log::Line| line.message().starts_with("the new certificate is no good");
+            server.log().lines_of("the bad pair", times, no_good).await
+        }
+    };
+    server.put("tls/server.key", TWO[1]);
+    assert!(told(1).await[0].field("error").contains("are no pair"));
+    assert!(is(&server, ONE[0]).await);
+    server.put("tls/server.pem", "nonsense");
+    assert!(told(2).await[1].field("error").contains("has no certificate"));
+    assert!(is(&server, ONE[0]).await);
+    // A reload looks again, changed or not.
+    server.signal(Signal::HUP);
+    told(3).await;
+    server.put("tls/server.pem", TWO[0]);
+    becomes(&server, TWO[0]).await;
+}
+
+#[tokio::test]
+async fn without_its_certificate_a_server_does_not_start() {
+    for (file, content, why) in [
+        ("tls/server.pem", "", "has no certificate: it must be in PEM form"),
+        ("tls/server.key", TWO[1], "are no pair"),
+        ("tls/server.key", "", "server.key cannot be read"),
+    ] {
+        let output = builder().file(file, content).command().output().expect("it can be started");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{said}");
+        assert!(!said.contains("PRIVATE"), "{said}");
+    }
+}
