@@ -1,6 +1,9 @@
 //! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
 
-use crate::call::{CALL_NAME_PATTERN, CallName};
+use crate::{
+    call::{CALL_NAME_PATTERN, CallName},
+    traces,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
@@ -14,6 +17,8 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// Where the request comes from.
     pub address: Option<IpAddr>,
+    /// Where what it does is told, if it is traced.
+    pub trace: Option<traces::Context>,
 }
 
 /// Who counts as one where callers are counted: a user, and of those who did not say who they are an address.

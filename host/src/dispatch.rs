@@ -15,13 +15,14 @@ use crate::{
         compute::ComputeThreads,
     },
     runtime::{Invocation, StderrTo},
+    traces::{Timed, Tracer},
     wire::CallMessage,
 };
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub struct Dispatcher {
@@ -37,6 +38,8 @@ pub struct Dispatcher {
     /// Nothing where no process outlives who started it.
     pub shelf: Option<Arc<Shelf>>,
     pub metrics: Arc<Metrics>,
+    /// Nothing where nothing is told of single calls.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A call that may run.
@@ -53,6 +56,7 @@ pub struct Queued {
     turn: Turn,
     asked: Instant,
     metrics: Arc<Metrics>,
+    wait: Option<Timed>,
     /// When it has waited for long enough.
     pub until: Instant,
 }
@@ -89,10 +93,17 @@ impl Dispatcher {
                 let asked = Instant::now();
                 let until = asked + self.admission.queue_time();
                 let (call, control, metrics) = (order.call.clone(), order.control.clone(), self.metrics.clone());
-                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, asked, metrics, until }))
+                let wait = self.traced("queue", caller, SystemTime::now());
+                let wait = wait.map(|wait| wait.with("distillery.call", call.spec.name.as_str()));
+                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, asked, metrics, wait, until }))
             }
             Asked::Full(full) => Err(Refusal::Full(full)),
         }
+    }
+
+    /// A span of what `caller` asks for, where that is traced.
+    fn traced(&self, name: &'static str, caller: &Caller, from: SystemTime) -> Option<Timed> {
+        Some(self.tracer.as_ref()?.below(name, caller.trace?, from))
     }
 
     fn order(&self, caller: &Caller, message: CallMessage) -> Result<Order, Refusal> {
@@ -132,8 +143,8 @@ impl Dispatcher {
     /// Lets a process go on that `caller` has started, whatever becomes of the caller. The view holds it back until it is
     /// dropped. Nothing has been written yet, and bytes go out as they come.
     pub fn keep(self: &Arc<Self>, shelf: &Arc<Shelf>, process: Process, caller: &Caller) -> View {
-        let (dispatcher, user) = (self.clone(), caller.user.clone());
-        shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &user, outcome))
+        let (dispatcher, starter) = (self.clone(), caller.clone());
+        shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
     }
 
     /// The kept process of this id, if there is one that `caller`, who shows `key`, may use.
@@ -150,7 +161,7 @@ impl Dispatcher {
     }
 
     /// Notes that `process` has ended: one line in the log, and one entry in the history.
-    pub fn ended(&self, process: &Process, user: &str, outcome: &Outcome) {
+    pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
         let control = process.control();
         if let Some(history) = &self.history {
             history.end(control, outcome);
@@ -162,11 +173,22 @@ impl Dispatcher {
             bytes_out: control.output.total(),
         };
         self.metrics.of(&process.call().spec.name).ended(outcome, spent);
+        if let Some(mut span) = self.traced("process", caller, SystemTime::now() - spent.time) {
+            let call = process.call();
+            span.set("distillery.call", call.spec.name.as_str());
+            span.set("distillery.plugin", call.plugin.name.as_str());
+            span.set("distillery.generation", call.plugin.generation);
+            span.set("distillery.process", control.id.to_string());
+            span.set("distillery.outcome", if outcome.is_success() { "success" } else { outcome.kind() });
+            if let Some(failure) = outcome.failure() {
+                span.fail(failure);
+            }
+        }
         tracing::info!(
             process = %control.id,
             call = %process.call().spec.name,
             generation = process.call().plugin.generation,
-            user,
+            user = caller.user,
             kind = outcome.kind(),
             outcome = outcome.failure().as_deref().unwrap_or("success"),
             stop = outcome.stop().map(|stop| stop.name()),
@@ -230,6 +252,7 @@ impl Queued {
         if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
             let order = self.order.take().expect("a queued call is not polled after it was started");
             self.metrics.waited(now.saturating_duration_since(self.asked));
+            self.wait = None;
             return Poll::Ready(Ok(order.start(place)));
         }
         if now < self.until {
@@ -238,6 +261,9 @@ impl Queued {
         let refusal = Refusal::Full(self.turn.full());
         self.metrics.refused(&refusal);
         self.order = None;
+        if let Some(mut wait) = self.wait.take() {
+            wait.fail(refusal.to_string());
+        }
         Poll::Ready(Err(refusal))
     }
 }

@@ -140,6 +140,7 @@ impl Identity {
             token: matches!(shown, Shown::Token(_)),
             scopes,
             address: None,
+            trace: None,
         })
     }
 

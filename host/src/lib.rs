@@ -32,5 +32,6 @@ pub mod socket;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod traces;
 pub mod wire;
 pub mod yaml;

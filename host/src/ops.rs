@@ -226,6 +226,10 @@ impl Sources {
             "Processes that the history has no entry of: they came faster than they can be written.",
             self.history.dropped() as f64,
         );
+        if let Some(tracer) = &self.dispatcher.tracer {
+            let help = "Spans of traces that were dropped: whoever collects them is too slow.";
+            text.single("distillery_spans_dropped_total", Kind::Counter, help, tracer.dropped() as f64);
+        }
         text.single(
             "distillery_log_lines_dropped_total",
             Kind::Counter,

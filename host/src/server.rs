@@ -25,6 +25,7 @@ use crate::{
     size::Size,
     socket::{self, Socket},
     store::Store,
+    traces::Tracer,
 };
 use axum::{
     Extension, Router,
@@ -108,6 +109,7 @@ impl Server {
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
         let Parts { catalog, dispatcher, history, plugins, drain, tls, listener } = parts;
         let http = &config.http;
+        let tracer = dispatcher.tracer.clone();
         let listener = match listener {
             Some(listener) => listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)),
             None => listen(http.listen),
@@ -171,6 +173,9 @@ impl Server {
             silence_timeout: http.silence_timeout,
             drain: drain.clone(),
         };
+        if let Some(tracer) = tracer {
+            router = router.layer(middleware::from_fn_with_state(tracer, traced));
+        }
         Ok(Self {
             listener,
             front: front(router.layer(middleware::from_fn_with_state(origins, cross_origin::check))),
@@ -319,4 +324,21 @@ async fn upgrade(
             Session::new(socket, protocol, caller, dispatcher, timing).run(drain.signal()).await;
         })
         .into_response()
+}
+
+/// Tells how a request went, where it is traced. That of a websocket is over with the upgrade; what runs over it is below.
+async fn traced(State(tracer): State<Arc<Tracer>>, mut request: Request, next: Next) -> Response {
+    let above = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
+    let Some(mut span) = tracer.request("request", above) else { return next.run(request).await };
+    if let Some(context) = span.context() {
+        request.extensions_mut().insert(context);
+    }
+    span.set("http.request.method", request.method().as_str());
+    span.set("url.path", request.uri().path());
+    let answer = next.run(request).await;
+    span.set("http.response.status_code", u64::from(answer.status().as_u16()));
+    if answer.status().is_server_error() {
+        span.fail(answer.status().to_string());
+    }
+    answer
 }

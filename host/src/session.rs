@@ -350,7 +350,7 @@ impl Session {
             },
             Phase::Running(process) => {
                 let Poll::Ready(outcome) = process.poll(now, cx) else { return false };
-                self.dispatcher.ended(process, &self.caller.user, &outcome);
+                self.dispatcher.ended(process, &self.caller, &outcome);
                 let control = process.control().clone();
                 self.tell_of_cancel(&control, cx);
                 let value = control.value();

@@ -10,6 +10,7 @@ use crate::{
         peer::{ForwardedUser, Secure},
     },
     store::accounts::Hash,
+    traces,
 };
 use axum::{
     Extension,
@@ -79,7 +80,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let address = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
         let caller = parts.extensions.get::<Self>().cloned().unwrap_or_else(Self::nobody);
-        Ok(Self { address, ..caller })
+        Ok(Self { address, trace: parts.extensions.get::<traces::Context>().copied(), ..caller })
     }
 }
 

@@ -87,6 +87,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
         history: None,
         shelf: None,
         metrics: Arc::default(),
+        tracer: None,
     };
     // Who may start a program at this terminal may run every call of it.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };

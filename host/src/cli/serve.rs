@@ -29,6 +29,7 @@ use crate::{
     },
     store::Store,
     telemetry::{self, Telemetry},
+    traces::{Tracer, export},
 };
 use anyhow::Context;
 use clap::Args;
@@ -42,6 +43,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -135,6 +137,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     let drain = Drain::default();
     let bounds = shelf::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
     let shelf = Arc::new(Shelf::new(bounds, history.clone(), drain.clone()));
+    let (tracer, spans) = config.traces.endpoint.as_ref().map(|_| Tracer::new(config.traces.one_in)).unzip();
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
         admission: Admission::new(Bounds {
@@ -149,6 +152,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         history: Some(history.clone()),
         shelf: Some(shelf.clone()),
         metrics: Arc::default(),
+        tracer,
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -164,6 +168,14 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             let _busy = busy;
             shelf.expire().await;
         });
+        let ending = CancellationToken::new();
+        let exporting = match (&config.traces.endpoint, spans) {
+            (Some(endpoint), Some(spans)) => {
+                let endpoint = endpoint.parse().context("traces.endpoint is no address of the web")?;
+                Some(tokio::spawn(export::run(endpoint, spans, ending.clone())))
+            }
+            _ => None,
+        };
         let parts = Parts {
             catalog: catalog.clone(),
             dispatcher: dispatcher.clone(),
@@ -226,30 +238,32 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         health.enter(Stage::Draining);
         plugins.end();
         let name = match end {
-            Some(name) => name,
+            Some(name) => Some(name),
             None => {
                 drain.retire();
                 ops.iter().for_each(Ops::end);
-                tokio::select! {
-                    left = drain.wait(config.cancel.takeover_grace) => match left {
-                        0 => {
-                            tracing::info!("drained");
-                            return Ok(ExitCode::SUCCESS);
-                        }
-                        _ => "the end of cancel.takeover_grace",
-                    },
-                    name = signals.next() => name,
-                }
+                outlive(&drain, config.cancel.takeover_grace, &mut signals).await
             }
         };
-        tracing::info!(signal = name, "draining: no new calls, running ones are told");
-        if !local.is_given_up() {
-            manager.stopping();
-            takeover::withdraw(&config.data);
+        let code = match name {
+            Some(name) => {
+                tracing::info!(signal = name, "draining: no new calls, running ones are told");
+                if !local.is_given_up() {
+                    manager.stopping();
+                    takeover::withdraw(&config.data);
+                }
+                drain.begin();
+                serving.await?;
+                wait(&drain, config.cancel.shutdown_grace, &mut signals).await
+            }
+            None => ExitCode::SUCCESS,
+        };
+        if let Some(exporting) = exporting {
+            ending.cancel();
+            // What a collector does not take now is lost.
+            let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
         }
-        drain.begin();
-        serving.await?;
-        Ok(wait(&drain, config.cancel.shutdown_grace, &mut signals).await)
+        Ok(code)
     });
     // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.
     runtime.shutdown_timeout(LAST_CALLS);
@@ -269,6 +283,23 @@ fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health
 
 /// How long the last calls into the file system may take when the server ends.
 const LAST_CALLS: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take to leave.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// Lets everything that runs go on until all of it has ended, or gives why it is to be told.
+async fn outlive(drain: &Drain, limit: Duration, signals: &mut Signals) -> Option<&'static str> {
+    tokio::select! {
+        left = drain.wait(limit) => {
+            if left > 0 {
+                return Some("the end of cancel.takeover_grace");
+            }
+            tracing::info!("drained");
+            None
+        }
+        name = signals.next() => Some(name),
+    }
+}
 
 /// Waits for those that run, until all have ended, the time is up, or a second signal says that nobody wants to wait.
 async fn wait(drain: &Drain, limit: Duration, signals: &mut Signals) -> ExitCode {
