@@ -433,7 +433,7 @@ impl Http {
                 default.connections_per_address,
                 form::count(1..=1_000_000),
             )?,
-            tls: Tls::read(s.section("tls")?, base)?,
+            tls: Tls::read(s, base)?,
             trusted_proxies: s.list_of("trusted_proxies", form::network)?,
         };
         if http.silence_timeout <= http.ping_interval {
@@ -448,21 +448,18 @@ impl Http {
 
 impl Tls {
     /// Nothing, or both files.
-    fn read(mut section: Section<'_>, base: &Path) -> Result<Option<Self>, ConfigError> {
-        let certificate = section.get("certificate", form::path)?.map(|path| base.join(path));
-        let key = section.get("key", form::path)?.map(|path| base.join(path));
-        let tls = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Self { certificate, key }),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(section.refuse(&["certificate"], "set key too: the file of its secret key".into()));
+    fn read(section: &mut Section<'_>, base: &Path) -> Result<Option<Self>, ConfigError> {
+        let certificate = section.get_or("tls_certificate", None, form::or_word("off", form::path))?;
+        let key = section.get_or("tls_key", None, form::or_word("off", form::path))?;
+        let (missing, there) = match (certificate, key) {
+            (Some(certificate), Some(key)) => {
+                return Ok(Some(Self { certificate: base.join(certificate), key: base.join(key) }));
             }
-            (None, Some(_)) => {
-                return Err(section.refuse(&["key"], "set certificate too: the file of its certificate".into()));
-            }
+            (None, None) => return Ok(None),
+            (Some(_), None) => ("tls_key too: the file of its secret key", "tls_certificate"),
+            (None, Some(_)) => ("tls_certificate too: the file of its certificate", "tls_key"),
         };
-        section.finish()?;
-        Ok(tls)
+        Err(section.refuse(&[there], format!("set {missing}")))
     }
 }
 

@@ -40,9 +40,18 @@ impl Changes {
         differing!(changes, "http.", all.map(|it| &it.http), Http {
             live: ;
             restart: listen api console origins call_timeout write_timeout ping_interval silence_timeout header_timeout
-                max_frame connections connections_per_address tls trusted_proxies;
-            elsewhere:
+                max_frame connections connections_per_address trusted_proxies;
+            elsewhere: tls
         });
+        let [before, after] = [started, new].map(|it| it.http.tls.as_ref());
+        for (differs, key) in [
+            (before.map(|tls| &tls.certificate) != after.map(|tls| &tls.certificate), "http.tls_certificate"),
+            (before.map(|tls| &tls.key) != after.map(|tls| &tls.key), "http.tls_key"),
+        ] {
+            if differs {
+                changes.restart.push(key);
+            }
+        }
         differing!(changes, "plugins.", all.map(|it| &it.plugins), Plugins {
             live: grants environment keys; restart: directory watch; elsewhere:
         });

@@ -46,7 +46,8 @@ fn every_value_reaches_its_place() {
   max_frame: 64KiB
   connections: 6
   connections_per_address: 7
-  tls: {certificate: c.pem, key: /k.pem}
+  tls_certificate: c.pem
+  tls_key: /k.pem
   trusted_proxies: [127.0.0.1, 'fd00::/8']
 limits:
   {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, line: 10KiB, params: 11, params_size: 12KiB,
@@ -256,12 +257,12 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     refused(
         "cancel:\n  grase: 3s\n",
         "distillery.yaml:2:3: cancel.grase: unknown key: did you mean grace? (allowed: grace, grace_max, cleanup_time, \
-         shutdown_grace)",
+         shutdown_grace, takeover_grace)",
     );
     refused(
         "htpp:\n  listen: 1\n",
         "distillery.yaml:1:1: htpp: unknown key: did you mean http? (allowed: data, cache, http, plugins, limits, \
-         cancel, auth, history, log, systems, news)",
+         cancel, auth, history, ops, traces, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
@@ -340,12 +341,12 @@ fn values_that_do_not_fit_together_are_told_at_the_one_that_is_set() {
 #[test]
 fn what_stands_at_the_door_is_whole_or_refused() {
     refused(
-        "http: {tls: {certificate: c.pem}}",
-        "distillery.yaml:1:27: http.tls.certificate: set key too: the file of its secret key",
+        "http: {tls_certificate: c.pem}",
+        "distillery.yaml:1:25: http.tls_certificate: set tls_key too: the file of its secret key",
     );
     refused(
-        "http: {tls: {key: k.pem}}",
-        "distillery.yaml:1:19: http.tls.key: set certificate too: the file of its certificate",
+        "http: {tls_key: k.pem}",
+        "distillery.yaml:1:17: http.tls_key: set tls_certificate too: the file of its certificate",
     );
     let form = "an address or a network, such as 127.0.0.1, 10.0.0.0/8 or \"fd00::/8\"";
     refused(
@@ -536,7 +537,7 @@ fn a_variable_without_a_key_is_refused() {
         "1s",
         "DISTILLERY_CANCEL__GRASE: cancel.grase: unknown key: did you mean DISTILLERY_CANCEL__GRACE? (allowed: \
          DISTILLERY_CANCEL__CLEANUP_TIME, DISTILLERY_CANCEL__GRACE, DISTILLERY_CANCEL__GRACE_MAX, \
-         DISTILLERY_CANCEL__SHUTDOWN_GRACE)",
+         DISTILLERY_CANCEL__SHUTDOWN_GRACE, DISTILLERY_CANCEL__TAKEOVER_GRACE)",
     );
     refused_variable(
         "DISTILLERY_HTPP__LISTEN",

@@ -14,12 +14,17 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The name of the socket in the `data` directory.
 pub const SOCKET: &str = "control.sock";
 /// The name of the file that the server of a `data` directory keeps locked.
 const LOCK: &str = "control.lock";
+
+/// How long a server that has failed to take over may take to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// The socket of this server, which is gone with it.
 #[derive(Debug)]
@@ -61,13 +66,29 @@ impl Local {
 
     /// Leaves the directory to another server. The socket goes on until that one puts its own in the place.
     pub fn give_up(&self) {
+        // A second name, by which the socket comes back if need be. Without it the server goes on all the same.
+        let _ = fs::hard_link(&self.path, self.kept());
         *self.lock.lock() = None;
     }
 
     /// Has the directory again, as the other server did not come to be.
     pub fn take_back(&self) -> Result<(), CannotControl> {
-        *self.lock.lock() = Some(locked(&self.data)?);
-        Ok(())
+        let until = Instant::now() + LAST_MOMENTS;
+        let lock = loop {
+            match locked(&self.data) {
+                Ok(lock) => break lock,
+                // The other server is at its end, and does not hold it for long.
+                Err(CannotControl::Taken(_)) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(error),
+            }
+        };
+        *self.lock.lock() = Some(lock);
+        let back = fs::rename(self.kept(), &self.path);
+        back.map_err(|error| CannotControl::Impossible { path: self.path.clone(), error })
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.data.join(format!(".kept-{}", std::process::id()))
     }
 
     pub fn is_given_up(&self) -> bool {
@@ -114,9 +135,8 @@ pub(super) fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
 impl Drop for Local {
     fn drop(&mut self) {
         // While the lock is held, the socket is this server's.
-        if !self.is_given_up() {
-            let _ = fs::remove_file(&self.path);
-        }
+        let own = if self.is_given_up() { &self.kept() } else { &self.path };
+        let _ = fs::remove_file(own);
     }
 }
 

@@ -150,4 +150,9 @@ async fn systemd_finds_nothing_wrong_with_the_units() {
         let ours: Vec<_> = said.lines().filter(|line| line.contains("distillery")).collect();
         assert!(output.status.success() && ours.is_empty(), "{said}");
     }
+    // Of ten points of exposure, no more than two.
+    let mut judge = Command::new("systemd-analyze");
+    judge.args(["security", "--offline=yes", "--no-pager", "--threshold=20"]);
+    let output = judge.arg(directory.path().join("distillery.service")).output().expect("systemd-analyze can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

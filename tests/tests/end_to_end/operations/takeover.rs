@@ -102,7 +102,8 @@ async fn a_successor_that_fails_changes_nothing() {
     assert!(String::from_utf8_lossy(&failed.stderr).contains("limits.memory"), "{failed:?}");
     server.reconfigure("limits.memory", "64MiB");
     // This one gets as far as having the sockets, and no further.
-    server.reconfigure("http.tls", serde_json::json!({ "certificate": "none.pem", "key": "none.key" }));
+    server.reconfigure("http.tls_certificate", "none.pem");
+    server.reconfigure("http.tls_key", "none.key");
     let failed = server.run(&["serve", "--takeover"]);
     assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot speak TLS"), "{failed:?}");
     let on = |line: &Line| line.message() == "nobody took over: this server goes on";

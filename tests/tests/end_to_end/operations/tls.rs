@@ -29,8 +29,8 @@ fn builder() -> Builder {
     Server::builder()
         .file("tls/server.pem", ONE[0])
         .file("tls/server.key", ONE[1])
-        .set("http.tls.certificate", "tls/server.pem")
-        .set("http.tls.key", "tls/server.key")
+        .set("http.tls_certificate", "tls/server.pem")
+        .set("http.tls_key", "tls/server.key")
 }
 
 /// A connection to whoever shows this certificate and no other, that speaks one of these protocols.
