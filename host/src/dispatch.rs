@@ -56,7 +56,7 @@ pub struct Queued {
     turn: Turn,
     asked: Instant,
     metrics: Arc<Metrics>,
-    wait: Option<Timed>,
+    wait: Option<Box<Timed>>,
     /// When it has waited for long enough.
     pub until: Instant,
 }
@@ -94,7 +94,7 @@ impl Dispatcher {
                 let until = asked + self.admission.queue_time();
                 let (call, control, metrics) = (order.call.clone(), order.control.clone(), self.metrics.clone());
                 let wait = self.traced("queue", caller, SystemTime::now());
-                let wait = wait.map(|wait| wait.with("distillery.call", call.spec.name.as_str()));
+                let wait = wait.map(|wait| Box::new(wait.with("distillery.call", call.spec.name.as_str())));
                 Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, asked, metrics, wait, until }))
             }
             Asked::Full(full) => Err(Refusal::Full(full)),

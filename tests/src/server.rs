@@ -191,6 +191,7 @@ impl Server {
         self.address = listening(&self.log).await;
         let over = |line: &Line| line.message().starts_with("another server has taken over");
         retired.log.line("the server before to be taken over", over).await;
+        self.log.line("the takeover", |line| line.message().starts_with("took over")).await;
         retired
     }
 

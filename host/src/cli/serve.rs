@@ -201,6 +201,13 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         let listeners =
             takeover::Listeners { clients: server.listener()?, operator: ops.as_ref().map(Ops::listener).transpose()? };
+        let offer = || takeover::offer(&config.data, listeners, local.clone()).context("cannot be taken over");
+        let (mut later, mut taken) = (None, None);
+        match &predecessor {
+            // Until this one serves, the one before may still be asked by another.
+            Some(_) => later = Some(offer),
+            None => taken = Some(offer()?),
+        }
         let address = server.address()?;
         tracing::info!(
             %address,
@@ -222,9 +229,12 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         health.enter(Stage::Serving);
         if let Some(predecessor) = predecessor {
             predecessor.retire();
+        }
+        if let Some(offer) = later {
+            taken = Some(offer()?);
             tracing::info!("took over from the server before this one");
         }
-        let taken = takeover::offer(&config.data, listeners, local.clone()).context("cannot be taken over")?;
+        let taken = taken.context("cannot be taken over")?;
         manager.ready();
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
@@ -263,6 +273,8 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             // What a collector does not take now is lost.
             let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
         }
+        // Whoever waits for a takeover has it as well, and goes on until the process ends.
+        local.close();
         Ok(code)
     });
     // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.

@@ -267,7 +267,8 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
         "auth:\n  tokens: 1\n",
-        "distillery.yaml:2:3: auth.tokens: unknown key (allowed: anonymous, session_time, secure_cookies)",
+        "distillery.yaml:2:3: auth.tokens: unknown key (allowed: anonymous, session_time, secure_cookies, \
+         forwarded_users)",
     );
     refused(
         "auth:\n  anonymous: [plugin:read]\n",

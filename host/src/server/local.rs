@@ -132,11 +132,18 @@ pub(super) fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
     bound
 }
 
-impl Drop for Local {
-    fn drop(&mut self) {
+impl Local {
+    /// Takes the socket away. The directory is this server's until its process has ended.
+    pub fn close(&self) {
         // While the lock is held, the socket is this server's.
         let own = if self.is_given_up() { &self.kept() } else { &self.path };
         let _ = fs::remove_file(own);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
