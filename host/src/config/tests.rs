@@ -282,7 +282,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
     );
     refused(
         "8080: x\n",
-        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, log, systems, news)",
+        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, ops, traces, log, systems, news)",
     );
 }
 
