@@ -192,8 +192,8 @@ async fn an_interrupt_cancels_a_second_one_forces_and_a_third_one_leaves() {
     assert_ne!(end["outcome"]["stop"], "told");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
 
-    let mut child = spawn(&mut server.command(&["call", "hold"]));
-    server.log().line("the start of another process", |line| line.message() == "process started").await;
+    let mut child = spawn(&mut server.command(&["call", "--json", "hold"]));
+    let _stdout = first_line(&mut child);
     signal(&child, Signal::TERM);
     server.terminate();
     let status = child.wait().expect("it ends");
@@ -276,8 +276,8 @@ async fn calls_and_processes_are_listed_and_a_process_is_cancelled() {
     assert_eq!(listed[0]["name"], "sleep");
     assert_eq!(printed(&server.run(&["ps"])).lines().count(), 1);
 
-    let mut child = spawn(&mut server.command(&["call", "--no-stdin", "sleep", "long"]));
-    server.log().line("the start of the process", |line| line.message() == "process started").await;
+    let mut child = spawn(&mut server.command(&["call", "--no-stdin", "--json", "sleep", "long"]));
+    let _stdout = first_line(&mut child);
     let listed = printed(&server.run(&["ps"]));
     let line = listed.lines().nth(1).expect("a process");
     let words: Vec<_> = line.split_whitespace().collect();
