@@ -277,13 +277,14 @@ async fn socket_or_request(State(sockets): State<Sockets>, request: Request, nex
     next.run(request).await
 }
 
+/// What a request knows of the connection that it came over, and of the client behind a proxy.
+type OfConnection = (Extension<Arc<connection::Meter>>, Extension<Guard>, Option<Extension<ClientAddress>>);
+
 async fn upgrade(
     State(sockets): State<Sockets>,
     caller: Caller,
     uri: Uri,
-    Extension(meter): Extension<Arc<connection::Meter>>,
-    Extension(guard): Extension<Guard>,
-    address: Option<Extension<ClientAddress>>,
+    (Extension(meter), Extension(guard), address): OfConnection,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {

@@ -37,6 +37,7 @@ fn every_value_reaches_its_place() {
         "http:
   listen: '[::1]:9000'
   api: true
+  console: false
   origins: [https://a.example, 'http://localhost:3000']
   call_timeout: 1s
   write_timeout: 2s
@@ -68,6 +69,7 @@ news: /srv/news
         http: Http {
             listen: "[::1]:9000".parse().unwrap(),
             api: true,
+            console: false,
             origins: vec!["https://a.example".into(), "http://localhost:3000".into()],
             call_timeout: seconds(1),
             write_timeout: seconds(2),
