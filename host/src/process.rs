@@ -212,6 +212,8 @@ impl Process {
         });
         let Some(end) = end else { return Poll::Pending };
         self.home = Home::Ended;
+        // Wherever the guest was dropped: a line that it had begun is a line, and not the beginning of what comes next.
+        self.control.output.finish();
         if let (None, Some(stop)) = (&self.cleaning, self.stop(&end))
             && let Some(cleaner) = self.cleaner.take()
             && let Some((reason, _)) = self.control.cancelled()
@@ -290,7 +292,6 @@ impl Process {
                 if let Home::Here(guest) = std::mem::replace(&mut self.home, Home::Ended) {
                     drop(guest);
                 }
-                self.control.output.finish();
             }
             None => self.call.plugin.program.move_epoch(),
         }

@@ -44,12 +44,9 @@ pub struct Call {
     /// Does not read stdin: the call finds its input at its end
     #[arg(long, conflicts_with = "detach")]
     no_stdin: bool,
-    /// The call
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// Its parameters
-    #[arg(value_name = "PARAMS", trailing_var_arg = true, allow_hyphen_values = true)]
-    params: Vec<String>,
+    /// The call, and its parameters: whatever stands behind the name
+    #[arg(value_names = ["NAME", "PARAMS"], required = true, num_args = 1.., trailing_var_arg = true)]
+    call: Vec<String>,
 }
 
 #[derive(Args)]
@@ -88,7 +85,9 @@ enum Input {
 }
 
 pub fn call(config: &Config, call: Call) -> anyhow::Result<ExitCode> {
-    let wanted = Wanted::Call { name: call.name, params: call.params, detached: call.detach };
+    let mut words = call.call.into_iter();
+    let name = words.next().context("name a call")?;
+    let wanted = Wanted::Call { name, params: words.collect(), detached: call.detach };
     let input = match (call.detach, call.no_stdin) {
         (true, _) => Input::Theirs,
         (false, true) => Input::Nothing,
@@ -169,6 +168,8 @@ async fn converse(
             } => event?,
         };
         match event {
+            // What it says is for who attaches to it.
+            Event::Data(..) if manner.detach => {}
             Event::Data(From::Stderr, _, bytes) if !manner.json => {
                 stderr_seen = true;
                 errors.give(bytes);

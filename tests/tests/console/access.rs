@@ -61,6 +61,7 @@ async fn axe_finds_nothing_on_any_page_in_the_light_and_in_the_dark() {
     assert_eq!(browser.axe().await, [""; 0], "settings");
     browser.press("Close").await;
     browser.press("Log out").await;
+    browser.sees("Not logged in").await;
     for page in ["", "calls", "processes", "plugins", "tokens", "login", "processes/1"] {
         browser.go(&at(&server, page)).await;
         browser.until("the page", "document.querySelector('h1')").await;

@@ -293,6 +293,8 @@ async fn a_process_that_would_end_with_the_page_is_not_lost_by_a_slip() {
     browser.press("Log out").await;
     browser.sees("Processes that end with this page are cancelled: conversation.").await;
     browser.press("Leave it").await;
+    // The focus is back on the button that was pressed.
+    browser.run("document.querySelector('.input input').focus()").await;
     enter(&browser, "still here").await;
     browser.sees("echo: still here").await;
     browser.press("Log out").await;

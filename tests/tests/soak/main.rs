@@ -86,7 +86,9 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
     let all_ended = ledger.wait_for(|ledger| ledger.running.is_empty());
     let counted = patiently("the end of every process", all_ended).await.expect("the server is there").clone();
     let after = server.occupies("memory to be what it was", |now| now.memory < before.memory + TOLERANCE).await;
-    assert_eq!((after.threads, after.open_files), (before.threads, before.open_files), "{before:?} became {after:?}");
+    // One that is looked at for changes may have been open before.
+    let same = after.threads == before.threads && after.open_files <= before.open_files;
+    assert!(same, "{before:?} became {after:?}");
     assert!(counted.begun > 0 && counted.begun == counted.ended, "{counted:?}");
 
     // Drained while everyone is busy.
