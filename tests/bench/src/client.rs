@@ -4,7 +4,7 @@
 //! the more of the machine is left to the server.
 
 use crate::{
-    conversation::Conversation,
+    conversation::{Conversation, Ready},
     frame::{self, Frame, Inbox, Kind},
     machine,
     request::{Asker, Resource},
@@ -14,7 +14,7 @@ use futures_util::{TryStreamExt, stream::FuturesUnordered};
 use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -45,6 +45,8 @@ pub struct Target {
     pub call: Option<String>,
     /// What is shown with requests that are made for somebody.
     pub token: Option<String>,
+    /// It has no websocket: a whole call is a request with the line, and an answer with it.
+    pub requests: bool,
 }
 
 /// What the client does to the server.
@@ -60,7 +62,14 @@ pub enum Workload {
     ThereAndBack,
     /// Requests of one resource, by so many clients at once, each over a connection of its own.
     Requests { resource: Resource, clients: usize },
+    /// The same through so many sockets at once.
+    Sockets { sockets: usize },
+    /// Lines of so many bytes through one socket, up to [`ON_THEIR_WAY`] bytes of them before the first one is back.
+    Length { bytes: usize },
 }
+
+/// How many bytes of long lines are on their way at once; of longer ones it is one line.
+const ON_THEIR_WAY: usize = 128 << 10;
 
 /// What one run of a workload came to.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -158,6 +167,8 @@ pub fn run(target: &Target, workload: Workload, time: Duration) -> Result<Run> {
             let token = target.token.as_deref().filter(|_| resource == Resource::Auth);
             askers(target, resource, token, share, phase)
         }),
+        Workload::Sockets { sockets } => many_sockets(target, sockets, time),
+        Workload::Length { bytes } => long_lines(target, bytes, time),
     }
 }
 
@@ -171,6 +182,27 @@ pub fn connect(target: &Target, request: &[u8], inbox: &mut Inbox) -> Result<Tcp
         ensure!(inbox.fill(&mut stream)? > 0, "the server hung up before it upgraded");
     }
     Ok(stream)
+}
+
+/// One whole call that sends nothing, and the line that it says.
+pub fn said(target: &Target, inbox: &mut Inbox) -> Result<Vec<u8>> {
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), inbox)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(&call_message(target))?;
+    let line = match inbox.next_message(&mut stream)? {
+        Some(Frame { kind: Kind::Text, payload }) => payload.to_vec(),
+        other => bail!("expected a line, got {}", told(other)),
+    };
+    match inbox.next_message(&mut stream)? {
+        Some(Frame { kind: Kind::Binary, payload: br#"{"success":true}"# }) => {}
+        other => bail!("expected the result, got {}", told(other)),
+    }
+    match inbox.next_message(&mut stream)? {
+        Some(Frame { kind: Kind::Close, .. }) => {}
+        other => bail!("expected a close frame, got {}", told(other)),
+    }
+    stream.write_all(&frame::close())?;
+    Ok(line)
 }
 
 /// The call message, where the server takes one.
@@ -493,6 +525,132 @@ fn there_and_back(target: &Target, time: Duration) -> Result<Run> {
     Run::new(&used, micros.len() as u64, busy, micros)
 }
 
+fn many_sockets(target: &Target, sockets: usize, time: Duration) -> Result<Run> {
+    machine::raise_open_files()?;
+    let (phase, open) = (Phase::default(), AtomicUsize::new(0));
+    let threads = sockets.min(machine::cores());
+    thread::scope(|scope| {
+        let started: Vec<_> = (0..threads)
+            .map(|thread| {
+                let share = sockets / threads + usize::from(thread < sockets % threads);
+                let (phase, open) = (&phase, &open);
+                scope.spawn(move || echoes(target, share, phase, open).inspect_err(|_| phase.stop()))
+            })
+            .collect();
+        while open.load(Relaxed) < sockets && phase.goes_on() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        sleep_while(&phase, WARM_UP);
+        let meter = Meter::start(target.pid);
+        phase.counting.store(true, Relaxed);
+        sleep_while(&phase, time);
+        phase.stop();
+        let used = meter.and_then(Meter::stop);
+        let (mut micros, mut busiest) = (Vec::new(), 0f64);
+        for thread in started {
+            let (more, busy) = joined(thread.join())?;
+            micros.extend(more);
+            busiest = busiest.max(busy);
+        }
+        Run::new(&used?, micros.len() as u64, busiest, micros)
+    })
+}
+
+/// So many sockets of one thread, each with one line on its way at a time.
+fn echoes(target: &Target, sockets: usize, phase: &Phase, open: &AtomicUsize) -> Result<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (request, opening, line) = (frame::upgrade_request(&target.path), call_message(target), text(LINE));
+    let _entered = runtime.enter();
+    let mut streams = Vec::with_capacity(sockets);
+    for _ in 0..sockets {
+        let mut inbox = Inbox::small();
+        let mut stream = connect(target, &request, &mut inbox)?;
+        stream.write_all(&opening)?;
+        stream.set_nonblocking(true)?;
+        streams.push((tokio::net::TcpStream::from_std(stream)?, inbox));
+        open.fetch_add(1, Relaxed);
+    }
+    let echo = |(stream, mut inbox): (tokio::net::TcpStream, Inbox)| {
+        let line = &line;
+        async move {
+            let mut micros = Vec::new();
+            while phase.goes_on() {
+                let begun = Instant::now();
+                // One line always fits the socket.
+                Ready(&stream).write_all(line)?;
+                while !came_back(&mut inbox, &stream)? {
+                    stream.readable().await?;
+                }
+                if phase.counts() {
+                    micros.push(begun.elapsed().as_secs_f32() * 1e6);
+                }
+            }
+            Ready(&stream).write_all(&frame::close())?;
+            anyhow::Ok(micros)
+        }
+    };
+    let (started, cpu) = (Instant::now(), machine::thread_cpu());
+    let all: FuturesUnordered<_> = streams.into_iter().map(echo).collect();
+    let micros: Vec<Vec<f32>> = runtime.block_on(all.try_collect())?;
+    Ok((micros.concat(), share(machine::thread_cpu() - cpu, started.elapsed())))
+}
+
+/// Reads what is here, and says whether it was the line.
+fn came_back(inbox: &mut Inbox, stream: &tokio::net::TcpStream) -> Result<bool> {
+    match inbox.fill(&mut Ready(stream)) {
+        Ok(0) => bail!("the server hung up"),
+        Err(later) if later.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+        read => read?,
+    };
+    while let Some(frame) = inbox.ready()? {
+        match frame {
+            Frame { kind: Kind::Text, payload } if payload == LINE => return Ok(true),
+            Frame { kind: Kind::Ping | Kind::Pong, .. } => {}
+            other => bail!("expected the line back, got {}", told(Some(other))),
+        }
+    }
+    Ok(false)
+}
+
+fn long_lines(target: &Target, bytes: usize, time: Duration) -> Result<Run> {
+    let line: Vec<u8> = (0..bytes).map(|at| b'a' + (at % 23) as u8).collect();
+    let frame = text(&line);
+    let at_once = (ON_THEIR_WAY / bytes.max(32)).clamp(1, 1024) as u64;
+    let half = at_once.div_ceil(2);
+    let frames = frame.repeat(half as usize);
+    let mut inbox = Inbox::new();
+    let mut stream = connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;
+    stream.write_all(&call_message(target))?;
+    let (mut sent, mut received) = (0, 0u64);
+    let begun = Instant::now();
+    let mut measuring: Option<(u64, Meter, Duration)> = None;
+    loop {
+        while sent - received < half {
+            stream.write_all(&frames)?;
+            sent += half;
+        }
+        ensure!(inbox.fill(&mut stream)? > 0, "the server hung up after {received} lines");
+        while let Some(frame) = inbox.ready()? {
+            match frame {
+                Frame { kind: Kind::Text, payload } if payload == line => received += 1,
+                Frame { kind: Kind::Ping | Kind::Pong, .. } => {}
+                other => bail!("expected a line of {bytes} bytes back, got {:.200}", told(Some(other))),
+            }
+        }
+        match measuring.take() {
+            None if begun.elapsed() < WARM_UP => {}
+            None => measuring = Some((received, Meter::start(target.pid)?, machine::thread_cpu())),
+            Some(it) if begun.elapsed() < WARM_UP + time => measuring = Some(it),
+            Some((before, meter, cpu)) => {
+                let used = meter.stop()?;
+                let busy = share(machine::thread_cpu() - cpu, used.time);
+                stream.write_all(&frame::close())?;
+                return Run::new(&used, received - before, busy, Vec::new());
+            }
+        }
+    }
+}
+
 fn share(cpu: Duration, of: Duration) -> f64 {
     cpu.as_secs_f64() / of.as_secs_f64().max(1e-9)
 }
@@ -525,7 +683,14 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap()).await })
         });
-        Target { address, path: floor::PATH.into(), pid: std::process::id(), call: Some(call.into()), token: None }
+        Target {
+            address,
+            path: floor::PATH.into(),
+            pid: std::process::id(),
+            call: Some(call.into()),
+            token: None,
+            requests: false,
+        }
     }
 
     const SHORT: Duration = Duration::from_millis(100);
@@ -538,6 +703,9 @@ mod tests {
             ("echo", Workload::Window { lines: 64 }),
             ("echo", Workload::Pipeline),
             ("echo", Workload::ThereAndBack),
+            ("echo", Workload::Sockets { sockets: 5 }),
+            ("echo", Workload::Length { bytes: 1 }),
+            ("echo", Workload::Length { bytes: 1 << 20 }),
         ] {
             let run = run(&floor(call), workload, SHORT).unwrap();
             assert!(run.done > 0 && run.per_second > 0.0, "{workload:?}: {run:?}");

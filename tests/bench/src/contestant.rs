@@ -24,6 +24,8 @@ pub enum Contestant {
     Floor,
     /// Debian's websocketd, which starts `cat` for each socket.
     Websocketd,
+    /// `wasmtime serve`, which makes an instance for each request, and has no websockets.
+    WasmtimeServe,
 }
 
 /// The guests that the server is given, as files.
@@ -33,12 +35,15 @@ pub struct Guests {
     pub once_tiny: PathBuf,
     pub echo: PathBuf,
     pub spin: PathBuf,
+    /// Of `wasmtime serve`.
+    pub served: PathBuf,
 }
 
 /// What is needed to start a contestant.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub distillery: PathBuf,
+    pub wasmtime: PathBuf,
     pub guests: Guests,
     /// How many processes and sockets the server's config allows; nothing means its defaults.
     pub processes: Option<usize>,
@@ -50,6 +55,7 @@ impl Contestant {
             Self::Ours => "ours",
             Self::Floor => "floor",
             Self::Websocketd => "websocketd",
+            Self::WasmtimeServe => "wasmtime serve",
         }
     }
 
@@ -59,21 +65,27 @@ impl Contestant {
             Self::Ours => &[("ours", Some("once")), ("ours, tiny guest", Some("once-tiny"))],
             Self::Floor => &[("floor", Some("once"))],
             Self::Websocketd => &[("websocketd", None)],
+            Self::WasmtimeServe => &[("wasmtime serve", None)],
         }
+    }
+
+    /// Whether lines can be exchanged with it while it runs.
+    pub fn has_sockets(self) -> bool {
+        self != Self::WasmtimeServe
     }
 
     /// The call that echoes until the client leaves.
     pub fn echo(self) -> Option<&'static str> {
         match self {
             Self::Ours | Self::Floor => Some("echo"),
-            Self::Websocketd => None,
+            Self::Websocketd | Self::WasmtimeServe => None,
         }
     }
 
     /// Whether lines may be sent without waiting for any to come back. One loop of websocketd carries both
     /// directions, so that it waits for `cat` to read while `cat` waits for it to read, and for ever.
     pub fn takes_any_pipeline(self) -> bool {
-        self != Self::Websocketd
+        matches!(self, Self::Ours | Self::Floor)
     }
 
     /// Whether it answers requests that are not for a websocket.
@@ -84,7 +96,7 @@ impl Contestant {
     fn path(self) -> &'static str {
         match self {
             Self::Ours | Self::Floor => floor::PATH,
-            Self::Websocketd => "/",
+            Self::Websocketd | Self::WasmtimeServe => "/",
         }
     }
 }
@@ -97,7 +109,7 @@ pub struct Ground {
 }
 
 /// How long a server may take until it listens: the first start compiles every guest.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(600);
 
 /// How long it may take to stop when it is asked to.
 const STOP: Duration = Duration::from_secs(10);
@@ -110,7 +122,7 @@ impl Ground {
     pub fn new(setup: &Setup, contestants: &[Contestant]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("distillery-bench-").tempdir()?;
         if contestants.contains(&Contestant::Ours) {
-            let Guests { once, once_tiny, echo, spin } = &setup.guests;
+            let Guests { once, once_tiny, echo, spin, .. } = &setup.guests;
             for (call, module) in [("once", once), ("once-tiny", once_tiny), ("echo", echo), ("spin", spin)] {
                 let plugin = directory.path().join("plugins").join(call);
                 fs::create_dir_all(&plugin)?;
@@ -162,7 +174,7 @@ impl Ground {
     pub fn start(&self, contestant: Contestant, setup: &Setup) -> Result<Server> {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut command = match contestant {
+        let command = match contestant {
             Contestant::Ours => {
                 let mut command = Command::new(&setup.distillery);
                 command.args(["serve", "--config"]).arg(self.config(address, setup.processes)?);
@@ -180,8 +192,35 @@ impl Ground {
                 command.args([&format!("--port={port}"), "--address=127.0.0.1", "--loglevel=error", "cat"]);
                 command
             }
+            Contestant::WasmtimeServe => {
+                let mut command = Command::new(&setup.wasmtime);
+                // Rust's library imports more than the world of a proxy has.
+                command.args(["serve", "-Scli", "--addr", &address.to_string()]).arg(&setup.guests.served);
+                command
+            }
         };
         let log = self.directory.path().join(format!("{}.log", contestant.name()));
+        let mut server = Server::start(contestant, address, command, log)?;
+        server.token = self.token.clone();
+        Ok(server)
+    }
+}
+
+/// A contestant that runs. Dropping it ends it.
+pub struct Server {
+    contestant: Contestant,
+    pub address: SocketAddr,
+    child: Child,
+    log: PathBuf,
+    /// What is shown with requests that are made for somebody.
+    token: Option<String>,
+    /// From its start until it took a connection.
+    pub started_in: Duration,
+}
+
+impl Server {
+    /// Starts `command` and waits until it listens at `address`.
+    pub fn start(contestant: Contestant, address: SocketAddr, mut command: Command, log: PathBuf) -> Result<Self> {
         let out = File::create(&log)?;
         let begun = Instant::now();
         let child = command
@@ -190,25 +229,15 @@ impl Ground {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let mut server =
-            Server { contestant, address, child, log, token: self.token.clone(), started_in: Duration::ZERO };
+        let mut server = Self { contestant, address, child, log, token: None, started_in: Duration::ZERO };
         server.wait_until_it_listens(begun)?;
         Ok(server)
     }
-}
 
-/// A contestant that runs. Dropping it ends it.
-pub struct Server {
-    contestant: Contestant,
-    address: SocketAddr,
-    child: Child,
-    log: PathBuf,
-    token: Option<String>,
-    /// From its start until it took a connection.
-    pub started_in: Duration,
-}
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 
-impl Server {
     pub fn target(&self, call: Option<&str>) -> Target {
         Target {
             address: self.address,
@@ -216,6 +245,7 @@ impl Server {
             pid: self.child.id(),
             call: call.map(str::to_owned),
             token: self.token.clone(),
+            requests: !self.contestant.has_sockets(),
         }
     }
 
@@ -266,7 +296,7 @@ impl Drop for Server {
 }
 
 /// A port that nobody listens on. Whoever takes it between here and the server's start makes the server fail loudly.
-fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

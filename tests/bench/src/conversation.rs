@@ -4,7 +4,7 @@
 
 use crate::{
     client::{LINE, Target, call_message, text, told},
-    frame::{self, Frame, Inbox, Kind},
+    frame::{self, Frame, Inbox, Kind, find},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -42,7 +42,7 @@ impl<'a> Conversation<'a> {
     pub fn new(target: &'a Target) -> Self {
         Self {
             target,
-            request: frame::upgrade_request(&target.path),
+            request: if target.requests { request(target) } else { frame::upgrade_request(&target.path) },
             // The call and its line leave in one write: the protocol lets a client send both without waiting.
             opening: [call_message(target), text(LINE)].concat(),
             close: frame::close(),
@@ -63,6 +63,9 @@ impl<'a> Conversation<'a> {
 
     /// Reads what came, and answers it. The few bytes of an answer always fit the socket.
     pub fn go_on<S: Read + Write>(&mut self, stream: &mut S) -> Result<Progress> {
+        if self.target.requests {
+            return self.read_answer(stream);
+        }
         match self.inbox.fill(stream) {
             Ok(0) if self.awaited == Awaited::End => return Ok(Progress::Over),
             // After its close frame a server owes nothing; some hang up without waiting for the answer to it.
@@ -109,6 +112,20 @@ impl<'a> Conversation<'a> {
         Ok(Progress::Waiting)
     }
 
+    /// An answer is whole when the server hangs up.
+    fn read_answer<S: Read>(&mut self, stream: &mut S) -> Result<Progress> {
+        match self.inbox.fill(stream) {
+            Ok(0) => {
+                let answer = self.inbox.unread();
+                let good = answer.starts_with(b"HTTP/1.1 200") && find(answer, LINE).is_some();
+                ensure!(good, "expected the line back, got {}", String::from_utf8_lossy(answer));
+                Ok(Progress::Over)
+            }
+            Err(later) if later.kind() == ErrorKind::WouldBlock => Ok(Progress::Waiting),
+            read => read.map(|_| Progress::Waiting).context("waiting for the answer"),
+        }
+    }
+
     /// One whole call, waiting in the kernel.
     pub fn hold(&mut self) -> Result<()> {
         let mut stream = self.begin()?;
@@ -130,12 +147,22 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The request of a server without websockets.
+fn request(target: &Target) -> Vec<u8> {
+    let Target { path, .. } = target;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        LINE.len()
+    );
+    [head.as_bytes(), LINE].concat()
+}
+
 fn is_gone(failed: &std::io::Error) -> bool {
     matches!(failed.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// A socket of the runtime, without waiting.
-struct Ready<'a>(&'a tokio::net::TcpStream);
+pub struct Ready<'a>(pub &'a tokio::net::TcpStream);
 
 impl Read for Ready<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {

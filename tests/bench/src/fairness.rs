@@ -1,91 +1,133 @@
-//! How long others wait while guests compute: a request, the cancel of one of those guests, and a whole new call, first on
-//! a server that has nothing else to do, then among guests that spin.
+//! How long others wait while guests compute: a request, a whole new call, and the cancel of guests that end in each of the
+//! three ways, first on a server that has nothing else to do, then among ever more guests that spin.
 //!
 //! One client asks for one thing at a time, so that it never waits for itself.
 
 use crate::{
-    client::{Target, call_message, connect, expect_text, told},
+    client::{Target, call_message, connect, expect_text, text, told},
     conversation::Conversation,
     frame::{self, Frame, Inbox, Kind},
+    section::{Chart, Section, part},
+    site,
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::VecDeque,
-    io::{Read, Write},
+    io::Write,
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::{Duration, Instant},
 };
 
 /// How long anything may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a spinning guest says before it spins.
-const BEGUN: &[u8] = b"spinning";
+/// What guests say when they have begun; one that echoes says what it was sent.
+const SPINS: &[u8] = b"spinning";
+const SLEEPS: &[u8] = b"sleeping";
+const ECHOES: &[u8] = b"echoing";
 
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Fairness {
-    pub guests: usize,
-    pub idle: Waits,
-    pub busy: Waits,
+/// How many guests spin, from none on.
+const LOADS: [usize; 5] = [0, 1, 4, 16, 64];
+
+/// Between two requests of the one who asks all the while.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The guests that are cancelled, by how they end: what is sent to each, and what it says when it has begun.
+pub struct Steps {
+    /// Ends when its input does.
+    pub told: Target,
+    /// Sits in a call of the host, without grace.
+    pub dropped: Target,
+    /// Computes, without grace.
+    pub interrupted: Target,
 }
 
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Waits {
-    pub request: Wait,
-    pub cancel: Wait,
-    pub call: Wait,
-}
-
-/// Milliseconds.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Wait {
-    pub times: usize,
-    pub p50: f64,
-    pub p99: f64,
-    pub most: f64,
-}
-
-impl Wait {
-    fn of(mut times: Vec<Duration>) -> Result<Self> {
-        times.sort_unstable();
-        let at = |part: f64| {
-            let index = (times.len() as f64 * part) as usize;
-            times.get(index.min(times.len().saturating_sub(1))).map(|time| time.as_secs_f64() * 1e3)
-        };
-        let none = "nothing was measured: give it more --seconds";
-        Ok(Self {
-            times: times.len(),
-            p50: at(0.5).context(none)?,
-            p99: at(0.99).context(none)?,
-            most: at(1.0).context(none)?,
-        })
-    }
-}
-
-/// Measures for `time` without and for `time` with so many `guests` that spin.
-pub fn run(spin: &Target, once: &Target, guests: usize, time: Duration) -> Result<Fairness> {
+/// Measures for `time` at each load.
+pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
+    let mut section = Section::new(
+        "Cancel and fairness",
+        "So many guests compute for ever. Meanwhile one client makes a whole new call with one line each way, and cancels \
+         one guest that ends when it is told, one that sleeps in the host and is dropped, and one that computes and is \
+         interrupted, the latter two without grace; each from the signal to the result. Another client asks for GET \
+         `auth` all the while, over a new connection each time.",
+    );
+    let chart = |file: &str, title: &str| {
+        // There is no place for none on an axis by tens.
+        Chart { log_x: false, ..Chart::by_tens(file, title, "guests that spin", "ms") }
+    };
+    let mut p50 = chart("waits-by-load-p50", "How long others wait, median");
+    let mut p99 = chart("waits-by-load-p99", "How long others wait, p99");
     let mut spinning = VecDeque::new();
-    let idle = measure(spin, once, &mut spinning, time).context("while nothing else runs")?;
-    for _ in 0..guests {
-        spinning.push_back(begin(spin)?);
+    for load in LOADS {
+        while spinning.len() < load {
+            spinning.push_back(begin(&steps.interrupted, SPINS)?);
+        }
+        let waits = measure(steps, once, &mut spinning, time).with_context(|| format!("while {load} guests spin"))?;
+        for (what, mut times) in waits {
+            ensure!(!times.is_empty(), "nothing was measured: give it more --seconds");
+            let (median, late) = (part(&mut times, 0.5), part(&mut times, 0.99));
+            eprintln!("  {load} spin: {what:<28} {median:>8.3} ms median {late:>8.3} ms p99, {} times", times.len());
+            p50.add(what, load as f64, median);
+            p99.add(what, load as f64, late);
+            section.fact(&format!("{what} {load} p50"), median);
+            section.fact(&format!("{what} {load} p99"), late);
+        }
     }
-    let busy = measure(spin, once, &mut spinning, time).context("while guests spin")?;
-    Ok(Fairness { guests, idle, busy })
+    section.charts = vec![p50, p99];
+    Ok(section)
 }
 
-fn measure(spin: &Target, once: &Target, spinning: &mut VecDeque<Spinning>, time: Duration) -> Result<Waits> {
-    let (mut requests, mut cancels, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+type Waits = [(&'static str, Vec<Duration>); 5];
+
+fn measure(steps: &Steps, once: &Target, spinning: &mut VecDeque<Held>, time: Duration) -> Result<Waits> {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| -> Result<Vec<Duration>> {
+            let mut requests = Vec::new();
+            while !stop.load(Relaxed) {
+                requests.push(site::request(once.address, "/api/v1/auth")?);
+                thread::sleep(PAUSE);
+            }
+            Ok(requests)
+        });
+        let measured = calls_and_cancels(steps, once, spinning, time);
+        stop.store(true, Relaxed);
+        let requests = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let [calls, told, dropped, interrupted] = measured?;
+        Ok([
+            ("GET auth", requests),
+            ("a whole new call", calls),
+            ("a cancel, told", told),
+            ("a cancel, dropped", dropped),
+            ("a cancel, interrupted", interrupted),
+        ])
+    })
+}
+
+fn calls_and_cancels(
+    steps: &Steps,
+    once: &Target,
+    spinning: &mut VecDeque<Held>,
+    time: Duration,
+) -> Result<[Vec<Duration>; 4]> {
+    let mut waits: [Vec<Duration>; 4] = Default::default();
+    let [calls, told, dropped, interrupted] = &mut waits;
     let mut conversation = Conversation::new(once);
     let until = Instant::now() + time;
     while Instant::now() < until {
-        requests.push(timed(|| request(once))?);
         calls.push(timed(|| conversation.hold())?);
+        let mut guest = begin(&steps.told, ECHOES)?;
+        told.push(timed(|| guest.cancel())?);
+        let mut guest = begin(&steps.dropped, SLEEPS)?;
+        dropped.push(timed(|| guest.cancel())?);
         // One more than shall spin, the longest of which ends: as many are left.
-        spinning.push_back(begin(spin)?);
+        spinning.push_back(begin(&steps.interrupted, SPINS)?);
         let mut oldest = spinning.pop_front().context("one was just added")?;
-        cancels.push(timed(|| oldest.cancel())?);
+        interrupted.push(timed(|| oldest.cancel())?);
     }
-    Ok(Waits { request: Wait::of(requests)?, cancel: Wait::of(cancels)?, call: Wait::of(calls)? })
+    Ok(waits)
 }
 
 fn timed(what: impl FnOnce() -> Result<()>) -> Result<Duration> {
@@ -94,33 +136,25 @@ fn timed(what: impl FnOnce() -> Result<()>) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Asks who is there, over a connection of its own.
-fn request(target: &Target) -> Result<()> {
-    let mut stream = TcpStream::connect(target.address).context("cannot connect")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("waiting for the answer to a request")?;
-    ensure!(answer.starts_with("HTTP/1.1 200 "), "a request was answered with {answer:?}");
-    Ok(())
-}
-
-/// A guest that spins, as its client holds it.
-struct Spinning {
+/// A guest that runs, as its client holds it.
+struct Held {
     stream: TcpStream,
     inbox: Inbox,
 }
 
-fn begin(target: &Target) -> Result<Spinning> {
+fn begin(target: &Target, says: &[u8]) -> Result<Held> {
     let mut inbox = Inbox::new();
     let mut stream = connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&call_message(target)).context("cannot send the call")?;
-    expect_text(&mut inbox, &mut stream, BEGUN).context("waiting for a guest to begin")?;
-    Ok(Spinning { stream, inbox })
+    if says == ECHOES {
+        stream.write_all(&text(ECHOES))?;
+    }
+    expect_text(&mut inbox, &mut stream, says).context("waiting for a guest to begin")?;
+    Ok(Held { stream, inbox })
 }
 
-impl Spinning {
+impl Held {
     /// Until the result is there.
     fn cancel(&mut self) -> Result<()> {
         let mut signal = Vec::new();

@@ -79,6 +79,16 @@ impl Inbox {
         Self { buffer: vec![0; 256 * 1024], unread: 0..0 }
     }
 
+    /// For one of many sockets, through which little comes.
+    pub fn small() -> Self {
+        Self { buffer: vec![0; 1024], unread: 0..0 }
+    }
+
+    /// Everything that is here and was not taken.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer[self.unread.clone()]
+    }
+
     /// Forgets what the last socket left.
     pub fn clear(&mut self) {
         self.unread = 0..0;
@@ -192,7 +202,8 @@ struct Found {
     payload: Range<usize>,
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+/// Where `needle` begins.
+pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 

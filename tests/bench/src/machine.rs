@@ -8,7 +8,7 @@ use rustix::{
 use std::{fs, time::Duration};
 
 /// The machine that the figures were made on.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Machine {
     pub cores: usize,
     pub cpu: String,
@@ -87,6 +87,21 @@ pub fn occupied(pid: u32) -> Result<Occupied> {
     })
 }
 
+/// What memory a process has.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// A page counts for each place where it is mapped.
+    pub rss_kib: u64,
+    /// A page that is mapped so many times counts for that part at each place.
+    pub pss_kib: u64,
+}
+
+pub fn memory(pid: u32) -> Result<Memory> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the server is gone")?;
+    let of = |name| kib(&rollup, name).with_context(|| format!("/proc/PID/smaps_rollup has no {name}"));
+    Ok(Memory { rss_kib: of("Rss:")?, pss_kib: of("Pss:")? })
+}
+
 fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
@@ -104,6 +119,8 @@ mod tests {
     fn this_process_can_be_looked_at() {
         let pid = std::process::id();
         let occupied = occupied(pid).unwrap();
+        let memory = memory(pid).unwrap();
+        assert!(memory.pss_kib > 0 && memory.rss_kib >= memory.pss_kib);
         assert!(occupied.rss_kib > 0 && occupied.mappings > 1 && occupied.threads > 0);
         let begun = cpu_of(pid).unwrap();
         while own_cpu() < Duration::from_millis(30) {}

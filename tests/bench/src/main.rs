@@ -13,26 +13,35 @@ mod conversation;
 mod fairness;
 mod floor;
 mod frame;
+mod growth;
 mod machine;
+mod modules;
+mod page;
+mod plot;
+mod plugins;
 mod report;
 mod request;
 mod scale;
+mod section;
+mod site;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use client::{HeldBack, Run, Target, WARM_UP, Workload};
-use contestant::{Contestant, Ground, Guests, Setup, websocketd_is_installed};
-use fairness::Fairness;
+use contestant::{Contestant, Ground, Guests, Server, Setup, websocketd_is_installed};
+use fairness::Steps;
 use machine::Machine;
+use page::Layers;
 use report::Report;
 use request::Resource;
 use scale::Scale;
+use site::Site;
 use std::{
     collections::BTreeMap,
     fs,
     io::Read,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -49,14 +58,17 @@ struct Arguments {
     /// How long a run is measured, after a warm-up.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Then open this many waiting processes at once; 0 leaves that out.
-    #[arg(long, default_value_t = 0)]
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [What::Rounds])]
+    measure: Vec<What>,
+    /// How many waiting processes `scale` opens at once.
+    #[arg(long, default_value_t = 10_000)]
     scale: usize,
-    /// Then let so many guests spin, and see how long others wait; 0 leaves that out.
-    #[arg(long, default_value_t = 0)]
-    fairness: usize,
+    /// How many `ceiling` asks for, more than the machine carries.
+    #[arg(long, default_value_t = 12_000)]
+    ceiling: usize,
     /// Who takes part.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Contestant::Ours, Contestant::Floor, Contestant::Websocketd])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::value_variants().to_vec())]
     only: Vec<Contestant>,
     /// The server under test.
     #[arg(long, default_value = "target/release/distillery")]
@@ -73,12 +85,60 @@ struct Arguments {
     /// The guest that echoes until its input ends.
     #[arg(long, default_value = "plugins/echo/echo.wasm")]
     echo: PathBuf,
+    /// The guest that echoes, as a minimal preview 1 module.
+    #[arg(long, default_value = "tests/bench/guests/echo-tiny.wat")]
+    echo_tiny: PathBuf,
+    /// The guest that sleeps in the host.
+    #[arg(long, default_value = "tests/bench/guests/sleep.wat")]
+    sleep: PathBuf,
+    /// `wasmtime` with `serve`, and what it serves.
+    #[arg(long, default_value = "target/toolchains/wasmtime")]
+    wasmtime: PathBuf,
+    #[arg(long, default_value = "target/bench/guests/wasm32-wasip2/release/served.wasm")]
+    served: PathBuf,
+    /// Where the plugins of the languages lie, built.
+    #[arg(long, default_value = "target/languages")]
+    languages: PathBuf,
     /// Where the figures go.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
+    /// Take over from that file what is not measured now.
+    #[arg(long)]
+    keep: bool,
+    /// Then write the page of results into this directory.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// What `layers` left, for that page.
+    #[arg(long, default_value = "target/bench/layers.json")]
+    layers: PathBuf,
+    /// What `layers counts` has recorded, for that page.
+    #[arg(long, default_value = "tests/bench/counts.json")]
+    counts: PathBuf,
     /// Leave websocketd out where it is missing, instead of installing it.
     #[arg(long)]
     no_install: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Everything below.
+    All,
+    /// Nothing: writes the page of what was measured before.
+    Nothing,
+    /// Every contestant at every workload, in rounds.
+    Rounds,
+    /// Very many waiting processes.
+    Scale,
+    /// More of them than the machine carries.
+    Ceiling,
+    /// More clients, more sockets, longer lines.
+    Growth,
+    /// Cancels, calls and requests while guests compute.
+    Fairness,
+    /// More plugins, and swaps.
+    Plugins,
+    /// Modules of many megabytes.
+    Modules,
 }
 
 /// What the driver starts itself as.
@@ -96,7 +156,6 @@ enum Role {
 enum Task {
     Run { target: Target, workload: Workload, time: Duration },
     Scale { target: Target, processes: usize },
-    Fairness { spin: Target, once: Target, guests: usize, time: Duration },
 }
 
 fn main() -> Result<()> {
@@ -108,9 +167,6 @@ fn main() -> Result<()> {
             let result = match serde_json::from_str(task)? {
                 Task::Run { target, workload, time } => serde_json::to_string(&client::run(&target, workload, time)?)?,
                 Task::Scale { target, processes } => serde_json::to_string(&scale::run(&target, processes)?)?,
-                Task::Fairness { spin, once, guests, time } => {
-                    serde_json::to_string(&fairness::run(&spin, &once, guests, time)?)?
-                }
             };
             println!("{result}");
             Ok(())
@@ -130,66 +186,144 @@ fn serve_floor(address: SocketAddr) -> Result<()> {
 fn drive(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.rounds > 0 && arguments.seconds > 0.0, "--rounds and --seconds must be more than nothing");
     machine::raise_open_files()?;
-    let mut report = Report {
-        machine: Machine::look(),
-        rounds: arguments.rounds,
-        seconds: arguments.seconds,
-        skipped: Vec::new(),
-        rows: Vec::new(),
-        started_in_ms: BTreeMap::new(),
-        scale: BTreeMap::new(),
-        fairness: None,
-    };
-    let contestants = present(arguments, &mut report.skipped)?;
-    let guests = Guests {
-        once: arguments.once.clone(),
-        once_tiny: arguments.once_tiny.clone(),
-        echo: arguments.echo.clone(),
-        spin: arguments.spin.clone(),
-    };
-    let distillery = std::path::absolute(&arguments.distillery)?;
-    let mut setup = Setup { distillery, guests, processes: None };
-    let ground = Ground::new(&setup, &contestants)?;
-
-    for round in 0..arguments.rounds {
-        eprintln!("round {} of {}", round + 1, arguments.rounds);
-        // Nobody is always the first, when the machine is cold, or the last.
-        for place in 0..contestants.len() {
-            let contestant = contestants[(round + place) % contestants.len()];
-            measure(contestant, &ground, &setup, arguments.seconds, &mut report)?;
+    let measures = |what| arguments.measure.contains(&What::All) || arguments.measure.contains(&what);
+    let mut report = match arguments.keep {
+        true => {
+            let text = fs::read_to_string(&arguments.json)
+                .with_context(|| format!("there is nothing to keep in {}", arguments.json.display()))?;
+            serde_json::from_str(&text).context("the file of figures is of another version: leave --keep out")?
         }
-    }
-    if arguments.scale > 0 {
-        // Beyond its defaults the server is configured for as many; what then stops it is the machine.
-        setup.processes = (arguments.scale > 10_000).then_some(arguments.scale);
-        for contestant in contestants.iter().filter(|it| **it != Contestant::Websocketd) {
-            let server = ground.start(*contestant, &setup)?;
-            let task = Task::Scale { target: server.target(contestant.echo()), processes: arguments.scale };
-            let scale: Scale = ask(&task, Duration::from_secs(300))
-                .with_context(|| format!("{} at scale:\n{}", contestant.name(), server.last_words()))?;
-            report.scale.insert(contestant.name().into(), scale);
-            server.stop()?;
-        }
-    }
-    if arguments.fairness > 0 && contestants.contains(&Contestant::Ours) {
-        let server = ground.start(Contestant::Ours, &setup)?;
-        let time = Duration::from_secs_f64(arguments.seconds * arguments.rounds as f64);
-        let (spin, once) = (server.target(Some("spin")), server.target(Some("once-tiny")));
-        let task = Task::Fairness { spin, once, guests: arguments.fairness, time };
-        let fairness: Fairness = ask(&task, 2 * time + Duration::from_secs(120))
-            .with_context(|| format!("among guests that spin:\n{}", server.last_words()))?;
-        report.fairness = Some(fairness);
-        server.stop()?;
-    }
+        false => Report {
+            machine: Machine::look(),
+            rounds: arguments.rounds,
+            seconds: arguments.seconds,
+            skipped: Vec::new(),
+            rows: Vec::new(),
+            started_in_ms: BTreeMap::new(),
+            scale: BTreeMap::new(),
+            sections: BTreeMap::new(),
+        },
+    };
+    if !arguments.measure.contains(&What::Nothing) {
+        let mut missing = Vec::new();
+        let contestants = present(arguments, &mut missing)?;
+        let guests = Guests {
+            once: arguments.once.clone(),
+            once_tiny: arguments.once_tiny.clone(),
+            echo: arguments.echo.clone(),
+            spin: arguments.spin.clone(),
+            served: arguments.served.clone(),
+        };
+        let distillery = std::path::absolute(&arguments.distillery)?;
+        let wasmtime = std::path::absolute(&arguments.wasmtime)?;
+        let setup = Setup { distillery, wasmtime, guests, processes: None };
+        let ground = Ground::new(&setup, &contestants)?;
+        let ours = contestants.contains(&Contestant::Ours);
+        let time = Duration::from_secs_f64(arguments.seconds);
 
-    report.finish();
-    if let Some(directory) = arguments.json.parent() {
+        if measures(What::Rounds) {
+            report.machine = Machine::look();
+            (report.rounds, report.seconds) = (arguments.rounds, arguments.seconds);
+            (report.rows, report.started_in_ms, report.skipped) = (Vec::new(), BTreeMap::new(), missing);
+            for round in 0..arguments.rounds {
+                eprintln!("round {} of {}", round + 1, arguments.rounds);
+                // Nobody is always the first, when the machine is cold, or the last.
+                for place in 0..contestants.len() {
+                    let contestant = contestants[(round + place) % contestants.len()];
+                    measure(contestant, &ground, &setup, arguments.seconds, &mut report)?;
+                }
+            }
+            report.finish();
+            save(&report, &arguments.json)?;
+        }
+        if measures(What::Scale) {
+            for contestant in contestants.iter().filter(|it| matches!(it, Contestant::Ours | Contestant::Floor)) {
+                let name = contestant.name();
+                report.scale.insert(name.into(), scale(*contestant, &ground, &setup, arguments.scale)?);
+                save(&report, &arguments.json)?;
+            }
+        }
+        if ours && measures(What::Ceiling) {
+            let name = "ours, past the ceiling";
+            report.scale.insert(name.into(), scale(Contestant::Ours, &ground, &setup, arguments.ceiling)?);
+            save(&report, &arguments.json)?;
+        }
+        if ours && measures(What::Fairness) {
+            eprintln!("fairness");
+            report.sections.insert("fairness".into(), fairness(arguments, &setup, time)?);
+            save(&report, &arguments.json)?;
+        }
+        if ours && measures(What::Plugins) {
+            eprintln!("plugins");
+            report.sections.insert("plugins".into(), plugins::measure(&setup)?);
+            save(&report, &arguments.json)?;
+        }
+        if ours && measures(What::Modules) {
+            eprintln!("modules");
+            report.sections.insert("modules".into(), modules::measure(&setup, &arguments.languages)?);
+            save(&report, &arguments.json)?;
+        }
+        if measures(What::Growth) {
+            eprintln!("growth");
+            let run = |contestant: &Contestant, server: &Server, call: Option<&str>, workload| {
+                let task = Task::Run { target: server.target(call), workload, time };
+                ask(&task, WARM_UP + time + Duration::from_secs(90)).with_context(|| {
+                    format!("{}, {workload:?}; its log ends with:\n{}", contestant.name(), server.last_words())
+                })
+            };
+            let section = growth::measure(&ground, &setup, &contestants, arguments.rounds, run)?;
+            report.sections.insert("growth".into(), section);
+            save(&report, &arguments.json)?;
+        }
+        println!("{report}\nall figures: {}", arguments.json.display());
+    }
+    if let Some(directory) = &arguments.page {
+        let layers = Layers::read(&arguments.layers, &arguments.counts);
+        page::write(&report, &layers, directory)?;
+        println!("the page: {}", directory.join("results.md").display());
+    }
+    Ok(())
+}
+
+/// What is measured by now, so that a later failure takes nothing along.
+fn save(report: &Report, json: &Path) -> Result<()> {
+    if let Some(directory) = json.parent() {
         fs::create_dir_all(directory)?;
     }
-    fs::write(&arguments.json, serde_json::to_string_pretty(&report)?)
-        .with_context(|| format!("cannot write {}", arguments.json.display()))?;
-    println!("{report}\nall figures: {}", arguments.json.display());
-    Ok(())
+    fs::write(json, serde_json::to_string_pretty(report)?).with_context(|| format!("cannot write {}", json.display()))
+}
+
+fn scale(contestant: Contestant, ground: &Ground, setup: &Setup, processes: usize) -> Result<Scale> {
+    eprintln!("{}: {processes} waiting processes", contestant.name());
+    // Beyond its defaults the server is configured for as many; what then stops it is the machine.
+    let setup = Setup { processes: (processes > 10_000).then_some(processes), ..setup.clone() };
+    let server = ground.start(contestant, &setup)?;
+    let task = Task::Scale { target: server.target(contestant.echo()), processes };
+    let scale = ask(&task, Duration::from_secs(300))
+        .with_context(|| format!("{} at scale:\n{}", contestant.name(), server.last_words()))?;
+    server.stop()?;
+    Ok(scale)
+}
+
+fn fairness(arguments: &Arguments, setup: &Setup, time: Duration) -> Result<section::Section> {
+    let site = Site::new()?;
+    let no_grace = "cancel: {grace: 0s}\n";
+    for (name, file, more) in [
+        ("echo", &arguments.echo_tiny, ""),
+        ("sleep", &arguments.sleep, no_grace),
+        ("spin", &arguments.spin, no_grace),
+        ("once", &arguments.once_tiny, ""),
+    ] {
+        let module = fs::read(file).with_context(|| format!("no guest {}", file.display()))?;
+        site.plugin(name, "wat", &module, more)?;
+    }
+    let server = site.start(setup, "")?;
+    let target = |call: &str| server.target(Some(call));
+    let steps = Steps { told: target("echo"), dropped: target("sleep"), interrupted: target("spin") };
+    let section = fairness::run(&steps, &target("once"), time * arguments.rounds as u32)
+        .with_context(|| format!("among guests that spin:\n{}", server.last_words()))?;
+    server.stop()?;
+    Ok(section)
 }
 
 /// Those that take part, and why others do not.
@@ -206,10 +340,15 @@ fn present(arguments: &Arguments, skipped: &mut Vec<String>) -> Result<Vec<Conte
                 eprintln!("skipped: {missing}");
                 skipped.push(missing.into());
             }
+            Contestant::WasmtimeServe if !arguments.wasmtime.is_file() => {
+                let missing = format!("no wasmtime at {}: `make bench` installs it", arguments.wasmtime.display());
+                eprintln!("skipped: {missing}");
+                skipped.push(missing);
+            }
             contestant if present.contains(contestant) => {}
             contestant => {
                 present.push(*contestant);
-                if !contestant.takes_any_pipeline() {
+                if *contestant == Contestant::Websocketd {
                     let name = contestant.name();
                     skipped
                         .push(format!("{name} at lines without bound: it never answers again once its pipes are full"));
@@ -234,11 +373,14 @@ fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64,
             workloads.push((title, "calls", *row, *call, Workload::Calls { clients }));
         }
     }
-    workloads.push(("lines, 1024 on their way", "lines", name, contestant.echo(), Workload::Window { lines: 1024 }));
-    if contestant.takes_any_pipeline() {
-        workloads.push(("lines, no bound", "lines", name, contestant.echo(), Workload::Pipeline));
+    if contestant.has_sockets() {
+        let echo = contestant.echo();
+        workloads.push(("lines, 1024 on their way", "lines", name, echo, Workload::Window { lines: 1024 }));
+        if contestant.takes_any_pipeline() {
+            workloads.push(("lines, no bound", "lines", name, echo, Workload::Pipeline));
+        }
+        workloads.push(("one line there and back", "lines", name, echo, Workload::ThereAndBack));
     }
-    workloads.push(("one line there and back", "lines", name, contestant.echo(), Workload::ThereAndBack));
 
     if contestant.answers_requests() {
         for (title, resource) in [("GET systems", Resource::Systems), ("GET auth, with a token", Resource::Auth)] {

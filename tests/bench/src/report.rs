@@ -2,13 +2,13 @@
 
 use crate::{
     client::{HeldBack, Run},
-    fairness::{Fairness, Wait},
     machine::Machine,
     scale::Scale,
+    section::{Chart, Section},
 };
 use std::{collections::BTreeMap, fmt};
 
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Report {
     pub machine: Machine,
     pub rounds: usize,
@@ -18,21 +18,23 @@ pub struct Report {
     /// Milliseconds from the start of a contestant until it took a connection, by round.
     pub started_in_ms: BTreeMap<String, Vec<f64>>,
     pub scale: BTreeMap<String, Scale>,
-    pub fairness: Option<Fairness>,
+    /// What else was measured, by its name.
+    #[serde(default)]
+    pub sections: BTreeMap<String, Section>,
 }
 
 /// One contestant at one workload.
-#[derive(serde::Serialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Row {
     pub workload: String,
     pub contestant: String,
-    pub unit: &'static str,
+    pub unit: String,
     pub runs: Vec<Run>,
     /// Filled in by [`Report::finish`].
     pub summary: Option<Summary>,
 }
 
-#[derive(Clone, serde::Serialize)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     pub median: f64,
     pub least: f64,
@@ -54,12 +56,12 @@ pub struct Summary {
 
 impl Report {
     /// Adds one run to its row, which keeps the order in which workloads and contestants first came.
-    pub fn add(&mut self, workload: &str, unit: &'static str, contestant: &str, run: Run) {
+    pub fn add(&mut self, workload: &str, unit: &str, contestant: &str, run: Run) {
         let same = |row: &&mut Row| row.workload == workload && row.contestant == contestant;
         match self.rows.iter_mut().find(same) {
             Some(row) => row.runs.push(run),
             None => {
-                let (workload, contestant) = (workload.to_owned(), contestant.to_owned());
+                let [workload, contestant, unit] = [workload, contestant, unit].map(str::to_owned);
                 self.rows.push(Row { workload, contestant, unit, runs: vec![run], summary: None });
             }
         }
@@ -74,7 +76,8 @@ impl Report {
             }
         }
         let place = |row: &Row| {
-            let contestant = ["websocketd", "floor"].iter().position(|name| *name == row.contestant).unwrap_or(2);
+            let contestant =
+                ["websocketd", "wasmtime serve", "floor"].iter().position(|name| *name == row.contestant).unwrap_or(3);
             (workloads.iter().position(|name| *name == row.workload), contestant)
         };
         self.rows.sort_by_key(place);
@@ -110,7 +113,7 @@ impl Report {
 }
 
 /// The median of one figure of all runs.
-fn over(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
+pub fn over(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
     median(runs.iter().map(figure).collect())
 }
 
@@ -124,10 +127,8 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cores, cpu, kernel, load_before, .. } = &self.machine;
-        writeln!(f, "{cores} cores, {cpu}, Linux {kernel}; load before: {load_before}")?;
+impl Report {
+    fn rounds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "medians of {} rounds of {} s each, every reply checked\n", self.rounds, self.seconds)?;
         writeln!(
             f,
@@ -182,6 +183,18 @@ impl fmt::Display for Report {
             if rest.is_empty() { writeln!(f) } else { writeln!(f, ", {:.1} after that", median(rest)) }?;
         }
 
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { cores, cpu, kernel, load_before, .. } = &self.machine;
+        writeln!(f, "{cores} cores, {cpu}, Linux {kernel}; load before: {load_before}")?;
+        if !self.rows.is_empty() {
+            self.rounds(f)?;
+        }
+
         for (contestant, it) in &self.scale {
             writeln!(
                 f,
@@ -203,25 +216,43 @@ impl fmt::Display for Report {
             if it.not_tried > 0 {
                 writeln!(f, "  {} were not tried after the others failed", it.not_tried)?;
             }
+            if let Some((least, most)) = it.failed_within {
+                writeln!(f, "  those that failed did so within {least:.2} to {most:.2} s")?;
+            }
             it.failures.iter().try_for_each(|(message, count)| writeln!(f, "  failed, {count} times: {message}"))?;
         }
-        if let Some(Fairness { guests, idle, busy }) = &self.fairness {
-            writeln!(f, "\nours: how long others wait while {guests} guests spin, milliseconds:")?;
-            writeln!(f, "  {:<20} {:>28}   {:>28}", "", "with nothing else to do", "among those that spin")?;
-            let head = format!("{:>8} {:>9} {:>9}", "p50", "p99", "most");
-            writeln!(f, "  {:<20} {head:>28}   {head:>28}", "")?;
-            for (what, idle, busy) in [
-                ("a request", idle.request, busy.request),
-                ("a cancel", idle.cancel, busy.cancel),
-                ("a whole new call", idle.call, busy.call),
-            ] {
-                let figures = |it: Wait| format!("{:>8.2} {:>9.2} {:>9.2}", it.p50, it.p99, it.most);
-                let times = format!("{} and {} times", idle.times, busy.times);
-                writeln!(f, "  {what:<20} {:>28}   {:>28}   {times}", figures(idle), figures(busy))?;
-            }
+        for section in self.sections.values() {
+            write!(f, "\n{section}")?;
         }
         self.skipped.iter().try_for_each(|what| writeln!(f, "\nskipped: {what}"))
     }
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))?;
+        for Chart { title, x, y, series, .. } in &self.charts {
+            writeln!(f, "  {title} ({y}, by {x})")?;
+            for line in series {
+                write!(f, "    {:<26}", line.name)?;
+                line.points.iter().try_for_each(|(x, y)| write!(f, " {x}: {}", short(*y)))?;
+                writeln!(f)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A figure with three digits that matter, or more where it is large.
+pub fn short(figure: f64) -> String {
+    let digits = match figure.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{figure:.digits$}")
 }
 
 fn maybe(figure: Option<f64>, digits: usize) -> String {
@@ -256,7 +287,7 @@ mod tests {
             rows: vec![],
             started_in_ms: BTreeMap::new(),
             scale: BTreeMap::new(),
-            fairness: None,
+            sections: BTreeMap::new(),
         };
         for (ours, websocketd) in [(10.0, 1.0), (90.0, 2.0), (20.0, 400.0)] {
             report.add("calls", "calls", "ours", run(ours));

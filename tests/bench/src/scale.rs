@@ -36,12 +36,16 @@ const FAILURES_EACH: usize = 2;
 pub struct Scale {
     pub asked: usize,
     pub opened: usize,
-    /// Until the last of them was open; how long the others took to fail does not count.
+    /// Until the last of them was open; neither how long the others took to fail counts, nor the looks in between.
     pub seconds: f64,
+    /// How it was on the way.
+    pub series: Vec<Mark>,
     /// Those that were left when every opener had failed too often.
     pub not_tried: usize,
     /// The failures of those that did not open, and how many had each.
     pub failures: BTreeMap<String, usize>,
+    /// How long the quickest and the slowest of those took, in seconds.
+    pub failed_within: Option<(f64, f64)>,
     pub before: Occupied,
     pub open: Occupied,
     /// After every client hung up, once the server closed their sockets and its memory stopped changing.
@@ -49,6 +53,15 @@ pub struct Scale {
     /// How many of those that were asked again while all were open (first, middle, last) still echoed.
     pub still_echo: usize,
     pub asked_again: usize,
+}
+
+/// What the server occupies when so many are open.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Mark {
+    pub opened: usize,
+    /// Since the first was begun.
+    pub seconds: f64,
+    pub occupied: Occupied,
 }
 
 impl Scale {
@@ -62,45 +75,32 @@ impl Scale {
     }
 }
 
+/// Looks in between after each of these parts of all.
+const PARTS: usize = 10;
+
 pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     machine::raise_open_files()?;
     let before = machine::occupied(target.pid)?;
-    let begun = Instant::now();
-    let next = AtomicUsize::new(0);
-    let last_opened = Mutex::new(begun);
-    let opener = || {
-        let (mut streams, mut failures) = (Vec::new(), BTreeMap::<String, usize>::new());
-        let mut inbox = Inbox::new();
-        let mut patience = FAILURES_EACH;
-        while patience > 0 && next.fetch_add(1, Relaxed) < asked {
-            match open(target, &mut inbox) {
-                Ok(stream) => {
-                    streams.push(stream);
-                    *last_opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                }
-                Err(failed) => {
-                    *failures.entry(format!("{failed:#}")).or_default() += 1;
-                    patience -= 1;
-                }
-            }
-        }
-        (streams, failures)
-    };
     let (mut streams, mut failures) = (Vec::new(), BTreeMap::<String, usize>::new());
-    thread::scope(|scope| {
-        let openers: Vec<_> = (0..OPENERS).map(|_| scope.spawn(opener)).collect();
-        for opener in openers {
-            let (more, failed) = opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            streams.extend(more);
-            failed.into_iter().for_each(|(message, count)| *failures.entry(message).or_default() += count);
+    let (mut seconds, mut series, mut failed_within) = (0.0, Vec::new(), None);
+    for step in 1..=PARTS {
+        let wanted = asked * step / PARTS;
+        let opened = open_until(target, wanted - streams.len().min(wanted), &mut streams)?;
+        seconds += opened.seconds;
+        series.push(Mark { opened: streams.len(), seconds, occupied: machine::occupied(target.pid)? });
+        for (message, took) in opened.failures {
+            *failures.entry(message).or_default() += 1;
+            let (least, most) = failed_within.unwrap_or((took, took));
+            failed_within = Some((took.min(least), took.max(most)));
         }
-    });
-    let last_opened = last_opened.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let seconds = (last_opened - begun).as_secs_f64();
+        if !failures.is_empty() {
+            break;
+        }
+    }
     let open = machine::occupied(target.pid)?;
 
     let opened = streams.len();
-    let not_tried = asked - opened - failures.values().sum::<usize>();
+    let not_tried = asked - opened - failures.values().sum::<usize>().min(asked - opened);
     let mut again = if opened == 0 { vec![] } else { vec![0, opened / 2, opened - 1] };
     again.dedup();
     let mut still_echo = 0;
@@ -118,7 +118,62 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     }
     drop(streams);
     let after = settled(target.pid, before.open_files)?;
-    Ok(Scale { asked, opened, seconds, not_tried, failures, before, open, after, still_echo, asked_again: again.len() })
+    let asked_again = again.len();
+    Ok(Scale {
+        asked,
+        opened,
+        seconds,
+        series,
+        not_tried,
+        failures,
+        failed_within,
+        before,
+        open,
+        after,
+        still_echo,
+        asked_again,
+    })
+}
+
+/// What came of opening some.
+struct Opened {
+    /// Until the last of them was open.
+    seconds: f64,
+    /// Why others did not, and after how many seconds.
+    failures: Vec<(String, f64)>,
+}
+
+/// Opens so many more, by several openers at once.
+fn open_until(target: &Target, more: usize, streams: &mut Vec<TcpStream>) -> Result<Opened> {
+    let begun = Instant::now();
+    let next = AtomicUsize::new(0);
+    let last_opened = Mutex::new(begun);
+    let opener = || {
+        let (mut streams, mut failures) = (Vec::new(), Vec::new());
+        let mut inbox = Inbox::new();
+        while failures.len() < FAILURES_EACH && next.fetch_add(1, Relaxed) < more {
+            let asked = Instant::now();
+            match open(target, &mut inbox) {
+                Ok(stream) => {
+                    streams.push(stream);
+                    *last_opened.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                }
+                Err(failed) => failures.push((format!("{failed:#}"), asked.elapsed().as_secs_f64())),
+            }
+        }
+        (streams, failures)
+    };
+    let mut failures = Vec::new();
+    thread::scope(|scope| {
+        let openers: Vec<_> = (0..OPENERS).map(|_| scope.spawn(opener)).collect();
+        for opener in openers {
+            let (opened, failed) = opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            streams.extend(opened);
+            failures.extend(failed);
+        }
+    });
+    let last_opened = last_opened.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Opened { seconds: (last_opened - begun).as_secs_f64(), failures })
 }
 
 fn open(target: &Target, inbox: &mut Inbox) -> Result<TcpStream> {

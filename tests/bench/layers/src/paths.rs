@@ -1,0 +1,224 @@
+//! The paths that are measured, from the smallest part to everything but the kernel. Each is made ready once and then
+//! run over and over; it checks what comes out, so that no path is fast by doing nothing.
+
+use crate::{bare::Bare, memory::Memory, world::World};
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use distillery::{
+    auth::Who,
+    call::Outcome,
+    control::Control,
+    history,
+    plugin::Call,
+    process::admission::{Asked, Wanted},
+    runtime::{End, Guest, Invocation, StderrTo},
+    session::protocol::{Action, Event, Protocol},
+    stream::{Input, Output, Read, lines},
+    wire::{ResultMessage, decode},
+};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// As long as those of the workloads that go through a socket.
+pub const LINE: &str = "the line that is there and back";
+/// Lines that are cut at once.
+const LINES: usize = 1024;
+const CALL: &[u8] = br#"{"call":"call-500","params":["one","two"]}"#;
+/// Longer than any path may take, also where a tool slows it down: guests are never moved to other threads.
+const TURN: Duration = Duration::from_secs(3600);
+
+/// A part of the server.
+pub struct HotPath {
+    pub name: &'static str,
+    /// How often it is run for one count of instructions; nothing where counts are no use.
+    pub counted: Option<u32>,
+    pub make: fn(&World) -> Result<Option<Run>>,
+}
+
+/// Runs a path once.
+pub type Run = Box<dyn FnMut()>;
+
+macro_rules! paths {
+    ($($name:literal $counted:expr => $make:expr;)*) => {
+        pub const ALL: &[HotPath] = &[$(HotPath { name: $name, counted: $counted, make: $make }),*];
+    };
+}
+
+paths! {
+    "wire: read a call message" Some(500) => |_| ready(|| {
+        assert!(decode(black_box(CALL)).is_ok());
+    });
+    "wire: write a result" Some(2000) => |_| ready(|| {
+        assert_eq!(black_box(ResultMessage::success()).encode().len(), 16);
+    });
+    "protocol: a line" Some(5000) => |_| {
+        let mut protocol = running();
+        ready(move || assert_eq!(protocol.on(black_box(Event::Text)), Action::Input))
+    };
+    "protocol: a whole call" Some(500) => |_| ready(|| {
+        let mut protocol = running();
+        assert_eq!(protocol.on(Event::Text), Action::Input);
+        let ended = protocol.on(Event::Ended(ResultMessage::success()));
+        assert!(matches!(ended, Action::Finish(..)));
+    });
+    "input: a line in and out" Some(2000) => |_| {
+        let (input, now) = (Input::new(16 << 20), Instant::now());
+        ready(move || {
+            input.push_line(black_box(LINE), now, &noop());
+            assert!(matches!(input.read(usize::MAX, now), Read::Data(data) if data.len() == LINE.len() + 1));
+        })
+    };
+    "output: a line in and out" Some(2000) => |_| {
+        let output = Output::new(None, 1 << 20);
+        let line = with_end(LINE);
+        ready(move || {
+            output.write(black_box(&line));
+            assert_eq!(lines(&output.take(&noop())).count(), 1);
+        })
+    };
+    "output: cut 1024 lines" Some(20) => |_| {
+        let output = Output::new(None, 1 << 20);
+        let piece = with_end(LINE).repeat(LINES);
+        ready(move || {
+            output.write(black_box(&piece));
+            assert_eq!(lines(&output.take(&noop())).map(black_box).count(), LINES);
+        })
+    };
+    "admission: a place taken and given back" Some(2000) => |_| {
+        let admission = World::admission();
+        let wanted = Wanted { caller: Who::User("somebody".into()), plugin: "a-plugin".into(), most_of_plugin: Some(4) };
+        ready(move || assert!(matches!(admission.ask(black_box(wanted.clone())), Asked::Admitted(_))))
+    };
+    "catalog: find one of 1000 calls" Some(5000) => |world| {
+        let catalog = world.catalog.clone();
+        ready(move || assert!(catalog.snapshot().call(black_box("call-500")).is_some()))
+    };
+    "history: a process noted" Some(200) => |world| {
+        let history = world.history()?;
+        let (call, limits) = (world.call("call-500").context("no call")?, world.limits.clone());
+        let params = ["one".to_owned(), "two".to_owned()];
+        let outcome = Outcome::Exited { status: 0, last_words: None };
+        ready(move || {
+            let control = Arc::new(Control::new(&limits));
+            history.begin(&control, history::begun(&control, "somebody", &call, &params));
+            history.end(&control, &outcome);
+        })
+    };
+    "bare wasmtime: start, a line, end" Some(100) => |_| {
+        let mut bare = Bare::make().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        ready(move || bare.run(LINE))
+    };
+    "runtime: start, a line, end" Some(100) => |world| process(world, "once-tiny");
+    "runtime: start, a line, end, Rust component" None => |world| process(world, "once");
+    "runtime: a line there and back" Some(500) => |world| there_and_back(world, "echo-tiny");
+    "runtime: a line there and back, Rust component" None => |world| there_and_back(world, "echo");
+    "runtime: 1024 lines there and back" Some(10) => |world| {
+        let Some(call) = world.call("echo-tiny") else { return Ok(None) };
+        let (mut guest, control) = start(&call);
+        let now = Instant::now();
+        ready(move || {
+            for _ in 0..LINES {
+                control.input.push_line(black_box(LINE), now, &noop());
+            }
+            let mut back = 0;
+            while back < LINES {
+                assert!(guest.poll(TURN, &mut noop()).is_pending());
+                back += lines(&control.output.take(&noop())).map(black_box).count();
+            }
+        })
+    };
+    "frames: a line echoed without a guest" Some(200) => |world| {
+        let mut memory = Memory::echo(world)?;
+        memory.upgrade();
+        ready(move || memory.there_and_back(LINE))
+    };
+    "session: a line there and back" Some(200) => |world| {
+        let mut memory = Memory::calls(world)?;
+        memory.upgrade();
+        memory.begin("echo-tiny");
+        ready(move || memory.there_and_back(LINE))
+    };
+    "session: a whole call" Some(50) => |world| {
+        let mut memory = Memory::calls(world)?;
+        ready(move || memory.whole_call("once-tiny", LINE))
+    };
+}
+
+fn ready(run: impl FnMut() + 'static) -> Result<Option<Run>> {
+    Ok(Some(Box::new(run)))
+}
+
+fn noop() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn with_end(line: &str) -> Vec<u8> {
+    [line.as_bytes(), b"\n"].concat()
+}
+
+fn running() -> Protocol {
+    let mut protocol = Protocol::default();
+    assert!(matches!(protocol.on(Event::Binary(black_box(CALL))), Action::Start(_)));
+    protocol
+}
+
+/// A process without a socket, which has not been polled yet.
+fn start(call: &Call) -> (Guest, Arc<Control>) {
+    let plugin = &call.plugin;
+    let control = Arc::new(Control::new(&plugin.limits));
+    let invocation = Invocation {
+        call: call.spec.name.clone(),
+        leading: vec![],
+        params: vec![],
+        env: vec![("DISTILLERY_CALL".to_owned(), call.spec.name.to_string())],
+        stderr: StderrTo::Log,
+        reach: plugin.reach.clone(),
+    };
+    (plugin.program.start(invocation, &plugin.limits, control.clone(), ()), control)
+}
+
+/// The line that the guest has written by now.
+fn taken(control: &Control) -> Bytes {
+    control.output.take(&noop())
+}
+
+fn process(world: &World, call: &str) -> Result<Option<Run>> {
+    let Some(call) = world.call(call) else { return Ok(None) };
+    let now = Instant::now();
+    ready(move || {
+        let (mut guest, control) = start(&call);
+        control.input.push_line(black_box(LINE), now, &noop());
+        loop {
+            match guest.poll(TURN, &mut noop()) {
+                Poll::Ready(end) => {
+                    assert_eq!(end, End::Exited(0));
+                    break;
+                }
+                // A guest that wakes itself wants to go on.
+                Poll::Pending => {}
+            }
+        }
+        assert_eq!(taken(&control).len(), LINE.len() + 1);
+    })
+}
+
+fn there_and_back(world: &World, call: &str) -> Result<Option<Run>> {
+    let Some(call) = world.call(call) else { return Ok(None) };
+    let (mut guest, control) = start(&call);
+    let now = Instant::now();
+    ready(move || {
+        control.input.push_line(black_box(LINE), now, &noop());
+        loop {
+            assert!(guest.poll(TURN, &mut noop()).is_pending());
+            let line = taken(&control);
+            if !line.is_empty() {
+                assert_eq!(line.len(), LINE.len() + 1);
+                break;
+            }
+        }
+    })
+}

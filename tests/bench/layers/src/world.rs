@@ -1,0 +1,126 @@
+//! What the measured paths need around them: an engine, plugins, a dispatcher, as `distillery serve` makes them.
+
+use anyhow::{Context, Result};
+use distillery::{
+    dispatch::Dispatcher,
+    history::{History, Retention},
+    limits::Limits,
+    plugin::{
+        Call, Catalog, Operator, Snapshot,
+        load::{Loader, found},
+    },
+    process::{
+        admission::{Admission, Bounds},
+        compute::ComputeThreads,
+    },
+    runtime::{Capacity, Runtime},
+    session::Timing,
+    size::Size,
+    store::database::Database,
+};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Calls of the plugin that has many.
+pub const MANY: usize = 1000;
+/// How many processes there may be. Small, so that the pool fits the address space of a tool that counts.
+const PROCESSES: u32 = 2;
+
+/// The guests that are built, rather than written by hand.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// Answers one line.
+    pub once: Option<PathBuf>,
+    /// Echoes until its input ends.
+    pub echo: Option<PathBuf>,
+}
+
+pub struct World {
+    directory: TempDir,
+    pub limits: Limits,
+    pub catalog: Arc<Catalog>,
+    compute: Arc<ComputeThreads>,
+    pub timing: Arc<Timing>,
+}
+
+impl World {
+    pub fn make(built: &Built) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("distillery-layers-").tempdir()?;
+        let plugins = directory.path().join("plugins");
+        let tiny = include_bytes!("../../guests/once-tiny.wat");
+        plugin(&plugins, "once-tiny", "wat", tiny, &["once-tiny".into()])?;
+        plugin(&plugins, "echo-tiny", "wat", include_bytes!("../../guests/echo-tiny.wat"), &["echo-tiny".into()])?;
+        plugin(&plugins, "many", "wat", tiny, &(0..MANY).map(|number| format!("call-{number}")).collect::<Vec<_>>())?;
+        for (name, path) in [("once", &built.once), ("echo", &built.echo)] {
+            if let Some(path) = path {
+                let module = fs::read(path).with_context(|| format!("no guest {}", path.display()))?;
+                plugin(&plugins, name, "wasm", &module, &[name.to_owned()])?;
+            }
+        }
+        // The pool reserves addresses for the memory that a process may have.
+        let limits = Limits { memory: Size::mib(16), ..Limits::default() };
+        let capacity = Capacity { processes: PROCESSES, lowered: None };
+        let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
+        let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
+        let loader = Loader { runtime, operator, max_module: Size::mib(64) };
+        let loaded = loader.load_all(&plugins, |_| ())?;
+        let catalog = Arc::new(Catalog::new(Snapshot::default().next(found(&loaded))));
+        for (name, state) in catalog.snapshot().plugins() {
+            if let Some(error) = &state.error {
+                anyhow::bail!("the plugin {name} does not load: {error}");
+            }
+        }
+        let timing = Timing {
+            call_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(3600),
+            silence_timeout: Duration::from_secs(3600),
+            max_frame: Size::mib(1),
+        };
+        Ok(Self { directory, limits, catalog, compute: Arc::new(ComputeThreads::start(1)?), timing: Arc::new(timing) })
+    }
+
+    pub fn call(&self, name: &str) -> Option<Arc<Call>> {
+        self.catalog.snapshot().call(name).cloned()
+    }
+
+    pub fn admission() -> Admission {
+        let queue_time = Duration::from_secs(5);
+        Admission::new(Bounds { processes: PROCESSES, per_caller: None, queue: 8, queue_time })
+    }
+
+    /// A history that is really written.
+    pub fn history(&self) -> Result<History> {
+        let database = Database::open(&self.directory.path().join("data"))?;
+        History::start(&database, Retention { age: Duration::from_secs(3600), count: 10_000 })
+    }
+
+    pub fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::new(Dispatcher {
+            catalog: self.catalog.clone(),
+            admission: Self::admission(),
+            compute: self.compute.clone(),
+            grace: Duration::from_secs(2),
+            cleanup_time: Duration::from_secs(10),
+            history: None,
+        })
+    }
+}
+
+fn plugin(root: &Path, name: &str, extension: &str, module: &[u8], calls: &[String]) -> Result<()> {
+    let directory = root.join(name);
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join(name).with_extension(extension), module)?;
+    let mut manifest = String::from("calls:\n");
+    for call in calls {
+        writeln!(manifest, "  {call}: {{access: public}}")?;
+    }
+    fs::write(directory.join("plugin.yaml"), manifest)?;
+    Ok(())
+}

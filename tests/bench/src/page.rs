@@ -1,0 +1,377 @@
+//! The page of results: what was to be reached, what was, and every figure behind it.
+
+use crate::{
+    plot,
+    report::{Report, Summary, short},
+    scale::Scale,
+    section::{Chart, Section},
+};
+use anyhow::{Context, Result};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+
+/// What other programs have measured.
+#[derive(Default)]
+pub struct Layers {
+    /// Nanoseconds, by the name of a path.
+    pub times: BTreeMap<String, f64>,
+    /// Instructions.
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl Layers {
+    /// Reads the times that `make layers` took and the counts of the repository. What is not there is left out.
+    pub fn read(times: &Path, counts: &Path) -> Self {
+        let read =
+            |path: &Path| -> Option<serde_json::Value> { serde_json::from_str(&fs::read_to_string(path).ok()?).ok() };
+        let mut layers = Self::default();
+        if let Some(serde_json::Value::Object(all)) = read(times) {
+            let medians = all.into_iter().filter_map(|(name, time)| Some((name, time.get("median")?.as_f64()?)));
+            layers.times = medians.collect();
+        }
+        let counts = read(counts).and_then(|it| serde_json::from_value(it.get("instructions")?.clone()).ok());
+        layers.counts = counts.unwrap_or_default();
+        layers
+    }
+}
+
+/// A row of the table of goals.
+struct Goal {
+    what: &'static str,
+    goal: String,
+    reached: String,
+    /// Of the goal; above one is better.
+    ratio: Option<f64>,
+    bound: &'static str,
+}
+
+pub fn write(report: &Report, layers: &Layers, directory: &Path) -> Result<()> {
+    let pictures = directory.join("results");
+    fs::create_dir_all(&pictures)?;
+    let mut page = Page { text: String::new(), charts: Vec::new() };
+    page.all(report, layers)?;
+    for chart in &page.charts {
+        let file = pictures.join(&chart.file).with_extension("svg");
+        fs::write(&file, plot::svg(chart)).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let file = directory.join("results.md");
+    fs::write(&file, page.text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+struct Page {
+    text: String,
+    charts: Vec<Chart>,
+}
+
+impl Page {
+    fn all(&mut self, report: &Report, layers: &Layers) -> Result<()> {
+        let machine = &report.machine;
+        let load = machine.load_before.split_whitespace().take(3).collect::<Vec<_>>().join(", ");
+        write!(
+            self.text,
+            "# Results\n\n<!-- Written by `make results`. -->\n\nWhat the server reaches, beside what it was to reach and \
+             beside others, on one machine. [How it is measured](../tests/bench/README.md) says what each row means.\n\n\
+             - {} cores of {}, Linux {}, {:.0} GiB of memory\n- load before: {load} (1, 5 and 15 minutes). Nothing else \
+             should have run: figures of a loaded machine are worse than they need be, and ratios less exact\n- medians \
+             of {} rounds of {} s each, contestants in turn, every reply checked\n",
+            machine.cores,
+            machine.cpu,
+            machine.kernel,
+            machine.memory_kib as f64 / f64::from(1 << 20),
+            report.rounds,
+            report.seconds
+        )?;
+        for skipped in &report.skipped {
+            writeln!(self.text, "- left out: {skipped}")?;
+        }
+        self.goals(report, layers)?;
+        self.rounds(report)?;
+        self.layers(layers)?;
+        self.scale(&report.scale)?;
+        report.sections.values().try_for_each(|section| self.section(section))
+    }
+
+    fn goals(&mut self, report: &Report, layers: &Layers) -> Result<()> {
+        self.heading("Goals")?;
+        writeln!(self.text, "A ratio above 1 is better than the goal. A dash: not measured in this run.\n")?;
+        writeln!(
+            self.text,
+            "| what | goal | reached | of the goal | what bounds it |\n| --- | --- | --- | ---: | --- |"
+        )?;
+        for Goal { what, goal, reached, ratio, bound } in goals(report, layers) {
+            let ratio = ratio.map_or("-".into(), |it| format!("{it:.2}"));
+            writeln!(self.text, "| {what} | {goal} | {reached} | {ratio} | {bound} |")?;
+        }
+        Ok(())
+    }
+
+    fn rounds(&mut self, report: &Report) -> Result<()> {
+        if report.rows.is_empty() {
+            return Ok(());
+        }
+        self.heading("Beside others")?;
+        writeln!(
+            self.text,
+            "`ours` runs a Rust component, `ours, tiny guest` a module of forty lines. `floor` is the same kind of socket \
+             without wasm. `wasmtime serve` has no websockets: there a whole call is a request with one line and an answer \
+             with it, by an instance of its own. `*`: the client was the bottleneck; `+`: no core was idle, and the client \
+             had more of them than the server.\n\n\
+             | what | who | median/s | least | most | x websocketd | x floor | p50 us | p99 us | server us each |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        )?;
+        for row in &report.rows {
+            let Some(it) = &row.summary else { continue };
+            let mark = match it {
+                Summary { client_was_the_bottleneck: 1.., .. } => " *",
+                Summary { client_filled_the_machine: 1.., .. } => " +",
+                _ => "",
+            };
+            let maybe = |figure: Option<f64>| figure.map_or("-".into(), short);
+            writeln!(
+                self.text,
+                "| {} | {}{mark} | {:.0} | {:.0} | {:.0} | {} | {} | {} | {} | {:.2} |",
+                row.workload,
+                row.contestant,
+                it.median,
+                it.least,
+                it.most,
+                maybe(it.times_websocketd),
+                maybe(it.times_floor),
+                maybe(it.p50_us),
+                maybe(it.p99_us),
+                it.server_us_each
+            )?;
+        }
+        writeln!(self.text)?;
+        for (contestant, times) in &report.started_in_ms {
+            let Some((first, rest)) = times.split_first() else { continue };
+            let rest = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(", {} after that", short(crate::report::median(rest.to_vec())))
+            };
+            writeln!(self.text, "- {contestant} listens after {} ms the first time{rest}", short(*first))?;
+        }
+        Ok(())
+    }
+
+    fn layers(&mut self, layers: &Layers) -> Result<()> {
+        if layers.times.is_empty() && layers.counts.is_empty() {
+            return Ok(());
+        }
+        self.heading("Layers")?;
+        writeln!(
+            self.text,
+            "The parts one by one, on one thread, without a kernel in between: time by `make layers`, instructions by \
+             `make counts`. What became slower has its address here. The counts are those of `tests/bench/counts.json`, \
+             of a build for tests; compare them with each other, and with those of another commit.\n\n\
+             | part | us | instructions |\n| --- | ---: | ---: |"
+        )?;
+        let mut names: Vec<_> = layers.times.keys().chain(layers.counts.keys()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let time = layers.times.get(name).map_or("-".into(), |nanos| short(nanos / 1e3));
+            let count = layers.counts.get(name).map_or("-".into(), u64::to_string);
+            writeln!(self.text, "| {name} | {time} | {count} |")?;
+        }
+        Ok(())
+    }
+
+    fn scale(&mut self, scale: &BTreeMap<String, Scale>) -> Result<()> {
+        if scale.is_empty() {
+            return Ok(());
+        }
+        self.heading("Waiting processes")?;
+        writeln!(
+            self.text,
+            "So many sockets, each with an echo that has answered one line and waits for the next. The floor has the same \
+             sockets without processes.\n\n\
+             | who | asked for | open | seconds | memory | each | mappings each | answer still |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        )?;
+        for (who, it) in scale {
+            writeln!(
+                self.text,
+                "| {who} | {} | {} | {:.2} | {:.0} MiB | {:.1} KiB | {:.2} | {} of {} |",
+                it.asked,
+                it.opened,
+                it.seconds,
+                it.open.rss_kib as f64 / 1024.0,
+                it.kib_each(),
+                it.mappings_each(),
+                it.still_echo,
+                it.asked_again
+            )?;
+        }
+        writeln!(self.text)?;
+        for (who, it) in scale {
+            for (message, count) in &it.failures {
+                let (least, most) = it.failed_within.unwrap_or_default();
+                writeln!(
+                    self.text,
+                    "- {who}: after {} had opened, the next {count} were refused within {least:.2} to {most:.2} s: {}",
+                    it.opened,
+                    message.replace('|', "\\|")
+                )?;
+            }
+            writeln!(
+                self.text,
+                "- {who}: {:.0} MiB before, {:.0} MiB once all had left; {} and {} mappings",
+                it.before.rss_kib as f64 / 1024.0,
+                it.after.rss_kib as f64 / 1024.0,
+                it.before.mappings,
+                it.after.mappings
+            )?;
+        }
+        let mut memory = linear("memory-by-processes", "Memory by waiting processes", "MiB");
+        let mut mappings = linear("mappings-by-processes", "Mappings by waiting processes", "mappings");
+        let mut started = linear("start-by-processes", "Time until so many wait", "seconds");
+        for (who, it) in scale {
+            for mark in &it.series {
+                let opened = mark.opened as f64;
+                memory.add(who, opened, mark.occupied.rss_kib as f64 / 1024.0);
+                mappings.add(who, opened, mark.occupied.mappings as f64);
+                started.add(who, opened, mark.seconds);
+            }
+        }
+        [memory, mappings, started].into_iter().try_for_each(|chart| self.chart(&chart))
+    }
+
+    fn section(&mut self, section: &Section) -> Result<()> {
+        self.heading(&section.title)?;
+        writeln!(self.text, "{}", section.how)?;
+        if !section.notes.is_empty() {
+            writeln!(self.text)?;
+            section.notes.iter().try_for_each(|note| writeln!(self.text, "- {note}"))?;
+        }
+        section.charts.iter().try_for_each(|chart| self.chart(chart))
+    }
+
+    /// A picture, and its figures.
+    fn chart(&mut self, chart: &Chart) -> Result<()> {
+        if chart.series.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.text, "\n![{}](results/{}.svg)\n", chart.title, chart.file)?;
+        write!(self.text, "| {} |", chart.x)?;
+        chart.series.iter().try_for_each(|it| write!(self.text, " {}, {} |", it.name, chart.y))?;
+        writeln!(self.text, "\n| ---: |{}", " ---: |".repeat(chart.series.len()))?;
+        let mut places: Vec<f64> = chart.series.iter().flat_map(|it| &it.points).map(|it| it.0).collect();
+        places.sort_unstable_by(f64::total_cmp);
+        places.dedup();
+        for place in places {
+            write!(self.text, "| {place} |")?;
+            for series in &chart.series {
+                let figure = series.points.iter().find(|it| it.0 == place).map_or("-".into(), |it| short(it.1));
+                write!(self.text, " {figure} |")?;
+            }
+            writeln!(self.text)?;
+        }
+        self.charts.push(chart.clone());
+        Ok(())
+    }
+
+    fn heading(&mut self, title: &str) -> Result<()> {
+        Ok(writeln!(self.text, "\n## {title}\n")?)
+    }
+}
+
+fn linear(file: &str, title: &str, y: &str) -> Chart {
+    Chart { log_x: false, log_y: false, ..Chart::by_tens(file, title, "waiting processes", y) }
+}
+
+fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
+    let fact = |name: &str| report.sections.values().find_map(|it| it.facts.get(name)).copied();
+    let rate = |workload: &str, contestant: &str| {
+        let row = report.rows.iter().find(|row| row.workload == workload && row.contestant == contestant);
+        row.and_then(|row| row.summary.clone())
+    };
+    let mut goals = Vec::new();
+    let mut ratios = |what, workload: &str, contestant: &str, (websocketd, floor): (f64, Option<f64>), bound| {
+        let it = rate(workload, contestant);
+        let times = |times: Option<f64>| times.map_or("-".into(), |it| format!("{it:.2}"));
+        let (x, of) = (it.as_ref().and_then(|it| it.times_websocketd), it.as_ref().and_then(|it| it.times_floor));
+        let reached = match &it {
+            None => "-".into(),
+            Some(summary) => format!(
+                "{:.0}/s ({}): {} x websocketd, {} of the floor",
+                summary.median,
+                contestant,
+                times(x),
+                times(of)
+            ),
+        };
+        let least = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let ratio = least(x.map(|it| it / websocketd), of.zip(floor).map(|(it, floor)| it / floor));
+        let goal = match floor {
+            Some(floor) => format!("{websocketd} x websocketd, {floor} of the floor"),
+            None => format!("{websocketd} x websocketd, ahead of the floor"),
+        };
+        goals.push(Goal { what, goal, reached, ratio, bound });
+    };
+    let calls = "connect, upgrade and close in the kernel, which the floor has too; then instantiation";
+    let many = "whole calls a second, 32 clients";
+    ratios(many, "whole calls, 32 clients", "ours", (8.5, Some(0.95)), calls);
+    ratios("the same, tiny guest", "whole calls, 32 clients", "ours, tiny guest", (8.5, Some(0.95)), calls);
+    let one = "whole calls a second, 1 client";
+    ratios(one, "whole calls, 1 client", "ours", (6.0, Some(0.9)), calls);
+    ratios("the same, tiny guest", "whole calls, 1 client", "ours, tiny guest", (6.0, Some(0.9)), calls);
+    let lines = "masking, framing and copying a line, four times more often than the floor's one message in, one out";
+    ratios("lines echoed a second, pipelined", "lines, 1024 on their way", "ours", (5.5, Some(0.8)), lines);
+    let wake = "two wakeups in the kernel, which every contestant has";
+    ratios("one line there and back", "one line there and back", "ours", (2.0, Some(1.0)), wake);
+
+    let mut less = |what, goal: &str, wanted: f64, reached: Option<f64>, unit: &str, bound| {
+        let shown = reached.map_or("-".into(), |it| format!("{} {unit}", short(it)));
+        let ratio = reached.map(|it| wanted / it.max(1e-9));
+        goals.push(Goal { what, goal: goal.into(), reached: shown, ratio, bound });
+    };
+    let micros = |name: &str| layers.times.get(name).map(|nanos| nanos / 1e3);
+    let fresh = "a fresh memory: mapping, faults and clearing in the kernel; `bare wasmtime` is the floor of it";
+    let tiny = micros("runtime: start, a line, end");
+    less("start a process and end it, no socket (tiny guest)", "10 us", 10.0, tiny, "us", fresh);
+    let rust = micros("runtime: start, a line, end, Rust component");
+    less("the same, Rust component", "10 us", 10.0, rust, "us", fresh);
+    let scale = report.scale.get("ours");
+    let held = scale.filter(|it| it.asked >= 10_000);
+    let pages = "pages of each guest's memory and stack that it has touched";
+    let gib = held.map(|it| it.open.rss_kib as f64 / f64::from(1 << 20));
+    less("10,000 processes waiting for input, memory", "1.5 GiB", 1.5, gib, "GiB", pages);
+    let seconds = held.map(|it| it.seconds);
+    less("10,000 processes waiting for input, until all wait", "5 s", 5.0, seconds, "s", calls);
+    let spin = "the epoch's tick of a millisecond, and the result's way to the client";
+    let idle = fact("a cancel, interrupted 0 p99");
+    less("cancel of a tight loop, idle machine, p99", "1 ms", 1.0, idle, "ms", spin);
+    let turns = "turns of a millisecond that the guests take on two cores";
+    let busy = fact("a cancel, interrupted 64 p99");
+    less("cancel while 64 guests spin, p99", "50 ms", 50.0, busy, "ms", turns);
+    let auth = fact("GET auth 64 p99");
+    less("GET auth meanwhile, p99", "50 ms", 50.0, auth, "ms", "the kernel's scheduler: guests run at nice 10");
+    let quiet = "50 ms of quiet that a changed file is given, then a process that compiles";
+    less("swap under load, from the rename", "200 ms", 200.0, fact("swap_p50_ms"), "ms (median)", quiet);
+    let warm = "mapping the compiled code, and making the pool";
+    less("start with a warm cache, 10 plugins", "100 ms", 100.0, fact("start_warm_10_ms"), "ms", warm);
+    let swaps = fact("swaps").zip(fact("swap_failed_calls"));
+    goals.push(Goal {
+        what: "swaps under load, failed calls",
+        goal: "1000 swaps, none failed".into(),
+        reached: swaps.map_or("-".into(), |(swaps, failed)| format!("{swaps} swaps, {failed} failed")),
+        ratio: None,
+        bound: "a process keeps the generation that it started with",
+    });
+    let refused = report.scale.get("ours, past the ceiling");
+    goals.push(Goal {
+        what: "past the capacity",
+        goal: "a clear failure".into(),
+        reached: refused.map_or("-".into(), |it| {
+            let said = it.failures.keys().next().map_or("none failed", String::as_str);
+            format!("after {}: {}", it.opened, said.replace('|', "\\|"))
+        }),
+        ratio: None,
+        bound: "vm.max_map_count, of which each process needs six",
+    });
+    goals
+}
