@@ -574,6 +574,8 @@ fn echoes(target: &Target, sockets: usize, phase: &Phase, open: &AtomicUsize) ->
         let line = &line;
         async move {
             let mut micros = Vec::new();
+            // The runtime has not heard of the socket yet.
+            stream.writable().await?;
             while phase.goes_on() {
                 let begun = Instant::now();
                 // One line always fits the socket.

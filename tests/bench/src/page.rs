@@ -69,7 +69,7 @@ impl Page {
         write!(
             self.text,
             "# Results\n\n<!-- Written by `make results`. -->\n\nWhat the server reaches, beside what it was to reach and \
-             beside others, on one machine. [How it is measured](../tests/bench/README.md) says what each row means.\n\n\
+             beside others, on one machine. `tests/bench/README.md` says how it is measured.\n\n\
              - {} cores of {}, Linux {}, {:.0} GiB of memory\n- load before: {load} (1, 5 and 15 minutes). Nothing else \
              should have run: figures of a loaded machine are worse than they need be, and ratios less exact\n- medians \
              of {} rounds of {} s each, contestants in turn, every reply checked\n",
