@@ -249,6 +249,8 @@ type Seen = (Vec<f32>, f64);
 struct Phase {
     counting: AtomicBool,
     stop: AtomicBool,
+    /// Clients that have had their first call.
+    begun: AtomicUsize,
 }
 
 impl Phase {
@@ -292,6 +294,10 @@ fn loaded(
                 })
             })
             .collect();
+        // However many they are, all of them are at it before anything counts.
+        while phase.begun.load(Relaxed) < clients && phase.goes_on() {
+            thread::sleep(Duration::from_millis(5));
+        }
         sleep_while(&phase, WARM_UP);
         let meter = Meter::start(target.pid);
         phase.counting.store(true, Relaxed);
@@ -312,6 +318,8 @@ fn one_client(target: &Target, phase: &Phase) -> Result<Seen> {
     let mut conversation = Conversation::new(target);
     let mut micros = Vec::with_capacity(1 << 16);
     let (started, cpu) = (Instant::now(), machine::thread_cpu());
+    conversation.hold()?;
+    phase.begun.fetch_add(1, Relaxed);
     while phase.goes_on() {
         let begun = Instant::now();
         conversation.hold()?;
@@ -326,7 +334,9 @@ fn many_clients(target: &Target, clients: usize, phase: &Phase) -> Result<Seen> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let client = || async {
         let mut conversation = Conversation::new(target);
-        let mut micros = Vec::with_capacity(1 << 14);
+        let mut micros = Vec::new();
+        conversation.hold_among_others().await?;
+        phase.begun.fetch_add(1, Relaxed);
         while phase.goes_on() {
             let begun = Instant::now();
             conversation.hold_among_others().await?;

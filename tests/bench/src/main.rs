@@ -266,6 +266,11 @@ fn drive(arguments: &Arguments) -> Result<()> {
         if measures(What::Growth) {
             eprintln!("growth");
             let run = |contestant: &Contestant, server: &Server, call: Option<&str>, workload| {
+                // A call of one of very many takes as long as calls of all the others.
+                let time = match workload {
+                    Workload::Calls { clients: 1_000.. } => time.max(Duration::from_secs(2)),
+                    _ => time,
+                };
                 let task = Task::Run { target: server.target(call), workload, time };
                 ask(&task, WARM_UP + time + Duration::from_secs(90)).with_context(|| {
                     format!("{}, {workload:?}; its log ends with:\n{}", contestant.name(), server.last_words())
