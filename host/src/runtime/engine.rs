@@ -215,7 +215,7 @@ impl Recipe {
         let mut pool = PoolingAllocationConfig::new();
         // A component may be made of several core modules, and some have a memory or a table of their own. However few
         // processes there are, the largest one must fit.
-        let spare = processes / 4 + 16;
+        let spare = processes / 4 + MEMORIES;
         let instances = self.limits.instances as u32;
         pool.total_component_instances(processes)
             .total_core_instances(processes.saturating_mul(8).max(instances))

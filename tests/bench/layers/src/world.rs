@@ -29,7 +29,7 @@ use tempfile::TempDir;
 
 /// Calls of the plugin that has many.
 pub const MANY: usize = 1000;
-/// How many processes there may be. Small, so that the pool fits the address space of a tool that counts.
+/// How many processes there may be. Few, so that the pool fits the 60 GiB of addresses that valgrind leaves a program.
 const PROCESSES: u32 = 2;
 
 /// The guests that are built, rather than written by hand.
