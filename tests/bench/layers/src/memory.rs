@@ -8,7 +8,7 @@ use distillery::{
     auth::Caller,
     dispatch::Dispatcher,
     server::connection::Meter,
-    session::{Session, Timing},
+    session::{Session, Timing, protocol::Protocol},
     size::Size,
     socket::{Incoming, Socket, sized},
 };
@@ -48,7 +48,8 @@ impl Memory {
             let (dispatcher, timing): (Arc<Dispatcher>, Arc<Timing>) = (dispatcher.clone(), timing.clone());
             sized(upgrade, MAX_FRAME).on_upgrade(|socket| {
                 let socket = Socket::new(socket, Arc::<Meter>::default());
-                Session::new(socket, Caller::nobody(), dispatcher, timing).run(CancellationToken::new())
+                Session::new(socket, Protocol::default(), Caller::nobody(), dispatcher, timing)
+                    .run(CancellationToken::new())
             })
         })
     }

@@ -109,6 +109,9 @@ impl World {
             grace: Duration::from_secs(2),
             cleanup_time: Duration::from_secs(10),
             history: None,
+            shelf: None,
+            metrics: Arc::default(),
+            tracer: None,
         })
     }
 }
