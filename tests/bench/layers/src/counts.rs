@@ -1,6 +1,6 @@
 //! Instructions of each path, counted by callgrind: where times depend on what else the machine does, these hardly do.
 //!
-//! One process runs all paths under callgrind. It calls [`mark`] before and after each block of runs, and callgrind writes
+//! One process runs all paths under callgrind. It calls [`mark_of_a_block`] before and after each block of runs, and callgrind writes
 //! a dump whenever it comes there: what the dump after a block has for the main thread is what the block took.
 
 use crate::{paths::HotPath, world::World};
