@@ -130,7 +130,8 @@ impl Language {
     }
 }
 
-fn toolchains() -> PathBuf {
+/// Where the Makefile keeps them.
+pub fn toolchains() -> PathBuf {
     fs::canonicalize(TARGET).expect("cargo has a target directory").join("toolchains")
 }
 

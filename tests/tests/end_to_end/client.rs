@@ -167,6 +167,7 @@ async fn an_interrupt_cancels_and_a_second_one_forces() {
         .await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
+    let _stdin = child.stdin.take();
     signal(&child, Signal::INT);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(
@@ -212,6 +213,7 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
+    let _stdin = child.stdin.take();
     server.signal(Signal::KILL);
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(125));
@@ -224,6 +226,8 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
+    // Its end would end the call.
+    let _stdin = child.stdin.take();
     server.terminate();
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(

@@ -1,0 +1,85 @@
+//! Clients that exist, as far as their wire is known: the client of `pow-1` in `tests/clients`, in node and in a browser.
+
+use distillery_tests::{Guest, Server, browser::Browser, languages::toolchains};
+use std::{
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/pow-1");
+
+/// The client as JavaScript, beside the packages that it needs. Nothing where they are missing, out loud.
+fn built() -> Option<tempfile::TempDir> {
+    let packages = toolchains().join("node/node_modules");
+    let missing = ["typescript", "ws"].into_iter().find(|name| !packages.join(name).is_dir());
+    if let Some(missing) = missing {
+        assert!(env::var("CI").as_deref() != Ok("true"), "there is no {missing}: run `make toolchains`");
+        eprintln!("SKIPPED: the client of pow-1, for want of {missing}: run `make toolchains`");
+        return None;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let inside = |name: &str| directory.path().join(name);
+    for file in ["client.ts", "drive.ts", "package.json", "tsconfig.json"] {
+        fs::copy(Path::new(SOURCE).join(file), inside(file)).expect("a file of the client");
+    }
+    symlink(packages, inside("node_modules")).expect("a link to the packages");
+    run(Command::new(inside("node_modules/.bin/tsc")).args(["--project", "."]), directory.path());
+    Some(directory)
+}
+
+#[track_caller]
+fn run(command: &mut Command, directory: &Path) -> String {
+    let output: Output = command.current_dir(directory).output().expect("node is installed with its packages");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+async fn server() -> Server {
+    let guests =
+        ["args", "conversation", "cut_char", "no_newline", "prompt", "says_goodbye", "spin", "stderr_words", "told"];
+    guests.iter().fold(Server::builder(), |server, name| server.guest(Guest::component(name))).start().await
+}
+
+#[tokio::test]
+async fn the_conversations_of_a_client_of_pow_1_go_as_it_relies_on() {
+    let Some(client) = built() else { return };
+    let server = server().await;
+    let (address, directory) = (server.address().to_string(), client.path().to_owned());
+    let said = tokio::task::spawn_blocking(move || run(Command::new("node").args(["drive.js", &address]), &directory));
+    let said = said.await.expect("it ends");
+    let source = fs::read_to_string(Path::new(SOURCE).join("drive.ts")).expect("its source");
+    let conversations = source.matches("\n  async \"").count();
+    assert!(conversations > 10, "{conversations}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok: ")).count(), conversations, "{said}");
+}
+
+#[tokio::test]
+async fn a_client_of_pow_1_works_in_a_browser() {
+    let Some(client) = built() else { return };
+    let Some(browser) = Browser::open().await else { return };
+    let server = server().await;
+    let module: PathBuf = client.path().join("client.js");
+    let script = fs::read_to_string(module).expect("the client").replace("\nexport ", "\n");
+    browser.go(&format!("http://{}/api/v1/systems", server.address())).await;
+    let talk = "
+        window.heard = '';
+        const url = location.origin.replace('http', 'ws') + '/api/v1/pow/';
+        const call = new Call(url, { call: 'conversation', params: ['Ada'] }, (text) => { window.heard += text; });
+        call.result.then((result) => { window.result = result; }, (error) => { window.result = String(error); });
+        call.input('one\\n').then(() => call.closeInput());
+    ";
+    browser.run(&format!("{script}\n{talk}")).await;
+    let result = browser.until("the result", "window.result").await;
+    assert_eq!(result["status"], "fulfilled", "{result}");
+    assert_eq!(browser.run("return window.heard").await, "hello Ada\necho: one\n");
+    let refused = format!(
+        "{script}\nnew Call(location.origin.replace('http', 'ws') + '/api/v1/ws', {{ call: 'nowhere' }}, () => {{}})
+            .result.then((result) => {{ window.refused = result; }}, (error) => {{ window.refused = String(error); }});"
+    );
+    browser.run(&refused).await;
+    let refused = browser.until("the refusal", "window.refused").await;
+    assert_eq!(refused["status"], "rejected", "{refused}");
+}
