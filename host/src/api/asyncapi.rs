@@ -1,13 +1,15 @@
 //! The AsyncAPI document: what goes over the websocket. Each protocol has a file of its own, and adds itself here.
 
+mod distillery1;
 mod lines;
+mod pow1;
 
 use super::openapi::Schemas;
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
 Calls are run over a websocket: one socket, one call. Which protocol is spoken is agreed upon when the socket is opened, \
-with the header `Sec-WebSocket-Protocol`; without that header it is the protocol of lines.
+with the header `Sec-WebSocket-Protocol`; where none of those that are offered is spoken here, it is the protocol of lines.
 
 A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
 one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009. A \
@@ -16,7 +18,7 @@ a token in the header `Authorization`, or by the cookie of a session. The rest o
 
 /// One protocol of the socket: its channel, and what is sent over it in either direction.
 struct Protocol {
-    /// The name of the channel.
+    /// The name of the channel, which the names of its operations begin with where they have none of their own.
     name: &'static str,
     channel: Value,
     /// By the names of their operations.
@@ -31,9 +33,9 @@ enum From {
 }
 
 impl Protocol {
-    fn new(name: &'static str, title: &str, description: &str, headers: &Value) -> Self {
+    fn new(name: &'static str, title: &str, address: &str, description: &str, headers: &Value) -> Self {
         let channel = json!({
-            "address": "/api/v1/ws",
+            "address": address,
             "title": title,
             "description": description,
             "servers": [{"$ref": "#/servers/here"}],
@@ -57,12 +59,32 @@ impl Protocol {
         self.operations.insert(operation.to_owned(), told);
         self
     }
+
+    /// Messages that are written down as they are here, by names such as `client.call`.
+    fn says_all(self, messages: &str) -> Self {
+        let messages: Map<String, Value> = serde_json::from_str(messages).expect("it is a part of the program");
+        messages.into_iter().fold(self, |protocol, (name, about)| {
+            let from = if name.starts_with("client.") { From::Client } else { From::Server };
+            let operation = format!("{}.{name}", protocol.name);
+            let summary = about["summary"].as_str().unwrap_or_default().to_owned();
+            protocol.says(from, &operation, &summary, &name, about)
+        })
+    }
+}
+
+/// The headers of a request that offers this subprotocol.
+fn offers(subprotocol: &str) -> Value {
+    json!({
+        "type": "object",
+        "required": ["Sec-WebSocket-Protocol"],
+        "properties": {"Sec-WebSocket-Protocol": {"type": "string", "const": subprotocol}},
+    })
 }
 
 /// The document about every protocol.
 pub(super) fn document() -> Value {
     let mut schemas = Schemas::new("/components/schemas");
-    let protocols = [lines::protocol(&mut schemas)];
+    let protocols = [lines::protocol(&mut schemas), distillery1::protocol(), pow1::protocol()];
     let mut channels = Map::new();
     let mut operations = Map::new();
     for protocol in protocols {

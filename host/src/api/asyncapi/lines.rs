@@ -38,7 +38,7 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
             "x-frame": "binary",
         })
     };
-    Protocol::new("lines", "The protocol of lines", ABOUT, &json!({"type": "object"}))
+    Protocol::new("lines", "The protocol of lines", "/api/v1/ws", ABOUT, &json!({"type": "object"}))
         .says(
             From::Client,
             "startCall",
