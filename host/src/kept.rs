@@ -284,6 +284,8 @@ async fn drive(
                 process.force(Instant::now());
             }
             if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
+                // Who hears of its end and looks sees what it wrote last.
+                kept.take(&mut waiting, cx);
                 return Poll::Ready(outcome);
             }
             if process.control().cancelled().is_some() && !std::mem::replace(&mut told, true) {

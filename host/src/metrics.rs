@@ -155,6 +155,11 @@ impl Metrics {
         self.refuse(reason);
     }
 
+    /// A client was refused for what it sent on a socket, before anything of it ran.
+    pub fn at_fault(&self) {
+        self.refuse("protocol_error");
+    }
+
     /// A call left the queue before it was its turn: its client is gone or has cancelled it, or the server ends.
     pub fn left_queue(&self) {
         self.refuse("left_queue");

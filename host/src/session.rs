@@ -565,7 +565,12 @@ impl Session {
                 Phase::Watching(view) => view.kept().force(),
                 _ => {}
             },
-            Action::Finish(result, code) => self.phase = Phase::Finishing(result, code),
+            Action::Finish(result, code) => {
+                if self.protocol.is_at_fault() {
+                    self.dispatcher.metrics.at_fault();
+                }
+                self.phase = Phase::Finishing(result, code);
+            }
             Action::Leave(frame) => {
                 self.part();
                 self.output = None;
@@ -635,13 +640,15 @@ impl Session {
                 kept: self.keep,
                 key: key.as_deref(),
             };
-            self.on(Event::Started(started), cx);
+            self.on(Event::Started(&started), cx);
         }
     }
 
     fn attach(&mut self, attach: Attach, cx: &mut Context<'_>) {
         let Some(kept) = self.dispatcher.kept(&self.caller, &attach.id, attach.key.as_deref()) else {
-            return self.on(Event::Refused(Refusal::NoProcess(attach.id)), cx);
+            let refusal = Refusal::NoProcess(attach.id);
+            self.dispatcher.metrics.refused(&refusal);
+            return self.on(Event::Refused(refusal), cx);
         };
         self.output = Some(kept.control.clone());
         self.phase = Phase::Watching(kept.view([attach.stdout, attach.stderr]));
@@ -659,7 +666,7 @@ impl Session {
             stdout: kept.range(Stream::Stdout),
             stderr: kept.range(Stream::Stderr),
         };
-        self.on(Event::Attached(attached), cx);
+        self.on(Event::Attached(&attached), cx);
     }
 }
 

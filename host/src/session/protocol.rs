@@ -47,13 +47,13 @@ pub enum Event<'a> {
     /// The call waits at this place in the queue.
     Queued(usize),
     /// The call has become a process.
-    Started(Started<'a>),
+    Started(&'a Started<'a>),
     /// The process that was asked for is there.
-    Attached(Attached<'a>),
+    Attached(&'a Attached<'a>),
     /// These are the processes that the caller may see.
     Listed(&'a [Listed]),
     /// What the process used up so far.
-    Beat(Beat),
+    Beat(&'a Beat),
     /// The process was told to stop.
     Cancelling(&'a CancelReason),
     /// These bytes of its output are not kept any more.
@@ -196,10 +196,19 @@ impl Protocol {
 
     /// Whether nobody is left to read anything.
     pub fn is_gone(&self) -> bool {
+        self.talk().gone
+    }
+
+    /// Whether the client was refused for what it sent.
+    pub fn is_at_fault(&self) -> bool {
+        self.talk().at_fault
+    }
+
+    fn talk(&self) -> &Talk {
         match self {
-            Self::Seed(machine) => machine.talk.gone,
-            Self::Distillery1(machine) => machine.talk.gone,
-            Self::Pow1(machine) => machine.talk.gone,
+            Self::Seed(machine) => &machine.talk,
+            Self::Distillery1(machine) => &machine.talk,
+            Self::Pow1(machine) => &machine.talk,
         }
     }
 }
@@ -226,13 +235,15 @@ struct Talk {
     gone: bool,
     /// It only follows what another connection has started.
     follows: bool,
+    /// It was refused for what it sent.
+    at_fault: bool,
     close: CloseCode,
     refused: fn(&Refusal) -> Frame,
 }
 
 impl Talk {
     fn new(refused: fn(&Refusal) -> Frame) -> Self {
-        Self { state: State::Waiting, gone: false, follows: false, close: CloseCode::Normal, refused }
+        Self { state: State::Waiting, gone: false, follows: false, at_fault: false, close: CloseCode::Normal, refused }
     }
 
     fn start(&mut self, start: Start) -> Action {
@@ -294,7 +305,10 @@ impl Talk {
             State::Running { .. } if !self.follows => self.cancel(CancelReason::ProtocolError(what)),
             State::Over => Action::None,
             // The process is not to blame for the mistakes of who looks at it.
-            State::Waiting | State::Running { .. } => self.refuse(Refusal::ProtocolError(what)),
+            State::Waiting | State::Running { .. } => {
+                self.at_fault = true;
+                self.refuse(Refusal::ProtocolError(what))
+            }
         }
     }
 

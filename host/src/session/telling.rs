@@ -69,7 +69,7 @@ impl Session {
                     // Who does not take what it is sent needs no sign of life.
                     if self.blocked.is_none() {
                         self.on(
-                            Event::Beat(Beat {
+                            Event::Beat(&Beat {
                                 elapsed: now.saturating_duration_since(started),
                                 cpu: control.cpu(),
                                 memory: control.memory_peak(),

@@ -98,7 +98,7 @@ fn on(protocol: &mut Protocol, happened: &Happens) -> Action {
         Happens::CallTimeout => protocol.on(Event::CallTimeout(Duration::from_secs(5))),
         Happens::Queued(position) => protocol.on(Event::Queued(*position)),
         Happens::Started(kept) => {
-            protocol.on(Event::Started(Started { id: Uuid::nil(), call: "x", generation: 1, kept: *kept, key: None }))
+            protocol.on(Event::Started(&Started { id: Uuid::nil(), call: "x", generation: 1, kept: *kept, key: None }))
         }
         Happens::Cancelling => protocol.on(Event::Cancelling(&CancelReason::Client)),
         Happens::Refused => protocol.on(Event::Refused(Refusal::ShuttingDown)),

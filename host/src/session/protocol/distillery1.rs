@@ -33,7 +33,7 @@ impl Distillery1 {
                 if started.kept {
                     self.talk.keep();
                 }
-                let super::Started { id, call, generation, kept, key } = started;
+                let super::Started { id, call, generation, kept, key } = *started;
                 ServerMessage::Started { id, call, generation, kept, key }
             }
             Event::Attached(it) => ServerMessage::Attached {
@@ -41,7 +41,7 @@ impl Distillery1 {
                 call: it.call,
                 params: it.params,
                 generation: it.generation,
-                started: it.started,
+                started: it.started.clone(),
                 running: it.running,
                 stdout: Kept { from: it.stdout.start, to: it.stdout.end },
                 stderr: Kept { from: it.stderr.start, to: it.stderr.end },
@@ -117,7 +117,11 @@ mod tests {
     const SUCCESS: Event<'static> = Event::Ended(&Outcome::Exited { status: 0, last_words: None }, Some("[1]"));
 
     fn started(kept: bool) -> Event<'static> {
-        Event::Started(Started { id: Uuid::nil(), call: "echo", generation: 4, kept, key: None })
+        const fn told(kept: bool) -> Started<'static> {
+            Started { id: Uuid::nil(), call: "echo", generation: 4, kept, key: None }
+        }
+        static STARTED: [Started<'static>; 2] = [told(false), told(true)];
+        Event::Started(&STARTED[usize::from(kept)])
     }
 
     fn after<const N: usize>(events: [Event<'static>; N]) -> Distillery1 {
@@ -194,7 +198,7 @@ mod tests {
             bytes_out: 5,
         };
         assert_eq!(
-            said(protocol.on(Event::Beat(beat))),
+            said(protocol.on(Event::Beat(&beat))),
             json!({"type": "heartbeat", "elapsed_ms": 1000, "cpu_ms": 2, "memory": 3, "bytes_in": 4, "bytes_out": 5})
         );
         let reason = CancelReason::Operator;
@@ -221,7 +225,7 @@ mod tests {
             stderr: 0..0,
         };
         assert_eq!(
-            said(protocol.on(Event::Attached(attached))),
+            said(protocol.on(Event::Attached(&attached))),
             json!({
                 "type": "attached", "id": Uuid::nil().to_string(), "call": "echo", "params": ["a", null], "generation": 4,
                 "started": "now", "running": true, "stdout": {"from": 3, "to": 10}, "stderr": {"from": 0, "to": 0},

@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn a_process_that_is_kept_outlives_its_client_and_is_told_of_a_drain_by_others() {
-        let started = Started { id: Uuid::nil(), call: "echo", generation: 1, kept: true, key: None };
-        assert_eq!(after([CALL, Event::Started(started)]).on(Event::Shutdown), Action::None);
-        let mut protocol = after([CALL, Event::Started(started)]);
+        static KEPT: Started<'static> = Started { id: Uuid::nil(), call: "echo", generation: 1, kept: true, key: None };
+        assert_eq!(after([CALL, Event::Started(&KEPT)]).on(Event::Shutdown), Action::None);
+        let mut protocol = after([CALL, Event::Started(&KEPT)]);
         assert_eq!(protocol.on(Event::Gone), Action::Drop);
         assert_eq!(protocol.on(SUCCESS), Action::None);
-        assert_eq!(after([CALL, Event::Started(started)]).on(CANCEL), Action::Cancel(CancelReason::Client));
+        assert_eq!(after([CALL, Event::Started(&KEPT)]).on(CANCEL), Action::Cancel(CancelReason::Client));
     }
 }

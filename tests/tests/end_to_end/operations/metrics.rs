@@ -7,6 +7,7 @@ use distillery_tests::{
     patiently,
     server::Builder,
 };
+use serde_json::json;
 use std::net::SocketAddr;
 
 pub fn builder() -> Builder {
@@ -78,9 +79,18 @@ async fn names_that_clients_make_up_are_no_labels() {
         assert!(server.call(&name, &[]).await.finish().await.failure().starts_with("unknown call"));
     }
     server.call("args", &[]).await.finish().await.failure();
+    let mut silent = server.connect().await;
+    silent.say("not a call").await;
+    silent.finish().await.failure();
+    let mut stranger = server.talk().await;
+    stranger.say(json!({"type": "attach", "id": "01a20f59-78a6-76fc-ad7f-88bae05a2f90"})).await;
+    stranger.finish().await;
     let now = numbers(ops).await;
-    assert_eq!(now.value("distillery_calls_refused_total{reason=\"unknown_call\"}"), 20.0);
-    assert_eq!(now.value("distillery_calls_refused_total{reason=\"not_authorized\"}"), 1.0);
+    for (reason, times) in
+        [("unknown_call", 20.0), ("not_authorized", 1.0), ("protocol_error", 1.0), ("unknown_process", 1.0)]
+    {
+        assert_eq!(now.value(&format!("distillery_calls_refused_total{{reason=\"{reason}\"}}")), times, "{reason}");
+    }
     assert_eq!(now.series("").len(), before, "no series is new");
 }
 
