@@ -357,6 +357,8 @@ fn askers(target: &Target, resource: Resource, token: Option<&str>, clients: usi
     let client = || async {
         let mut asker = Asker::connect(target.address, resource, token).await?;
         let mut micros = Vec::with_capacity(1 << 16);
+        asker.ask().await?;
+        phase.begun.fetch_add(1, Relaxed);
         while phase.goes_on() {
             let begun = Instant::now();
             asker.ask().await?;

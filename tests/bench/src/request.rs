@@ -58,6 +58,14 @@ pub fn systems() -> String {
     format!("[{}]", (0..SYSTEMS).map(system).collect::<Vec<_>>().join(", "))
 }
 
+/// How long the body behind this head is: another answer than the expected one ends, too.
+fn content_length(head: &[u8]) -> Result<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let line = head.split(|byte| *byte == b'\n').find(|line| line.to_ascii_lowercase().starts_with(NAME));
+    let length = line.context("an answer does not say how long it is")?[NAME.len()..].trim_ascii();
+    std::str::from_utf8(length)?.parse().context("an answer is of no length")
+}
+
 /// A client that asks for one thing again and again, over one connection.
 pub struct Asker {
     stream: TcpStream,
@@ -81,8 +89,7 @@ impl Asker {
         self.read.clear();
         loop {
             if let Some(head) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {
-                let missing = (head + 4 + self.body.len()).saturating_sub(self.read.len());
-                if missing == 0 {
+                if self.read.len() >= head + 4 + content_length(&self.read[..head])? {
                     return self.check(head);
                 }
             }
