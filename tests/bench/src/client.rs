@@ -695,7 +695,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap()).await })
+            runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap(), None).await })
         });
         Target {
             address,

@@ -22,6 +22,8 @@ pub enum Contestant {
     Ours,
     /// The same sockets without wasm.
     Floor,
+    /// The same sockets with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
+    FloorWithWasmtime,
     /// Debian's websocketd, which starts `cat` for each socket.
     Websocketd,
     /// `wasmtime serve`, which makes an instance for each request, and has no websockets.
@@ -54,6 +56,7 @@ impl Contestant {
         match self {
             Self::Ours => "ours",
             Self::Floor => "floor",
+            Self::FloorWithWasmtime => "floor with wasmtime",
             Self::Websocketd => "websocketd",
             Self::WasmtimeServe => "wasmtime serve",
         }
@@ -64,21 +67,29 @@ impl Contestant {
         match self {
             Self::Ours => &[("ours", Some("once")), ("ours, tiny guest", Some("once-tiny"))],
             Self::Floor => &[("floor", Some("once"))],
+            Self::FloorWithWasmtime => {
+                &[("floor with wasmtime", Some("once")), ("floor with wasmtime, tiny guest", Some("once-tiny"))]
+            }
             Self::Websocketd => &[("websocketd", None)],
             Self::WasmtimeServe => &[("wasmtime serve", None)],
         }
     }
 
-    /// Whether lines can be exchanged with it while it runs.
-    pub fn has_sockets(self) -> bool {
+    /// Whether a call is a socket, and not a request.
+    fn has_sockets(self) -> bool {
         self != Self::WasmtimeServe
+    }
+
+    /// Whether lines can be exchanged with it while it runs.
+    pub fn exchanges_lines(self) -> bool {
+        matches!(self, Self::Ours | Self::Floor | Self::Websocketd)
     }
 
     /// The call that echoes until the client leaves.
     pub fn echo(self) -> Option<&'static str> {
         match self {
             Self::Ours | Self::Floor => Some("echo"),
-            Self::Websocketd | Self::WasmtimeServe => None,
+            Self::Websocketd | Self::WasmtimeServe | Self::FloorWithWasmtime => None,
         }
     }
 
@@ -90,12 +101,12 @@ impl Contestant {
 
     /// Whether it answers requests that are not for a websocket.
     pub fn answers_requests(self) -> bool {
-        self != Self::Websocketd
+        !matches!(self, Self::Websocketd | Self::FloorWithWasmtime)
     }
 
     fn path(self) -> &'static str {
         match self {
-            Self::Ours | Self::Floor => floor::PATH,
+            Self::Ours | Self::Floor | Self::FloorWithWasmtime => floor::PATH,
             Self::Websocketd | Self::WasmtimeServe => "/",
         }
     }
@@ -184,6 +195,12 @@ impl Ground {
             Contestant::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["floor", &address.to_string()]);
+                command
+            }
+            Contestant::FloorWithWasmtime => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["floor", &address.to_string(), "--once"]).arg(&setup.guests.once);
+                command.arg("--once-tiny").arg(&setup.guests.once_tiny);
                 command
             }
             Contestant::Websocketd => {

@@ -1,10 +1,11 @@
 //! The floor: a websocket server as lean as axum makes one, which speaks the protocol of the calls and runs no wasm.
 //! Beside it, bare routes that answer with bytes that are there already.
 //!
-//! What the server adds to this is the cost of its sandbox, and nothing that it does can be faster than this.
+//! What the server adds to this is the cost of its sandbox, and nothing that it does can be faster than this. With guests,
+//! each whole call is an instance of wasmtime, too, which tells how much of that cost is wasmtime's own.
 
 use crate::request::Resource;
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use axum::{
     Router,
     body::Bytes,
@@ -13,7 +14,9 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
+use distillery_bench::bare::{Component, Module};
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::{fs, path::Path, sync::Arc};
 use tokio::net::TcpListener;
 
 /// What is read from a socket at once. The default, 128 KiB, is zeroed for every socket: a fifth of all whole calls and
@@ -26,9 +29,38 @@ pub const PATH: &str = "/api/v1/ws/";
 const SUCCESS: &str = r#"{"success":true}"#;
 const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}"#;
 
+/// As many as clients are measured at once, and some that have not hung up yet.
+const PROCESSES: u32 = 256;
+
+/// What answers the lines of whole calls.
+pub struct Guests {
+    once: Component,
+    once_tiny: Module,
+}
+
+impl Guests {
+    pub fn load(once: &Path, once_tiny: &Path) -> Result<Self> {
+        let module = fs::read(once_tiny).with_context(|| format!("no guest {}", once_tiny.display()))?;
+        let failed = |error: wasmtime::Error| anyhow!("{error:#}");
+        Ok(Self {
+            once: Component::load(once, PROCESSES).map_err(failed)?,
+            once_tiny: Module::load(&module, PROCESSES).map_err(failed)?,
+        })
+    }
+
+    async fn answer(&self, call: &str, line: &str) -> wasmtime::Result<String> {
+        let input = [line.as_bytes(), b"\n"].concat();
+        let mut output = if call == "once" { self.once.run(input).await? } else { self.once_tiny.run(input)? };
+        output.pop();
+        Ok(String::from_utf8(output)?)
+    }
+}
+
 /// Serves until the task is dropped.
-pub async fn serve(listener: TcpListener) -> Result<()> {
-    let upgrade = |upgrade: WebSocketUpgrade| async { upgrade.read_buffer_size(READ_BUFFER).on_upgrade(session) };
+pub async fn serve(listener: TcpListener, guests: Option<Arc<Guests>>) -> Result<()> {
+    let upgrade = |upgrade: WebSocketUpgrade| async {
+        upgrade.read_buffer_size(READ_BUFFER).on_upgrade(|socket| session(socket, guests))
+    };
     let mut router = Router::new().route(PATH, get(upgrade));
     for resource in [Resource::Systems, Resource::Auth] {
         let body = Bytes::from(resource.body());
@@ -53,7 +85,7 @@ struct SignalMessage {
 }
 
 /// A client that goes away ends its session; there is nobody left to tell.
-async fn session(mut socket: WebSocket) {
+async fn session(mut socket: WebSocket, guests: Option<Arc<Guests>>) {
     let Some(Ok(Message::Binary(first))) = socket.next().await else { return };
     let Ok(CallMessage { call }) = serde_json::from_slice(&first) else { return };
     let once = call.starts_with("once");
@@ -65,6 +97,13 @@ async fn session(mut socket: WebSocket) {
         };
         let result = match message {
             Some(Ok(Message::Text(line))) => {
+                let line = match &guests {
+                    Some(guests) if once => match guests.answer(&call, &line).await {
+                        Ok(answer) => answer.into(),
+                        Err(error) => return eprintln!("{error:#}"),
+                    },
+                    _ => line,
+                };
                 if socket.feed(Message::Text(line)).await.is_err() {
                     return;
                 }

@@ -43,6 +43,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -146,7 +147,15 @@ enum What {
 enum Role {
     /// The contestant without wasm.
     #[command(hide = true)]
-    Floor { address: SocketAddr },
+    Floor {
+        address: SocketAddr,
+        /// A component that answers the line of the call `once`.
+        #[arg(long, requires = "tiny")]
+        once: Option<PathBuf>,
+        /// The same as a module, for `once-tiny`.
+        #[arg(id = "tiny", long = "once-tiny", requires = "once")]
+        once_tiny: Option<PathBuf>,
+    },
     /// The process that loads a contestant; takes its task and gives its result as JSON.
     #[command(hide = true)]
     Client { task: String },
@@ -162,7 +171,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match &arguments.role {
         None => drive(&arguments),
-        Some(Role::Floor { address }) => serve_floor(*address),
+        Some(Role::Floor { address, once, once_tiny }) => {
+            serve_floor(*address, once.as_deref().zip(once_tiny.as_deref()))
+        }
         Some(Role::Client { task }) => {
             let result = match serde_json::from_str(task)? {
                 Task::Run { target, workload, time } => serde_json::to_string(&client::run(&target, workload, time)?)?,
@@ -174,12 +185,13 @@ fn main() -> Result<()> {
     }
 }
 
-fn serve_floor(address: SocketAddr) -> Result<()> {
+fn serve_floor(address: SocketAddr, guests: Option<(&Path, &Path)>) -> Result<()> {
+    let guests = guests.map(|(once, once_tiny)| floor::Guests::load(once, once_tiny)).transpose()?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
         // Accepting on a thread of the runtime saves a wakeup of another thread for every connection.
-        tokio::spawn(floor::serve(listener)).await?
+        tokio::spawn(floor::serve(listener, guests)).await?
     })
 }
 
@@ -378,7 +390,7 @@ fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64,
             workloads.push((title, "calls", *row, *call, Workload::Calls { clients }));
         }
     }
-    if contestant.has_sockets() {
+    if contestant.exchanges_lines() {
         let echo = contestant.echo();
         workloads.push(("lines, 1024 on their way", "lines", name, echo, Workload::Window { lines: 1024 }));
         if contestant.takes_any_pipeline() {

@@ -88,10 +88,10 @@ impl Asker {
         self.stream.write_all(&self.request).await?;
         self.read.clear();
         loop {
-            if let Some(head) = self.read.windows(4).position(|end| end == b"\r\n\r\n") {
-                if self.read.len() >= head + 4 + content_length(&self.read[..head])? {
-                    return self.check(head);
-                }
+            if let Some(head) = self.read.windows(4).position(|end| end == b"\r\n\r\n")
+                && self.read.len() >= head + 4 + content_length(&self.read[..head])?
+            {
+                return self.check(head);
             }
             ensure!(
                 self.stream.read_buf(&mut self.read).await? > 0,

@@ -3,7 +3,6 @@
 //! Without arguments it takes times; `count` and `counts` count instructions. See tests/bench/README.md.
 #![forbid(unsafe_code)]
 
-mod bare;
 mod counts;
 mod memory;
 mod paths;

@@ -1,7 +1,7 @@
 //! The paths that are measured, from the smallest part to everything but the kernel. Each is made ready once and then
 //! run over and over; it checks what comes out, so that no path is fast by doing nothing.
 
-use crate::{bare::Bare, memory::Memory, world::World};
+use crate::{memory::Memory, world::World};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use distillery::{
@@ -16,6 +16,7 @@ use distillery::{
     stream::{Input, Output, Read, lines},
     wire::{Frame, ResultMessage, decode},
 };
+use distillery_bench::bare::Module;
 use std::{
     hint::black_box,
     sync::Arc,
@@ -110,8 +111,10 @@ paths! {
         })
     };
     "bare wasmtime: start, a line, end" Some(100) => |_| {
-        let mut bare = Bare::make().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        ready(move || bare.run(LINE))
+        let bare = Module::load(include_bytes!("../../guests/once-tiny.wat"), 2);
+        let bare = bare.map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let line = with_end(LINE);
+        ready(move || assert_eq!(bare.run(black_box(line.clone())).expect("it runs"), line))
     };
     "runtime: start, a line, end" None => |world| process(world, "once-tiny");
     "runtime: start, a line, end, Rust component" None => |world| process(world, "once");

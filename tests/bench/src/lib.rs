@@ -1,0 +1,3 @@
+//! What the bench shares with the layers.
+
+pub mod bare;
