@@ -12,8 +12,9 @@ RUN_BENCH = $(TARGET)/release/bench --distillery $(TARGET)/release/distillery --
 
 # Counted code is compiled as in a release, but without optimising over all packages at once: that takes minutes. What
 # is below it is what `make test` has compiled already.
-COUNTED := $(foreach package,distillery distillery-layers,$(foreach setting,opt-level=2 codegen-units=16 \
-	debug-assertions=false overflow-checks=false,--config profile.dev.package.$(package).$(setting)))
+COUNTED := $(foreach package,distillery distillery-bench distillery-layers,$(foreach setting,\
+	opt-level=2 codegen-units=16 debug-assertions=false overflow-checks=false,\
+	--config profile.dev.package.$(package).$(setting)))
 COUNT = $(TARGET)/debug/layers counts
 
 .PHONY: bench layers results counts counts-record bench-guests counted

@@ -19,15 +19,23 @@ use wasmtime_wasi::{
 /// The most that a guest may write.
 const OUTPUT: usize = 64 << 10;
 
-fn engine(processes: u32) -> wasmtime::Result<Engine> {
+/// What stays of a memory or a stack with its place in the pool, so that touching it again costs no fault. Not for counts:
+/// without a kernel to ask which pages were touched, all of it is cleared.
+pub const KEEP: usize = 64 << 10;
+
+/// How many core modules a component is made of at most, each with a table of its own.
+const PARTS: u32 = 8;
+
+/// For so many processes of guests of so many parts.
+fn engine(processes: u32, parts: u32, keep: usize) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(processes)
-        .total_core_instances(processes * 8)
-        .total_memories(processes * 2)
-        .total_tables(processes * 4)
+        .total_core_instances(processes * parts)
+        .total_memories(processes)
+        .total_tables(processes * parts)
         .total_stacks(processes)
-        .linear_memory_keep_resident(64 << 10)
-        .async_stack_keep_resident(64 << 10)
+        .linear_memory_keep_resident(keep)
+        .async_stack_keep_resident(keep)
         .max_memory_size(16 << 20);
     let mut config = Config::new();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -47,9 +55,9 @@ struct Talk {
 }
 
 impl Module {
-    /// Of this module, of which so many may run at once.
-    pub fn load(module: &[u8], processes: u32) -> wasmtime::Result<Self> {
-        let engine = engine(processes)?;
+    /// Of this module, of which so many may run at once. So many bytes of each stay when it has ended.
+    pub fn load(module: &[u8], processes: u32, keep: usize) -> wasmtime::Result<Self> {
+        let engine = engine(processes, 1, keep)?;
         let binary = wat::parse_bytes(module).map_err(wasmtime::Error::new)?;
         let module = wasmtime::Module::new(&engine, binary)?;
         let mut linker = Linker::<Talk>::new(&engine);
@@ -111,7 +119,7 @@ impl WasiView for Host {
 impl Component {
     /// Of this component, of which so many may run at once.
     pub fn load(file: &Path, processes: u32) -> wasmtime::Result<Self> {
-        let engine = engine(processes)?;
+        let engine = engine(processes, PARTS, KEEP)?;
         let component = component::Component::from_file(&engine, file)?;
         let mut linker = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

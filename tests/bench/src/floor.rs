@@ -14,7 +14,7 @@ use axum::{
     routing::get,
     serve::ListenerExt,
 };
-use distillery_bench::bare::{Component, Module};
+use distillery_bench::bare::{Component, KEEP, Module};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::{fs, path::Path, sync::Arc};
 use tokio::net::TcpListener;
@@ -44,7 +44,7 @@ impl Guests {
         let failed = |error: wasmtime::Error| anyhow!("{error:#}");
         Ok(Self {
             once: Component::load(once, PROCESSES).map_err(failed)?,
-            once_tiny: Module::load(&module, PROCESSES).map_err(failed)?,
+            once_tiny: Module::load(&module, PROCESSES, KEEP).map_err(failed)?,
         })
     }
 

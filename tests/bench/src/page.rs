@@ -374,8 +374,9 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     less("10,000 processes waiting for input, memory", "1.5 GiB", 1.5, gib, "GiB", pages);
     let seconds = held.map(|it| it.seconds);
     less("10,000 processes waiting for input, until all wait", "5 s", 5.0, seconds, "s", "a whole call, as above");
-    let spin = "the kernel, which lets a thread wait that others are to wake while a guest computes: GET auth beside one guest \
-         that spins waits as long. Which part of it is the server's is not proven";
+    let spin = "a guest has its first turn, of a millisecond by a clock of a millisecond, on the thread that reads its socket: \
+                one that is cancelled as soon as it computes is heard after that. Those that compute for longer are on \
+                other threads, as the row below has them";
     let idle = fact("a cancel, interrupted 0 p99");
     less("cancel of a tight loop, idle machine, p99", "1 ms", 1.0, idle, "ms", spin);
     let turns = "turns of a millisecond that the guests take on two cores";

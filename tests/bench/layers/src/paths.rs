@@ -111,7 +111,7 @@ paths! {
         })
     };
     "bare wasmtime: start, a line, end" Some(100) => |_| {
-        let bare = Module::load(include_bytes!("../../guests/once-tiny.wat"), 2);
+        let bare = Module::load(include_bytes!("../../guests/once-tiny.wat"), 2, 0);
         let bare = bare.map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let line = with_end(LINE);
         ready(move || assert_eq!(bare.run(black_box(line.clone())).expect("it runs"), line))
