@@ -99,9 +99,9 @@ impl Contestant {
         matches!(self, Self::Ours | Self::Floor)
     }
 
-    /// Whether it answers requests that are not for a websocket.
+    /// Whether it has the resources of the JSON API.
     pub fn answers_requests(self) -> bool {
-        !matches!(self, Self::Websocketd | Self::FloorWithWasmtime)
+        matches!(self, Self::Ours | Self::Floor)
     }
 
     fn path(self) -> &'static str {
