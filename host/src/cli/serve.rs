@@ -209,6 +209,13 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             None => taken = Some(offer()?),
         }
         let address = server.address()?;
+        let users = store.accounts.has_users()?;
+        let serving = tokio::spawn(server.run());
+        let beating = health.clone();
+        tokio::spawn(async move { beating.keep_beating().await });
+        tokio::spawn(manager.clone().keep_alive(health.clone()));
+        health.enter(Stage::Serving);
+        // Only now: whoever waits for this line may ask at once whether the server is ready.
         tracing::info!(
             %address,
             api = config.http.api,
@@ -219,14 +226,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         if !config.http.api {
             tracing::warn!("the API is off: set http.api to true to serve calls");
         }
-        if !store.accounts.has_users()? {
+        if !users {
             tracing::info!("there are no users: make one with `distillery user add NAME --scope 'call:*'`");
         }
-        let serving = tokio::spawn(server.run());
-        let beating = health.clone();
-        tokio::spawn(async move { beating.keep_beating().await });
-        tokio::spawn(manager.clone().keep_alive(health.clone()));
-        health.enter(Stage::Serving);
         if let Some(predecessor) = predecessor {
             predecessor.retire();
         }
