@@ -1,7 +1,7 @@
 //! The templates of `distillery new`, built with the toolchains that the Makefile keeps. It knows where those are and
 //! what each language needs of them, nothing of what the programs do.
 
-use crate::server::{COMPILED, program};
+use crate::{program::program, server::COMPILED};
 use std::{
     collections::BTreeMap,
     env, fs,

@@ -12,6 +12,7 @@ pub mod http;
 pub mod languages;
 pub mod log;
 pub mod pow1;
+pub mod program;
 pub mod server;
 
 pub use browser::Browser;

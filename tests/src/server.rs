@@ -6,12 +6,12 @@ use crate::{
     client::Client,
     guest::Guest,
     log::{Line, Log},
+    program::{piped, program, worked},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use std::{
     fs,
-    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -424,6 +424,13 @@ impl Builder {
         run(self.directory.path(), arguments, stdin)
     }
 
+    /// Adds a user with these scopes and no password, and gives the header with a token of theirs that holds all of them.
+    pub fn user(&self, name: &str, scopes: &[&str]) -> String {
+        let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
+        worked(&self.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
+        format!("Bearer {}", worked(&self.run(&["token", "add", "--user", name], "")))
+    }
+
     fn write(&self) {
         // JSON is YAML.
         let config = self.directory.path().join(CONFIG);
@@ -491,17 +498,5 @@ fn program_in(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 fn run(directory: &Path, arguments: &[&str], stdin: &str) -> Output {
-    let mut command = program_in(directory, arguments);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("the command can be started");
-    // One that does not read it may already have ended.
-    _ = child.stdin.take().expect("it has a stdin").write_all(stdin.as_bytes());
-    child.wait_with_output().expect("the command ends")
-}
-
-/// The server that cargo has built for the tests: it lies beside the directory of the test programs.
-pub fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);
-    profile.expect("test programs are in deps/").join("distillery-under-test")
+    piped(&mut program_in(directory, arguments), stdin)
 }

@@ -3,14 +3,14 @@
 //!
 //! `DESCRIPTION_EXAMPLES` and `DESCRIPTION_SEED` say how many requests are made up for each operation, and how.
 
-use distillery_tests::{Guest, Server, server::Builder};
+use distillery_tests::{Guest, Server, program::piped};
 use hyper::Method;
 use serde_json::Value;
 use std::{
     env, fs,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 use tempfile::TempDir;
 
@@ -83,12 +83,7 @@ fn examples_are_what_they_are_examples_of() {
 
 /// Lets a command read a document, of which it finds nothing wrong.
 fn given(mut command: Command, document: &[u8]) {
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.expect("it can be started");
-    let mut stdin = child.stdin.take().expect("it has a stdin");
-    stdin.write_all(document).expect("it reads the document");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
+    let output = piped(&mut command, document);
     assert!(output.status.success(), "{}", said(&output));
 }
 
@@ -110,7 +105,7 @@ async fn nothing_is_answered_that_the_document_does_not_describe() {
         .file("news/file.md", "---\ntitle: File\ndate: 2020-01-01\n---\n");
     let news = builder.directory().join("news").display().to_string();
     let builder = builder.set("news", news);
-    let (all, none) = (token(&builder, "ada", &["--scope", "*"]), token(&builder, "bob", &[]));
+    let (all, none) = (builder.user("ada", &["*"]), builder.user("bob", &[]));
     let server = builder.start().await;
     // So that there is something to tell of.
     let mut called = server.call("echo", &[]).await;
@@ -126,12 +121,6 @@ async fn nothing_is_answered_that_the_document_does_not_describe() {
     tokio::join!(ask(&everything), ask(&nothing), ask(&nobody));
     let wrong = server.log().lines().into_iter().filter(|line| line.level() == "ERROR" || line.level().is_empty());
     assert_eq!(wrong.map(|line| line.message()).collect::<Vec<_>>(), [""; 0]);
-}
-
-fn token(builder: &Builder, name: &str, scopes: &[&str]) -> String {
-    assert!(builder.run(&[&["user", "add", name, "--no-password"], scopes].concat(), "").status.success());
-    let made = builder.run(&["token", "add", "--user", name], "");
-    format!("Bearer {}", String::from_utf8_lossy(&made.stdout).trim_end())
 }
 
 /// Lets schemathesis make up requests of all that the document says, and look at every answer.

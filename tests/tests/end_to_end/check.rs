@@ -1,6 +1,6 @@
 //! `distillery check DIR`: what the server would say of one plugin.
 
-use distillery_tests::{Guest, server::program};
+use distillery_tests::{Guest, program::program};
 use std::{fs, process::Command};
 use tempfile::TempDir;
 

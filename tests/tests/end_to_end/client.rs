@@ -1,6 +1,10 @@
 //! The command line as a client of a server: `distillery call` and those beside it.
 
-use distillery_tests::{Guest, Server, server::Builder};
+use distillery_tests::{
+    Guest, Server,
+    program::{piped, printed, program, spawn, text},
+    server::Builder,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
@@ -8,38 +12,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command},
     time::Duration,
 };
 use tokio_tungstenite::tungstenite::{self, Message};
-
-fn spawn(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("distillery can be started")
-}
-
-/// Runs it with `input` piped in, to its end.
-fn piped(command: &mut Command, input: impl Into<Vec<u8>>) -> Output {
-    let input = input.into();
-    let mut child = spawn(command);
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    // A call that does not read its input closes it.
-    let writer = std::thread::spawn(move || _ = stdin.write_all(&input));
-    let output = child.wait_with_output().expect("it can be waited for");
-    writer.join().expect("the writer ends");
-    output
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What it printed, where it succeeded.
-#[track_caller]
-fn printed(output: &Output) -> String {
-    assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
-    text(&output.stdout)
-}
 
 fn first_line(child: &mut Child) -> BufReader<ChildStdout> {
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -357,7 +333,7 @@ fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
             return;
         }
     });
-    let mut command = Command::new(distillery_tests::server::program());
+    let mut command = Command::new(program());
     command.current_dir(std::env::temp_dir()).args(["call", "--url", &url, "talk", "a"]);
     let output = piped(&mut command, "one\ntwo");
     server.join().expect("what was expected came");
@@ -369,7 +345,7 @@ fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
 #[test]
 fn shells_complete_the_commands_and_man_shows_them() {
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(distillery_tests::server::program());
+        let mut command = Command::new(program());
         printed(&command.args(arguments).current_dir(std::env::temp_dir()).output().expect("it can be started"))
     };
     let bash = run(&["completions", "bash"]);

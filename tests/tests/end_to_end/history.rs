@@ -1,29 +1,16 @@
 //! What runs and what has run: who may see it, who may end it, and what a crash leaves of it.
 
 use distillery::store::{database::Database, processes::Processes};
-use distillery_tests::{Client, Frame, Guest, Server, Verdict, http::Answer, patiently, server::Builder};
+use distillery_tests::{
+    Client, Frame, Guest, Server, Verdict, http::Answer, patiently, program::worked, server::Builder,
+};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, process::Output};
+use std::collections::BTreeSet;
 
 /// Stands in the place of a token for whoever may use the socket in the server's directory.
 const OPERATOR: &str = "operator";
 const PROCESSES: &str = "/api/v1/processes";
-
-#[track_caller]
-fn worked(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-/// A server with these users, each with their scopes, and a token that holds all of them.
-fn with_users<const N: usize>(builder: &Builder, users: [(&str, &[&str]); N]) -> [String; N] {
-    users.map(|(name, scopes)| {
-        let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
-        worked(&builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
-        format!("Bearer {}", worked(&builder.run(&["token", "add", "--user", name], "")))
-    })
-}
 
 async fn ask(server: &Server, method: Method, path: &str, bearer: &str) -> Answer {
     let headers = [("authorization", bearer)];
@@ -76,7 +63,7 @@ fn builder() -> Builder {
 #[tokio::test]
 async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
     let builder = builder();
-    let [ada] = with_users(&builder, [("ada", &[])]);
+    let ada = builder.user("ada", &[]);
     let mut server = builder.start().await;
     call(&server, &ada, "args", &["site", "hunter2", "hunter3"]).await.finish().await.success();
     let failure = call(&server, &ada, "stderr_words", &[]).await.finish().await.failure();
@@ -102,7 +89,7 @@ async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
 #[tokio::test]
 async fn processes_are_listed_by_page_and_filter() {
     let builder = builder();
-    let [ada, all] = with_users(&builder, [("ada", &[]), ("root", &["*"])]);
+    let (ada, all) = (builder.user("ada", &[]), builder.user("root", &["*"]));
     let server = builder.start().await;
     for who in [&ada, &all, &ada] {
         call(&server, who, "args", &["x", "y"]).await.finish().await.success();
@@ -132,7 +119,7 @@ async fn processes_are_listed_by_page_and_filter() {
 #[tokio::test]
 async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
     let builder = builder().set("cancel.grace", "100ms");
-    let [ada, bob] = with_users(&builder, [("ada", &[]), ("bob", &["call:*"])]);
+    let (ada, bob) = (builder.user("ada", &[]), builder.user("bob", &["call:*"]));
     let server = builder.start().await;
     let mut client = call(&server, &ada, "hold", &[]).await;
     client.line().await;
@@ -152,7 +139,7 @@ async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
 #[tokio::test]
 async fn what_a_crash_interrupts_is_marked() {
     let builder = builder();
-    let [all] = with_users(&builder, [("root", &["*"])]);
+    let all = builder.user("root", &["*"]);
     let mut server = builder.start().await;
     let mut client = call(&server, "", "hold", &[]).await;
     client.line().await;
@@ -176,7 +163,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
     /// Whole calls before each kill.
     const CALLS: usize = 100;
     let builder = builder();
-    let [all] = with_users(&builder, [("root", &["*"])]);
+    let all = builder.user("root", &["*"]);
     let mut server = builder.start().await;
     let mut tokens = Vec::new();
     let mut whole = 0;
@@ -265,7 +252,7 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
         ("keeper", &["plugins:read"]),
         ("root", &["*"]),
     ];
-    let [runner, plain, caller, watcher, keeper, root] = with_users(&builder, users);
+    let [runner, plain, caller, watcher, keeper, root] = users.map(|(name, scopes)| builder.user(name, scopes));
     let server = builder.start().await;
     // What nobody may learn of who may not see it.
     const MARK: &str = "known-to-the-runner-only";

@@ -9,20 +9,7 @@ use distillery_tests::{
 };
 use hyper::Method;
 use serde_json::{Value, json};
-use std::{process::Output, time::Duration};
-
-#[track_caller]
-fn worked(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-/// The headers of a new user with these scopes.
-fn user(builder: &Builder, name: &str, scopes: &[&str]) -> String {
-    let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
-    worked(&builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
-    format!("Bearer {}", worked(&builder.run(&["token", "add", "--user", name], "")))
-}
+use std::time::Duration;
 
 async fn talk_as(server: &Server, bearer: &str) -> Talk {
     if bearer.is_empty() { server.talk().await } else { server.talk_with(&[("authorization", bearer)]).await }
@@ -225,7 +212,7 @@ async fn who_does_not_ask_from_where_is_shown_what_is_there() {
 async fn nobody_else_may_attach() {
     let builder = Server::builder().example("echo");
     let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
-        .map(|(name, scopes)| user(&builder, name, scopes));
+        .map(|(name, scopes)| builder.user(name, scopes));
     let server = builder.start().await;
     let (_adas, of_ada) = keep(&server, &ada, "echo", &[]).await;
     let (_nobodys, of_nobody) = keep(&server, "", "echo", &[]).await;
@@ -326,7 +313,7 @@ async fn what_has_ended_is_kept_for_its_time() {
 #[tokio::test]
 async fn of_many_that_have_ended_the_oldest_of_who_has_most_go_first() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_processes", 3);
-    let ada = user(&builder, "ada", &[]);
+    let ada = builder.user("ada", &[]);
     let server = builder.start().await;
     let mut all = Vec::new();
     for who in [&ada, "", "", "", ""] {
@@ -381,7 +368,7 @@ async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
 async fn a_process_goes_on_when_its_client_of_lines_is_gone_and_can_be_ended_by_others() {
     let manifest = "calls: {hold: {on_disconnect: detach}}";
     let builder = Server::builder().plugin("hold", Guest::component("hold"), manifest).grace(Duration::ZERO);
-    let ada = user(&builder, "ada", &["call:*"]);
+    let ada = builder.user("ada", &["call:*"]);
     let server = builder.start().await;
     let headers = [("authorization", ada.as_str())];
     let mut client = Client::connect_to(server.address(), "/api/v1/ws", &headers).await.expect("a socket");
@@ -438,7 +425,7 @@ async fn a_drain_tells_kept_processes_and_waits_for_them() {
 #[tokio::test]
 async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_else() {
     let builder = Server::builder().guest(Guest::component("hold"));
-    let ada = user(&builder, "ada", &["call:*"]);
+    let ada = builder.user("ada", &["call:*"]);
     let mut server = builder.start().await;
     let (mut talk, started) = keep(&server, &ada, "hold", &[]).await;
     talk.stdout(8).await;

@@ -1,6 +1,6 @@
 //! `distillery new` and `distillery build`, but for the languages themselves: those are in languages.rs.
 
-use distillery_tests::server::program;
+use distillery_tests::program::program;
 use std::{
     fs,
     path::Path,

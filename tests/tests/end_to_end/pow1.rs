@@ -1,24 +1,11 @@
 //! `pow-1`: what clients of the original distillery rely on, and what went wrong there and goes right here.
 
-use distillery_tests::{Client, Guest, Server, http::Answer, patiently, server::Builder};
+use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::{process::Output, time::Duration};
+use std::time::Duration;
 
 const POW: &str = "/api/v1/pow";
-
-#[track_caller]
-fn worked(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-/// The token of a new user with these scopes, as a header.
-fn user(builder: &Builder, name: &str, scopes: &[&str]) -> String {
-    let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
-    worked(&builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
-    format!("Bearer {}", worked(&builder.run(&["token", "add", "--user", name], "")))
-}
 
 async fn ask_as(server: &Server, bearer: &str, method: Method, path: &str, body: &str) -> Answer {
     let headers = [("authorization", bearer)];
@@ -266,7 +253,7 @@ async fn calls_that_may_not_be_run_or_are_not_there_are_told_apart_and_bad_bodie
 async fn an_id_is_of_use_only_to_who_started_it() {
     let builder = Server::builder().example("echo");
     let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
-        .map(|(name, scopes)| user(&builder, name, scopes));
+        .map(|(name, scopes)| builder.user(name, scopes));
     let server = builder.start().await;
     let adas = new_as(&server, &ada, "echo", &[]).await;
     let nobodys = new(&server, "echo", &[]).await;

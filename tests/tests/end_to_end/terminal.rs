@@ -1,11 +1,14 @@
 //! `distillery run`: a call at the terminal, without a server.
 
-use distillery_tests::{Guest, server::program};
+use distillery_tests::{
+    Guest,
+    program::{piped, program, spawn, text},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -22,26 +25,6 @@ fn run(guest: &Guest) -> Command {
 }
 
 /// Runs it with `input` piped in, to its end.
-fn piped(command: &mut Command, input: impl Into<Vec<u8>>) -> Output {
-    let input = input.into();
-    let mut child = spawn(command);
-    let mut stdin = child.stdin.take().expect("stdin is piped");
-    // A guest that does not read its input closes it.
-    let writer = std::thread::spawn(move || _ = stdin.write_all(&input));
-    let output = child.wait_with_output().expect("it can be waited for");
-    writer.join().expect("the writer ends");
-    output
-}
-
-fn spawn(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("distillery can be started")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 /// A plugin directory of its own.
 fn plugin(guest: &Guest, manifest: &str) -> (TempDir, String) {
     let directory = TempDir::with_prefix("distillery-test-").expect("a directory");

@@ -1,6 +1,6 @@
 //! Whose plugins load, where the operator has said whom he trusts.
 
-use distillery_tests::{Guest, Server, server::program};
+use distillery_tests::{Guest, Server, program::program};
 use std::{path::Path, process::Command};
 
 fn distillery(directory: &Path, arguments: &[&str]) -> String {

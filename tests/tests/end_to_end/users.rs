@@ -1,23 +1,16 @@
 //! Users, tokens and sessions: made on the command line or over the API, and told from each other on every path.
 
-use distillery_tests::{Client, Guest, Server, http::Answer, patiently, server::Builder};
+use distillery_tests::{
+    Client, Guest, Server,
+    http::Answer,
+    patiently,
+    program::{failed, worked},
+    server::Builder,
+};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::process::Output;
 
 const PASSWORD: &str = "correct horse battery";
-
-#[track_caller]
-fn worked(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
-}
-
-#[track_caller]
-fn failed(output: &Output) -> String {
-    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
-}
 
 /// A server with the public call `echo` and the call `args`, which needs its scope.
 fn builder() -> Builder {

@@ -1,16 +1,8 @@
 //! What is written over the API for everyone to read: the systems and the news.
 
-use distillery_tests::{Server, http::Answer, server::Builder};
+use distillery_tests::{Server, http::Answer};
 use hyper::Method;
 use serde_json::{Value, json};
-
-/// A token of a user with these scopes.
-fn token(builder: &Builder, name: &str, scopes: &[&str]) -> String {
-    let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
-    assert!(builder.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), "").status.success());
-    let made = builder.run(&["token", "add", "--user", name], "");
-    format!("Bearer {}", String::from_utf8_lossy(&made.stdout).trim_end())
-}
 
 async fn post(server: &Server, bearer: &str, what: &str, body: &Value) -> Answer {
     server.send_json(Method::POST, &format!("/api/v1/{what}"), &[("authorization", bearer)], body).await
@@ -24,8 +16,8 @@ async fn delete(server: &Server, bearer: &str, what: &str) -> u16 {
 #[tokio::test]
 async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
     let builder = Server::builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }]));
-    let writer = token(&builder, "ada", &["systems:write"]);
-    let other = token(&builder, "bob", &["news:write"]);
+    let writer = builder.user("ada", &["systems:write"]);
+    let other = builder.user("bob", &["news:write"]);
     let mut server = builder.start().await;
     let coins = json!({
         "Slug": "coins", "URL": "https://coins.example", "Tagline": "Coins", "EntityCount": 7, "BundleCount": 2,
@@ -61,7 +53,7 @@ async fn news_is_posted_as_markdown_shown_as_safe_html_and_outlives_the_server()
     let builder = Server::builder().file("news/file.md", "---\ntitle: File\ndate: 2020-01-01\n---\n");
     let news = builder.directory().join("news").display().to_string();
     let builder = builder.set("news", news);
-    let writer = token(&builder, "ada", &["news:write"]);
+    let writer = builder.user("ada", &["news:write"]);
     let mut server = builder.start().await;
     let body = json!({ "ID": "home", "Date": "2026-01-31", "Title": "Home", "Content": "*new* <script>x</script>" });
     let created = post(&server, &writer, "news", &body).await;

@@ -2,18 +2,13 @@
 //! configuration.
 
 use super::{builder, public, said, says, until};
-use distillery_tests::{Server, log::Line};
+use distillery_tests::{
+    Server,
+    log::Line,
+    program::{failed, text},
+};
 use rustix::process::Signal;
-use std::{fs, os::unix::fs::PermissionsExt, process::Output};
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn failed(output: &Output) -> String {
-    assert!(!output.status.success(), "{output:?}");
-    text(&output.stderr)
-}
+use std::{fs, os::unix::fs::PermissionsExt};
 
 #[tokio::test]
 async fn the_command_line_lists_plugins_and_their_generations() {
