@@ -257,13 +257,6 @@ impl Talk {
         Action::Attach(Box::new(attach))
     }
 
-    /// The process of this connection outlives it.
-    fn keep(&mut self) {
-        if let State::Running { kept, .. } = &mut self.state {
-            *kept = true;
-        }
-    }
-
     /// What every protocol answers alike.
     fn on(&mut self, event: Event<'_>) -> Action {
         match (event, self.state) {
@@ -280,6 +273,12 @@ impl Talk {
                 self.gone = true;
                 self.state = State::Over;
                 Action::Drop
+            }
+            (Event::Started(started), _) => {
+                if let State::Running { kept, .. } = &mut self.state {
+                    *kept = started.kept;
+                }
+                Action::None
             }
             (Event::CallTimeout(limit), State::Waiting) => self.refuse(Refusal::NoCall(limit)),
             (Event::Refused(refusal), _) => self.refuse(refusal),

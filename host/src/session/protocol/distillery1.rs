@@ -30,9 +30,7 @@ impl Distillery1 {
             }
             Event::Ended(outcome, value) => return self.talk.finish(ended(outcome, value)),
             Event::Started(started) => {
-                if started.kept {
-                    self.talk.keep();
-                }
+                self.talk.on(Event::Started(started));
                 let super::Started { id, call, generation, kept, key } = *started;
                 ServerMessage::Started { id, call, generation, kept, key }
             }

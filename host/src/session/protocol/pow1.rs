@@ -39,12 +39,6 @@ impl Pow1 {
                 State::Over => Action::None,
             },
             Event::Binary(frame) => self.on_message(decode(frame)),
-            Event::Started(started) => {
-                if started.kept {
-                    self.talk.keep();
-                }
-                Action::None
-            }
             Event::Ended(outcome, value) => self.talk.finish(Frame::Binary(result(outcome, value).into())),
             event => self.talk.on(event),
         }

@@ -23,12 +23,6 @@ impl Seed {
                 State::Over => Action::None,
             },
             Event::Binary(frame) => self.on_message(decode(frame)),
-            Event::Started(started) => {
-                if started.kept {
-                    self.talk.keep();
-                }
-                Action::None
-            }
             Event::Ended(outcome, _) => self.talk.finish(ResultMessage::from(outcome).encode()),
             event => self.talk.on(event),
         }
