@@ -7,6 +7,7 @@
 pub mod shelf;
 
 use crate::{
+    alarm::poll_due,
     auth::{Caller, Owner, Who, may_use},
     call::{CancelReason, Outcome},
     control::Control,
@@ -27,7 +28,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -272,8 +273,7 @@ async fn drive(
     let mut draining = pin!(drain.cancelled());
     let mut told = false;
     let mut waiting = [Bytes::new(), Bytes::new()];
-    let mut armed = Instant::now();
-    let mut timer = pin!(tokio::time::sleep_until(armed.into()));
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let outcome = poll_fn(|cx| {
         kept.driver.register(cx.waker());
         if draining.as_mut().poll(cx).is_ready() {
@@ -299,11 +299,7 @@ async fn drive(
                 continue;
             }
             let Some(due) = process.deadline() else { return Poll::Pending };
-            if due != armed {
-                armed = due;
-                timer.as_mut().reset(due.into());
-            }
-            if timer.as_mut().poll(cx).is_pending() {
+            if poll_due(timer.as_mut(), due, cx).is_pending() {
                 return Poll::Pending;
             }
         }

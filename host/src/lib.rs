@@ -1,6 +1,7 @@
 //! A server for sandboxed, interactive calls. See ARCHITECTURE.md for the way of the data.
 #![forbid(unsafe_code)]
 
+pub mod alarm;
 pub mod api;
 pub mod auth;
 pub mod call;

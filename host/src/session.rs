@@ -9,6 +9,7 @@ pub mod protocol;
 mod telling;
 
 use crate::{
+    alarm::poll_due,
     auth::Caller,
     call::{CancelReason, OnDisconnect, Refusal},
     control::Control,
@@ -29,13 +30,12 @@ use protocol::{Action, Attached, CloseCode, Event, Protocol, Start, Started};
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 use telling::Telling;
-use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long the session waits for the client's half of the closing handshake.
@@ -157,8 +157,7 @@ impl Session {
     pub async fn run(mut self, drain: CancellationToken) {
         let mut draining = pin!(drain.cancelled());
         let mut registered = false;
-        let mut armed = self.opened + self.timing.call_timeout;
-        let mut timer = pin!(tokio::time::sleep_until(armed.into()));
+        let mut timer = pin!(tokio::time::sleep_until((self.opened + self.timing.call_timeout).into()));
         poll_fn(|cx| {
             if !registered {
                 registered = true;
@@ -175,7 +174,9 @@ impl Session {
                     return Poll::Ready(());
                 }
                 if !further {
-                    self.arm(timer.as_mut(), &mut armed, cx);
+                    if poll_due(timer.as_mut(), self.due(cx), cx).is_ready() {
+                        cx.waker().wake_by_ref();
+                    }
                     return Poll::Pending;
                 }
             }
@@ -185,18 +186,7 @@ impl Session {
         .await;
     }
 
-    /// Sets the timer to the next time that anything is due.
-    fn arm(&self, mut timer: Pin<&mut Sleep>, armed: &mut Instant, cx: &mut Context<'_>) {
-        let due = self.due(cx);
-        if due != *armed {
-            *armed = due;
-            timer.as_mut().reset(due.into());
-        }
-        if timer.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-    }
-
+    /// The next time that anything is due.
     fn due(&self, cx: &Context<'_>) -> Instant {
         let phase = match &self.phase {
             Phase::Open => Some(self.opened + self.timing.call_timeout),

@@ -4,6 +4,7 @@
 
 use super::{signals::Signals, status};
 use crate::{
+    alarm::poll_due,
     auth::{Caller, Scope},
     call::{CancelReason, Outcome},
     config::{Config, Log},
@@ -140,8 +141,7 @@ async fn converse(process: Process) -> anyhow::Result<u8> {
 
 /// Runs the process to its end. The first signal tells it to stop, and the next ends its grace.
 async fn drive(mut process: Process, signals: &mut Signals) -> Outcome {
-    let mut armed = Instant::now();
-    let mut timer = pin!(tokio::time::sleep_until(armed.into()));
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     poll_fn(move |cx| {
         while let Poll::Ready(reason) = signals.poll_next(cx) {
             if process.control().cancelled().is_some() {
@@ -154,11 +154,7 @@ async fn drive(mut process: Process, signals: &mut Signals) -> Outcome {
                 return Poll::Ready(outcome);
             }
             let Some(due) = process.deadline() else { return Poll::Pending };
-            if due != armed {
-                armed = due;
-                timer.as_mut().reset(due.into());
-            }
-            if timer.as_mut().poll(cx).is_pending() {
+            if poll_due(timer.as_mut(), due, cx).is_pending() {
                 return Poll::Pending;
             }
         }
