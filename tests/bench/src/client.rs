@@ -167,7 +167,10 @@ pub fn run(target: &Target, workload: Workload, time: Duration) -> Result<Run> {
             let token = target.token.as_deref().filter(|_| resource == Resource::Auth);
             askers(target, resource, token, share, phase)
         }),
-        Workload::Sockets { sockets } => many_sockets(target, sockets, time),
+        Workload::Sockets { sockets } => {
+            machine::raise_open_files()?;
+            loaded(target, sockets, time, |share, phase| echoes(target, share, phase))
+        }
         Workload::Length { bytes } => long_lines(target, bytes, time),
     }
 }
@@ -249,7 +252,7 @@ type Seen = (Vec<f32>, f64);
 struct Phase {
     counting: AtomicBool,
     stop: AtomicBool,
-    /// Clients that have had their first call.
+    /// Clients that have had their first call, or their socket.
     begun: AtomicUsize,
 }
 
@@ -537,39 +540,8 @@ fn there_and_back(target: &Target, time: Duration) -> Result<Run> {
     Run::new(&used, micros.len() as u64, busy, micros)
 }
 
-fn many_sockets(target: &Target, sockets: usize, time: Duration) -> Result<Run> {
-    machine::raise_open_files()?;
-    let (phase, open) = (Phase::default(), AtomicUsize::new(0));
-    let threads = sockets.min(machine::cores());
-    thread::scope(|scope| {
-        let started: Vec<_> = (0..threads)
-            .map(|thread| {
-                let share = sockets / threads + usize::from(thread < sockets % threads);
-                let (phase, open) = (&phase, &open);
-                scope.spawn(move || echoes(target, share, phase, open).inspect_err(|_| phase.stop()))
-            })
-            .collect();
-        while open.load(Relaxed) < sockets && phase.goes_on() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        sleep_while(&phase, WARM_UP);
-        let meter = Meter::start(target.pid);
-        phase.counting.store(true, Relaxed);
-        sleep_while(&phase, time);
-        phase.stop();
-        let used = meter.and_then(Meter::stop);
-        let (mut micros, mut busiest) = (Vec::new(), 0f64);
-        for thread in started {
-            let (more, busy) = joined(thread.join())?;
-            micros.extend(more);
-            busiest = busiest.max(busy);
-        }
-        Run::new(&used?, micros.len() as u64, busiest, micros)
-    })
-}
-
 /// So many sockets of one thread, each with one line on its way at a time.
-fn echoes(target: &Target, sockets: usize, phase: &Phase, open: &AtomicUsize) -> Result<Seen> {
+fn echoes(target: &Target, sockets: usize, phase: &Phase) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (request, opening, line) = (frame::upgrade_request(&target.path), call_message(target), text(LINE));
     let _entered = runtime.enter();
@@ -580,7 +552,7 @@ fn echoes(target: &Target, sockets: usize, phase: &Phase, open: &AtomicUsize) ->
         stream.write_all(&opening)?;
         stream.set_nonblocking(true)?;
         streams.push((tokio::net::TcpStream::from_std(stream)?, inbox));
-        open.fetch_add(1, Relaxed);
+        phase.begun.fetch_add(1, Relaxed);
     }
     let echo = |(stream, mut inbox): (tokio::net::TcpStream, Inbox)| {
         let line = &line;
@@ -690,12 +662,17 @@ mod tests {
 
     /// A floor within this process.
     fn floor(call: &str) -> Target {
+        served(call, floor::router(None))
+    }
+
+    fn served(call: &str, router: axum::Router) -> Target {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { floor::serve(tokio::net::TcpListener::from_std(listener).unwrap(), None).await })
+            let listen = || tokio::net::TcpListener::from_std(listener).unwrap();
+            runtime.block_on(async { floor::serve(listen(), router).await })
         });
         Target {
             address,
@@ -710,7 +687,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(100);
 
     #[test]
-    fn every_workload_gets_from_the_floor_what_it_sent() {
+    fn every_workload_gets_from_either_floor_what_it_sent() {
         for (call, workload) in [
             ("once", Workload::Calls { clients: 1 }),
             ("once", Workload::Calls { clients: 8 }),
@@ -721,8 +698,10 @@ mod tests {
             ("echo", Workload::Length { bytes: 1 }),
             ("echo", Workload::Length { bytes: 1 << 20 }),
         ] {
-            let run = run(&floor(call), workload, SHORT).unwrap();
-            assert!(run.done > 0 && run.per_second > 0.0, "{workload:?}: {run:?}");
+            for target in [floor(call), served(call, floor::plain())] {
+                let run = run(&target, workload, SHORT).unwrap();
+                assert!(run.done > 0 && run.per_second > 0.0, "{workload:?}: {run:?}");
+            }
         }
     }
 

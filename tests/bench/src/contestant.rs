@@ -22,7 +22,9 @@ pub enum Contestant {
     Ours,
     /// The same sockets without wasm.
     Floor,
-    /// The same sockets with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
+    /// A socket as axum's documentation shows one: no wasm, and a flush for each line.
+    PlainAxum,
+    /// The same sockets as the floor's with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
     FloorWithWasmtime,
     /// Debian's websocketd, which starts `cat` for each socket.
     Websocketd,
@@ -56,6 +58,7 @@ impl Contestant {
         match self {
             Self::Ours => "ours",
             Self::Floor => "floor",
+            Self::PlainAxum => "plain axum",
             Self::FloorWithWasmtime => "floor with wasmtime",
             Self::Websocketd => "websocketd",
             Self::WasmtimeServe => "wasmtime serve",
@@ -67,6 +70,7 @@ impl Contestant {
         match self {
             Self::Ours => &[("ours", Some("once")), ("ours, tiny guest", Some("once-tiny"))],
             Self::Floor => &[("floor", Some("once"))],
+            Self::PlainAxum => &[("plain axum", Some("once"))],
             Self::FloorWithWasmtime => {
                 &[("floor with wasmtime", Some("once")), ("floor with wasmtime, tiny guest", Some("once-tiny"))]
             }
@@ -82,13 +86,13 @@ impl Contestant {
 
     /// Whether lines can be exchanged with it while it runs.
     pub fn exchanges_lines(self) -> bool {
-        matches!(self, Self::Ours | Self::Floor | Self::Websocketd)
+        matches!(self, Self::Ours | Self::Floor | Self::PlainAxum | Self::Websocketd)
     }
 
     /// The call that echoes until the client leaves.
     pub fn echo(self) -> Option<&'static str> {
         match self {
-            Self::Ours | Self::Floor => Some("echo"),
+            Self::Ours | Self::Floor | Self::PlainAxum => Some("echo"),
             Self::Websocketd | Self::WasmtimeServe | Self::FloorWithWasmtime => None,
         }
     }
@@ -96,7 +100,7 @@ impl Contestant {
     /// Whether lines may be sent without waiting for any to come back. One loop of websocketd carries both
     /// directions, so that it waits for `cat` to read while `cat` waits for it to read, and for ever.
     pub fn takes_any_pipeline(self) -> bool {
-        matches!(self, Self::Ours | Self::Floor)
+        matches!(self, Self::Ours | Self::Floor | Self::PlainAxum)
     }
 
     /// Whether it has the resources of the JSON API.
@@ -106,7 +110,7 @@ impl Contestant {
 
     fn path(self) -> &'static str {
         match self {
-            Self::Ours | Self::Floor | Self::FloorWithWasmtime => floor::PATH,
+            Self::Ours | Self::Floor | Self::PlainAxum | Self::FloorWithWasmtime => floor::PATH,
             Self::Websocketd | Self::WasmtimeServe => "/",
         }
     }
@@ -195,6 +199,11 @@ impl Ground {
             Contestant::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["floor", &address.to_string()]);
+                command
+            }
+            Contestant::PlainAxum => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["floor", &address.to_string(), "--plain"]);
                 command
             }
             Contestant::FloorWithWasmtime => {

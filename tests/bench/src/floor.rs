@@ -57,7 +57,21 @@ impl Guests {
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(listener: TcpListener, guests: Option<Arc<Guests>>) -> Result<()> {
+pub async fn serve(listener: TcpListener, router: Router) -> Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // A socket that cannot do without delay still works.
+        let _ = stream.set_nodelay(true);
+    });
+    Ok(axum::serve(listener, router).await?)
+}
+
+/// Sockets as one would write them first: the sizes are axum's, and every frame is sent by itself.
+pub fn plain() -> Router {
+    Router::new().route(PATH, get(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(plain_session) }))
+}
+
+/// What the floor serves.
+pub fn router(guests: Option<Arc<Guests>>) -> Router {
     let upgrade = |upgrade: WebSocketUpgrade| async {
         upgrade.read_buffer_size(READ_BUFFER).on_upgrade(|socket| session(socket, guests))
     };
@@ -67,11 +81,7 @@ pub async fn serve(listener: TcpListener, guests: Option<Arc<Guests>>) -> Result
         let answer = move || async move { ([(CONTENT_TYPE, "application/json")], body.clone()) };
         router = router.route(resource.path(), get(answer));
     }
-    let listener = listener.tap_io(|stream| {
-        // A socket that cannot do without delay still works.
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
+    router
 }
 
 #[derive(serde::Deserialize)]
@@ -82,6 +92,25 @@ struct CallMessage {
 #[derive(serde::Deserialize)]
 struct SignalMessage {
     signal: String,
+}
+
+async fn plain_session(mut socket: WebSocket) {
+    let Some(Ok(Message::Binary(first))) = socket.recv().await else { return };
+    let Ok(CallMessage { call }) = serde_json::from_slice(&first) else { return };
+    while let Some(Ok(message)) = socket.recv().await {
+        match message {
+            Message::Text(line) => {
+                if socket.send(Message::Text(line)).await.is_err() {
+                    return;
+                }
+                if call == "once" {
+                    return end(socket, SUCCESS).await;
+                }
+            }
+            Message::Close(_) => return,
+            _ => {}
+        }
+    }
 }
 
 /// A client that goes away ends its session; there is nobody left to tell.

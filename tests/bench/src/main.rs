@@ -149,6 +149,9 @@ enum Role {
     #[command(hide = true)]
     Floor {
         address: SocketAddr,
+        /// As axum's documentation shows it.
+        #[arg(long)]
+        plain: bool,
         /// A component that answers the line of the call `once`.
         #[arg(long, requires = "tiny")]
         once: Option<PathBuf>,
@@ -171,8 +174,8 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match &arguments.role {
         None => drive(&arguments),
-        Some(Role::Floor { address, once, once_tiny }) => {
-            serve_floor(*address, once.as_deref().zip(once_tiny.as_deref()))
+        Some(Role::Floor { address, plain, once, once_tiny }) => {
+            serve_floor(*address, *plain, once.as_deref().zip(once_tiny.as_deref()))
         }
         Some(Role::Client { task }) => {
             let result = match serde_json::from_str(task)? {
@@ -185,13 +188,17 @@ fn main() -> Result<()> {
     }
 }
 
-fn serve_floor(address: SocketAddr, guests: Option<(&Path, &Path)>) -> Result<()> {
-    let guests = guests.map(|(once, once_tiny)| floor::Guests::load(once, once_tiny)).transpose()?.map(Arc::new);
+fn serve_floor(address: SocketAddr, plain: bool, guests: Option<(&Path, &Path)>) -> Result<()> {
+    let router = match guests {
+        _ if plain => floor::plain(),
+        Some((once, once_tiny)) => floor::router(Some(Arc::new(floor::Guests::load(once, once_tiny)?))),
+        None => floor::router(None),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
         // Accepting on a thread of the runtime saves a wakeup of another thread for every connection.
-        tokio::spawn(floor::serve(listener, guests)).await?
+        tokio::spawn(floor::serve(listener, router)).await?
     })
 }
 

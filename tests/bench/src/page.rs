@@ -112,7 +112,8 @@ impl Page {
         writeln!(
             self.text,
             "`ours` runs a Rust component, `ours, tiny guest` a module of forty lines. `floor` is the same kind of socket \
-             without wasm, `floor with wasmtime` the same with an instance for each call and nothing else: no limits, no \
+             without wasm, `plain axum` a socket as axum's documentation shows one, with a flush for each line, \
+             `floor with wasmtime` the floor with an instance for each call and nothing else: no limits, no \
              cancel, no history. `wasmtime serve` has no websockets: there a whole call is a request with one line and an answer \
              with it, by an instance of its own. `*`: the client was the bottleneck; `+`: no core was idle, and the client \
              had more of them than the server.\n\n\
