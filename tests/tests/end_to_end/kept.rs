@@ -183,6 +183,20 @@ fn flooding() -> Builder {
     builder.set("limits.kept_output", "10KiB").set("limits.output", "100KiB")
 }
 
+/// Attaches to one that has ended, once all that it wrote has been through: its client held it back until the server saw
+/// that it was gone.
+async fn attached_to_the_end(server: &Server, message: Value) -> (Talk, Value) {
+    patiently("all of the output", async {
+        loop {
+            let (talk, attached) = attached(server, "", message.clone()).await;
+            if attached["stdout"]["to"] == 102_400 {
+                return (talk, attached);
+            }
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lost() {
     let server = flooding().start().await;
@@ -191,7 +205,7 @@ async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lo
     server.process_ended("flood").await;
     let mut message = attach(&started);
     message["stdout"] = json!(0);
-    let (talk, message) = attached(&server, "", message).await;
+    let (talk, message) = attached_to_the_end(&server, message).await;
     assert_eq!(message["stdout"], json!({"from": 92160, "to": 102400}));
     let whole = talk.finish().await;
     assert_eq!(lost(&whole.messages), [&json!({"type": "lost", "stream": "stdout", "from": 0, "to": 92160})]);
@@ -204,7 +218,7 @@ async fn who_does_not_ask_from_where_is_shown_what_is_there() {
     let (talk, started) = keep(&server, "", "flood", &[]).await;
     talk.hang_up().await;
     server.process_ended("flood").await;
-    let whole = attached(&server, "", attach(&started)).await.0.finish().await;
+    let whole = attached_to_the_end(&server, attach(&started)).await.0.finish().await;
     assert_eq!((whole.stdout.len(), lost(&whole.messages).len()), (10240, 0));
 }
 
