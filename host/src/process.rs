@@ -22,8 +22,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a guest may compute at a time on a thread that serves sockets.
-const TURN_AMONG_SOCKETS: Duration = Duration::from_millis(1);
+/// How long a guest may compute at a time on a thread that serves sockets; the next tick of the clock ends its turn. What it
+/// has written goes out after that, and what its client says is heard.
+const TURN_AMONG_SOCKETS: Duration = Duration::from_micros(200);
 /// How much a guest may compute there in all, beyond what it earns by waiting.
 const CREDIT: Duration = Duration::from_millis(3);
 /// Of the time that passes, this part is earned.
