@@ -7,6 +7,7 @@ use crate::{
     client::{Target, call_message, connect, expect_text, text, told},
     conversation::Conversation,
     frame::{self, Frame, Inbox, Kind},
+    report::short,
     section::{Chart, Section, part},
     site,
 };
@@ -28,6 +29,9 @@ const SPINS: &[u8] = b"spinning";
 const SLEEPS: &[u8] = b"sleeping";
 const ECHOES: &[u8] = b"echoing";
 
+/// The fact of how long the floor takes to end a thread of its own.
+pub const NATIVE: &str = "a cancel, a thread of the floor p99";
+
 /// How many guests spin, from none on.
 const LOADS: [usize; 5] = [0, 1, 4, 16, 64];
 
@@ -42,17 +46,29 @@ pub struct Steps {
     pub dropped: Target,
     /// Computes, without grace.
     pub interrupted: Target,
+    /// The same by the floor: a thread of its own, and a flag.
+    pub native: Target,
 }
 
 /// Measures for `time` at each load.
 pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
     let mut section = Section::new(
         "Cancel and fairness",
-        "So many guests compute for ever. Meanwhile one client makes a whole new call with one line each way, and cancels \
-         one guest that ends when it is told, one that sleeps in the host and is dropped, and one that computes and is \
-         interrupted, the latter two without grace; each from the signal to the result. Another client asks for GET \
-         `auth` all the while, over a new connection each time.",
+        "So many guests compute for ever. Meanwhile one client makes a whole new call with one line each way, starts one \
+         that says a line and then computes, and cancels one guest that ends when it is told, one that sleeps in the host \
+         and is dropped, and one that computes and is interrupted, the latter two without grace; each from the signal to \
+         the result. Another client asks for GET `auth` all the while, over a new connection each time.",
     );
+    let (_, mut native) =
+        beside_requests(&steps.native, || cancels(&steps.native, time)).context("a thread of the floor")?;
+    let (median, late) = (part(&mut native, 0.5), part(&mut native, 0.99));
+    section.notes.push(format!(
+        "The floor has a thread compute, as nice as those of guests, and ends it by a flag, asked for GET `auth` all the \
+         while as well: {} ms median, {} ms p99. What is more than that is the server's own.",
+        short(median),
+        short(late)
+    ));
+    section.fact(NATIVE, late);
     let chart = |file: &str, title: &str| {
         // There is no place for none on an axis by tens.
         Chart { log_x: false, ..Chart::by_tens(file, title, "guests that spin", "ms") }
@@ -79,30 +95,37 @@ pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
     Ok(section)
 }
 
-type Waits = [(&'static str, Vec<Duration>); 5];
+type Waits = [(&'static str, Vec<Duration>); 6];
 
 fn measure(steps: &Steps, once: &Target, spinning: &mut VecDeque<Held>, time: Duration) -> Result<Waits> {
+    let (requests, measured) = beside_requests(once, || calls_and_cancels(steps, once, spinning, time))?;
+    let [calls, begun, told, dropped, interrupted] = measured;
+    Ok([
+        ("GET auth", requests),
+        ("a whole new call", calls),
+        ("a first line before computing", begun),
+        ("a cancel, told", told),
+        ("a cancel, dropped", dropped),
+        ("a cancel, interrupted", interrupted),
+    ])
+}
+
+/// Asks for GET `auth` while something else goes on, and gives how long each answer took.
+fn beside_requests<T>(asked: &Target, what: impl FnOnce() -> Result<T>) -> Result<(Vec<Duration>, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let asking = scope.spawn(|| -> Result<Vec<Duration>> {
             let mut requests = Vec::new();
             while !stop.load(Relaxed) {
-                requests.push(site::request(once.address, "/api/v1/auth")?);
+                requests.push(site::request(asked.address, "/api/v1/auth")?);
                 thread::sleep(PAUSE);
             }
             Ok(requests)
         });
-        let measured = calls_and_cancels(steps, once, spinning, time);
+        let done = what();
         stop.store(true, Relaxed);
         let requests = asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let [calls, told, dropped, interrupted] = measured?;
-        Ok([
-            ("GET auth", requests),
-            ("a whole new call", calls),
-            ("a cancel, told", told),
-            ("a cancel, dropped", dropped),
-            ("a cancel, interrupted", interrupted),
-        ])
+        Ok((requests, done?))
     })
 }
 
@@ -111,9 +134,9 @@ fn calls_and_cancels(
     once: &Target,
     spinning: &mut VecDeque<Held>,
     time: Duration,
-) -> Result<[Vec<Duration>; 4]> {
-    let mut waits: [Vec<Duration>; 4] = Default::default();
-    let [calls, told, dropped, interrupted] = &mut waits;
+) -> Result<[Vec<Duration>; 5]> {
+    let mut waits: [Vec<Duration>; 5] = Default::default();
+    let [calls, first, told, dropped, interrupted] = &mut waits;
     let mut conversation = Conversation::new(once);
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -123,9 +146,21 @@ fn calls_and_cancels(
         let mut guest = begin(&steps.dropped, SLEEPS)?;
         dropped.push(timed(|| guest.cancel())?);
         // One more than shall spin, the longest of which ends: as many are left.
+        let begun = Instant::now();
         spinning.push_back(begin(&steps.interrupted, SPINS)?);
+        first.push(begun.elapsed());
         let mut oldest = spinning.pop_front().context("one was just added")?;
         interrupted.push(timed(|| oldest.cancel())?);
+    }
+    Ok(waits)
+}
+
+fn cancels(target: &Target, time: Duration) -> Result<Vec<Duration>> {
+    let mut waits = Vec::new();
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        let mut spinning = begin(target, SPINS)?;
+        waits.push(timed(|| spinning.cancel())?);
     }
     Ok(waits)
 }

@@ -16,8 +16,17 @@ use axum::{
 };
 use distillery_bench::bare::{Component, KEEP, Module};
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use std::{fs, path::Path, sync::Arc};
-use tokio::net::TcpListener;
+use rustix::process::setpriority_process;
+use std::{
+    fs, hint,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+};
+use tokio::{net::TcpListener, sync::oneshot};
 
 /// What is read from a socket at once. The default, 128 KiB, is zeroed for every socket: a fifth of all whole calls and
 /// most of the memory of a waiting socket went into that, and lines came no faster for it.
@@ -25,6 +34,13 @@ const READ_BUFFER: usize = 16 * 1024;
 
 /// Where the server under test has its sockets, too.
 pub const PATH: &str = "/api/v1/ws/";
+
+/// The call that computes until it is cancelled, what it says when it has begun, and how it is cancelled.
+pub const SPIN: &str = "spin";
+const SPINS: &str = "spinning";
+const CANCEL: &str = r#"{"signal":"cancel"}"#;
+/// How nice the server's threads are on which guests compute.
+const NICE: i32 = 10;
 
 const SUCCESS: &str = r#"{"success":true}"#;
 const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}"#;
@@ -113,10 +129,63 @@ async fn plain_session(mut socket: WebSocket) {
     }
 }
 
+/// A thread that computes for ever, as nice as those of guests, until it is told to end.
+struct Spinning {
+    stop: Arc<AtomicBool>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Spinning {
+    fn start() -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, ended) = oneshot::channel();
+        let told = stop.clone();
+        thread::Builder::new().name("spinning".into()).spawn(move || {
+            // Without it the thread is less nice, and still computes.
+            let _ = setpriority_process(None, NICE);
+            while !told.load(Relaxed) {
+                hint::spin_loop();
+            }
+            // Its client may be gone.
+            let _ = tell.send(());
+        })?;
+        Ok(Self { stop, ended })
+    }
+
+    async fn end(mut self) {
+        self.stop.store(true, Relaxed);
+        // It ends by telling so, and in no other way.
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}
+
+/// Computes until it is cancelled.
+async fn spin(mut socket: WebSocket) {
+    let Ok(spinning) = Spinning::start() else { return };
+    if socket.send(Message::Text(SPINS.into())).await.is_err() {
+        return;
+    }
+    while let Some(Ok(message)) = socket.next().await {
+        if message == Message::Binary(CANCEL.into()) {
+            spinning.end().await;
+            return end(socket, CANCELLED).await;
+        }
+    }
+}
+
 /// A client that goes away ends its session; there is nobody left to tell.
 async fn session(mut socket: WebSocket, guests: Option<Arc<Guests>>) {
     let Some(Ok(Message::Binary(first))) = socket.next().await else { return };
     let Ok(CallMessage { call }) = serde_json::from_slice(&first) else { return };
+    if call == SPIN {
+        return spin(socket).await;
+    }
     let once = call.starts_with("once");
     let mut pending = None;
     loop {

@@ -269,7 +269,7 @@ fn drive(arguments: &Arguments) -> Result<()> {
         }
         if ours && measures(What::Fairness) {
             eprintln!("fairness");
-            report.sections.insert("fairness".into(), fairness(arguments, &setup, time)?);
+            report.sections.insert("fairness".into(), fairness(arguments, &ground, &setup, time)?);
             save(&report, &arguments.json)?;
         }
         if ours && measures(What::Plugins) {
@@ -329,7 +329,7 @@ fn scale(contestant: Contestant, ground: &Ground, setup: &Setup, processes: usiz
     Ok(scale)
 }
 
-fn fairness(arguments: &Arguments, setup: &Setup, time: Duration) -> Result<section::Section> {
+fn fairness(arguments: &Arguments, ground: &Ground, setup: &Setup, time: Duration) -> Result<section::Section> {
     let site = Site::new()?;
     let no_grace = "cancel: {grace: 0s}\n";
     for (name, file, more) in [
@@ -343,10 +343,13 @@ fn fairness(arguments: &Arguments, setup: &Setup, time: Duration) -> Result<sect
     }
     let server = site.start(setup, "")?;
     let target = |call: &str| server.target(Some(call));
-    let steps = Steps { told: target("echo"), dropped: target("sleep"), interrupted: target("spin") };
+    let floor = ground.start(Contestant::Floor, setup)?;
+    let native = floor.target(Some(floor::SPIN));
+    let steps = Steps { told: target("echo"), dropped: target("sleep"), interrupted: target("spin"), native };
     let section = fairness::run(&steps, &target("once"), time * arguments.rounds as u32)
         .with_context(|| format!("among guests that spin:\n{}", server.last_words()))?;
     server.stop()?;
+    floor.stop()?;
     Ok(section)
 }
 
