@@ -144,14 +144,14 @@ impl Kept {
 
     /// Puts into the rings what the guest wrote, as far as there is room. `waiting` is what had none. Says whether that
     /// was anything.
-    fn take(&self, waiting: &mut [Bytes; 2], cx: &Context<'_>) -> bool {
+    fn take(&self, waiting: &mut [Bytes; 2]) -> bool {
         let mut shared = self.shared.lock();
         let mut any = false;
         for (stream, output) in self.outputs() {
             let bytes = &mut waiting[stream as usize];
             loop {
                 if bytes.is_empty() {
-                    *bytes = output.take(cx);
+                    *bytes = output.take();
                 }
                 if bytes.is_empty() {
                     break;
@@ -285,13 +285,13 @@ async fn drive(
             }
             if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
                 // Who hears of its end and looks sees what it wrote last.
-                kept.take(&mut waiting, cx);
+                kept.take(&mut waiting);
                 return Poll::Ready(outcome);
             }
             if process.control().cancelled().is_some() && !std::mem::replace(&mut told, true) {
                 kept.shared.lock().wake();
             }
-            if kept.take(&mut waiting, cx) {
+            if kept.take(&mut waiting) {
                 continue;
             }
             let away = process.is_away() && waiting.iter().all(Bytes::is_empty);
@@ -311,7 +311,7 @@ async fn drive(
     drop(process);
     poll_fn(|cx| {
         kept.driver.register(cx.waker());
-        kept.take(&mut waiting, cx);
+        kept.take(&mut waiting);
         if waiting.iter().all(Bytes::is_empty) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

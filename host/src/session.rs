@@ -168,8 +168,10 @@ impl Session {
                 self.told_of_drain = true;
                 self.on(Event::Shutdown, cx);
             }
+            // Who was woken may have been so for the guest.
+            let mut stirred = true;
             for _ in 0..ROUNDS {
-                let further = self.round(cx);
+                let further = self.round(&mut stirred, cx);
                 if matches!(self.phase, Phase::Over) {
                     return Poll::Ready(());
                 }
@@ -219,14 +221,18 @@ impl Session {
 
     /// Goes once round: frames, clock, guest, lines. Says whether anything got further. What has come by now came in time,
     /// however late the loop looks: frames are read before the clock.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+    ///
+    /// A guest that waits is left alone unless it was `stirred`: by a wake of this task, by what was read, or by what became
+    /// of the call just now. Whatever else it waits for wakes the task.
+    fn round(&mut self, stirred: &mut bool, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
         let read = self.read(now, cx);
         self.look_at_clock(now, cx);
         if self.telling.is_some() {
             self.tell(now, cx);
         }
-        let ran = self.run_call(now, cx);
+        let ran = (read || *stirred) && self.run_call(now, cx);
+        *stirred = ran;
         let wrote = self.write(now, cx);
         read || ran || wrote
     }
@@ -434,7 +440,7 @@ impl Session {
                         self.ending = ending;
                         lines
                     }
-                    (_, Some(control)) => control.output.take(cx),
+                    (_, Some(control)) => control.output.take(),
                     _ => Bytes::new(),
                 };
             }
@@ -505,7 +511,7 @@ impl Session {
         }
         let Some(control) = &self.output else { return false };
         for (stream, output) in outputs(control) {
-            let bytes = output.take(cx);
+            let bytes = output.take();
             if !bytes.is_empty() {
                 let taken = &mut self.taken[stream as usize];
                 self.piece = Piece { stream, from: *taken, bytes };

@@ -204,7 +204,7 @@ fn write_out(
         let written = loop {
             let last = ended.is_cancelled();
             handle.block_on(something_to_take(output, &ended));
-            let bytes = output.take(&Context::from_waker(Waker::noop()));
+            let bytes = output.take();
             if bytes.is_empty() && last {
                 break Ok(());
             }
@@ -217,7 +217,7 @@ fn write_out(
             // Its last words must not block it.
             while !ended.is_cancelled() {
                 handle.block_on(something_to_take(output, &ended));
-                output.take(&Context::from_waker(Waker::noop()));
+                output.take();
             }
         }
         // Nobody waits for it any more after a second signal.

@@ -195,8 +195,8 @@ impl Output {
         self.state.lock().plain.map_or(0, |plain| plain.waited)
     }
 
-    /// Takes all finished lines, each with its `\n`; empty when there are none. `running` is the task that does so.
-    pub fn take(&self, running: &Context<'_>) -> Bytes {
+    /// Takes all finished lines, each with its `\n`; empty when there are none.
+    pub fn take(&self) -> Bytes {
         let mut state = self.state.lock();
         if state.lines.waiting() == 0 {
             return Bytes::new();
@@ -204,7 +204,7 @@ impl Output {
         let lines = state.lines.take();
         let guest = state.guest.take();
         drop(state);
-        wake_other(guest, Some(running));
+        wake_other(guest, None);
         lines
     }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn taken(output: &Output) -> Vec<String> {
-        lines(&output.take(&cx())).map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).collect()
+        lines(&output.take()).map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).collect()
     }
 
     #[test]
@@ -336,14 +336,14 @@ mod tests {
         for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
             output.write(part);
             output.prompt();
-            assert_eq!(output.take(&cx()), part);
+            assert_eq!(output.take(), part);
             assert_eq!(output.waited(), output.total());
         }
         output.write(b"not waited for");
         assert_eq!(output.waited(), output.total() - 14);
-        output.take(&cx());
+        output.take();
         output.finish();
-        assert_eq!(output.take(&cx()), b""[..]);
+        assert_eq!(output.take(), b""[..]);
     }
 
     #[test]

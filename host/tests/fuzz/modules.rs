@@ -224,7 +224,7 @@ impl Host {
         }
         let (good, control) = self.run(&self.good);
         assert_eq!(good, End::Exited(0));
-        assert_eq!(&control.output.take(&Context::from_waker(std::task::Waker::noop()))[..], b"fine\n");
+        assert_eq!(&control.output.take()[..], b"fine\n");
         Some(end)
     }
 
@@ -247,7 +247,7 @@ impl Host {
                 let ended = poll_fn(|cx| {
                     // A client that reads, as long as the process is not told to stop.
                     if stage == 0 && control.output.permit() == 0 {
-                        control.output.take(cx);
+                        control.output.take();
                     }
                     guest.poll(TURN, cx)
                 });

@@ -178,7 +178,7 @@ fn stdout_is_the_lines_of_the_text_however_it_is_cut() {
         };
         let mut taken: Vec<Vec<u8>> = Vec::new();
         let mut take = |output: &Output| {
-            let bytes = output.take(&cx());
+            let bytes = output.take();
             let mut ends = 0;
             for (line, next) in lines(&bytes) {
                 assert!(next > ends, "lines that do not follow each other");

@@ -79,7 +79,7 @@ paths! {
         let line = with_end(LINE);
         ready(move || {
             output.write(black_box(&line));
-            assert_eq!(lines(&output.take(&noop())).count(), 1);
+            assert_eq!(lines(&output.take()).count(), 1);
         })
     };
     "output: cut 1024 lines" Some(20) => |_| {
@@ -87,7 +87,7 @@ paths! {
         let piece = with_end(LINE).repeat(LINES);
         ready(move || {
             output.write(black_box(&piece));
-            assert_eq!(lines(&output.take(&noop())).map(black_box).count(), LINES);
+            assert_eq!(lines(&output.take()).map(black_box).count(), LINES);
         })
     };
     "admission: a place taken and given back" Some(2000) => |_| {
@@ -131,7 +131,7 @@ paths! {
             let mut back = 0;
             while back < LINES {
                 assert!(guest.poll(TURN, &mut noop()).is_pending());
-                back += lines(&control.output.take(&noop())).map(black_box).count();
+                back += lines(&control.output.take()).map(black_box).count();
             }
         })
     };
@@ -187,7 +187,7 @@ fn start(call: &Call) -> (Guest, Arc<Control>) {
 
 /// The line that the guest has written by now.
 fn taken(control: &Control) -> Bytes {
-    control.output.take(&noop())
+    control.output.take()
 }
 
 fn process(world: &World, call: &str) -> Result<Option<Run>> {
