@@ -150,9 +150,14 @@ async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
     _ = patiently("the end of the connection", stream.read_to_end(&mut said)).await;
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
     let ops = server.operators_address().await;
-    let numbers = distillery_tests::http::get_at(ops, "/metrics").await;
-    let numbers = super::exposition::Exposition::read(std::str::from_utf8(&numbers.body).expect("text"));
-    assert_eq!(numbers.value("distillery_connections_refused_total{reason=\"tls\"}"), 1.0);
+    let refused = async || {
+        let numbers = distillery_tests::http::get_at(ops, "/metrics").await;
+        let numbers = super::exposition::Exposition::read(std::str::from_utf8(&numbers.body).expect("text"));
+        numbers.value("distillery_connections_refused_total{reason=\"tls\"}")
+    };
+    // It is counted once the connection is gone.
+    patiently("the refusal to be counted", async { while refused().await == 0.0 {} }).await;
+    assert_eq!(refused().await, 1.0);
 }
 
 #[tokio::test]
