@@ -86,11 +86,9 @@ impl Socket {
 
     /// Queues text as a frame. What is not UTF-8 in it becomes U+FFFD.
     pub fn send_line(&mut self, line: Bytes) -> Result<(), Lost> {
-        let text = match std::str::from_utf8(&line) {
-            Ok(_) => Utf8Bytes::try_from(line).map_err(|_| Lost)?,
-            Err(_) => String::from_utf8_lossy(&line).into_owned().into(),
-        };
-        self.send(Message::Text(text))
+        // Looked at once: the bytes are kept for the case that they are none, at the cost of a count.
+        let text = Utf8Bytes::try_from(line.clone());
+        self.send(Message::Text(text.unwrap_or_else(|_| String::from_utf8_lossy(&line).into_owned().into())))
     }
 
     pub fn send_frame(&mut self, frame: Frame) -> Result<(), Lost> {
