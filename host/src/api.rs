@@ -55,6 +55,9 @@ pub struct ApiState {
     pub door: auth::Door,
 }
 
+/// The state as routes have it: what is taken for each request is a count, and not each part.
+type Api = Arc<ApiState>;
+
 /// The same resources are found at both.
 const ROOTS: [&str; 2] = ["/api/v1/http", "/api/v1"];
 
@@ -89,7 +92,7 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
         }
     }
     router
-        .with_state(state)
+        .with_state(Arc::new(state))
         .merge(sockets)
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::wrong_method)

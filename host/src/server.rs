@@ -92,7 +92,6 @@ pub struct CannotListen {
 }
 
 /// What the websocket route needs.
-#[derive(Clone)]
 struct Sockets {
     dispatcher: Arc<Dispatcher>,
     timing: Arc<Timing>,
@@ -125,7 +124,7 @@ impl Server {
         let origins: Arc<[String]> = http.origins.clone().into();
         let shelf = dispatcher.shelf.clone();
         let connections = Connections::new(http.connections, http.connections_per_address);
-        let sockets = Sockets {
+        let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),
             timing: Arc::new(timing),
             origins: origins.clone(),
@@ -133,7 +132,7 @@ impl Server {
             early: config.limits.process.input,
             connections: connections.clone(),
             drain: drain.clone(),
-        };
+        });
         let pow = api::pow::router(dispatcher, http.max_frame)
             .layer(middleware::from_fn_with_state(sockets.clone(), socket_or_request));
         let websocket = Router::new()
@@ -269,7 +268,7 @@ fn refuse(stream: TcpStream, refused: Refused) {
 }
 
 /// Below the paths of `pow-1` every path takes sockets, beside what else it does.
-async fn socket_or_request(State(sockets): State<Sockets>, request: Request, next: Next) -> Response {
+async fn socket_or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
     let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
     if wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket")) {
         return upgrade.call(request, sockets).await;
@@ -281,7 +280,7 @@ async fn socket_or_request(State(sockets): State<Sockets>, request: Request, nex
 type OfConnection = (Extension<Arc<connection::Meter>>, Extension<Guard>, Option<Extension<ClientAddress>>);
 
 async fn upgrade(
-    State(sockets): State<Sockets>,
+    State(sockets): State<Arc<Sockets>>,
     caller: Caller,
     uri: Uri,
     (Extension(meter), Extension(guard), address): OfConnection,
@@ -307,22 +306,23 @@ async fn upgrade(
         },
         _ => None,
     };
-    let Sockets { dispatcher, timing, max_frame, drain, early, .. } = sockets;
-    let busy = drain.busy();
+    let (busy, drain) = (sockets.drain.busy(), sockets.drain.signal());
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
     let offered = offered.flat_map(|list| list.split(',')).map(str::trim);
     let is_pow = uri.path().starts_with(api::pow::ROOT);
-    let (name, protocol) = Protocol::choose(offered.filter(|name| !is_pow || *name == POW_1), early);
+    let (name, protocol) = Protocol::choose(offered.filter(|name| !is_pow || *name == POW_1), sockets.early);
     if is_pow && name.is_none() {
         return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
             .into_response();
     }
-    socket::sized(upgrade, max_frame)
+    socket::sized(upgrade, sockets.max_frame)
         .protocols(name)
         .on_upgrade(move |websocket| async move {
             let _held = (guard, seat, busy);
             let socket = Socket::new(websocket, meter);
-            Session::new(socket, protocol, caller, dispatcher, timing).run(drain.signal()).await;
+            let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
+            drop(sockets);
+            Session::new(socket, protocol, caller, dispatcher, timing).run(drain).await;
         })
         .into_response()
 }

@@ -1,6 +1,6 @@
 //! Who is asking: the one place where a request becomes a caller, and the way in and out.
 
-use super::{ApiState, error::ApiError, json_of, operation::Operation, request, route::Route};
+use super::{Api, ApiState, error::ApiError, json_of, operation::Operation, request, route::Route};
 use crate::{
     auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
     call::CallName,
@@ -206,7 +206,7 @@ impl<'a> From<&'a Caller> for Known<'a> {
     }
 }
 
-async fn show(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
+async fn show(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let asked = request::query(&uri).find(|(name, _)| name == "explain");
     let explain = asked.map(|(_, scope)| explain(&state, &caller, &scope)).transpose()?;
     json_of(&Known { explain, ..Known::from(&caller) })
@@ -240,7 +240,7 @@ struct Login {
     password: String,
 }
 
-async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Response, ApiError> {
+async fn log_in(State(state): State<Api>, request: Request) -> Result<Response, ApiError> {
     let from = request.extensions().get::<ClientAddress>();
     let from = from.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ClientAddress(address)| client_address(*address));
     let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
@@ -264,7 +264,7 @@ async fn log_in(State(state): State<ApiState>, request: Request) -> Result<Respo
 
 /// Also where there is no session, so that nobody is left with a cookie.
 async fn log_out(
-    State(state): State<ApiState>,
+    State(state): State<Api>,
     secure: Option<Extension<Secure>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -1,6 +1,6 @@
 //! The calls that the caller may run, with the rules for their parameters.
 
-use super::{ApiState, error::ApiError, json_of, operation::Operation, route::Route};
+use super::{Api, error::ApiError, json_of, operation::Operation, route::Route};
 use crate::{
     auth::{self, Access, Caller, Wish},
     plugin::{
@@ -98,7 +98,7 @@ impl<'a> From<&'a ParamSpec> for ShownParam<'a> {
     }
 }
 
-async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     let snapshot = state.catalog.snapshot();
     let may_run = |call: &Call| auth::may(&caller, Wish::Run(&call.spec.name, call.spec.access));
     let mut calls: Vec<Shown<'_>> =

@@ -1,7 +1,7 @@
 //! The news: for everyone to read, and with `news:write` to change.
 
 use super::{
-    ApiState,
+    Api,
     auth::needs,
     error::ApiError,
     json_with,
@@ -80,7 +80,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn list(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+async fn list(State(state): State<Api>, headers: HeaderMap) -> Response {
     public(&headers, "application/json", state.public.news.told())
 }
 
@@ -125,7 +125,7 @@ impl Written {
 }
 
 /// Creates a piece of news, or replaces the one with its id.
-async fn put(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+async fn put(State(state): State<Api>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let written: Written = request::body(request).await?;
     let written = written.checked().map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
@@ -133,7 +133,7 @@ async fn put(State(state): State<ApiState>, caller: Caller, request: Request) ->
     json_with(if new { StatusCode::CREATED } else { StatusCode::OK }, &item)
 }
 
-async fn remove(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+async fn remove(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let removed = id.clone();
     if !blocking(move || state.public.remove_news(&removed)).await? {

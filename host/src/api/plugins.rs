@@ -1,8 +1,6 @@
 //! The plugins and their generations: how they are, what becomes of them, and the way back.
 
-use super::{
-    ApiState, auth::needs, error::ApiError, json_of, moment, operation::Operation, request::Segment, route::Route,
-};
+use super::{Api, auth::needs, error::ApiError, json_of, moment, operation::Operation, request::Segment, route::Route};
 use crate::{
     auth::Caller,
     plugin::{
@@ -206,7 +204,7 @@ fn retired_with(processes: usize) -> String {
     }
 }
 
-async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     needs(&caller, READ)?;
     json_of(&Shown::all(&state.catalog.snapshot()))
 }
@@ -219,11 +217,7 @@ struct RolledBack<'a> {
     generation: u64,
 }
 
-async fn roll_back(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Segment(name): Segment,
-) -> Result<Response, ApiError> {
+async fn roll_back(State(state): State<Api>, caller: Caller, Segment(name): Segment) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     match state.plugins.roll_back(&name).await {
         Ok(generation) => json_of(&RolledBack { plugin: &name, generation }),
@@ -251,7 +245,7 @@ struct ShownReload<'a> {
     plugins: Vec<Shown<'a>>,
 }
 
-async fn reload(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn reload(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let reloaded = match tokio::time::timeout(RELOAD, state.plugins.reload()).await {
         Ok(Ok(reloaded)) => reloaded,
@@ -301,7 +295,7 @@ impl<'a> From<&'a Change> for ShownChange<'a> {
 
 /// Somebody who follows what becomes of plugins.
 struct Follower {
-    state: ApiState,
+    state: Api,
     changes: Receiver<Change>,
     /// All plugins are to be told before the next change.
     behind: bool,
@@ -309,7 +303,7 @@ struct Follower {
 }
 
 /// All plugins, and then every change, until the client goes or the server ends.
-async fn events_stream(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn events_stream(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     needs(&caller, READ)?;
     let draining = state.drain.signal();
     let follower = Follower { changes: state.catalog.changes(), behind: true, draining, state };

@@ -1,7 +1,7 @@
 //! The processes that run and that have run, as far as the caller may see them: its own, or all with `processes:*`.
 
 use super::{
-    ApiState,
+    Api, ApiState,
     error::ApiError,
     json_of, json_with, moment,
     operation::Operation,
@@ -150,7 +150,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-async fn list(State(state): State<ApiState>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
+async fn list(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let mut wanted = wanted(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
     let whose = wanted.user.get_or_insert_with(|| caller.user.clone());
     if !may_see(&caller, whose) {
@@ -202,12 +202,12 @@ async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiEr
         .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no process {id:?} that you may see")))
 }
 
-async fn one(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+async fn one(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     json_of(&Shown::new(&state, &seen(&state, &caller, &id).await?))
 }
 
 /// Tells it to stop, which takes its time: its grace, and its cleanup.
-async fn cancel(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+async fn cancel(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let seen = seen(&state, &caller, &id).await?;
     if !state.history.cancel(seen.begun.id) {
         return Err(ApiError::new(StatusCode::CONFLICT, "this process has already ended"));

@@ -1,7 +1,7 @@
 //! A route: where it is, what answers there, and what is said about that. The router and the document are made of the
 //! same routes, so that neither can have what the other has not.
 
-use super::{ApiState, operation::Operation};
+use super::{Api, operation::Operation};
 use axum::{
     handler::Handler,
     http::{StatusCode, header},
@@ -12,7 +12,7 @@ use axum::{
 pub(super) struct Route {
     /// Behind the root, beginning with a slash.
     pub path: &'static str,
-    pub methods: MethodRouter<ApiState>,
+    pub methods: MethodRouter<Api>,
     /// In lower case, as the document has them.
     pub operations: Vec<(&'static str, Operation)>,
 }
@@ -22,15 +22,15 @@ impl Route {
         Self { path, methods: MethodRouter::new(), operations: Vec::new() }
     }
 
-    pub fn get<T: 'static>(self, handler: impl Handler<T, ApiState>, operation: Operation) -> Self {
+    pub fn get<T: 'static>(self, handler: impl Handler<T, Api>, operation: Operation) -> Self {
         self.on("get", MethodFilter::GET, handler, operation)
     }
 
-    pub fn post<T: 'static>(self, handler: impl Handler<T, ApiState>, operation: Operation) -> Self {
+    pub fn post<T: 'static>(self, handler: impl Handler<T, Api>, operation: Operation) -> Self {
         self.on("post", MethodFilter::POST, handler, operation.changing())
     }
 
-    pub fn delete<T: 'static>(self, handler: impl Handler<T, ApiState>, operation: Operation) -> Self {
+    pub fn delete<T: 'static>(self, handler: impl Handler<T, Api>, operation: Operation) -> Self {
         self.on("delete", MethodFilter::DELETE, handler, operation.changing())
     }
 
@@ -38,7 +38,7 @@ impl Route {
         mut self,
         name: &'static str,
         filter: MethodFilter,
-        handler: impl Handler<T, ApiState>,
+        handler: impl Handler<T, Api>,
         operation: Operation,
     ) -> Self {
         self.operations.push((name, operation));
@@ -46,7 +46,7 @@ impl Route {
     }
 
     /// Everything that may be asked for here. Also answers what is asked before a page of another origin asks.
-    pub fn methods(&self) -> MethodRouter<ApiState> {
+    pub fn methods(&self) -> MethodRouter<Api> {
         let allow = self.allow();
         let options = move || async move { (StatusCode::NO_CONTENT, [(header::ALLOW, allow)]) };
         self.methods.clone().merge(on(MethodFilter::OPTIONS, options))

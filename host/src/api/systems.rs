@@ -1,7 +1,7 @@
 //! The public systems: for everyone to read, and with `systems:write` to change.
 
 use super::{
-    ApiState,
+    Api,
     auth::needs,
     error::ApiError,
     json_with,
@@ -69,7 +69,7 @@ fn example() -> Value {
     })
 }
 
-async fn list(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+async fn list(State(state): State<Api>, headers: HeaderMap) -> Response {
     public(&headers, "application/json", state.public.systems.told())
 }
 
@@ -101,7 +101,7 @@ struct Written {
 }
 
 /// Creates a system, or replaces the one with its slug.
-async fn put(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+async fn put(State(state): State<Api>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let written: Written = request::body(request).await?;
     let system = config::System::checked(SystemParts {
@@ -118,7 +118,7 @@ async fn put(State(state): State<ApiState>, caller: Caller, request: Request) ->
     json_with(if new { StatusCode::CREATED } else { StatusCode::OK }, &system)
 }
 
-async fn remove(State(state): State<ApiState>, caller: Caller, Segment(slug): Segment) -> Result<Response, ApiError> {
+async fn remove(State(state): State<Api>, caller: Caller, Segment(slug): Segment) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let removed = slug.clone();
     if !blocking(move || state.public.remove_system(&removed)).await? {

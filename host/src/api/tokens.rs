@@ -1,7 +1,7 @@
 //! A caller's own tokens: what they are, new ones, and the end of them.
 
 use super::{
-    ApiState,
+    Api,
     auth::needs,
     error::ApiError,
     json_of, json_with, moment,
@@ -124,7 +124,7 @@ fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
     if caller.token { needs(caller, "tokens:write") } else { Ok(()) }
 }
 
-async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Response, ApiError> {
+async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(user.as_str()))).await;
     let tokens = tokens.map_err(|error| ApiError::of_server(&error))?;
@@ -147,7 +147,7 @@ struct Wanted {
     expires: Option<String>,
 }
 
-async fn add(State(state): State<ApiState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+async fn add(State(state): State<Api>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     may_change_tokens(&caller)?;
     let Wanted { label, scopes, expires } = request::body(request).await?;
@@ -191,7 +191,7 @@ fn lasting(text: &str) -> Option<time::Duration> {
     humantime::parse_duration(text).ok().and_then(|it| time::Duration::try_from(it).ok())
 }
 
-async fn revoke(State(state): State<ApiState>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+async fn revoke(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
     may_change_tokens(&caller)?;
     let identity = &state.door.identity;
