@@ -24,7 +24,7 @@ pub enum Contestant {
     Floor,
     /// A socket as axum's documentation shows one: no wasm, and a flush for each line.
     PlainAxum,
-    /// The same sockets as the floor's with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
+    /// The floor's sockets with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
     FloorWithWasmtime,
     /// Debian's websocketd, which starts `cat` for each socket.
     Websocketd,
