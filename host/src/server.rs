@@ -2,15 +2,16 @@
 
 pub mod connection;
 mod front;
+mod gate;
 pub mod local;
 pub mod peer;
 pub mod service;
+mod sockets;
 pub mod takeover;
 pub mod tls;
 
 use crate::{
-    api::{self, ApiState, auth::Door, cross_origin, error::ApiError},
-    auth::Caller,
+    api::{self, ApiState, auth::Door},
     config::Config,
     console,
     dispatch::Dispatcher,
@@ -18,28 +19,16 @@ use crate::{
     history::History,
     identity::Identity,
     plugin::{Catalog, watch::Watcher},
-    session::{
-        Session, Timing,
-        protocol::{POW_1, Protocol},
-    },
-    size::Size,
-    socket::{self, Socket},
+    session::Timing,
     store::Store,
-    traces::Tracer,
 };
-use axum::{
-    Extension, Router,
-    extract::{Request, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    handler::Handler,
-    http::{HeaderMap, StatusCode, Uri, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use connection::{ClientAddress, Connections, Guard, Refused};
+use axum::{Router, middleware, routing::get};
+use connection::{Connections, Refused};
 use front::Front;
+use gate::{Gate, Who};
 use local::Local;
 use peer::{Peer, Trust};
+use sockets::Sockets;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -91,18 +80,6 @@ pub struct CannotListen {
     error: io::Error,
 }
 
-/// What the websocket route needs.
-struct Sockets {
-    dispatcher: Arc<Dispatcher>,
-    timing: Arc<Timing>,
-    origins: Arc<[String]>,
-    max_frame: Size,
-    /// How much may come before a call.
-    early: Size,
-    connections: Arc<Connections>,
-    drain: Drain,
-}
-
 impl Server {
     /// Listens for everyone as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
@@ -134,12 +111,10 @@ impl Server {
             drain: drain.clone(),
         });
         let pow = api::pow::router(dispatcher, http.max_frame)
-            .layer(middleware::from_fn_with_state(sockets.clone(), socket_or_request));
-        let websocket = Router::new()
-            .route("/api/v1/ws", get(upgrade))
-            .route("/api/v1/ws/", get(upgrade))
-            .with_state(sockets)
-            .merge(pow);
+            .layer(middleware::from_fn_with_state(sockets.clone(), sockets::or_request));
+        let websocket =
+            sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
+        let websocket = websocket.with_state(sockets.clone()).merge(pow);
         let auth = &config.auth;
         let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
         let door = Door { identity: Arc::new(identity), secure_cookies: auth.secure_cookies };
@@ -156,15 +131,15 @@ impl Server {
         // The operator is served also where nobody else is.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
         let mut router = api::router(state, websocket);
-        if http.api {
-            router = router.layer(middleware::from_fn_with_state(door, api::auth::identify));
-        }
-        // Who asks does not matter to it: whatever it shows, it asks the API for.
         if http.console {
             router = router.merge(console::router());
         }
-        let front = |router| Front {
-            router,
+        let (who, open) = match http.api {
+            true => (Who::Anyone(door), Some(sockets.clone())),
+            false => (Who::Nobody, None),
+        };
+        let front = |gate| Front {
+            gate: Arc::new(gate),
             trust: Trust { proxies: http.trusted_proxies.clone().into(), users: auth.forwarded_users },
             header_timeout: http.header_timeout,
             write_timeout: http.write_timeout,
@@ -172,16 +147,20 @@ impl Server {
             silence_timeout: http.silence_timeout,
             drain: drain.clone(),
         };
-        if let Some(tracer) = tracer {
-            router = router.layer(middleware::from_fn_with_state(tracer, traced));
-        }
+        let local_gate = Gate {
+            router: local_router,
+            sockets: Some(sockets),
+            who: Who::Operator,
+            origins: Arc::default(),
+            tracer: None,
+        };
         Ok(Self {
             listener,
-            front: front(router.layer(middleware::from_fn_with_state(origins, cross_origin::check))),
+            front: front(Gate { router, sockets: open, who, origins, tracer }),
             connections,
             tls,
             local: local.listener().map_err(CannotServe::Local)?,
-            local_front: front(local_router.layer(Extension(Caller::operator()))),
+            local_front: front(local_gate),
             local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
             drain,
         })
@@ -265,81 +244,4 @@ fn refuse(stream: TcpStream, refused: Refused) {
     );
     // The send buffer of a new connection always holds this much, so that nothing waits here.
     let _ = stream.try_write(answer.as_bytes());
-}
-
-/// Below the paths of `pow-1` every path takes sockets, beside what else it does.
-async fn socket_or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
-    let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
-    if wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket")) {
-        return upgrade.call(request, sockets).await;
-    }
-    next.run(request).await
-}
-
-/// What a request knows of the connection that it came over, and of the client behind a proxy.
-type OfConnection = (Extension<Arc<connection::Meter>>, Extension<Guard>, Option<Extension<ClientAddress>>);
-
-async fn upgrade(
-    State(sockets): State<Arc<Sockets>>,
-    caller: Caller,
-    uri: Uri,
-    (Extension(meter), Extension(guard), address): OfConnection,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            let what = format!("this route is for websockets: {}", rejection.body_text());
-            return ApiError::new(rejection.status(), what).into_response();
-        }
-    };
-    if !cross_origin::allowed(&headers, &sockets.origins) {
-        return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
-            .into_response();
-    }
-    // Whom a proxy brings counts by their own address for as long as the socket is theirs.
-    let seat = match address {
-        Some(Extension(ClientAddress(address))) if guard.is_of_proxy() => match sockets.connections.sit(address) {
-            Ok(seat) => Some(seat),
-            Err(refused) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response(),
-        },
-        _ => None,
-    };
-    let (busy, drain) = (sockets.drain.busy(), sockets.drain.signal());
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
-    let offered = offered.flat_map(|list| list.split(',')).map(str::trim);
-    let is_pow = uri.path().starts_with(api::pow::ROOT);
-    let (name, protocol) = Protocol::choose(offered.filter(|name| !is_pow || *name == POW_1), sockets.early);
-    if is_pow && name.is_none() {
-        return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
-            .into_response();
-    }
-    socket::sized(upgrade, sockets.max_frame)
-        .protocols(name)
-        .on_upgrade(move |websocket| async move {
-            let _held = (guard, seat, busy);
-            let socket = Socket::new(websocket, meter);
-            let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
-            drop(sockets);
-            Session::new(socket, protocol, caller, dispatcher, timing).run(drain).await;
-        })
-        .into_response()
-}
-
-/// Tells how a request went, where it is traced. That of a websocket is over with the upgrade; what runs over it is below.
-async fn traced(State(tracer): State<Arc<Tracer>>, mut request: Request, next: Next) -> Response {
-    let above = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
-    let Some(mut span) = tracer.request("request", above) else { return next.run(request).await };
-    if let Some(context) = span.context() {
-        request.extensions_mut().insert(context);
-    }
-    span.set("http.request.method", request.method().as_str());
-    span.set("url.path", request.uri().path());
-    let answer = next.run(request).await;
-    span.set("http.response.status_code", u64::from(answer.status().as_u16()));
-    if answer.status().is_server_error() {
-        span.fail(answer.status().to_string());
-    }
-    answer
 }

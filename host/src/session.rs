@@ -154,7 +154,7 @@ impl Session {
     }
 
     /// Serves the connection to its end. `drain` tells when the server begins to drain.
-    pub async fn run(mut self, drain: CancellationToken) {
+    pub async fn run(&mut self, drain: CancellationToken) {
         let mut draining = pin!(drain.cancelled());
         let mut registered = false;
         let mut timer = pin!(tokio::time::sleep_until((self.opened + self.timing.call_timeout).into()));

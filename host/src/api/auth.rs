@@ -20,7 +20,6 @@ use axum::{
         header::{AUTHORIZATION, COOKIE, RETRY_AFTER, SET_COOKIE},
         request::Parts,
     },
-    middleware::Next,
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
@@ -85,26 +84,25 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// Finds out who is asking, and turns away whoever shows what is no good: nobody silently becomes nobody.
-pub async fn identify(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Response> {
     let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
     let forwarded = request.extensions_mut().remove::<ForwardedUser>();
     let caller = match shown(request.headers()) {
         // What the proxy says is for all but those that bring a token of ours.
         Ok(None | Some(Shown::Session(_))) | Err(_) if forwarded.is_some() => match door.forwarded(forwarded).await {
             Ok(caller) => caller,
-            Err(error) => return error.into_response(),
+            Err(error) => return Err(error.into_response()),
         },
         Ok(None) => door.identity.nobody(),
         Ok(Some(shown)) => match door.identity.caller(shown).await {
             Ok(caller) => caller,
             // Who logs in or out may come with a session that is over.
             Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
-            Err(error) => return turned_away(&door, error, secure),
+            Err(error) => return Err(turned_away(door, error, secure)),
         },
-        Err(refused) => return refused.into_response(),
+        Err(refused) => return Err(refused.into_response()),
     };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    Ok(caller)
 }
 
 /// What the headers show: a token before a session.

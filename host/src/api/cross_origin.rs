@@ -3,7 +3,7 @@
 
 use super::error::ApiError;
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
         header::{
@@ -12,10 +12,8 @@ use axum::{
             ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HOST, ORIGIN, VARY,
         },
     },
-    middleware::Next,
     response::{IntoResponse, Response},
 };
-use std::sync::Arc;
 
 /// The headers that a page may send beside those that any may.
 const SENT: HeaderValue = HeaderValue::from_static("authorization, content-type, if-none-match");
@@ -26,15 +24,18 @@ const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 
 /// Refuses what a page of another origin would have a browser change here: a browser sends such a request unasked, with
 /// whatever rights its user has. Lets pages of listed origins read the answers.
-pub async fn check(State(origins): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+pub async fn check<Answer>(origins: &[String], request: Request, next: impl FnOnce(Request) -> Answer) -> Response
+where
+    Answer: Future<Output = Response>,
+{
     let headers = request.headers();
     let asks_before = *request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let reads = reader(headers, &origins);
-    let mut answer = if !request.method().is_safe() && !allowed(headers, &origins) {
+    let reads = reader(headers, origins);
+    let mut answer = if !request.method().is_safe() && !allowed(headers, origins) {
         let what = "this origin may not change anything: list it in http.origins";
         ApiError::new(StatusCode::FORBIDDEN, what).into_response()
     } else {
-        next.run(request).await
+        next(request).await
     };
     // Nothing depends on the origin where none is listed.
     if origins.is_empty() {

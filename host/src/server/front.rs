@@ -2,16 +2,16 @@
 //! the connection said in each request. It never knows what is answered.
 
 use super::{
-    connection::{Guard, Meter, Watched},
+    connection::{Guard, Watched},
+    gate::Gate,
     peer::{Peer, Trust},
+    sockets::Connection,
     tls::HTTP2,
 };
 use crate::drain::Drain;
 use axum::{
-    Router,
     body::Body,
     http::{HeaderValue, StatusCode, header::CONNECTION},
-    response::Response,
 };
 use http_body_util::BodyExt;
 use hyper::{
@@ -31,7 +31,6 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
-use tower::Service;
 
 /// How many requests one connection of HTTP/2 may have under way.
 const STREAMS: u32 = 64;
@@ -41,7 +40,7 @@ const HEADERS: u32 = 64 << 10;
 /// Serves connections that were taken.
 #[derive(Clone)]
 pub(super) struct Front {
-    pub router: Router,
+    pub gate: Arc<Gate>,
     pub trust: Trust,
     /// Until the headers of a request have come, and how long a connection may be idle.
     pub header_timeout: Duration,
@@ -54,8 +53,7 @@ pub(super) struct Front {
 /// What each request of one connection is told.
 #[derive(Clone)]
 struct Told {
-    meter: Arc<Meter>,
-    guard: Guard,
+    connection: Connection,
     /// Nothing for the operator's.
     peer: Option<Peer>,
 }
@@ -97,12 +95,13 @@ impl Front {
         let (io, meter) = Watched::new(stream, self.write_timeout, guard.counters().clone());
         let front = self.clone();
         let busy = self.drain.busy();
-        let told = Told { meter, guard, peer };
+        let told = Told { connection: Connection { meter, guard }, peer };
         tokio::spawn(async move {
             let _busy = busy;
             match tls {
                 None => front.http1(io, told).await,
-                Some(tls) => front.over_tls(io, told, tls).await,
+                // Apart, so that what is not encrypted needs no room for it.
+                Some(tls) => Box::pin(front.over_tls(io, told, tls)).await,
             }
         });
     }
@@ -111,7 +110,7 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let counters = told.guard.counters().clone();
+        let counters = told.connection.guard.counters().clone();
         let agreed = tokio::select! {
             agreed = tokio::time::timeout(self.header_timeout, tls.accept(io)) => agreed,
             () = self.drain.signal().cancelled_owned() => return,
@@ -131,15 +130,13 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (router, trust, retired) = (self.router.clone(), self.trust.clone(), self.drain.retired());
-        // What belongs to the connection goes into each request. A layer would do the same, and make every route anew for
-        // every connection.
+        let (gate, trust, retired) = (self.gate.clone(), self.trust.clone(), self.drain.retired());
+        // What belongs to the connection goes into each request.
         let service = service_fn(move |mut request: Request<Incoming>| {
             told.tell(&trust, &mut request);
-            let answer = router.clone().call(request);
-            let retired = retired.clone();
+            let (gate, retired) = (gate.clone(), retired.clone());
             async move {
-                let mut answer: Response = answer.await?;
+                let mut answer = gate.answer(request.map(Body::new)).await;
                 // The next request goes to the server that has taken over. A connection that is idle at that moment is
                 // not closed: a request may be on its way.
                 if retired.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -168,15 +165,15 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (router, trust) = (self.router.clone(), self.trust.clone());
+        let (gate, trust) = (self.gate.clone(), self.trust.clone());
         let requests = Requests::default();
         let begun = requests.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             told.tell(&trust, &mut request);
             let request_held = begun.begin();
-            let answer = router.clone().call(request);
+            let gate = gate.clone();
             async move {
-                let answer: Response = answer.await?;
+                let answer = gate.answer(request.map(Body::new)).await;
                 // Until its last byte is sent.
                 Ok::<_, Infallible>(answer.map(|body| {
                     Body::new(body.map_frame(move |frame| {
@@ -213,8 +210,7 @@ impl Front {
 impl Told {
     fn tell<B>(&self, trust: &Trust, request: &mut Request<B>) {
         let extensions = request.extensions_mut();
-        extensions.insert(self.meter.clone());
-        extensions.insert(self.guard.clone());
+        extensions.insert(self.connection.clone());
         if let Some(peer) = self.peer {
             trust.introduce(peer, request);
         }

@@ -107,6 +107,8 @@ async fn a_token_that_is_no_good_is_refused_on_every_path_and_never_taken_for_no
         }
         let socket = Client::connect_to(server.address(), "/api/v1/ws", &headers).await;
         assert_eq!(socket.err().map(|status| status.as_u16()), Some(401), "{shown}");
+        // The pages of the console are nobody's: there one logs in anew.
+        assert_eq!(server.request(Method::GET, "/", &headers).await.status, 200, "{shown}");
     }
 }
 

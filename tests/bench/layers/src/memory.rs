@@ -46,10 +46,10 @@ impl Memory {
         let (dispatcher, timing) = (world.dispatcher(), world.timing.clone());
         Self::new(move |upgrade| {
             let (dispatcher, timing): (Arc<Dispatcher>, Arc<Timing>) = (dispatcher.clone(), timing.clone());
-            sized(upgrade, MAX_FRAME).on_upgrade(|socket| {
+            sized(upgrade, MAX_FRAME).on_upgrade(|socket| async {
                 let socket = Socket::new(socket, Arc::<Meter>::default());
-                Session::new(socket, Protocol::default(), Caller::nobody(), dispatcher, timing)
-                    .run(CancellationToken::new())
+                let mut session = Session::new(socket, Protocol::default(), Caller::nobody(), dispatcher, timing);
+                session.run(CancellationToken::new()).await;
             })
         })
     }

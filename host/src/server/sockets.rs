@@ -1,0 +1,107 @@
+//! From a request to a session: the websocket upgrade.
+
+use super::connection::{ClientAddress, Connections, Guard, Meter};
+use crate::{
+    api::{self, cross_origin, error::ApiError},
+    auth::Caller,
+    dispatch::Dispatcher,
+    drain::Drain,
+    session::{
+        Session, Timing,
+        protocol::{POW_1, Protocol},
+    },
+    size::Size,
+    socket::{self, Socket},
+};
+use axum::{
+    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
+    http::{Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use std::sync::Arc;
+
+/// Where the protocols of this server are spoken.
+pub(super) const PATHS: [&str; 2] = ["/api/v1/ws", "/api/v1/ws/"];
+
+/// What the websocket route needs.
+pub(super) struct Sockets {
+    pub dispatcher: Arc<Dispatcher>,
+    pub timing: Arc<Timing>,
+    pub origins: Arc<[String]>,
+    pub max_frame: Size,
+    /// How much may come before a call.
+    pub early: Size,
+    pub connections: Arc<Connections>,
+    pub drain: Drain,
+}
+
+/// The connection that a request came over.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub meter: Arc<Meter>,
+    pub guard: Guard,
+}
+
+/// Whether a client asks for a websocket.
+fn asks(request: &Request) -> bool {
+    let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
+    wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket"))
+}
+
+/// Whether a client asks for one where the protocols of this server are spoken.
+pub(super) fn asked_for(request: &Request) -> bool {
+    *request.method() == Method::GET && PATHS.contains(&request.uri().path()) && asks(request)
+}
+
+/// Below the paths of `pow-1` every path takes sockets, beside what else it does.
+pub(super) async fn or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
+    if asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
+}
+
+pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let what = format!("this route is for websockets: {}", rejection.body_text());
+            return ApiError::new(rejection.status(), what).into_response();
+        }
+    };
+    if !cross_origin::allowed(&parts.headers, &sockets.origins) {
+        return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
+            .into_response();
+    }
+    let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
+    let Some(Connection { meter, guard }) = parts.extensions.remove() else {
+        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
+    };
+    // Whom a proxy brings counts by their own address for as long as the socket is theirs.
+    let seat = match parts.extensions.get() {
+        Some(ClientAddress(address)) if guard.is_of_proxy() => match sockets.connections.sit(*address) {
+            Ok(seat) => Some(seat),
+            Err(refused) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response(),
+        },
+        _ => None,
+    };
+    let (busy, drain) = (sockets.drain.busy(), sockets.drain.signal());
+    let offered = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
+    let offered = offered.flat_map(|list| list.split(',')).map(str::trim);
+    let is_pow = parts.uri.path().starts_with(api::pow::ROOT);
+    let (name, protocol) = Protocol::choose(offered.filter(|name| !is_pow || *name == POW_1), sockets.early);
+    if is_pow && name.is_none() {
+        return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
+            .into_response();
+    }
+    socket::sized(upgrade, sockets.max_frame)
+        .protocols(name)
+        .on_upgrade(move |websocket| async move {
+            let _held = (guard, seat, busy);
+            let socket = Socket::new(websocket, meter);
+            let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
+            drop(sockets);
+            let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
+            session.run(drain).await;
+        })
+        .into_response()
+}
