@@ -45,11 +45,14 @@ const FIND: &str = r#"
     return exact ?? found.find((it) => said(it).trim().startsWith(name)) ?? null;
 "#;
 
+/// Attempts to start a browser. None of these tests is of the browser itself, and its driver ends at times before it
+/// listens: it takes a free port of IPv4, and then wants the same one of IPv6, which another test may have.
+const ATTEMPTS: usize = 5;
+
 #[derive(Debug)]
 pub struct Browser {
-    port: u16,
+    driver: Driver,
     session: String,
-    driver: Child,
     /// The browser itself, which its driver would leave behind.
     browser: Option<Pid>,
     // It has no other home, so that nothing of one test is left for the next.
@@ -81,19 +84,28 @@ impl Browser {
         }
         let place = PLACES.acquire().await.expect("it is never closed");
         let home = TempDir::with_prefix("distillery-browser-").expect("a directory for the browser");
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("HOME", home.path())
-            .env("TMPDIR", home.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the driver can be started");
-        let said = driver.stdout.take().expect("it has a stdout");
-        let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
-        let port = port.await.expect("the driver says where it listens");
-        let mut browser = Self { port, session: String::new(), driver, browser: None, _home: home, _place: place };
+        let mut attempts = 1..=ATTEMPTS;
+        let (driver, started) = loop {
+            let attempt = attempts.next();
+            match Self::start(&home).await {
+                Ok(started) => break started,
+                Err(why) if attempt == Some(ATTEMPTS) => panic!("no browser after {ATTEMPTS} attempts: {why}"),
+                Err(why) => eprintln!("the browser is started once more: {why}"),
+            }
+        };
+        let session = started["sessionId"].as_str().expect("a session").to_owned();
+        let process = started["capabilities"]["goog:processID"].as_i64().and_then(|it| it.try_into().ok());
+        let browser = process.and_then(Pid::from_raw);
+        let browser = Self { driver, session, browser, _home: home, _place: place };
+        browser.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser.tell("Performance.enable", json!({ "timeDomain": "threadTicks" })).await;
+        browser.window(1280, 860).await;
+        Some(browser)
+    }
+
+    /// A driver, and what it says of the browser that it started.
+    async fn start(home: &TempDir) -> Result<(Driver, Value), String> {
+        let driver = Driver::start(home).await?;
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -104,14 +116,8 @@ impl Browser {
             ] },
             "timeouts": { "script": PATIENCE.as_millis() as u64 },
         } } });
-        let session = browser.send(Method::POST, "/session", &capabilities).await.expect("the browser starts");
-        browser.session = session["sessionId"].as_str().expect("a session").to_owned();
-        let process = session["capabilities"]["goog:processID"].as_i64().and_then(|it| it.try_into().ok());
-        browser.browser = process.and_then(Pid::from_raw);
-        browser.tell("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
-        browser.tell("Performance.enable", json!({ "timeDomain": "threadTicks" })).await;
-        browser.window(1280, 860).await;
-        Some(browser)
+        let started = driver.send(Method::POST, "/session", &capabilities).await?;
+        Ok((driver, started))
     }
 
     pub async fn go(&self, url: &str) {
@@ -280,6 +286,44 @@ impl Browser {
     }
 
     async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
+        self.driver.send(method, path, body).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(browser) = self.browser {
+            _ = kill_process(browser, Signal::KILL);
+        }
+    }
+}
+
+/// What drives one browser. It is gone with this.
+#[derive(Debug)]
+struct Driver {
+    process: Child,
+    port: u16,
+}
+
+impl Driver {
+    async fn start(home: &TempDir) -> Result<Self, String> {
+        let process = Command::new("chromedriver")
+            .arg("--port=0")
+            .env("HOME", home.path())
+            .env("TMPDIR", home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the driver can be started");
+        let mut driver = Self { process, port: 0 };
+        let said = driver.process.stdout.take().expect("it has a stdout");
+        let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
+        driver.port = port.await.expect("nobody stops to wait")?;
+        Ok(driver)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
         let request = Request::builder().method(method).uri(path).header("host", format!("127.0.0.1:{}", self.port));
         let request = request.header("content-type", "application/json");
         let request = request.body(Full::new(Bytes::from(body.to_string()))).expect("a request");
@@ -290,29 +334,28 @@ impl Browser {
     }
 }
 
-impl Drop for Browser {
+impl Drop for Driver {
     fn drop(&mut self) {
-        if let Some(browser) = self.browser {
-            _ = kill_process(browser, Signal::KILL);
-        }
-        _ = self.driver.kill();
-        _ = self.driver.wait();
+        _ = self.process.kill();
+        _ = self.process.wait();
     }
 }
 
-/// The port that a driver says it listens on.
-fn listening(mut said: impl BufRead + Send + 'static) -> u16 {
-    let mut line = String::new();
-    while said.read_line(&mut line).expect("the driver speaks") > 0 {
-        if let Some((_, port)) = line.trim_end().trim_end_matches('.').rsplit_once("successfully on port ") {
+/// The port that a driver says it listens on, or what else it said before it ended.
+fn listening(mut said: impl BufRead + Send + 'static) -> Result<u16, String> {
+    let mut all = String::new();
+    loop {
+        let from = all.len();
+        if said.read_line(&mut all).expect("the driver speaks") == 0 {
+            return Err(format!("the driver ended and said {all:?}"));
+        }
+        if let Some((_, port)) = all[from..].trim_end().trim_end_matches('.').rsplit_once("successfully on port ") {
             let port = port.parse().expect("a port");
             // It must always find a reader.
             std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-            return port;
+            return Ok(port);
         }
-        line.clear();
     }
-    panic!("the driver ended and said no port");
 }
 
 fn on_the_path(program: &str) -> Option<PathBuf> {
