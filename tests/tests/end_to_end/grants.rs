@@ -16,7 +16,10 @@ use std::{
     process::Command,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+};
 
 /// The three kinds of guests that do with files what they are told.
 const KINDS: [&str; 3] = ["module", "component", "component3"];
@@ -414,8 +417,11 @@ async fn a_granted_name_that_resolves_to_this_machine_is_refused() {
 #[tokio::test]
 async fn a_server_without_tls_or_without_anything_is_an_error_of_the_guest() {
     let site = Site::start().await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let (secure, gone) = (format!("https://localhost:{}", site.address.port()), format!("http://localhost:{gone}"));
+    // It has the address, so that nobody else has, and does not listen there.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let gone = format!("http://localhost:{}", silent.local_addr().unwrap().port());
+    let secure = format!("https://localhost:{}", site.address.port());
     let server = fetchers(&[&secure, &gone]).start().await;
     for (call, get) in FETCHERS {
         let todo = [format!("{get}{secure}/"), format!("{get}{gone}/")];

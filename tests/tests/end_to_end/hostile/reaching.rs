@@ -48,9 +48,14 @@ async fn no_number_of_a_file_is_a_directory_or_a_socket() {
 
 #[tokio::test]
 async fn the_network_is_closed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let packets = UdpSocket::bind(address).await.expect("the same port for packets");
+    let (address, listener, packets) = loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // Another test may have the same port for packets.
+        if let Ok(packets) = UdpSocket::bind(address).await {
+            break (address, listener, packets);
+        }
+    };
     let server = Server::builder()
         .guest(Guest::component("connects"))
         .guest_as("hostile", Guest::component3("hostile"))
