@@ -154,9 +154,9 @@ impl Control {
         self.killed.load(SeqCst)
     }
 
-    /// The guest may compute for `turn` from now.
-    pub fn begin_turn(&self, turn: Duration) {
-        let ends = (self.born.elapsed() + turn).as_nanos() as u64;
+    /// The guest may compute for `turn` from `now`.
+    pub fn begin_turn(&self, now: Instant, turn: Duration) {
+        let ends = (now.saturating_duration_since(self.born) + turn).as_nanos() as u64;
         self.turn_ends.store(ends, Relaxed);
         self.turn_over.store(false, Relaxed);
     }
