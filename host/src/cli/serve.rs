@@ -158,6 +158,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("sockets")
+        .event_interval(LOOK)
         .enable_all()
         .build()
         .context("cannot start the threads that serve sockets")?;
@@ -294,6 +295,10 @@ fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health
     };
     Ops::start(listener, health.clone()).context("cannot answer the operator")
 }
+
+/// After how many turns of its tasks a thread looks what has come over its sockets. A session that always has more to do
+/// takes turns of up to a millisecond, and tokio's own number, 61, would let everybody else wait for as many of them.
+const LOOK: u32 = 8;
 
 /// How long the last calls into the file system may take when the server ends.
 const LAST_CALLS: Duration = Duration::from_secs(1);
