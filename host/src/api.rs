@@ -39,6 +39,9 @@ use serde::Serialize;
 use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// What the API answers lies below it, and nothing else does.
+pub const ROOT: &str = "/api";
+
 /// What the routes read from.
 #[derive(Clone)]
 pub struct ApiState {

@@ -25,7 +25,7 @@ use crate::{
 use axum::{Router, middleware, routing::get};
 use connection::{Connections, Refused};
 use front::Front;
-use gate::{Gate, Who};
+use gate::{Gate, Open, Who};
 use local::Local;
 use peer::{Peer, Trust};
 use sockets::Sockets;
@@ -134,10 +134,7 @@ impl Server {
         if http.console {
             router = router.merge(console::router());
         }
-        let (who, open) = match http.api {
-            true => (Who::Anyone(door), Some(sockets.clone())),
-            false => (Who::Nobody, None),
-        };
+        let open = http.api.then(|| Open { who: Who::Anyone(door), sockets: sockets.clone() });
         let front = |gate| Front {
             gate: Arc::new(gate),
             trust: Trust { proxies: http.trusted_proxies.clone().into(), users: auth.forwarded_users },
@@ -149,14 +146,13 @@ impl Server {
         };
         let local_gate = Gate {
             router: local_router,
-            sockets: Some(sockets),
-            who: Who::Operator,
+            open: Some(Open { who: Who::Operator, sockets }),
             origins: Arc::default(),
             tracer: None,
         };
         Ok(Self {
             listener,
-            front: front(Gate { router, sockets: open, who, origins, tracer }),
+            front: front(Gate { router, open, origins, tracer }),
             connections,
             tls,
             local: local.listener().map_err(CannotServe::Local)?,

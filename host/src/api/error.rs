@@ -78,7 +78,7 @@ pub(super) async fn wrong_method(method: Method) -> ApiError {
 
 /// Answers everything while the API is off.
 pub(super) async fn off(uri: Uri) -> ApiError {
-    match uri.path().strip_prefix("/api") {
+    match uri.path().strip_prefix(super::ROOT) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
             ApiError::new(StatusCode::NOT_IMPLEMENTED, "the API is off: set http.api to true in distillery.yaml")
         }

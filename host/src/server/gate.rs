@@ -7,6 +7,7 @@
 use super::sockets::{self, Sockets};
 use crate::{
     api::{
+        self,
         auth::{Door, identify},
         cross_origin,
     },
@@ -24,25 +25,26 @@ use tower::Service;
 /// The way in of those who come over one socket.
 pub(super) struct Gate {
     pub router: Router,
-    /// What the websockets need, where they are open.
-    pub sockets: Option<Arc<Sockets>>,
-    pub who: Who,
+    /// Nothing where the API is off.
+    pub open: Option<Open>,
     /// Whose pages may read answers and change things.
     pub origins: Arc<[String]>,
     pub tracer: Option<Arc<Tracer>>,
 }
 
+/// What is open to them.
+pub(super) struct Open {
+    pub who: Who,
+    pub sockets: Arc<Sockets>,
+}
+
 /// Who they are.
 pub(super) enum Who {
     Operator,
-    /// It shows in what they bring, if they want something of the API.
+    /// It shows in what they bring, if they want something of the API. Pages they get as they are: what those show, they
+    /// ask the API for.
     Anyone(Door),
-    /// There is nothing for which it matters.
-    Nobody,
 }
-
-/// Below it is what depends on who asks. Pages do not: what they show, they ask the API for.
-const API: &str = "/api";
 
 impl Gate {
     pub async fn answer(&self, request: Request) -> Response {
@@ -70,21 +72,28 @@ impl Gate {
     }
 
     async fn identified(&self, mut request: Request) -> Response {
-        let caller = match &self.who {
+        let Some(Open { who, sockets }) = &self.open else { return self.routed(request).await };
+        let caller = match who {
             Who::Operator => Some(Caller::operator()),
-            Who::Anyone(door) if request.uri().path().starts_with(API) => match identify(door, &mut request).await {
-                Ok(caller) => Some(caller),
-                Err(turned_away) => return turned_away,
-            },
-            Who::Anyone(_) | Who::Nobody => None,
+            Who::Anyone(door) if request.uri().path().starts_with(api::ROOT) => {
+                match identify(door, &mut request).await {
+                    Ok(caller) => Some(caller),
+                    Err(turned_away) => return turned_away,
+                }
+            }
+            Who::Anyone(_) => None,
         };
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
         // Each call begins with such a request: it goes by the route, and no copy is made of all that lies there.
-        if let Some(sockets) = self.sockets.as_ref().filter(|_| sockets::asked_for(&request)) {
+        if sockets::asked_for(&request) {
             return sockets::upgrade(State(sockets.clone()), request).await;
         }
+        self.routed(request).await
+    }
+
+    async fn routed(&self, request: Request) -> Response {
         match self.router.clone().call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
