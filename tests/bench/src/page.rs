@@ -289,6 +289,24 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         let row = report.rows.iter().find(|row| row.workload == workload && row.contestant == contestant);
         row.and_then(|row| row.summary.clone())
     };
+    let micros = |layer: &str| layers.times.get(layer).map(|nanos| nanos / 1e3);
+    // Where the server's own part of a call goes when nothing is cold and nobody else runs.
+    let alone = || {
+        let connection = micros("frames: a whole connection without a guest")?;
+        let instance = micros("runtime: start, a line, end")?;
+        let whole = micros("session: a whole call")?;
+        let noted = micros("history: a process noted")?;
+        Some(format!(
+            ". On one thread, without a kernel and with warm caches, a call takes {} us: {} the connection, {} the instance, \
+             {} the server's own, and {} more where it is noted in the history (layers). What is beyond that are the \
+             threads: caches that are cold, wakes, and the one that writes the history",
+            short(whole),
+            short(connection),
+            short(instance),
+            short(whole - connection - instance),
+            short(noted)
+        ))
+    };
     // The floor with the same guests and wasmtime alone is the least that a sandbox takes.
     let sandbox = |workload: &str, contestant: &str, bare: &str| {
         let Some((ours, bare)) = rate(workload, contestant).zip(rate(workload, bare)) else {
@@ -298,13 +316,15 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         let whose = match of {
             0.9.. => "an instance of wasmtime for each call".to_owned(),
             _ => format!(
-                "the server's own {:.0} us for each call: routes and rights, WASI, interruption, limits, history",
-                ours.server_us_each - bare.server_us_each
+                "the server's own {:.0} us for each call: routes and rights, WASI, interruption, limits, history{}",
+                ours.server_us_each - bare.server_us_each,
+                alone().unwrap_or_default()
             ),
         };
+        let floor = bare.times_floor.map_or_else(String::new, |times| format!(", {times:.2} of the floor"));
         format!(
-            "{whose}. The floor with an instance of wasmtime and nothing else does {:.0}/s at {:.0} us of the server, of which \
-             this is {of:.2}, at {:.0} us",
+            "{whose}. The floor with an instance of wasmtime and nothing else does {:.0}/s{floor} at {:.0} us of the server; \
+             this is {of:.2} of that, at {:.0} us",
             bare.median, bare.server_us_each, ours.server_us_each
         )
     };
@@ -348,7 +368,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     let calls = sandbox("whole calls, 1 client", "ours, tiny guest", "floor with wasmtime, tiny guest");
     ratios("the same, tiny guest", "whole calls, 1 client", "ours, tiny guest", (6.0, 0.9), calls);
     let line = |workload: &str| Some(rate(workload, "ours")?.server_us_each - rate(workload, "floor")?.server_us_each);
-    let through = |layer: &str, lines: f64| layers.times.get(layer).map(|nanos| nanos / 1e3 / lines);
+    let through = |layer: &str, lines: f64| micros(layer).map(|it| it / lines);
     let told = |beyond: Option<f64>, part: Option<f64>, guest: &str| match beyond.zip(part) {
         Some((beyond, part)) => format!(
             "a line takes {} us of the server beyond the floor; {} us of them is the way into {guest} and out again \
@@ -374,7 +394,6 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         let ratio = reached.map(|it| wanted / it.max(1e-9));
         goals.push(Goal { what, goal: goal.into(), reached: shown, ratio, bound: bound.to_owned().into() });
     };
-    let micros = |name: &str| layers.times.get(name).map(|nanos| nanos / 1e3);
     let fresh = "a fresh memory: mapping, faults and clearing in the kernel; `bare wasmtime` is the floor of it";
     let tiny = micros("runtime: start, a line, end");
     less("start a process and end it, no socket (tiny guest)", "10 us", 10.0, tiny, "us", fresh);

@@ -4,13 +4,15 @@
 use crate::world::World;
 use anyhow::Result;
 use axum::{Router, extract::WebSocketUpgrade, routing::get};
+use bytes::Bytes;
 use distillery::{
     auth::Caller,
     dispatch::Dispatcher,
     server::connection::Meter,
     session::{Session, Timing, protocol::Protocol},
     size::Size,
-    socket::{Incoming, Socket, sized},
+    socket::{Incoming, Lost, Socket, sized},
+    wire::ResultMessage,
 };
 use futures_util::future::poll_fn;
 use hyper::server::conn::http1;
@@ -54,10 +56,17 @@ impl Memory {
         })
     }
 
-    /// Each websocket sends its lines back itself.
+    /// Each websocket sends its lines back itself, until the client goes.
     pub fn echo(_world: &World) -> Result<Self> {
         Self::new(|upgrade| {
-            sized(upgrade, MAX_FRAME).on_upgrade(|socket| echo(Socket::new(socket, Arc::<Meter>::default())))
+            sized(upgrade, MAX_FRAME).on_upgrade(|socket| echo(Socket::new(socket, Arc::<Meter>::default()), false))
+        })
+    }
+
+    /// The same as if it were a call that ends behind its first line.
+    pub fn answer(_world: &World) -> Result<Self> {
+        Self::new(|upgrade| {
+            sized(upgrade, MAX_FRAME).on_upgrade(|socket| echo(Socket::new(socket, Arc::<Meter>::default()), true))
         })
     }
 
@@ -128,12 +137,13 @@ impl Memory {
     }
 }
 
-async fn echo(mut socket: Socket) {
+async fn echo(mut socket: Socket, once: bool) {
     poll_fn(|cx| {
         while let Poll::Ready(incoming) = socket.poll_read(cx) {
             let sent = match incoming {
+                Incoming::Text(line) if once => end(&mut socket, line.into()),
                 Incoming::Text(line) => socket.send_line(line.into()),
-                Incoming::Alive => Ok(()),
+                Incoming::Binary(_) | Incoming::Alive => Ok(()),
                 _ => return Poll::Ready(()),
             };
             if sent.is_err() {
@@ -146,4 +156,11 @@ async fn echo(mut socket: Socket) {
         }
     })
     .await;
+}
+
+/// The one line and what follows it.
+fn end(socket: &mut Socket, line: Bytes) -> Result<(), Lost> {
+    socket.send_line(line)?;
+    socket.send_frame(ResultMessage::success().encode())?;
+    socket.send_close(u16::from_be_bytes(NORMAL))
 }

@@ -140,6 +140,10 @@ paths! {
         memory.upgrade();
         ready(move || memory.there_and_back(LINE))
     };
+    "frames: a whole connection without a guest" Some(50) => |world| {
+        let mut memory = Memory::answer(world)?;
+        ready(move || memory.whole_call("none", LINE))
+    };
     "session: a line there and back" None => |world| {
         let mut memory = Memory::calls(world)?;
         memory.upgrade();
