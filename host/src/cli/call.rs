@@ -41,7 +41,7 @@ pub struct Call {
     /// Lets the process go on without a client, and prints its id: see `distillery attach`
     #[arg(long)]
     detach: bool,
-    /// Does not read stdin: the call finds its input at its end
+    /// Does not read stdin: the call gets no input, and does not find its end either
     #[arg(long, conflicts_with = "detach")]
     no_stdin: bool,
     /// The call, and its parameters: whatever stands behind the name
@@ -78,9 +78,7 @@ struct Manner {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
     Stdin,
-    /// It is at its end from the beginning.
-    Nothing,
-    /// It is none of this command's business.
+    /// What the process gets is none of this command's business.
     Theirs,
 }
 
@@ -88,11 +86,7 @@ pub fn call(config: &Config, call: Call) -> anyhow::Result<ExitCode> {
     let mut words = call.call.into_iter();
     let name = words.next().context("name a call")?;
     let wanted = Wanted::Call { name, params: words.collect(), detached: call.detach };
-    let input = match (call.detach, call.no_stdin) {
-        (true, _) => Input::Theirs,
-        (false, true) => Input::Nothing,
-        (false, false) => Input::Stdin,
-    };
+    let input = if call.detach || call.no_stdin { Input::Theirs } else { Input::Stdin };
     run(config, &call.server, &wanted, &Manner { json: call.json, input, cancels: true, detach: call.detach })
 }
 
@@ -151,6 +145,9 @@ async fn converse(
                 continue;
             }
             () = output.failed.cancelled(), if !output.is_closed() => {
+                if !manner.cancels {
+                    return Ok(status::NO_READER);
+                }
                 output.close();
                 canceller.cancel();
                 continue;
@@ -275,14 +272,11 @@ fn data(from: From, offset: u64, bytes: &[u8]) -> Value {
 
 /// Gives the call what comes from stdin, as fast as it is taken.
 fn feed(mut speaker: Speaker, input: Input) {
-    let (pieces, mut waiting) = mpsc::channel::<Bytes>(1);
-    match input {
-        Input::Theirs => return,
-        Input::Nothing => drop(pieces),
-        Input::Stdin => {
-            thread::spawn(move || read(&pieces));
-        }
+    if input == Input::Theirs {
+        return;
     }
+    let (pieces, mut waiting) = mpsc::channel::<Bytes>(1);
+    thread::spawn(move || read(&pieces));
     tokio::spawn(async move {
         while let Some(piece) = waiting.recv().await {
             speaker.give(piece).await;

@@ -135,6 +135,29 @@ async fn the_exit_status_says_how_it_ended() {
 }
 
 #[tokio::test]
+async fn a_call_without_stdin_gets_no_input_and_no_end_of_it() {
+    let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
+    let mut child = spawn(&mut server.command(&["call", "--no-stdin", "says_goodbye"]));
+    let _stdout = first_line(&mut child);
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let ended = piped(&mut server.command(&["call", "says_goodbye"]), "");
+    assert_eq!(printed(&ended), "ready\ngoodbye\n");
+}
+
+#[tokio::test]
+async fn who_closes_the_output_of_attach_leaves_the_process_running() {
+    let server = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO).start().await;
+    let id = printed(&server.run(&["call", "--detach", "flood"]));
+    let mut watching = spawn(&mut server.command(&["attach", id.trim_end()]));
+    drop(first_line(&mut watching));
+    assert_eq!(watching.wait().expect("it ends").code(), Some(141));
+    let running = printed(&server.run(&["ps"]));
+    assert!(running.contains(id.trim_end()), "{running}");
+    printed(&server.run(&["cancel", id.trim_end()]));
+}
+
+#[tokio::test]
 async fn an_interrupt_cancels_and_a_second_one_forces() {
     let server = Server::builder()
         .guest(Guest::component("conversation"))
