@@ -16,7 +16,8 @@ use distillery::{
     stream::{Input, Output, Read, lines},
     wire::{Frame, ResultMessage, decode},
 };
-use distillery_bench::bare::Module;
+use distillery_bench::bare::{Component, Module};
+use futures_util::FutureExt;
 use std::{
     hint::black_box,
     sync::Arc,
@@ -115,6 +116,15 @@ paths! {
         let bare = bare.map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let line = with_end(LINE);
         ready(move || assert_eq!(bare.run(black_box(line.clone())).expect("it runs"), line))
+    };
+    "bare wasmtime: start, a line, end, Rust component" None => |world| {
+        let Some(once) = &world.built.once else { return Ok(None) };
+        let bare = Component::load(once, 2).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let line = with_end(LINE);
+        ready(move || {
+            let ran = bare.run(black_box(line.clone())).now_or_never().expect("all that it reads is there");
+            assert_eq!(ran.expect("it runs"), line);
+        })
     };
     "runtime: start, a line, end" None => |world| process(world, "once-tiny");
     "runtime: start, a line, end, Rust component" None => |world| process(world, "once");

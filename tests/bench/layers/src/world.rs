@@ -43,6 +43,7 @@ pub struct Built {
 
 pub struct World {
     directory: TempDir,
+    pub built: Built,
     pub limits: Limits,
     pub catalog: Arc<Catalog>,
     compute: Arc<ComputeThreads>,
@@ -83,7 +84,8 @@ impl World {
             silence_timeout: Duration::from_secs(3600),
             max_frame: Size::mib(1),
         };
-        Ok(Self { directory, limits, catalog, compute: Arc::new(ComputeThreads::start(1)?), timing: Arc::new(timing) })
+        let compute = Arc::new(ComputeThreads::start(1)?);
+        Ok(Self { directory, built: built.clone(), limits, catalog, compute, timing: Arc::new(timing) })
     }
 
     pub fn call(&self, name: &str) -> Option<Arc<Call>> {
