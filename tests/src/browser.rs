@@ -192,14 +192,11 @@ impl Browser {
 
     /// Writes into the field that is named so, in the place of what stands there.
     pub async fn write(&self, name: &str, text: &str) {
-        let field = self.find("input, textarea", name).await;
-        self.ask(&format!("element/{field}/clear"), json!({})).await;
-        self.ask(&format!("element/{field}/value"), json!({ "text": text })).await;
+        self.act("input, textarea", name, &[("clear", json!({})), ("value", json!({ "text": text }))]).await;
     }
 
     pub async fn choose(&self, name: &str, choice: &str) {
-        let field = self.find("select", name).await;
-        self.ask(&format!("element/{field}/value"), json!({ "text": choice })).await;
+        self.act("select", name, &[("value", json!({ "text": choice }))]).await;
     }
 
     pub async fn tick(&self, name: &str) {
@@ -207,17 +204,35 @@ impl Browser {
     }
 
     async fn click(&self, role: &str, name: &str) {
-        let element = self.find(role, name).await;
-        self.ask(&format!("element/{element}/click"), json!({})).await;
+        self.act(role, name, &[("click", json!({}))]).await;
     }
 
-    async fn find(&self, role: &str, name: &str) -> String {
+    /// Does one thing after the other with a control. One that was made anew in the meantime is looked for again, as people
+    /// do without noticing.
+    async fn act(&self, role: &str, name: &str, what: &[(&str, Value)]) {
+        let acted = async {
+            'again: loop {
+                let Some(element) = self.find(role, name).await else { continue };
+                for (act, body) in what {
+                    match self.send(Method::POST, &self.path(&format!("element/{element}/{act}")), body).await {
+                        Ok(_) => {}
+                        Err(error) if error.contains("stale element") => continue 'again,
+                        Err(error) => panic!("{act} of {name:?}: {error}"),
+                    }
+                }
+                return;
+            }
+        };
+        patiently(name, acted).await;
+    }
+
+    /// The control that is named so, once it is there. Nothing if it went away at that moment.
+    async fn find(&self, role: &str, name: &str) -> Option<String> {
         let arguments = json!([role, name]);
         let present = format!("(() => {{ const find = function () {{ {FIND} }}; return !!find(...{arguments}); }})()");
         self.until(&format!("a {role} that is named {name:?}"), &present).await;
         let found = self.run_with(FIND, arguments).await;
-        let element = found.as_object().and_then(|it| it.values().next()).and_then(Value::as_str);
-        element.unwrap_or_else(|| panic!("no {role} is named {name:?}")).to_owned()
+        Some(found.as_object()?.values().next()?.as_str()?.to_owned())
     }
 
     /// Types on the keyboard, wherever the focus is. A name such as `Enter` or `Control+c` is one stroke.

@@ -332,6 +332,7 @@ async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
     assert!(!other.text().await.contains("of ada"));
     // The same one, on another screen.
     other.press("Log out").await;
+    other.sees("Not logged in").await;
     log_in(&other, &server, "ada").await;
     other.press("Processes").await;
     other.sees("running").await;
