@@ -3,9 +3,13 @@
 use crate::{at, builder, log_in, open, user};
 use distillery_tests::{Browser, Guest, Server};
 
-/// What the screen shows of its end.
-async fn screen(browser: &Browser) -> String {
-    browser.run("return document.querySelector('.rows').innerText").await.as_str().expect("text").to_owned()
+/// What stands on the screen once this does. It is drawn with the next frame of the browser, also when all has ended.
+async fn screen(browser: &Browser, last: &str) -> String {
+    let last = serde_json::json!(last).to_string();
+    let shown = format!(
+        "(() => {{ const text = document.querySelector('.rows').innerText; return text.includes({last}) && text; }})()"
+    );
+    browser.until(&format!("{last} on the screen"), &shown).await.as_str().expect("text").to_owned()
 }
 
 /// The colour and the looks of the piece of the screen that says this.
@@ -40,7 +44,7 @@ async fn lines_go_there_and_back_until_the_input_ends() {
     enter(&browser, "Ada").await;
     browser.sees("success").await;
     // What is typed stands behind the question, as in a terminal.
-    assert_eq!(screen(&browser).await.trim_end(), "name? Ada\nhello Ada");
+    assert_eq!(screen(&browser, "hello Ada").await.trim_end(), "name? Ada\nhello Ada");
 
     run(&browser, &server, "conversation").await;
     browser.sees("hello").await;
@@ -87,7 +91,7 @@ async fn the_screen_shows_what_a_terminal_would() {
         browser.sees("halves").await;
         browser.stroke("Control+d").await;
         browser.sees("success").await;
-        let shown = screen(&browser).await;
+        let shown = screen(&browser, "the end").await;
         let lines: Vec<_> = shown.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         let expected = [
             "red green of 256 true blue plain",
@@ -274,7 +278,7 @@ async fn a_connection_that_is_lost_is_made_again_where_it_was() {
     enter(&browser, "after").await;
     browser.sees("echo: after").await;
     // Nothing is there twice, and nothing is missing.
-    assert_eq!(screen(&browser).await.trim_end(), "hello \nbefore\necho: before\nafter\necho: after");
+    assert_eq!(screen(&browser, "echo: after").await.trim_end(), "hello \nbefore\necho: before\nafter\necho: after");
     enter(&browser, "end").await;
     browser.sees("success").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
