@@ -395,8 +395,8 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         goals.push(Goal { what, goal: goal.into(), reached: shown, ratio, bound: bound.to_owned().into() });
     };
     let fresh = |bare: Option<f64>| {
-        let bare = bare.map_or_else(String::new, |it| format!(": {} us", short(it)));
-        format!("a fresh instance: its memory is mapped, touched and cleared; `bare wasmtime` is the floor of it{bare}")
+        let bare = bare.map_or_else(String::new, |it| format!(". `bare wasmtime` takes {} us", short(it)));
+        format!("a fresh instance: its memory is mapped, touched and cleared{bare}")
     };
     let bound = fresh(micros("bare wasmtime: start, a line, end"));
     let tiny = micros("runtime: start, a line, end");
