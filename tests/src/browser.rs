@@ -84,14 +84,14 @@ impl Browser {
         }
         let place = PLACES.acquire().await.expect("it is never closed");
         let home = TempDir::with_prefix("distillery-browser-").expect("a directory for the browser");
-        let mut attempts = 1..=ATTEMPTS;
+        let mut attempt = 1;
         let (driver, started) = loop {
-            let attempt = attempts.next();
             match Self::start(&home).await {
                 Ok(started) => break started,
-                Err(why) if attempt == Some(ATTEMPTS) => panic!("no browser after {ATTEMPTS} attempts: {why}"),
-                Err(why) => eprintln!("the browser is started once more: {why}"),
+                Err(why) if attempt < ATTEMPTS => eprintln!("the browser is started once more: {why}"),
+                Err(why) => panic!("no browser after {ATTEMPTS} attempts: {why}"),
             }
+            attempt += 1;
         };
         let session = started["sessionId"].as_str().expect("a session").to_owned();
         let process = started["capabilities"]["goog:processID"].as_i64().and_then(|it| it.try_into().ok());
