@@ -1,6 +1,6 @@
 //! What is bounded: who goes over a limit is told which, and nobody else notices.
 
-use distillery_tests::{Client, Guest, Server, Verdict, log::Line};
+use distillery_tests::{Client, Guest, Server, log::Line, patiently};
 use serde_json::json;
 use std::time::Duration;
 
@@ -86,24 +86,17 @@ async fn a_call_beyond_the_last_process_is_refused_and_later_ones_are_not() {
         .start()
         .await;
     for _ in 0..3 {
-        // They wait for their line, so they run: a call that was refused would have a result.
-        let mut first = server.call("echo_once", &[]).await;
-        let mut second = server.call("echo_once", &[]).await;
-        let refused = loop {
-            // The first two have begun when a third finds no place; until then it is one of the two.
-            let mut third = server.call("echo_once", &[]).await;
-            third.say("third").await;
-            match third.finish().await.verdict {
-                Verdict::Failure(message) => break message,
-                Verdict::Success => continue,
-            }
-        };
-        assert_eq!(refused, "too many running processes");
-        for client in [&mut first, &mut second] {
-            client.say("done").await;
+        // By another protocol, which says that they run.
+        let mut running = [server.talk_to("echo_once", &[]).await, server.talk_to("echo_once", &[]).await];
+        for talk in &mut running {
+            talk.message("started").await;
         }
-        assert_eq!(first.finish().await.success(), ["done"]);
-        assert_eq!(second.finish().await.success(), ["done"]);
+        let refused = server.call("echo_once", &[]).await.finish().await.failure();
+        assert_eq!(refused, "too many running processes");
+        for mut talk in running {
+            talk.give("done\n").await;
+            assert_eq!(talk.finish().await.success(), b"done\n");
+        }
     }
 }
 
@@ -506,27 +499,23 @@ async fn the_queue_has_an_end_and_whoever_hangs_up_leaves_it() {
         .await;
     let mut first = server.call("says_goodbye", &[]).await;
     assert_eq!(first.line().await, "ready");
-    let waiting = server.call("says_goodbye", &[]).await;
-    // The one that waits does so by the time that another is refused; until then that one waits itself.
-    let refused = loop {
-        let mut next = server.call("says_goodbye", &[]).await;
-        next.cancel().await;
-        match next.finish().await.failure() {
-            message if message == "cancelled by the client" => continue,
-            message => break message,
-        }
-    };
+    // By another protocol, which says that it waits.
+    let mut waiting = server.talk_to("says_goodbye", &[]).await;
+    waiting.message("queued").await;
+    let refused = server.call("says_goodbye", &[]).await.finish().await.failure();
     assert_eq!(refused, "too many running processes");
     waiting.hang_up().await;
     // Its place in the queue is free as soon as its end is noticed.
-    loop {
-        let mut next = server.call("says_goodbye", &[]).await;
-        next.cancel().await;
-        match next.finish().await.failure() {
-            message if message == "too many running processes" => continue,
-            message => break assert_eq!(message, "cancelled by the client"),
+    let mut message = refused;
+    patiently("the place in the queue to be free", async {
+        while message == "too many running processes" {
+            let mut next = server.call("says_goodbye", &[]).await;
+            next.cancel().await;
+            message = next.finish().await.failure();
         }
-    }
+    })
+    .await;
+    assert_eq!(message, "cancelled by the client");
     first.cancel().await;
     first.finish().await.failure();
 }
