@@ -73,20 +73,20 @@ $(TOOLCHAINS)/book.stamp: Makefile
 # One target after the other, so that each has the machine, and all of them even if one finds something.
 fuzz: SECONDS ?= 60
 fuzz: toolchain ## generated input for all that reads from outside, SECONDS=60 for each target, FUZZ=names of them
-	FUZZ_SECONDS=$(SECONDS) cargo test --locked --package distillery --test fuzz -- --nocapture --test-threads=1 $(FUZZ)
+	FUZZ_SECONDS=$(SECONDS) cargo test --workspace --locked --test fuzz -- --nocapture --test-threads=1 $(FUZZ)
 
 # Seconds that it takes, and the seed of the dice; without a seed there is a new one each time, which it prints.
 soak: SECONDS ?= 60
 soak: toolchain ## mix good, hostile and vanishing clients, for as long as SECONDS=600 says
 	SOAK_SECONDS=$(SECONDS) SOAK_SEED=$(SEED) \
-	    cargo test --locked --package distillery-tests --test soak -- --nocapture
+	    cargo test --workspace --locked --test soak -- --nocapture
 
 # How many requests are made up for each operation, and the seed of the dice.
 describe: EXAMPLES ?= 300
 describe: SEED ?= 1
 describe: toolchain toolchains ## try all that the API says of itself, for as long as EXAMPLES=300 takes
 	DESCRIPTION_EXAMPLES=$(EXAMPLES) DESCRIPTION_SEED=$(SEED) \
-	    cargo test --locked --package distillery-tests --test description -- --nocapture
+	    cargo test --workspace --locked --test description -- --nocapture
 
 check: toolchain ## formatting, lints and documentation of the host and of the guests
 	cargo fmt --all --check
@@ -103,7 +103,7 @@ deny: toolchain ## licences and sources of all dependencies, as deny.toml allows
 	@for workspace in . plugins tests/guests tests/bench/guests/once tests/bench/guests/served; do \
 	    cargo fetch --quiet --locked --manifest-path $$workspace/Cargo.toml || true; \
 	done
-	cargo test --locked --package distillery-tests --test dependencies
+	cargo test --workspace --locked --test dependencies
 
 clean: ## remove everything that was built, toolchains included
 	cargo clean
