@@ -317,21 +317,30 @@ impl Listener {
     }
 }
 
-trait Frames: futures_util::Stream<Item = Result<Message, Error>> + Unpin {}
+/// What is no sign of life alone. Such signs go on for ever, and what is waited for must not take so long.
+pub(crate) async fn next_but_pings(frames: &mut impl Frames) -> Option<Result<Message, Error>> {
+    patiently("a frame", async {
+        loop {
+            match frames.next().await {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => return other,
+            }
+        }
+    })
+    .await
+}
+
+pub(crate) trait Frames: futures_util::Stream<Item = Result<Message, Error>> + Unpin {}
 
 impl<T: futures_util::Stream<Item = Result<Message, Error>> + Unpin> Frames for T {}
 
 async fn next(frames: &mut impl Frames) -> Frame {
-    loop {
-        let frame = patiently("a frame", frames.next()).await;
-        return match frame {
-            Some(Ok(Message::Text(line))) => Frame::Text(line.as_str().to_owned()),
-            Some(Ok(Message::Binary(content))) => Frame::Result(Verdict::read(&content)),
-            Some(Ok(Message::Close(close))) => Frame::Close(close.map_or(1005, |it| it.code.into())),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(Message::Frame(_))) => unreachable!("only a writer has raw frames"),
-            Some(Err(_)) | None => Frame::Gone,
-        };
+    match next_but_pings(frames).await {
+        Some(Ok(Message::Text(line))) => Frame::Text(line.as_str().to_owned()),
+        Some(Ok(Message::Binary(content))) => Frame::Result(Verdict::read(&content)),
+        Some(Ok(Message::Close(close))) => Frame::Close(close.map_or(1005, |it| it.code.into())),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => unreachable!("they are left out"),
+        Some(Err(_)) | None => Frame::Gone,
     }
 }
 

@@ -1,7 +1,11 @@
 //! A client of `distillery-1` that is strict: every frame is one of the protocol, data comes in its order without a gap
 //! that was not told, and behind the end comes nothing but the close.
 
-use crate::{client::upgraded, patiently, server::Server};
+use crate::{
+    client::{next_but_pings, upgraded},
+    patiently,
+    server::Server,
+};
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
@@ -169,28 +173,28 @@ impl Talk {
 impl Listener {
     /// What comes next, but the beats of the heart.
     pub async fn next(&mut self) -> Heard {
-        loop {
-            match self.next_of_all().await {
-                Heard::Message(message) if message["type"] == "heartbeat" => {}
-                heard => return heard,
+        patiently("anything but heartbeats", async {
+            loop {
+                match self.next_of_all().await {
+                    Heard::Message(message) if message["type"] == "heartbeat" => {}
+                    heard => return heard,
+                }
             }
-        }
+        })
+        .await
     }
 
     pub async fn next_of_all(&mut self) -> Heard {
-        loop {
-            return match patiently("a frame", self.frames.next()).await {
-                Some(Ok(Message::Text(text))) => {
-                    let message: Value = serde_json::from_str(&text).expect("a message is JSON");
-                    self.check(&message);
-                    Heard::Message(message)
-                }
-                Some(Ok(Message::Binary(data))) => self.data(&data),
-                Some(Ok(Message::Close(close))) => Heard::Close(close.map_or(1005, |it| it.code.into())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                Some(Ok(Message::Frame(_))) => unreachable!("only a writer has raw frames"),
-                Some(Err(_)) | None => Heard::Gone,
-            };
+        match next_but_pings(&mut self.frames).await {
+            Some(Ok(Message::Text(text))) => {
+                let message: Value = serde_json::from_str(&text).expect("a message is JSON");
+                self.check(&message);
+                Heard::Message(message)
+            }
+            Some(Ok(Message::Binary(data))) => self.data(&data),
+            Some(Ok(Message::Close(close))) => Heard::Close(close.map_or(1005, |it| it.code.into())),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => unreachable!("they are left out"),
+            Some(Err(_)) | None => Heard::Gone,
         }
     }
 

@@ -49,6 +49,10 @@ impl Drop for Events {
 impl Events {
     /// The next event: its name and its data. Nothing when the stream has ended.
     pub async fn next(&mut self) -> Option<(String, Value)> {
+        patiently("an event", self.read_one()).await
+    }
+
+    async fn read_one(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.read.split_once("\n\n") {
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
@@ -58,7 +62,7 @@ impl Events {
                 let Some((name, data)) = name.zip(data) else { continue };
                 return Some((name, serde_json::from_str(&data).expect("the data of events is JSON")));
             }
-            match patiently("an event", self.body.frame()).await {
+            match self.body.frame().await {
                 Some(frame) => {
                     let data = frame.expect("the stream goes on").into_data().unwrap_or_default();
                     self.read += std::str::from_utf8(&data).expect("events are text");

@@ -1,7 +1,10 @@
 //! The templates of `distillery new`, built with the toolchains that the Makefile keeps. It knows where those are and
 //! what each language needs of them, nothing of what the programs do.
 
-use crate::{program::program, server::COMPILED};
+use crate::{
+    program::{output, output_of_tool, printed, program},
+    server::COMPILED,
+};
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -75,9 +78,7 @@ impl Language {
     /// Makes the plugin, and builds it unless that was done with the same text before.
     fn build(name: &'static str, toolchain: &'static str) -> Self {
         let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
-        let new = Command::new(program()).args(["new", name, name]).current_dir(made.path()).output();
-        let new = new.expect("distillery can be started");
-        assert!(new.status.success(), "{name}: {}", String::from_utf8_lossy(&new.stderr));
+        printed(&output(Command::new(program()).args(["new", name, name]).current_dir(made.path())));
         let (made, kept) = (made.path().join(name), Path::new(TARGET).join("languages").join(name));
         let language = Self { name, toolchain, directory: kept };
         let text = texts(&made);
@@ -98,8 +99,7 @@ impl Language {
         }
         // Either compiles it for the servers of the tests: those need not be waited for then.
         fs::create_dir_all(COMPILED).expect("a directory for compiled code");
-        let done = language.distillery(command).env("DISTILLERY_CACHE", COMPILED).output();
-        let done = done.expect("distillery can be started");
+        let done = output_of_tool(language.distillery(command).env("DISTILLERY_CACHE", COMPILED));
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(done.status.success(), "{name}: {}{}", said(&done.stdout), said(&done.stderr));
         language

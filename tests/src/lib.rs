@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod deadline;
 pub mod distillery1;
 pub mod guest;
 pub mod http;

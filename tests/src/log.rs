@@ -1,12 +1,13 @@
 //! The log of a server under test: every line that it wrote, and the wait for one that it will write. It knows the form
 //! of a line, not what the server has to say.
 
-use crate::patiently;
+use crate::{PATIENCE, patiently};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, ExitStatus},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -101,11 +102,19 @@ impl Log {
     }
 
     /// Waits for a server that was killed.
+    #[expect(clippy::disallowed_methods, reason = "who drops it cannot wait for an event")]
     pub(crate) fn join(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            // A reader that panicked has already said so.
-            _ = reader.join();
+        let Some(reader) = self.reader.take() else { return };
+        let begun = Instant::now();
+        while !reader.is_finished() {
+            if begun.elapsed() > PATIENCE {
+                eprintln!("the server was killed, and something of it still has its log: nobody waits for that");
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
         }
+        // A reader that panicked has already said so.
+        _ = reader.join();
     }
 }
 

@@ -1,7 +1,11 @@
 //! A client of `pow-1` that is strict: text is text, there is one result, and behind it comes a close of 1000 without a
 //! reason, and the end of the connection.
 
-use crate::{client::upgraded, patiently, server::Server};
+use crate::{
+    client::{next_but_pings, upgraded},
+    patiently,
+    server::Server,
+};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -75,9 +79,8 @@ impl Pow {
     pub async fn hear(&mut self, wanted: &str) {
         let mut text = String::new();
         while text.len() < wanted.len() {
-            match patiently("text", self.0.next()).await {
+            match next_but_pings(&mut self.0).await {
                 Some(Ok(Message::Text(more))) => text += &more,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("instead of {wanted:?} came {text:?} and {other:?}"),
             }
         }
@@ -87,7 +90,7 @@ impl Pow {
     pub async fn finish(mut self) -> Told {
         let mut text = String::new();
         let result = loop {
-            match patiently("a frame", self.0.next()).await {
+            match next_but_pings(&mut self.0).await {
                 Some(Ok(Message::Text(more))) => text += &more,
                 Some(Ok(Message::Binary(json))) => {
                     let result: Value = serde_json::from_slice(&json).expect("a result is JSON");
@@ -98,7 +101,6 @@ impl Pow {
                     );
                     break result;
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("instead of a result came {other:?} after {text:?}"),
             }
         };

@@ -1,10 +1,23 @@
 //! The program as it is run at a terminal or by a script: what goes into it, and what it prints.
+//!
+//! A test that waits for a program waits as a whole, and cannot give up by itself: what runs for too long is killed.
 
+use crate::{PATIENCE, deadline};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
+
+/// How long a program of others may take, such as a compiler.
+const TOOLS_PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// The program that cargo has built for the tests: it lies beside the directory of the test programs.
 pub fn program() -> PathBuf {
@@ -15,20 +28,62 @@ pub fn program() -> PathBuf {
 
 /// Starts it with pipes on all sides.
 pub fn spawn(command: &mut Command) -> Child {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("it can be started")
+    spawn_for(PATIENCE, command)
 }
 
 /// Runs it with `input` piped in, to its end.
 pub fn piped(command: &mut Command, input: impl Into<Vec<u8>>) -> Output {
-    let input = input.into();
-    let mut child = spawn(command);
+    piped_for(PATIENCE, command, input.into())
+}
+
+/// Runs it to its end without any input.
+pub fn output(command: &mut Command) -> Output {
+    piped_for(PATIENCE, command, Vec::new())
+}
+
+/// The same of what may take its time: a compiler, a linter, a suite of tests of others.
+pub fn output_of_tool(command: &mut Command) -> Output {
+    piped_for(TOOLS_PATIENCE, command, Vec::new())
+}
+
+fn piped_for(patience: Duration, command: &mut Command, input: Vec<u8>) -> Output {
+    let mut child = spawn_for(patience, command);
     let mut stdin = child.stdin.take().expect("stdin is piped");
     // What does not read its input closes it.
-    let writer = std::thread::spawn(move || _ = stdin.write_all(&input));
+    let writer = thread::spawn(move || _ = stdin.write_all(&input));
     let output = child.wait_with_output().expect("it can be waited for");
     writer.join().expect("the writer ends");
     output
+}
+
+fn spawn_for(patience: Duration, command: &mut Command) -> Child {
+    deadline::begin();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    kill_after(patience, &child, format!("{command:?}"));
+    child
+}
+
+/// Kills it if it has not ended by then, and says so, as its test may only see that it was killed.
+fn kill_after(patience: Duration, child: &Child, name: String) {
+    // Unlike a number, this never means another process.
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("nobody has waited for it");
+    let patience = Timespec::try_from(patience).expect("a time that a kernel knows");
+    thread::spawn(move || {
+        // It can be read once the process has ended.
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        let ended = loop {
+            match poll(&mut ended, Some(&patience)) {
+                Err(Errno::INTR) => {}
+                other => break other.expect("a process can be waited for"),
+            }
+        };
+        if ended == 0 {
+            eprintln!("killed, as it ran for longer than {} s: {name}", patience.tv_sec);
+            // It may have ended at this moment.
+            _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    });
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -53,4 +108,19 @@ pub fn worked(output: &Output) -> String {
 pub fn failed(output: &Output) -> String {
     assert!(!output.status.success(), "{}", text(&output.stdout));
     text(&output.stderr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn what_runs_for_too_long_is_killed() {
+        let mut slow = Command::new("sleep");
+        let output = piped_for(Duration::from_millis(50), slow.arg("1000"), Vec::new());
+        assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));
+        let output = piped_for(PATIENCE, Command::new("cat").arg("-"), b"whole".to_vec());
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "whole"));
+    }
 }

@@ -4,6 +4,7 @@
 use crate::{
     PATIENCE,
     client::Client,
+    deadline,
     guest::Guest,
     log::{Line, Log},
     program::{piped, program, worked},
@@ -61,6 +62,7 @@ pub const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
 impl Server {
     /// A server with the API on and without plugins.
     pub fn builder() -> Builder {
+        deadline::begin();
         let directory = TempDir::with_prefix("distillery-test-").expect("a directory for the server");
         let inside = |name: &str| directory.path().join(name);
         fs::create_dir(inside("plugins")).expect("a directory for its plugins");

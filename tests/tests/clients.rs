@@ -1,11 +1,11 @@
 //! Clients that exist, as far as their wire is known: the client of `pow-1` in `tests/clients`, in node and in a browser.
 
-use distillery_tests::{Guest, Server, browser::Browser, languages::toolchains};
+use distillery_tests::{Guest, Server, browser::Browser, languages::toolchains, program::output_of_tool};
 use std::{
     env, fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
 };
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/pow-1");
@@ -31,7 +31,7 @@ fn built() -> Option<tempfile::TempDir> {
 
 #[track_caller]
 fn run(command: &mut Command, directory: &Path) -> String {
-    let output: Output = command.current_dir(directory).output().expect("node is installed with its packages");
+    let output = output_of_tool(command.current_dir(directory));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     said

@@ -1,6 +1,7 @@
 //! What the project depends on is what deny.toml allows: licences, sources, and no two versions of what must be one.
 //! Works without a network, from the lockfiles and the packages that cargo has fetched for the build.
 
+use distillery_tests::program::output_of_tool;
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,12 +78,9 @@ fn workspaces() -> Vec<PathBuf> {
 fn packages(workspace: &Path) -> Vec<Package> {
     let is_host = workspace == Path::new(REPOSITORY).join("");
     let target = if is_host { "x86_64-unknown-linux-gnu" } else { "wasm32-wasip2" };
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
-        .arg(target)
-        .current_dir(workspace)
-        .output()
-        .expect("cargo can be run");
+    let mut metadata = Command::new(env!("CARGO"));
+    metadata.args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"]);
+    let output = output_of_tool(metadata.arg(target).current_dir(workspace));
     assert!(output.status.success(), "{}: {}", workspace.display(), String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice::<Metadata>(&output.stdout).expect("cargo writes metadata").packages
 }

@@ -3,7 +3,10 @@
 //!
 //! `DESCRIPTION_EXAMPLES` and `DESCRIPTION_SEED` say how many requests are made up for each operation, and how.
 
-use distillery_tests::{Guest, Server, program::piped};
+use distillery_tests::{
+    Guest, Server,
+    program::{output_of_tool, piped},
+};
 use hyper::Method;
 use serde_json::Value;
 use std::{
@@ -58,8 +61,7 @@ fn the_openapi_document_is_one() {
     let Some(validator) = tool("schemathesis/bin/openapi-spec-validator") else { return };
     let mut file = tempfile::NamedTempFile::new().expect("a file for the document");
     file.write_all(&printed(&["openapi"])).expect("it can be written");
-    let output = Command::new(validator).args(["--schema", "3.1"]).arg(file.path()).output();
-    let output = output.expect("the validator can be started");
+    let output = output_of_tool(Command::new(validator).args(["--schema", "3.1"]).arg(file.path()));
     assert!(output.status.success(), "{}", said(&output));
 }
 
@@ -141,8 +143,7 @@ async fn ask(schemathesis: &Path, server: &Server, asking: &Asking) {
     if !token.is_empty() {
         command.args(["--header", &format!("Authorization: {token}")]);
     }
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("nothing panics");
-    let output = output.expect("schemathesis can be started");
+    let output = tokio::task::spawn_blocking(move || output_of_tool(&mut command)).await.expect("it ends");
     let said = said(&output);
     assert!(output.status.success(), "{who}:\n{said}");
     let counted = said.lines().skip_while(|line| *line != "Test cases:").nth(1).unwrap_or_default();

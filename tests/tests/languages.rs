@@ -1,7 +1,7 @@
 //! The same conversation with a plugin in every language that there is a template for, made by `distillery new` and
 //! built by `distillery build`. What one language can do, all can.
 
-use distillery_tests::{Client, Server, languages::Language};
+use distillery_tests::{Client, Server, languages::Language, program::output_of_tool};
 use std::{fmt::Write as _, time::Instant};
 
 /// Between these stands the table in the README.
@@ -141,7 +141,7 @@ fn said<'a>(check: &'a str, label: &str) -> &'a str {
 
 /// Compiles from nothing, and gives what was said of it.
 fn check(language: &Language) -> String {
-    let output = language.distillery("check").env("DISTILLERY_CACHE", "nowhere").output().expect("it can be started");
+    let output = output_of_tool(language.distillery("check").env("DISTILLERY_CACHE", "nowhere"));
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text")
 }

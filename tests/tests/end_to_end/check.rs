@@ -1,6 +1,9 @@
 //! `distillery check DIR`: what the server would say of one plugin.
 
-use distillery_tests::{Guest, program::program};
+use distillery_tests::{
+    Guest,
+    program::{output, program},
+};
 use std::{fs, process::Command};
 use tempfile::TempDir;
 
@@ -13,8 +16,7 @@ fn check(files: &[(&str, &[u8])]) -> (bool, String) {
         fs::write(directory.join(name), content).expect("a file of the plugin");
     }
     // From inside of it, as one does while writing a plugin.
-    let output = Command::new(program()).args(["check", "."]).current_dir(&directory).output();
-    let output = output.expect("distillery can be started");
+    let output = output(Command::new(program()).args(["check", "."]).current_dir(&directory));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_dir(&directory).expect("it is there").count(), files.len(), "a check leaves nothing behind");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())

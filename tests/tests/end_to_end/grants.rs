@@ -1,7 +1,7 @@
 //! What a plugin may touch outside of its sandbox: what it asks for and the operator grants, and nothing beside it.
 
 use bytes::Bytes;
-use distillery_tests::{Guest, Server, patiently, server::Builder};
+use distillery_tests::{Guest, Server, patiently, program::output, server::Builder};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -274,8 +274,7 @@ async fn variables_and_secrets_reach_the_guest_and_nobody_else() {
 fn check(builder: &Builder) -> String {
     let serve = builder.command();
     let arguments = serve.get_args().map(|it| if it == "serve" { "check".as_ref() } else { it });
-    let output = Command::new(serve.get_program()).args(arguments).output().expect("the program runs");
-    String::from_utf8(output.stdout).expect("text")
+    String::from_utf8(output(Command::new(serve.get_program()).args(arguments)).stdout).expect("text")
 }
 
 #[tokio::test]
@@ -627,7 +626,7 @@ async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
     server.wait().await;
     assert_eq!(left(&data).len(), 1);
     let arguments = command.get_args().map(|it| if it == "serve" { "check".as_ref() } else { it });
-    Command::new(command.get_program()).args(arguments).output().expect("the program runs");
+    output(Command::new(command.get_program()).args(arguments));
     assert!(left(&data).is_empty() && fs::read_dir(data.join("scratch")).unwrap().count() == 0);
 }
 

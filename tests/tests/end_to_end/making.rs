@@ -1,6 +1,6 @@
 //! `distillery new` and `distillery build`, but for the languages themselves: those are in languages.rs.
 
-use distillery_tests::program::program;
+use distillery_tests::program::{output_of_tool, program};
 use std::{
     fs,
     path::Path,
@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 fn distillery(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(program()).args(arguments).current_dir(directory).output().expect("distillery can be started")
+    output_of_tool(Command::new(program()).args(arguments).current_dir(directory))
 }
 
 fn stderr(output: &Output) -> String {

@@ -1,10 +1,10 @@
 //! The command line: what stops a start, and how that is said.
 
-use distillery_tests::{Server, server::Builder};
+use distillery_tests::{Server, program::output, server::Builder};
 use std::process::Output;
 
 fn run(builder: &Builder) -> Output {
-    builder.command().output().expect("the server can be started")
+    output(&mut builder.command())
 }
 
 fn stderr(output: &Output) -> String {
@@ -30,7 +30,7 @@ async fn a_wrong_configuration_stops_the_start_with_one_line_that_names_file_lin
 #[tokio::test]
 async fn a_variable_of_the_environment_overrides_a_key() {
     let builder = Server::builder().set("http.listen", "127.0.0.1:0");
-    let output = builder.command().env("DISTILLERY_HTTP__LISTEN", "nowhere").output().expect("it can be started");
+    let output = output(builder.command().env("DISTILLERY_HTTP__LISTEN", "nowhere"));
     assert!(!output.status.success());
     assert!(stderr(&output).contains("DISTILLERY_HTTP__LISTEN"), "{}", stderr(&output));
 }

@@ -1,10 +1,13 @@
 //! Whose plugins load, where the operator has said whom he trusts.
 
-use distillery_tests::{Guest, Server, program::program};
+use distillery_tests::{
+    Guest, Server,
+    program::{output, program},
+};
 use std::{path::Path, process::Command};
 
 fn distillery(directory: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(program()).args(arguments).current_dir(directory).output().expect("it can be started");
+    let output = output(Command::new(program()).args(arguments).current_dir(directory));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -62,7 +65,7 @@ async fn a_plugin_that_is_signed_while_the_server_runs_loads() {
 
 #[tokio::test]
 async fn a_key_that_cannot_be_read_stops_the_start() {
-    let output = Server::builder().set("plugins.keys", vec!["nowhere.pub"]).command().output().expect("it starts");
+    let output = output(&mut Server::builder().set("plugins.keys", vec!["nowhere.pub"]).command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("plugins.keys") && said.contains("nowhere.pub"), "{said}");
 }

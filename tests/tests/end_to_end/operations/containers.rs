@@ -1,6 +1,6 @@
 //! The files that containers are made and run from: as their own linters want them, and as the server needs them.
 
-use distillery_tests::{Server, server::Builder};
+use distillery_tests::{Server, program::output_of_tool, server::Builder};
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::{
@@ -28,7 +28,7 @@ fn linter(name: &str) -> Option<Command> {
 
 #[track_caller]
 fn finds_nothing(command: &mut Command) {
-    let output = command.output().expect("the linter can be run");
+    let output = output_of_tool(command);
     let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned()).concat();
     assert!(output.status.success(), "{said}");
 }

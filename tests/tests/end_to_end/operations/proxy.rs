@@ -1,6 +1,6 @@
 //! Behind a proxy: whom it names is believed where the operator trusts it, and nobody else is.
 
-use distillery_tests::{Client, Guest, Server, patiently, server::Builder};
+use distillery_tests::{Client, Guest, Server, patiently, program::output, server::Builder};
 use hyper::Method;
 use serde_json::json;
 use std::{
@@ -154,7 +154,7 @@ async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
 async fn a_user_is_not_believed_unless_the_operator_says_so() {
     let server = builder().start().await;
     assert_eq!(user(&server, &[("x-forwarded-user", "ada")]).await, (200, String::new()));
-    let output = Server::builder().set("auth.forwarded_users", true).command().output().expect("it can be started");
+    let output = output(&mut Server::builder().set("auth.forwarded_users", true).command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("auth.forwarded_users: whom to believe is not said"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Under a service manager such as systemd: what it is told, what it gives, and whether the units that are shipped are
 //! right.
 
-use distillery_tests::{Client, Guest, Server, http::get_at, patiently, server::Builder};
+use distillery_tests::{Client, Guest, Server, http::get_at, patiently, program::output_of_tool, server::Builder};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -145,7 +145,7 @@ async fn systemd_finds_nothing_wrong_with_the_units() {
     for unit in ["distillery.service", "distillery.socket"] {
         let mut verify = Command::new("systemd-analyze");
         verify.arg("verify").arg("--man=no").arg(directory.path().join(unit));
-        let output = verify.output().expect("systemd-analyze can be run");
+        let output = output_of_tool(&mut verify);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let ours: Vec<_> = said.lines().filter(|line| line.contains("distillery")).collect();
         assert!(output.status.success() && ours.is_empty(), "{said}");
@@ -153,6 +153,6 @@ async fn systemd_finds_nothing_wrong_with_the_units() {
     // Of ten points of exposure, no more than two.
     let mut judge = Command::new("systemd-analyze");
     judge.args(["security", "--offline=yes", "--no-pager", "--threshold=20"]);
-    let output = judge.arg(directory.path().join("distillery.service")).output().expect("systemd-analyze can be run");
+    let output = output_of_tool(judge.arg(directory.path().join("distillery.service")));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -1,7 +1,7 @@
 //! A new program in the place of the old one, under load: no connection is refused, no call is lost.
 
 use super::metrics;
-use distillery_tests::{Client, Guest, Server, http::get_at, log::Line, patiently};
+use distillery_tests::{Client, Guest, Server, http::get_at, log::Line, patiently, program::output};
 use rustix::process::Signal;
 use std::{
     net::SocketAddr,
@@ -116,7 +116,7 @@ async fn a_successor_that_fails_changes_nothing() {
 
 #[tokio::test]
 async fn without_a_server_there_is_nothing_to_take_over() {
-    let output = Server::builder().argument("--takeover").command().output().expect("it can be started");
+    let output = output(&mut Server::builder().argument("--takeover").command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no server is running here that could be taken over"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! TLS: who the server says that it is, what is spoken over it, and certificates that change while it runs.
 
 use bytes::Bytes;
-use distillery_tests::{Guest, Server, client::call, http::get_over, patiently, server::Builder};
+use distillery_tests::{Guest, Server, client::call, http::get_over, patiently, program::output, server::Builder};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, client::conn::http2};
@@ -213,7 +213,7 @@ async fn without_its_certificate_a_server_does_not_start() {
         ("tls/server.key", TWO[1], "are no pair"),
         ("tls/server.key", "", "server.key cannot be read"),
     ] {
-        let output = builder().file(file, content).command().output().expect("it can be started");
+        let output = output(&mut builder().file(file, content).command());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{said}");
         assert!(!said.contains("PRIVATE"), "{said}");

@@ -5,7 +5,7 @@ use super::{builder, public, said, says, until};
 use distillery_tests::{
     Server,
     log::Line,
-    program::{failed, text},
+    program::{failed, output, text},
 };
 use rustix::process::Signal;
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -47,7 +47,7 @@ async fn the_socket_is_the_operators_and_goes_with_the_server() {
 async fn a_second_server_on_the_same_data_is_told() {
     let first = builder().start().await;
     let data = first.directory().join("data").display().to_string();
-    let output = builder().set("data", data).command().output().expect("it can be started");
+    let output = output(&mut builder().set("data", data).command());
     let said = failed(&output);
     assert!(said.contains("another server already uses the directory"), "{said}");
     assert!(first.run(&["plugins"]).status.success());
