@@ -1,21 +1,22 @@
 //! The command line as a client of a server: `distillery call` and those beside it.
 
 use distillery_tests::{
-    Guest, Server,
-    program::{piped, printed, program, spawn, text},
+    Guest, Server, patiently,
+    program::{output, piped, printed, program, spawn, text},
     server::Builder,
 };
+use futures_util::{SinkExt, StreamExt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::{
     fs::{self, Permissions},
     io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::{Child, ChildStdout, Command},
     time::Duration,
 };
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
 
 fn first_line(child: &mut Child) -> BufReader<ChildStdout> {
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -218,6 +219,8 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("before the call ended"), "{}", text(&output.stderr));
+    // Until then it still has the port.
+    server.wait().await;
 
     let output = piped(&mut server.command(&["call", "conversation"]), "");
     assert_eq!(output.status.code(), Some(126));
@@ -336,30 +339,30 @@ async fn a_call_goes_on_without_its_client_and_is_attached_to() {
     assert_eq!(unknown.status.code(), Some(126));
 }
 
-#[test]
-fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+#[tokio::test]
+async fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let server = std::thread::spawn(move || {
+    let server = async {
         // It echoes no subprotocol, which ends the first connection.
-        let mut sockets = (0..2).filter_map(|_| tungstenite::accept(listener.accept().expect("a client").0).ok());
-        loop {
-            let mut socket = sockets.next().expect("a socket");
-            let Ok(Message::Binary(call)) = socket.read() else { continue };
+        let mut socket = loop {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { continue };
+            let Some(Ok(Message::Binary(call))) = socket.next().await else { continue };
             assert_eq!(serde_json::from_slice::<Value>(&call).unwrap(), json!({"call": "talk", "params": ["a"]}));
-            for line in ["one", "two"] {
-                let Ok(Message::Text(text)) = socket.read() else { panic!("no line") };
-                assert_eq!(text.as_str(), line);
-                socket.send(Message::text(format!("echo: {line}"))).unwrap();
-            }
-            socket.send(Message::binary(br#"{"success":false,"message":"exit status 4"}"#.to_vec())).unwrap();
-            return;
+            break socket;
+        };
+        for line in ["one", "two"] {
+            assert_eq!(socket.next().await.expect("a line").expect("a line"), Message::text(line));
+            socket.send(Message::text(format!("echo: {line}"))).await.unwrap();
         }
-    });
+        socket.send(Message::binary(br#"{"success":false,"message":"exit status 4"}"#.to_vec())).await.unwrap();
+    };
     let mut command = Command::new(program());
     command.current_dir(std::env::temp_dir()).args(["call", "--url", &url, "talk", "a"]);
-    let output = piped(&mut command, "one\ntwo");
-    server.join().expect("what was expected came");
+    let client = tokio::task::spawn_blocking(move || piped(&mut command, "one\ntwo"));
+    let ((), output) = tokio::join!(patiently("a call", server), client);
+    let output = output.expect("it ends");
     assert_eq!(text(&output.stdout), "echo: one\necho: two\n");
     assert_eq!(output.status.code(), Some(4));
     assert!(text(&output.stderr).ends_with("distillery: exit status 4\n"), "{}", text(&output.stderr));
@@ -369,7 +372,7 @@ fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
 fn shells_complete_the_commands_and_man_shows_them() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(program());
-        printed(&command.args(arguments).current_dir(std::env::temp_dir()).output().expect("it can be started"))
+        printed(&output(command.args(arguments).current_dir(std::env::temp_dir())))
     };
     let bash = run(&["completions", "bash"]);
     let checked = piped(Command::new("bash").arg("-n"), bash.clone());
@@ -377,7 +380,7 @@ fn shells_complete_the_commands_and_man_shows_them() {
     let source = format!(
         "{bash}\nCOMP_WORDS=(distillery atta) COMP_CWORD=1; _distillery distillery atta distillery; echo \"${{COMPREPLY[@]}}\""
     );
-    assert_eq!(printed(&Command::new("bash").args(["-c", &source]).output().expect("a shell")), "attach\n");
+    assert_eq!(printed(&output(Command::new("bash").args(["-c", &source]))), "attach\n");
     for shell in ["zsh", "fish"] {
         assert!(run(&["completions", shell]).contains("attach"), "{shell}");
     }

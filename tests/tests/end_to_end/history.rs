@@ -5,8 +5,15 @@ use distillery_tests::{
     Client, Frame, Guest, Server, Verdict, http::Answer, patiently, program::worked, server::Builder,
 };
 use hyper::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 /// Stands in the place of a token for whoever may use the socket in the server's directory.
 const OPERATOR: &str = "operator";
@@ -169,13 +176,16 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
     let mut whole = 0;
     for round in 0..ROUNDS {
         let (done_one, mut each_done) = tokio::sync::mpsc::unbounded_channel();
+        let over = Arc::new(AtomicBool::new(false));
         let load: Vec<_> = (0..8)
             .map(|_| {
-                let (address, done_one) = (server.address(), done_one.clone());
+                let (address, done_one, over) = (server.address(), done_one.clone(), over.clone());
                 tokio::spawn(async move {
                     let mut done = 0;
-                    // Until the server is gone, which nobody is told of.
-                    while let Some(true) = one_call(address).await {
+                    // Until the server is gone, which nobody is told of. The next one may get the same port.
+                    while !over.load(Relaxed)
+                        && let Some(true) = one_call(address).await
+                    {
                         done += 1;
                         done_one.send(()).expect("the test waits for the load");
                     }
@@ -193,10 +203,13 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
         for _ in 0..CALLS {
             patiently("a whole call", each_done.recv()).await;
         }
-        server.crash_and_restart().await;
+        server.signal(Signal::KILL);
+        server.wait().await;
+        over.store(true, Relaxed);
         for load in load {
-            whole += load.await.expect("the load ends with the server");
+            whole += patiently("the end of the load", load).await.expect("it ends with the server");
         }
+        server.restart().await;
         for token in &tokens {
             let who = ask(&server, Method::GET, "/api/v1/auth", &format!("Bearer {token}")).await;
             assert_eq!(who.json()["User"], "root", "round {round}");

@@ -9,10 +9,8 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, Command},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::mpsc::{self, RecvTimeoutError},
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -24,7 +22,6 @@ fn run(guest: &Guest) -> Command {
     command
 }
 
-/// Runs it with `input` piped in, to its end.
 /// A plugin directory of its own.
 fn plugin(guest: &Guest, manifest: &str) -> (TempDir, String) {
     let directory = TempDir::with_prefix("distillery-test-").expect("a directory");
@@ -124,20 +121,17 @@ fn an_interrupt_cancels_and_a_second_one_forces() {
     let mut child = spawn(run(&Guest::component("spin")).env("DISTILLERY_CANCEL__GRACE", "60s"));
     let _stdout = first_line(&mut child);
     let pid = Pid::from_child(&child);
-    // Signals of the same kind that come at once are one: the second is sent until it has come.
-    let over = Arc::new(AtomicBool::new(false));
-    let interrupts = std::thread::spawn({
-        let over = over.clone();
-        move || {
-            while !over.load(SeqCst) {
-                kill_process(pid, Signal::INT).expect("nobody has waited for it");
-                std::thread::yield_now();
-            }
+    // Signals of the same kind that come at once are one: the second is sent until it has come, and not so often that it
+    // does nothing but take signals.
+    let (over, is_over) = mpsc::channel::<()>();
+    let interrupts = std::thread::spawn(move || {
+        while is_over.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
+            kill_process(pid, Signal::INT).expect("nobody has waited for it");
         }
     });
     let mut said = String::new();
     child.stderr.take().expect("stderr is piped").read_to_string(&mut said).expect("text");
-    over.store(true, SeqCst);
+    drop(over);
     interrupts.join().expect("it was running");
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(130));
