@@ -202,12 +202,12 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         let listeners =
             takeover::Listeners { clients: server.listener()?, operator: ops.as_ref().map(Ops::listener).transpose()? };
-        let offer = || takeover::offer(&config.data, listeners, local.clone()).context("cannot be taken over");
-        let (mut later, mut taken) = (None, None);
+        let make = || takeover::Offer::make(&config.data, listeners, local.clone()).context("cannot be taken over");
+        let (mut later, mut offer) = (None, None);
         match &predecessor {
             // Until this one serves, the one before may still be asked by another.
-            Some(_) => later = Some(offer),
-            None => taken = Some(offer()?),
+            Some(_) => later = Some(make),
+            None => offer = Some(make()?),
         }
         let address = server.address()?;
         let users = store.accounts.has_users()?;
@@ -233,16 +233,15 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         if let Some(predecessor) = predecessor {
             predecessor.retire();
         }
-        if let Some(offer) = later {
-            taken = Some(offer()?);
+        if let Some(make) = later {
+            offer = Some(make()?);
             tracing::info!("took over from the server before this one");
         }
-        let taken = taken.context("cannot be taken over")?;
+        let mut offer = offer.context("cannot be taken over")?;
         manager.ready();
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
-            successor = taken => {
-                let successor = successor.ok().flatten();
+            successor = offer.taken() => {
                 tracing::info!(successor, "another server has taken over: what runs here goes on until it ends");
                 successor.into_iter().for_each(|successor| manager.succeeded_by(successor));
                 None
@@ -263,8 +262,8 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
                 tracing::info!(signal = name, "draining: no new calls, running ones are told");
                 if !local.is_given_up() {
                     manager.stopping();
-                    takeover::withdraw(&config.data);
                 }
+                offer.withdraw();
                 drain.begin();
                 serving.await?;
                 wait(&drain, config.cancel.shutdown_grace, &mut signals).await

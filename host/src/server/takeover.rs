@@ -29,8 +29,8 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -93,36 +93,65 @@ impl Predecessor {
     }
 }
 
-/// Waits for a server that takes over. The answer comes when one has, with the number of its process.
-pub fn offer(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<oneshot::Receiver<Option<u32>>> {
-    let path = data.join(SOCKET);
-    let listener = bind_owned(data, &path)?;
-    let (told, taken) = oneshot::channel();
-    // It ends with the server, if nobody takes over.
-    thread::Builder::new().name("takeover".into()).spawn(move || {
-        for stream in listener.incoming() {
-            let handed = stream.and_then(|stream| hand_over(stream, &listeners, &local));
-            match handed {
-                Ok(successor) => {
-                    // Whoever waits for this may be at its end already.
-                    let _ = told.send(successor);
-                    return;
+/// What a server has to give to another, for as long as it serves.
+#[derive(Debug)]
+pub struct Offer {
+    path: PathBuf,
+    local: Arc<Local>,
+    listeners: Arc<Mutex<Option<Listeners>>>,
+    taken: oneshot::Receiver<Option<u32>>,
+}
+
+impl Offer {
+    /// Waits for a server that takes over, on a thread of its own.
+    pub fn make(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<Self> {
+        let path = data.join(SOCKET);
+        let listener = bind_owned(data, &path)?;
+        let (told, taken) = oneshot::channel();
+        let listeners = Arc::new(Mutex::new(Some(listeners)));
+        let offer = Self { path, local: local.clone(), listeners: listeners.clone(), taken };
+        // It ends with the server, if nobody takes over.
+        thread::Builder::new().name("takeover".into()).spawn(move || {
+            for stream in listener.incoming() {
+                match stream.and_then(|stream| hand_over(stream, &listeners, &local)) {
+                    Ok(successor) => {
+                        lock(&listeners).take();
+                        // Whoever waits for this may be at its end already.
+                        let _ = told.send(successor);
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "nobody took over: this server goes on"),
                 }
-                Err(error) => tracing::warn!(%error, "nobody took over: this server goes on"),
             }
+        })?;
+        Ok(offer)
+    }
+
+    /// Returns when another server has taken over, with the number of its process.
+    pub async fn taken(&mut self) -> Option<u32> {
+        (&mut self.taken).await.ok().flatten()
+    }
+
+    /// Gives nothing to nobody any more: only who listens himself keeps a socket open. A server that has the directory
+    /// already goes on.
+    pub fn withdraw(&self) {
+        lock(&self.listeners).take();
+        if !self.local.is_given_up() {
+            let _ = fs::remove_file(&self.path);
         }
-    })?;
-    Ok(taken)
+    }
 }
 
-/// Removes the socket, unless another server has one there now.
-pub fn withdraw(data: &Path) {
-    let _ = fs::remove_file(data.join(SOCKET));
+fn lock(listeners: &Mutex<Option<Listeners>>) -> MutexGuard<'_, Option<Listeners>> {
+    listeners.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn hand_over(mut stream: UnixStream, listeners: &Listeners, local: &Local) -> io::Result<Option<u32>> {
+fn hand_over(mut stream: UnixStream, listeners: &Mutex<Option<Listeners>>, local: &Local) -> io::Result<Option<u32>> {
     stream.set_write_timeout(Some(AT_ONCE))?;
-    send(&stream, listeners)?;
+    match &*lock(listeners) {
+        Some(listeners) => send(&stream, listeners)?,
+        None => return Err(io::Error::other("it ends, and listens no more")),
+    }
     let successor = socket_peercred(&stream).ok().and_then(|it| u32::try_from(it.pid.as_raw_nonzero().get()).ok());
     tracing::info!(successor, "another server prepares to take over");
     // It loads its plugins now, for as long as that takes.
@@ -200,14 +229,14 @@ mod tests {
         let old = Arc::new(Local::bind(data).unwrap());
         let listeners = listeners();
         let address = listeners.clients.local_addr().unwrap();
-        let taken = offer(data, listeners, old.clone()).unwrap();
+        let mut offer = Offer::make(data, listeners, old.clone()).unwrap();
         // It waits in the queue of the socket, whoever has that.
         let _client = TcpStream::connect(address).unwrap();
         let (mut predecessor, listeners) = Predecessor::ask(data).unwrap();
         assert!(listeners.operator.is_none());
         let new = predecessor.take(data).unwrap();
         predecessor.retire();
-        assert_eq!(taken.await.unwrap(), Some(std::process::id()));
+        assert_eq!(offer.taken().await, Some(std::process::id()));
         drop(old);
         assert!(data.join(super::super::local::SOCKET).exists(), "it is the new server's");
         listeners.clients.accept().unwrap();
@@ -215,18 +244,31 @@ mod tests {
     }
 
     #[test]
+    fn who_ends_listens_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let listeners = listeners();
+        let address = listeners.clients.local_addr().unwrap();
+        let offer = Offer::make(data, listeners, Arc::new(Local::bind(data).unwrap())).unwrap();
+        TcpStream::connect(address).unwrap();
+        offer.withdraw();
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(matches!(Predecessor::ask(data), Err(CannotTakeOver::NoServer(_))));
+    }
+
+    #[test]
     fn who_gives_up_in_between_leaves_all_as_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let old = Arc::new(Local::bind(data).unwrap());
-        let mut taken = offer(data, listeners(), old.clone()).unwrap();
+        let mut offer = Offer::make(data, listeners(), old.clone()).unwrap();
         drop(Predecessor::ask(data).unwrap());
         let (mut predecessor, _) = Predecessor::ask(data).unwrap();
         drop(predecessor.take(data).unwrap());
         drop(predecessor);
         // The next one is served, so the one before is dealt with.
         let again = Predecessor::ask(data).unwrap();
-        assert!(taken.try_recv().is_err());
+        assert!(offer.taken.try_recv().is_err());
         assert!(Local::bind(data).is_err(), "the directory is the old server's again");
         UnixStream::connect(data.join(super::super::local::SOCKET)).unwrap();
         drop(again);

@@ -80,13 +80,15 @@ async fn a_socket_without_a_call_is_told_at_once() {
 #[tokio::test]
 async fn a_new_connection_is_refused() {
     let (server, _clients) = stuck().await;
-    // Whoever is quick enough to be let in is told by a result; everybody else finds the port closed.
+    // Whoever is quick enough to be let in is told by a result; everybody else finds the port closed, while there are
+    // processes that the server waits for.
     let refused = async {
         while let Ok(stream) = tokio::net::TcpStream::connect(server.address()).await {
             drop(stream);
         }
     };
     distillery_tests::patiently("the port to be closed", refused).await;
+    assert!(!server.log().lines().iter().any(|line| line.message() == "process ended"), "it was closed in the end");
 }
 
 #[tokio::test]
