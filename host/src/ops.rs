@@ -13,8 +13,9 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::State,
-    http::{StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -38,12 +39,16 @@ use tokio_util::sync::CancellationToken;
 const CONNECTIONS: usize = 64;
 /// How long one may take to ask, and how long it may be idle.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end of the server waits for the last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The listener, which goes on until [`Ops::end`].
 pub struct Ops {
     shared: Arc<Shared>,
-    listener: TcpListener,
+    /// For another server. It is not kept here, as it would keep the socket open.
+    listener: Option<TcpListener>,
     ending: CancellationToken,
+    ended: CancellationToken,
 }
 
 struct Shared {
@@ -79,22 +84,27 @@ impl Ops {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { health, started: SystemTime::now(), sources: OnceLock::new() });
-        let ending = CancellationToken::new();
+        let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .layer(middleware::from_fn_with_state(ending.clone(), answer_the_last))
             .with_state(shared.clone());
         let serving = serve(listener.try_clone()?, router, ending.clone());
-        thread::Builder::new().name("ops".into()).spawn(move || runtime.block_on(serving))?;
+        let done = ended.clone().drop_guard();
+        thread::Builder::new().name("ops".into()).spawn(move || {
+            let _done = done;
+            runtime.block_on(serving);
+        })?;
         tracing::info!(%address, "answering the operator");
-        Ok(Self { shared, listener, ending })
+        Ok(Self { shared, listener: Some(listener), ending, ended })
     }
 
-    /// The listening socket once more, for another server.
-    pub fn listener(&self) -> io::Result<TcpListener> {
-        self.listener.try_clone()
+    /// The listening socket once more, for another server. There is one.
+    pub fn listener(&mut self) -> Option<TcpListener> {
+        self.listener.take()
     }
 
     /// The numbers are to be had from now on.
@@ -103,9 +113,14 @@ impl Ops {
         let _ = self.shared.sources.set(sources);
     }
 
-    /// Takes no more connections: another process has the listener now.
+    /// Takes no more connections: another process has the listener now, or nobody. Who has asked is answered.
     pub fn end(&self) {
         self.ending.cancel();
+    }
+
+    /// Returns when everyone is answered, but soon in any case.
+    pub async fn ended(&self) {
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.ended.cancelled()).await;
     }
 }
 
@@ -116,13 +131,15 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = ending.cancelled() => return,
+            accepted = async {
+                let place = places.clone().acquire_owned().await.expect("the places are never closed");
+                Ok((place, listener.accept().await?.0))
+            } => accepted,
+            () = ending.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((place, stream)) => {
                 let service = TowerToHyperService::new(router.clone());
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
@@ -133,12 +150,25 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
                     let _ = connection.await;
                 });
             }
-            Err(error) => {
+            Err::<_, io::Error>(error) => {
                 tracing::warn!(%error, "cannot accept a connection of the operator");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
+    drop(listener);
+    // Each has a place until it ends.
+    let _ = places.acquire_many(CONNECTIONS as u32).await;
+}
+
+/// The next request of a connection goes to whoever listens then. One that is idle is not closed, as a request may be on
+/// its way.
+async fn answer_the_last(State(ending): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    if ending.is_cancelled() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 fn answer(status: StatusCode, what: impl Into<String>) -> Response {

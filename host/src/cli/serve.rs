@@ -194,6 +194,8 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let local = Arc::new(local);
         let server = Server::bind(config, &store, &local, parts)?;
         if let Some(operator) = operator {
+            // Calls are taken all along, if not by this one yet: whoever asks here whether it is ready asks for both.
+            health.enter(Stage::Serving);
             ops = Some(start_ops(config, Some(operator), &health)?);
         }
         if let Some(ops) = &ops {
@@ -201,7 +203,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             ops.show(ops::Sources { dispatcher, catalog, history, connections, log });
         }
         let listeners =
-            takeover::Listeners { clients: server.listener()?, operator: ops.as_ref().map(Ops::listener).transpose()? };
+            takeover::Listeners { clients: server.listener()?, operator: ops.as_mut().and_then(Ops::listener) };
         let make = || takeover::Offer::make(&config.data, listeners, local.clone()).context("cannot be taken over");
         let (mut later, mut offer) = (None, None);
         match &predecessor {
@@ -247,13 +249,17 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
                 None
             }
         };
-        health.enter(Stage::Draining);
-        plugins.end();
         let name = match end {
-            Some(name) => Some(name),
+            Some(name) => {
+                health.enter(Stage::Draining);
+                plugins.end();
+                Some(name)
+            }
             None => {
+                // Whether it is ready is asked for both: this one is not said to drain.
                 drain.retire();
                 ops.iter().for_each(Ops::end);
+                plugins.end();
                 outlive(&drain, config.cancel.takeover_grace, &mut signals).await
             }
         };
@@ -274,6 +280,10 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             ending.cancel();
             // What a collector does not take now is lost.
             let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
+        }
+        if let Some(ops) = ops {
+            ops.end();
+            ops.ended().await;
         }
         // Whoever waits for a takeover has it as well, and goes on until the process ends.
         local.close();

@@ -1,7 +1,13 @@
 //! A new program in the place of the old one, under load: no connection is refused, no call is lost.
 
 use super::metrics;
-use distillery_tests::{Client, Guest, Server, http::get_at, log::Line, patiently, program::output};
+use distillery_tests::{
+    Client, Guest, Server,
+    http::{get_at, get_over},
+    log::Line,
+    patiently,
+    program::output,
+};
 use rustix::process::Signal;
 use std::{
     net::SocketAddr,
@@ -10,7 +16,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 
 /// Calls again and again, each time over a new connection, until it is told to stop. Every call must succeed.
 async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
@@ -62,11 +68,15 @@ async fn three_servers_follow_each_other_and_no_call_is_lost() {
 
 #[tokio::test]
 async fn a_connection_that_has_said_nothing_yet_is_answered() {
-    let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
-    let silent = tokio::net::TcpStream::connect(server.address()).await.expect("a connection");
-    // It was taken when a later one is answered.
+    let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
+    let ops = server.operators_address().await;
+    let silent = TcpStream::connect(server.address()).await.expect("a connection");
+    let of_the_operator = TcpStream::connect(ops).await.expect("a connection");
+    // They were taken when later ones are answered.
     server.get("/api/v1/auth").await;
+    get_at(ops, "/healthz").await;
     let old = server.take_over().await;
+    assert_eq!(get_over(of_the_operator, "/healthz", &[]).await.status.as_u16(), 200);
     let mut client = Client::upgrade(silent, server.address(), "/api/v1/ws", &[]).await.expect("a socket");
     client.call("echo_once", &[]).await;
     client.say("late").await;
