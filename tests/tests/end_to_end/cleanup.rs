@@ -70,15 +70,15 @@ async fn without_the_wish_of_the_manifest_nothing_is_cleaned_up() {
 
 #[tokio::test]
 async fn a_cleanup_that_fails_is_part_of_the_result() {
-    let server = cleaned().set("cancel.cleanup_time", "300ms").start().await;
+    let server = cleaned().set("cancel.cleanup_time", "1s").start().await;
     for call in BOTH {
         for (way, why) in [
             ("fails", "the broom is gone"),
             ("fails silently", "exit status 3"),
             ("traps", "trap: unreachable"),
-            ("sleeps", "time limit of 300ms reached"),
-            ("spins", "time limit of 300ms reached"),
-            ("floods", "time limit of 300ms reached"),
+            ("sleeps", "time limit of 1s reached"),
+            ("spins", "time limit of 1s reached"),
+            ("floods", "time limit of 1s reached"),
         ] {
             let message = cancelled(&server, call, &[way]).await.failure();
             assert!(message.ends_with(&format!(" (cleanup failed: {why})")), "{call} {way}: {message}");

@@ -94,7 +94,7 @@ async fn headers_in_drips_are_not_waited_for() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
-    let server = server_of_one().set("http.header_timeout", "200ms").start().await;
+    let server = server_of_one().set("http.header_timeout", "1s").start().await;
     let mut stream = connect(&server).await;
     for _ in 0..2 {
         stream.write_all(REQUEST).await.expect("the server is there");
@@ -159,7 +159,7 @@ async fn a_client_that_answers_no_ping_counts_as_gone() {
     let server = server_of_one()
         .guest(Guest::component("says_goodbye"))
         .set("http.ping_interval", "100ms")
-        .set("http.silence_timeout", "300ms")
+        .set("http.silence_timeout", "1s")
         .start()
         .await;
     // As the other end of a cable that was pulled: nothing comes from it, not even an end.

@@ -106,12 +106,12 @@ async fn every_refusal_is_one_end_and_a_close() {
 
 #[tokio::test]
 async fn who_says_nothing_is_refused_also_behind_a_list() {
-    let server = Server::builder().set("http.call_timeout", "300ms").start().await;
+    let server = Server::builder().set("http.call_timeout", "1s").start().await;
     let mut talk = server.talk().await;
     talk.signal("list").await;
     let whole = talk.finish().await;
     assert_eq!(whole.messages, [json!({"type": "processes", "processes": []})]);
-    assert_eq!(whole.failure("refused"), "no call message within 300ms");
+    assert_eq!(whole.failure("refused"), "no call message within 1s");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Traces of single calls, as a collector gets them by OTLP over HTTP.
 
 use distillery_tests::{Client, Guest, Server, http::get_over, patiently, server::Builder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -149,14 +149,15 @@ async fn the_wait_for_a_place_and_a_failure_are_told() {
     let server = collector.builder().guest(Guest::component("hold")).set("limits.processes", 1).start().await;
     let mut first = call(&server, "hold", &[("traceparent", &traceparent("00"))]).await;
     first.line().await;
-    let mut second = call(&server, "hold", &[("traceparent", &traceparent("01"))]).await;
-    // It is asked for a place before a later request is answered.
-    server.request(hyper::Method::GET, "/api/v1/auth", &[("traceparent", &traceparent("00"))]).await;
+    let mut second = server.talk_with(&[("traceparent", &traceparent("01"))]).await;
+    second.say(json!({"type": "call", "call": "hold"})).await;
+    second.message("queued").await;
     first.cancel().await;
     first.finish().await.failure();
-    second.line().await;
-    second.cancel().await;
-    let why = second.finish().await.failure();
+    second.stdout(8).await;
+    second.signal("cancel").await;
+    let whole = second.finish().await;
+    let why = whole.failure("cancelled").to_owned();
     let spans = collector.spans(3).await;
     let (request, queue, process) = (named(&spans, "request"), named(&spans, "queue"), named(&spans, "process"));
     assert!([queue, process].iter().all(|span| span.parent == request.id && span.trace == TRACE), "{spans:#?}");
