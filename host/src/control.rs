@@ -34,7 +34,9 @@ pub struct Control {
     pub stderr: Stderr,
     /// The first reason to stop, and when it came.
     cancel: OnceLock<(CancelReason, Instant)>,
-    /// Whoever owns the process, to be woken when it is told to stop.
+    /// Whoever is told to stop is ended without its grace.
+    forced: AtomicBool,
+    /// Whoever owns the process, to be woken when it is told to stop or has no grace any more.
     owner: Mutex<Option<Waker>>,
     /// Guests that wait to be told.
     guests: Notify,
@@ -71,6 +73,7 @@ impl Control {
             output: Output::new(limits.output.map(|it| it.get()), limits.line.as_usize()),
             stderr: Stderr::default(),
             cancel: OnceLock::new(),
+            forced: AtomicBool::new(false),
             owner: Mutex::default(),
             guests: Notify::new(),
             cleaning: AtomicBool::new(false),
@@ -92,9 +95,23 @@ impl Control {
                 self.input.end();
                 self.guests.notify_waiters();
             }
-            if let Some(owner) = self.owner.lock().take() {
-                owner.wake();
-            }
+            self.wake_owner();
+        }
+    }
+
+    /// Ends the grace of the process, be it that it is told to stop already or will be.
+    pub fn force(&self) {
+        self.forced.store(true, SeqCst);
+        self.wake_owner();
+    }
+
+    pub fn is_forced(&self) -> bool {
+        self.forced.load(SeqCst)
+    }
+
+    fn wake_owner(&self) {
+        if let Some(owner) = self.owner.lock().take() {
+            owner.wake();
         }
     }
 
@@ -103,9 +120,10 @@ impl Control {
         self.cancel.get()
     }
 
-    /// Ready when the process was told to stop; wakes `cx`, the one owner of the process, when it is.
+    /// Ready when the process was told to stop; wakes `cx`, the one owner of the process, when it is, and when its grace
+    /// is ended.
     pub fn watch(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.cancel.get().is_some() {
+        if self.cancel.get().is_some() && self.is_forced() {
             return Poll::Ready(());
         }
         crate::stream::remember(&mut self.owner.lock(), cx);
@@ -229,6 +247,21 @@ mod tests {
         assert!(control.watch(&cx).is_ready());
         assert_eq!(control.cancelled().unwrap().0, CancelReason::Client);
         assert_eq!(control.input.read(10, Instant::now()), Read::Ended);
+    }
+
+    #[tokio::test]
+    async fn the_owner_is_woken_when_the_grace_ends() {
+        let control = Control::new(&Limits::default());
+        let ended = std::future::poll_fn(|cx| {
+            let told = control.watch(cx).is_ready();
+            if told && control.is_forced() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let force = async {
+            control.cancel(CancelReason::Operator);
+            tokio::task::yield_now().await;
+            control.force();
+        };
+        tokio::join!(ended, force);
     }
 
     #[tokio::test]

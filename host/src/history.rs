@@ -248,11 +248,14 @@ impl History {
         sent
     }
 
-    /// Tells a process to stop. Says whether it runs.
-    pub fn cancel(&self, id: Uuid) -> bool {
+    /// Tells a process to stop, and with `force` ends its grace as well. Says whether it runs.
+    pub fn cancel(&self, id: Uuid, force: bool) -> bool {
         let entry = self.running.shard(id).lock().get(&id).cloned();
         let Some(entry) = entry.filter(|entry| entry.ended.get().is_none()) else { return false };
         entry.control.cancel(CancelReason::Operator);
+        if force {
+            entry.control.force();
+        }
         true
     }
 
@@ -504,7 +507,7 @@ mod tests {
         let control = begin(&history, 1);
         assert_eq!(history.page(all()).await.unwrap()[0].outcome(), RUNNING);
         history.end(&control, &SUCCESS);
-        assert!(!history.cancel(control.id));
+        assert!(!history.cancel(control.id, false));
         let seen = history.one(control.id).await.unwrap().unwrap();
         history.finish();
         let again = history.one(control.id).await.unwrap().unwrap();
@@ -516,9 +519,9 @@ mod tests {
     async fn a_running_process_is_told_to_stop_by_an_operator() {
         let (_directory, history) = started();
         let control = begin(&history, 1);
-        assert!(history.cancel(control.id));
+        assert!(history.cancel(control.id, false));
         assert_eq!(control.cancelled().unwrap().0, CancelReason::Operator);
-        assert!(!history.cancel(Uuid::nil()));
+        assert!(!history.cancel(Uuid::nil(), false));
     }
 
     #[tokio::test]

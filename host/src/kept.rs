@@ -23,10 +23,7 @@ use std::{
     future::poll_fn,
     ops::Range,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -44,7 +41,6 @@ pub struct Kept {
     who: Who,
     pub started: Instant,
     shared: Mutex<Shared>,
-    forced: AtomicBool,
     driver: AtomicWaker,
 }
 
@@ -134,12 +130,6 @@ impl Kept {
         if self.ending().is_none() {
             self.control.cancel(reason);
         }
-    }
-
-    /// Ends it without waiting for its grace.
-    pub fn force(&self) {
-        self.forced.store(true, Relaxed);
-        self.driver.wake();
     }
 
     /// Puts into the rings what the guest wrote, as far as there is room. `waiting` is what had none. Says whether that
@@ -280,9 +270,6 @@ async fn drive(
             process.control().cancel(CancelReason::Shutdown);
         }
         for _ in 0..ROUNDS {
-            if kept.forced.load(Relaxed) {
-                process.force(Instant::now());
-            }
             if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
                 // Who hears of its end and looks sees what it wrote last.
                 kept.take(&mut waiting);

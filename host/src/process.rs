@@ -169,15 +169,6 @@ impl Process {
         matches!(self.home, Home::Away(_))
     }
 
-    /// Ends it without waiting for its grace. What cleans up after it has its own time.
-    pub fn force(&mut self, now: Instant) {
-        if let Some(stopping) = &mut self.stopping {
-            stopping.force_at = now;
-        } else {
-            self.deadlines.grace = Duration::ZERO;
-        }
-    }
-
     /// When it must be polled even if nothing wakes it.
     pub fn deadline(&self) -> Option<Instant> {
         if let Some(cleaning) = &self.cleaning {
@@ -198,7 +189,7 @@ impl Process {
             self.control.cancel(CancelReason::TimeLimit(self.limits().time));
         }
         if self.control.watch(cx).is_ready() {
-            self.begin_to_stop();
+            self.stop_by_its_time(now);
         }
         // Who has no grace, or none any more, has no last word either.
         let end = self.force_if_due(now).or_else(|| match self.poll_home(now, cx) {
@@ -206,7 +197,7 @@ impl Process {
             Poll::Pending => {
                 // The guest may have run into a limit of its own just now.
                 if self.control.cancelled().is_some() {
-                    self.begin_to_stop();
+                    self.stop_by_its_time(now);
                 }
                 self.force_if_due(now)
             }
@@ -229,10 +220,13 @@ impl Process {
         Poll::Ready(self.outcome(end))
     }
 
-    fn begin_to_stop(&mut self) {
+    /// It was told to stop, and has its grace, unless that was ended. What cleans up after it has its own time.
+    fn stop_by_its_time(&mut self, now: Instant) {
         let Some((_, told)) = self.control.cancelled() else { return };
-        if self.stopping.is_none() {
-            self.stopping = Some(Stopping { told: *told, force_at: *told + self.deadlines.grace, forced: None });
+        let force_at = *told + self.deadlines.grace;
+        let stopping = self.stopping.get_or_insert(Stopping { told: *told, force_at, forced: None });
+        if self.control.is_forced() {
+            stopping.force_at = stopping.force_at.min(now);
         }
     }
 

@@ -556,9 +556,9 @@ impl Session {
                 Phase::Watching(view) => view.kept().cancel(reason),
                 _ => self.on(Event::Refused(Refusal::Cancelled(reason)), cx),
             },
-            Action::Force => match &mut self.phase {
-                Phase::Running(process) => process.force(Instant::now()),
-                Phase::Watching(view) => view.kept().force(),
+            Action::Force => match &self.phase {
+                Phase::Running(process) => process.control().force(),
+                Phase::Watching(view) => view.kept().control.force(),
                 _ => {}
             },
             Action::Finish(result, code) => {

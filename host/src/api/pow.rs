@@ -264,7 +264,7 @@ async fn cancel(State(pow): State<Pow>, caller: Caller, Path(id): Path<String>) 
     }
     match kept.control.cancelled() {
         None => kept.cancel(CancelReason::Client),
-        Some(_) => kept.force(),
+        Some(_) => kept.control.force(),
     }
     Ok(Words::ok("process cancelled"))
 }

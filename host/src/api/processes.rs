@@ -74,7 +74,13 @@ pub(super) fn routes() -> Vec<Route> {
         process,
     );
     let cancel_operation = id(Operation::new("cancelProcess", "processes", "Tells a process to stop"))
-        .described("That takes its time: its grace, and its cleanup.")
+        .described("That takes its time: its grace, unless that is ended by `force`, and its cleanup.")
+        .query(
+            "force",
+            "Whether its grace is ended, also if it was told before",
+            json!({"type": "boolean", "default": false}),
+            json!(true),
+        )
         .error(409, "It has already ended.")
         .answers::<Shown<'_>>(202, "It is told.", running);
     vec![
@@ -192,6 +198,17 @@ fn wanted(uri: &Uri) -> Result<Wanted, String> {
     Ok(wanted)
 }
 
+fn forced(uri: &Uri) -> Result<bool, String> {
+    let mut force = false;
+    for (name, value) in request::query(uri) {
+        match &*name {
+            "force" => force = value.parse().map_err(|_| "force: write true or false".to_owned())?,
+            other => return Err(format!("{other:?} is not known here: use force")),
+        }
+    }
+    Ok(force)
+}
+
 /// The process of this id, if there is one that the caller may see. Which of the two is not so, is not said.
 async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiError> {
     let seen = match id.parse() {
@@ -206,10 +223,16 @@ async fn one(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> 
     json_of(&Shown::new(&state, &seen(&state, &caller, &id).await?))
 }
 
-/// Tells it to stop, which takes its time: its grace, and its cleanup.
-async fn cancel(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+/// Tells it to stop, which takes its time: its grace, unless that is ended, and its cleanup.
+async fn cancel(
+    State(state): State<Api>,
+    caller: Caller,
+    Segment(id): Segment,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let force = forced(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
     let seen = seen(&state, &caller, &id).await?;
-    if !state.history.cancel(seen.begun.id) {
+    if !state.history.cancel(seen.begun.id, force) {
         return Err(ApiError::new(StatusCode::CONFLICT, "this process has already ended"));
     }
     json_with(StatusCode::ACCEPTED, &Shown::new(&state, &seen))

@@ -145,7 +145,7 @@ async fn drive(mut process: Process, signals: &mut Signals) -> Outcome {
     poll_fn(move |cx| {
         while let Poll::Ready(reason) = signals.poll_next(cx) {
             if process.control().cancelled().is_some() {
-                process.force(Instant::now());
+                process.control().force();
             }
             process.control().cancel(reason);
         }

@@ -85,6 +85,9 @@ pub struct Ps {
 pub struct Cancel {
     #[command(flatten)]
     server: Server,
+    /// Without waiting for its grace, also if it was told to stop before
+    #[arg(long, short)]
+    force: bool,
     /// The process, as `distillery ps` names it
     id: Uuid,
 }
@@ -175,8 +178,9 @@ pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
 
 /// `distillery cancel`
 pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
-    let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}", cancel.id))?;
-    println!("{}: told to stop", cancel.id);
+    let force = if cancel.force { "?force=true" } else { "" };
+    let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}{force}", cancel.id))?;
+    println!("{}: {}", cancel.id, if cancel.force { "is ended" } else { "told to stop" });
     Ok(ExitCode::SUCCESS)
 }
 

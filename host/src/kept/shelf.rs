@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -77,7 +77,6 @@ impl Shelf {
                 next_view: 0,
                 holder: None,
             }),
-            forced: AtomicBool::new(false),
             driver: AtomicWaker::new(),
         });
         let view = kept.holding_view();

@@ -296,6 +296,17 @@ async fn calls_and_processes_are_listed_and_a_process_is_cancelled() {
 }
 
 #[tokio::test]
+async fn a_process_is_ended_without_its_grace() {
+    let server = Server::builder().guest(Guest::component("hold")).grace(Duration::from_secs(60)).start().await;
+    let id = printed(&server.run(&["call", "--detach", "hold"]));
+    let id = id.split([':', '\n']).next().expect("an id");
+    assert_eq!(printed(&server.run(&["cancel", id])), format!("{id}: told to stop\n"));
+    assert_eq!(printed(&server.run(&["cancel", "--force", id])), format!("{id}: is ended\n"));
+    let ended = server.process_ended("hold").await;
+    assert_ne!(ended.field("stop"), "told");
+}
+
+#[tokio::test]
 async fn everything_that_happens_is_a_line_of_json_where_that_is_wanted() {
     let server = Server::builder().guest(Guest::component("bad_utf8")).guest(Guest::component("told")).start().await;
     let lines = |arguments: &[&str]| -> Vec<Value> {

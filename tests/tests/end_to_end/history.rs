@@ -144,6 +144,26 @@ async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
 }
 
 #[tokio::test]
+async fn who_ends_a_process_may_end_its_grace_as_well() {
+    let builder = builder().set("cancel.grace", "60s");
+    let ada = builder.user("ada", &[]);
+    let server = builder.start().await;
+    for disconnected in ["cancel", "detach"] {
+        let mut talk = server.talk_with(&[("authorization", &ada)]).await;
+        talk.say(json!({"type": "call", "call": "hold", "on_disconnect": disconnected})).await;
+        let path = format!("{PROCESSES}/{}", talk.message("started").await["id"].as_str().expect("an id"));
+        talk.stdout(8).await;
+        for (query, status) in [("", 202), ("?force=1", 400), ("?odd=true", 400), ("?force=false", 202)] {
+            assert_eq!(ask(&server, Method::DELETE, &format!("{path}{query}"), &ada).await.status, status, "{query}");
+        }
+        assert_eq!(talk.message("cancelling").await["reason"], "operator");
+        assert_eq!(ask(&server, Method::DELETE, &format!("{path}?force=true"), &ada).await.status, 202);
+        let outcome = talk.finish().await.outcome;
+        assert!(outcome["reason"] == "operator" && outcome["stop"] != "told", "{outcome}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_crash_interrupts_is_marked() {
     let builder = builder();
     let all = builder.user("root", &["*"]);
