@@ -71,15 +71,16 @@ pub struct Session {
     next_ping: Instant,
     /// Nothing can be read any more.
     deaf: bool,
-    /// The process whose output is sent.
-    output: Option<Arc<Control>>,
+    /// The process that is spoken to.
+    control: Option<Arc<Control>>,
     framing: Framing,
     /// Lines that the socket has not taken yet.
     unsent: Bytes,
     /// The same for output that is not made into lines, and how much of each stream there was.
     piece: Piece,
     taken: [u64; 2],
-    /// The process is to outlive the connection, once there is one.
+    /// The process outlives the connection, once there is one. What it writes is for others as well: it is looked at, and
+    /// never taken, whatever becomes of this client.
     keep: bool,
     /// Makes lines of the output of such a process.
     cutters: Option<Box<[Lines; 2]>>,
@@ -138,7 +139,7 @@ impl Session {
             heard: now,
             next_ping: now + timing.ping_interval,
             deaf: false,
-            output: None,
+            control: None,
             unsent: Bytes::new(),
             piece: Piece { stream: Stream::Stdout, from: 0, bytes: Bytes::new() },
             taken: [0; 2],
@@ -197,7 +198,7 @@ impl Session {
             Phase::Closing(until) => Some(*until),
             Phase::Watching(_) | Phase::Finishing(..) | Phase::Over => None,
         };
-        let room = match (&self.output, &self.phase) {
+        let room = match (&self.control, &self.phase) {
             (Some(control), Phase::Queued(_) | Phase::Running(_) | Phase::Watching(_)) if !self.deaf => {
                 match control.input.room(Instant::now(), cx) {
                     Room::Later(time) => Some(time),
@@ -273,7 +274,7 @@ impl Session {
             match incoming {
                 Incoming::Text(line) => match self.protocol.on(Event::Text(&line)) {
                     Action::Line => {
-                        if let Some(control) = &self.output {
+                        if let Some(control) = &self.control {
                             control.input.push_line(&line, now, cx);
                         }
                     }
@@ -300,7 +301,7 @@ impl Session {
     }
 
     fn push(&self, bytes: &[u8], now: Instant, cx: &Context<'_>) {
-        if let Some(control) = &self.output {
+        if let Some(control) = &self.control {
             control.input.push(bytes, now, cx);
         }
     }
@@ -311,7 +312,7 @@ impl Session {
             return false;
         }
         let running = matches!(self.phase, Phase::Running(_) | Phase::Watching(_));
-        let Some(control) = self.output.as_ref().filter(|_| running || matches!(self.phase, Phase::Queued(_))) else {
+        let Some(control) = self.control.as_ref().filter(|_| running || matches!(self.phase, Phase::Queued(_))) else {
             return !matches!(self.phase, Phase::Over);
         };
         match control.input.room(now, cx) {
@@ -401,7 +402,7 @@ impl Session {
             return Ok(any);
         }
         if let Some(ending) = self.ending.take() {
-            if let Some(control) = self.output.clone() {
+            if let Some(control) = self.control.clone() {
                 self.tell_of_cancel(&control, cx);
             }
             self.on(Event::Ended(&ending.outcome, ending.value.as_deref()), cx);
@@ -410,7 +411,7 @@ impl Session {
                 return Ok(true);
             }
         }
-        if let (Phase::Running(process), Some(control)) = (&self.phase, &self.output)
+        if let (Phase::Running(process), Some(control)) = (&self.phase, &self.control)
             && process.is_away()
             && outputs(control).any(|(_, output)| output.poll_lines(cx).is_ready())
         {
@@ -433,14 +434,14 @@ impl Session {
         let mut any = false;
         loop {
             if self.unsent.is_empty() {
-                self.unsent = match (&mut self.phase, &self.output) {
+                self.unsent = match (&mut self.phase, &self.control) {
                     (Phase::Watching(view), _) => {
                         let cutters = self.cutters.get_or_insert_default();
                         let (lines, ending) = cut(view, cutters, cx);
                         self.ending = ending;
                         lines
                     }
-                    (_, Some(control)) => control.output.take(),
+                    (_, Some(control)) if !self.keep => control.output.take(),
                     _ => Bytes::new(),
                 };
             }
@@ -509,7 +510,7 @@ impl Session {
             }
             return false;
         }
-        let Some(control) = &self.output else { return false };
+        let Some(control) = self.control.as_ref().filter(|_| !self.keep) else { return false };
         for (stream, output) in outputs(control) {
             let bytes = output.take();
             if !bytes.is_empty() {
@@ -546,7 +547,7 @@ impl Session {
                 self.on(Event::Listed(&telling::listed(&running, &kept)), cx);
             }
             Action::EndInput => {
-                if let Some(control) = &self.output {
+                if let Some(control) = &self.control {
                     control.input.finish();
                 }
             }
@@ -569,7 +570,7 @@ impl Session {
             }
             Action::Leave(frame) => {
                 self.part();
-                self.output = None;
+                self.control = None;
                 self.piece.bytes.clear();
                 self.phase = Phase::Finishing(frame, CloseCode::Normal);
             }
@@ -609,7 +610,7 @@ impl Session {
         if !start.input.is_empty() {
             control.input.push(&start.input, Instant::now(), cx);
         }
-        self.output = Some(control.clone());
+        self.control = Some(control.clone());
         match admitted {
             Admitted::Now(process) => self.begin(process, cx),
             Admitted::Later(queued) => self.phase = Phase::Queued(queued),
@@ -646,7 +647,8 @@ impl Session {
             self.dispatcher.metrics.refused(&refusal);
             return self.on(Event::Refused(refusal), cx);
         };
-        self.output = Some(kept.control.clone());
+        self.control = Some(kept.control.clone());
+        self.keep = true;
         self.phase = Phase::Watching(kept.view([attach.stdout, attach.stderr]));
         let running = kept.ending().is_none();
         if let Some(telling) = self.telling.as_mut().filter(|_| !running) {

@@ -306,6 +306,43 @@ async fn a_mistake_of_who_is_attached_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
+async fn who_leaves_takes_nothing_along_that_is_for_others() {
+    const ALL: usize = 20 << 20;
+    let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
+    let server = builder.set("limits.kept_output", "10KiB").set("limits.output", "20MiB").start().await;
+    // It holds the guest back, as it does not read yet.
+    let (first, started) = keep(&server, "", "flood", &[]).await;
+    patiently("the guest to be held back", async {
+        let mut before = json!(0);
+        loop {
+            let now = attached(&server, "", attach(&started)).await.1["stdout"]["to"].clone();
+            if now == before && now != 0 {
+                break;
+            }
+            before = now;
+        }
+    })
+    .await;
+    let (mut mistaken, _) = attached(&server, "", attach(&started)).await;
+    mistaken.signal("nonsense").await;
+    mistaken.finish().await;
+    let (leaves, _) = attached(&server, "", attach(&started)).await;
+    leaves.hang_up().await;
+    let (vanishes, _) = attached(&server, "", attach(&started)).await;
+    drop(vanishes);
+    left(&server, &started).await;
+    let whole = first.finish().await;
+    let mut expected = String::new();
+    for number in 0.. {
+        if expected.len() >= ALL {
+            break;
+        }
+        expected += &format!("line {number}\n");
+    }
+    assert!(whole.stdout == expected.as_bytes()[..ALL], "{} of {ALL} bytes, or others", whole.stdout.len());
+}
+
+#[tokio::test]
 async fn what_has_ended_is_kept_for_its_time() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_time", "100ms");
     let server = builder.start().await;
