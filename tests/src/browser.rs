@@ -120,8 +120,14 @@ impl Browser {
         Ok((driver, started))
     }
 
+    /// Opens a page, and waits until it is there in the place of the one before. Within the same document that takes a
+    /// moment, in which what is pressed would still be of that one.
     pub async fn go(&self, url: &str) {
+        let mark = "const all = location.href === arguments[0] ? [] : document.querySelectorAll('h1');
+                    for (const it of all) it.dataset.left = '';";
+        self.run_with(mark, json!([url])).await;
         self.ask("url", json!({ "url": url })).await;
+        self.until("the next page", "!document.querySelector('[data-left]')").await;
     }
 
     pub async fn reload(&self) {
