@@ -203,11 +203,6 @@ impl<D> Plan<D> {
         Some(doubt)
     }
 
-    /// The plugins of which something is in doubt, and what.
-    pub fn doubts(&self) -> impl Iterator<Item = (&str, &D)> {
-        self.slots.iter().filter_map(|(name, slot)| Some((name.as_str(), &slot.doubt.as_ref()?.0)))
-    }
-
     /// Whether `name` is yet to be loaded, or is just being.
     pub fn is_busy(&self, name: &str) -> bool {
         self.slots.get(name).is_some_and(|slot| slot.change.is_some() || slot.loading || slot.doubt.is_some())
@@ -355,7 +350,6 @@ mod tests {
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Doubtful("half"));
         assert!(table.plan.is_busy("a"));
-        assert_eq!(table.plan.doubts().collect::<Vec<_>>(), [("a", &"half")]);
         assert_eq!(table.after(Pace::TOLD.doubt - QUIET * 2), []);
         assert_eq!(table.after(QUIET), [Step::Believe("a".into(), "half")]);
         assert!(!table.plan.is_busy("a") && table.plan.slots.is_empty());

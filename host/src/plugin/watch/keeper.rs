@@ -326,10 +326,11 @@ impl Keeper {
         self.found.insert(name.to_owned(), Ok(plugin));
         let mut next = self.next();
         if next.plugins().get(name).is_some_and(|state| state.error.is_some()) {
-            // The plugin whose call it wants may be gone: a directory that got another name.
-            let gone = self.plan.doubts().filter(|(_, doubt)| matches!(doubt, Doubt::Gone));
-            let gone = gone.filter(|(name, _)| self.rootless.is_none() && !self.looks.contains_key(*name));
-            for name in gone.map(|(name, _)| name.to_owned()).collect::<Vec<_>>() {
+            // The plugin whose call it wants may be gone: a directory that got another name. That is seen, whether or not
+            // it was tried to load it as well.
+            self.look_once(Sign::Told);
+            let gone = self.found.keys().filter(|name| self.rootless.is_none() && !self.looks.contains_key(*name));
+            for name in gone.cloned().collect::<Vec<_>>() {
                 self.plan.believe(&name);
                 self.forget(&name);
             }
