@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 const CONNECTIONS: usize = 64;
 /// How long one may take to ask, and how long it may be idle.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the end of the server waits for the last answers.
+/// How long a server that was taken over waits for its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The listener, which goes on until [`Ops::end`].
@@ -113,7 +113,7 @@ impl Ops {
         let _ = self.shared.sources.set(sources);
     }
 
-    /// Takes no more connections: another process has the listener now, or nobody. Who has asked is answered.
+    /// Takes no more connections: another process has the listener now. Who has asked is answered.
     pub fn end(&self) {
         self.ending.cancel();
     }

@@ -260,7 +260,11 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
                 drain.retire();
                 ops.iter().for_each(Ops::end);
                 plugins.end();
-                outlive(&drain, config.cancel.takeover_grace, &mut signals).await
+                let name = outlive(&drain, config.cancel.takeover_grace, &mut signals).await;
+                if let Some(ops) = &ops {
+                    ops.ended().await;
+                }
+                name
             }
         };
         let code = match name {
@@ -280,10 +284,6 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             ending.cancel();
             // What a collector does not take now is lost.
             let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
-        }
-        if let Some(ops) = ops {
-            ops.end();
-            ops.ended().await;
         }
         // Whoever waits for a takeover has it as well, and goes on until the process ends.
         local.close();
