@@ -50,7 +50,7 @@ async fn a_fresh_instance_cleans_up_after_one_that_was_forced_to_end() {
 
 #[tokio::test]
 async fn nothing_is_cleaned_up_after_a_guest_that_ended_by_itself() {
-    let server = cleaned().start().await;
+    let server = cleaned().grace(Duration::from_secs(60)).start().await;
     for call in BOTH {
         let end = cancelled(&server, call, &["goodbye"]).await;
         assert_eq!(end.lines, [""; 0], "{call}");
