@@ -106,6 +106,11 @@ async fn an_editor_that_saves_by_renaming_is_followed() {
     assert_eq!(errors(&server), 0);
 }
 
+/// Which generation of the plugin `echo`, the first by its name, serves.
+async fn generation(server: &Server) -> u64 {
+    server.get("/api/v1/plugins").await.json()[0]["generation"].as_u64().expect("a number")
+}
+
 /// How often the plugin `echo` was about to be loaded.
 fn loads(server: &Server) -> usize {
     let load = |line: &&Line| line.message() == "loading" && line.field("plugin") == "echo";
@@ -149,7 +154,7 @@ async fn a_file_that_is_being_written_is_not_even_tried() {
     }
     drop(copy);
     until(&server, "echo", "two", &["one"]).await;
-    assert_eq!((loads(&server), errors(&server)), (before + 1, 0));
+    assert_eq!((generation(&server).await, errors(&server)), (2, 0));
 }
 
 #[tokio::test]
@@ -225,7 +230,6 @@ async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
         })
         .collect();
     let slow = says("slow").replace("(module", &format!("(module\n{functions}"));
-    let before = loads(&server);
     server.put("plugins/echo/echo.wat", &slow);
     // It is compiled by a process of its own, and is read whole by then: a change before would only make it read anew.
     patiently("the compiler", async {
@@ -238,7 +242,8 @@ async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
         server.put("plugins/echo/echo.wat", says(&format!("later{number}")));
     }
     until(&server, "echo", "later4", &["one", "slow"]).await;
-    assert_eq!(loads(&server), before + 2);
+    // Of those that were overtaken only the first, which was read before, may have become a generation.
+    assert!((2..=3).contains(&generation(&server).await));
 }
 
 #[tokio::test]
