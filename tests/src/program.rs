@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-/// How long a program of others may take, such as a compiler.
-const TOOLS_PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// How long a program of others may take, such as a compiler: less than a test may, which would be given up before.
+const TOOLS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// The program that cargo has built for the tests: it lies beside the directory of the test programs.
 pub fn program() -> PathBuf {

@@ -249,17 +249,16 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
                 None
             }
         };
+        if end.is_some() {
+            health.enter(Stage::Draining);
+        }
+        plugins.end();
         let name = match end {
-            Some(name) => {
-                health.enter(Stage::Draining);
-                plugins.end();
-                Some(name)
-            }
+            Some(name) => Some(name),
             None => {
                 // Whether it is ready is asked for both: this one is not said to drain.
                 drain.retire();
                 ops.iter().for_each(Ops::end);
-                plugins.end();
                 let name = outlive(&drain, config.cancel.takeover_grace, &mut signals).await;
                 if let Some(ops) = &ops {
                     ops.ended().await;

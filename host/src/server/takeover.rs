@@ -13,6 +13,7 @@
 //! | | `s` | I serve |
 
 use super::local::{CannotControl, Local, bind_owned};
+use parking_lot::Mutex;
 use rustix::{
     io::Errno,
     net::{
@@ -30,7 +31,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -115,7 +116,7 @@ impl Offer {
             for stream in listener.incoming() {
                 match stream.and_then(|stream| hand_over(stream, &listeners, &local)) {
                     Ok(successor) => {
-                        lock(&listeners).take();
+                        listeners.lock().take();
                         // Whoever waits for this may be at its end already.
                         let _ = told.send(successor);
                         return;
@@ -135,20 +136,16 @@ impl Offer {
     /// Gives nothing to nobody any more: only who listens himself keeps a socket open. A server that has the directory
     /// already goes on.
     pub fn withdraw(&self) {
-        lock(&self.listeners).take();
+        self.listeners.lock().take();
         if !self.local.is_given_up() {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn lock(listeners: &Mutex<Option<Listeners>>) -> MutexGuard<'_, Option<Listeners>> {
-    listeners.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn hand_over(mut stream: UnixStream, listeners: &Mutex<Option<Listeners>>, local: &Local) -> io::Result<Option<u32>> {
     stream.set_write_timeout(Some(AT_ONCE))?;
-    match &*lock(listeners) {
+    match &*listeners.lock() {
         Some(listeners) => send(&stream, listeners)?,
         None => return Err(io::Error::other("it ends, and listens no more")),
     }
