@@ -60,8 +60,8 @@ docs: toolchain ## build the book of docs/ into target/book
 	@[ ! -e $(TOOLCHAINS)/book.stamp ] || $(MAKE) --no-print-directory $(BOOK)/index.html
 
 $(BOOK)/index.html: FORCE
-	cargo build --workspace --locked
-	python3 docs/generate.py $(TARGET)/debug/distillery
+	cargo build --workspace --locked --bin distillery-under-test
+	python3 docs/generate.py $(TARGET)/debug/distillery-under-test
 	$(TOOLCHAINS)/book/bin/sphinx-build -W --keep-going -n -q -b html -d $(BOOK)/.doctrees docs $(BOOK)
 	@echo "the book: $(BOOK)/index.html"
 

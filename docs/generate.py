@@ -76,7 +76,7 @@ def table_of_languages():
 def tests():
     """The names of all tests and of the functions around them."""
     names = set()
-    for folder in ("host/src", "host/tests", "tests/tests"):
+    for folder in ("host/src", "tests/fuzz", "tests/tests"):
         for file in (TOP / folder).rglob("*.rs"):
             names.update(re.findall(r"\bfn ([a-z0-9_]+)", file.read_text()))
     return names

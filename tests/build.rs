@@ -1,6 +1,7 @@
 //! Builds the guests of the tests and the example plugins. It knows where their sources are, nothing of what they do.
 //!
-//! They go into a target directory of their own: this cargo holds the lock of the other one.
+//! Guests and plugins have target directories of their own, because this cargo holds the lock of the outer one. The
+//! Makefile uses the same two, and clippy, which runs this script a second time, finds everything built.
 
 use std::{
     env,
@@ -22,8 +23,12 @@ fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
 
+    // OUT_DIR is <target>/<profile>/build/<package>/out.
+    let target = out.ancestors().nth(4).expect("cargo keeps OUT_DIR below its target directory");
+
     let guests = package.join("guests");
-    let built = out.join("guests");
+    let built = target.join("guests");
+    println!("cargo::rustc-env=BUILT_GUESTS={}", built.display());
     build(&guests, &built, "wasm32-wasip1", &["--package", "commands"]);
     build(&guests, &built, "wasm32-wasip2", &["--workspace"]);
     for source in [
@@ -45,7 +50,9 @@ fn main() {
     watch(&package.join("../wit"));
 
     let plugins = package.join("../plugins");
-    build(&plugins, &out.join("plugins"), "wasm32-wasip2", &["--workspace"]);
+    let built = target.join("plugins");
+    println!("cargo::rustc-env=BUILT_PLUGINS={}", built.display());
+    build(&plugins, &built, "wasm32-wasip2", &["--workspace"]);
     for source in [
         "Cargo.toml",
         "Cargo.lock",

@@ -9,7 +9,8 @@ pub struct Guest {
     pub file: PathBuf,
 }
 
-const BUILT: &str = env!("OUT_DIR");
+const GUESTS: &str = env!("BUILT_GUESTS");
+const PLUGINS: &str = env!("BUILT_PLUGINS");
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 impl Guest {
@@ -20,17 +21,17 @@ impl Guest {
 
     /// A program of `guests/commands` or `guests/hostile-p2` as a WASI 0.2 component.
     pub fn component(name: &str) -> Self {
-        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}.wasm")))
+        Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip2/release/{name}.wasm")))
     }
 
     /// A program of `guests/commands` as a preview 1 module.
     pub fn module(name: &str) -> Self {
-        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip1/release/{name}.wasm")))
+        Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip1/release/{name}.wasm")))
     }
 
     /// A WASI 0.3 component: `conversation`, `hostile` or `waits`.
     pub fn component3(name: &str) -> Self {
-        Self::at(name, Path::new(BUILT).join(format!("guests/wasm32-wasip2/release/{name}_p3.wasm")))
+        Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip2/release/{name}_p3.wasm")))
     }
 
     /// A module of `guests/wat`, as text.
@@ -45,7 +46,7 @@ impl Guest {
 
     /// The module of an example plugin.
     pub fn example(name: &str) -> Self {
-        Self::at(name, Path::new(BUILT).join(format!("plugins/wasm32-wasip2/release/{name}.wasm")))
+        Self::at(name, Path::new(PLUGINS).join(format!("wasm32-wasip2/release/{name}.wasm")))
     }
 
     /// The conversation in Go, where the Makefile could get a toolchain. In CI it must have.

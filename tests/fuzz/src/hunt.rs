@@ -41,7 +41,7 @@ macro_rules! target {
         $crate::hunt::Target {
             name: $name,
             short: $short,
-            seeds: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/found/", $name, ".txt"),
+            seeds: concat!(env!("CARGO_MANIFEST_DIR"), "/found/", $name, ".txt"),
         }
     };
 }
