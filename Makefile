@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
+.PHONY: help run plugins test needed docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -34,7 +34,7 @@ help: ## say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 run: plugins ## build the server and the plugins, and serve with distillery.yaml
-	cargo run --release --locked --package distillery -- serve --config distillery.yaml
+	cargo run --profile quick --locked --package distillery -- serve --config distillery.yaml
 
 plugins: toolchain $(foreach plugin,$(PLUGINS),plugins/$(plugin)/$(plugin).wasm) ## build the example plugins
 
@@ -45,13 +45,19 @@ plugins/%.wasm: FORCE
 	@built=$(PLUGINS_TARGET)/wasm32-wasip2/release/$(notdir $*).wasm; \
 	cmp -s $$built $@ || { cp $$built $@.new && mv $@.new $@; }
 
-test: toolchain go-guest toolchains browser linters ## run every test
-	@for guest in once served; do \
-	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
-	done
+# What the tests need beside Rust is fetched while cargo compiles them.
+test: toolchain ## run every test
+	@$(MAKE) --no-print-directory needed & needed=$$!; \
+	cargo test --workspace --locked --no-run || { kill $$needed; exit 1; }; \
+	wait $$needed
 	cargo test --workspace --locked
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
+
+needed: go-guest toolchains browser linters
+	@for guest in once served; do \
+	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
+	done
 
 # Every warning is an error, such as a link that leads nowhere. The pages in docs/generated come from the code.
 docs: toolchain ## build the book of docs/ into target/book
