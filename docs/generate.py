@@ -1,16 +1,17 @@
-"""Writes the pages of the book that come from the code: `generate.py BINARY` writes generated/.
+"""Writes the pages of docs/ that come from the code: `generate.py BINARY`. With `--check` it writes nothing, and fails if
+a page is out of date.
 
-It also holds that each test that a page names as its proof is there.
+It also fails if a test that docs/security.md names as a proof does not exist.
 """
 
+import argparse
 import pathlib
 import re
 import subprocess
 import sys
 
-HERE = pathlib.Path(__file__).parent
-TOP = HERE.parent
-PAGES = HERE / "generated"
+PAGES = pathlib.Path(__file__).parent
+TOP = PAGES.parent
 LANGUAGES = {
     "rust": "Rust",
     "c": "C",
@@ -29,11 +30,9 @@ def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def write(name, text):
-    file = PAGES / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not file.exists() or file.read_text() != text:
-        file.write_text(text)
+def generated(source, text):
+    """A page with a first line that says where to edit it."""
+    return f"<!-- Written by `make reference` from {source}. Edit that. -->\n\n{text.strip()}\n"
 
 
 def subcommands(help_text):
@@ -44,8 +43,8 @@ def subcommands(help_text):
 
 
 def commands(binary):
-    """Every command with what `--help` says of it, the ones inside others below them."""
-    page = ["# Every command\n", "As `--help` says it.\n"]
+    """Every command with its `--help`, subcommands after their command."""
+    page = ["# Commands\n\nThe `--help` of every command.\n"]
 
     def describe(path):
         text = output(binary, *path, "--help")
@@ -59,22 +58,25 @@ def commands(binary):
 
 
 def languages():
-    """The README of each template, as it stands in the directory that `distillery new` makes."""
+    """The README of each template, as in the directory that `distillery new` writes."""
     for directory, title in LANGUAGES.items():
-        text = (TOP / "host/templates" / directory / "README.md").read_text()
+        source = f"host/templates/{directory}/README.md"
+        text = (TOP / source).read_text()
         text = text.replace("# {{name}}", f"# {title}", 1).replace("{{name}}", "hello")
-        yield f"languages/{directory}.md", text
+        yield f"languages/{directory}.md", generated(source, text)
     listed = {path.parent.name for path in (TOP / "host/templates").glob("*/README.md")}
-    assert listed == set(LANGUAGES), f"languages without a page: {listed ^ set(LANGUAGES)}"
+    assert listed == set(LANGUAGES), f"languages without a title in docs/generate.py: {listed ^ set(LANGUAGES)}"
 
 
-def table_of_languages():
-    readme = (TOP / "README.md").read_text()
-    return re.search(r"<!-- languages:.*?-->\n(.*?)<!-- end of languages -->", readme, re.DOTALL).group(1)
+def pages(binary):
+    """Every generated page: its name and its text."""
+    yield "reference/configuration.md", generated("distillery.yaml", output(binary, "config", "--markdown"))
+    yield "reference/commands.md", generated("host/src/cli.rs and its commands", commands(binary))
+    yield from languages()
 
 
 def tests():
-    """The names of all tests and of the functions around them."""
+    """The names of all functions in files with tests."""
     names = set()
     for folder in ("host/src", "tests/fuzz", "tests/tests"):
         for file in (TOP / folder).rglob("*.rs"):
@@ -82,22 +84,31 @@ def tests():
     return names
 
 
-def proofs():
-    """The tests that the page on security names, which must exist."""
-    named = re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`", (HERE / "security.md").read_text())
+def check_proofs():
+    """Fails unless every test that docs/security.md names exists."""
+    named = re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+){2,})`", (PAGES / "security.md").read_text())
     missing = sorted(set(named) - tests())
-    assert not missing, f"docs/security.md names tests that are not there: {', '.join(missing)}"
+    assert not missing, f"docs/security.md names tests that do not exist: {', '.join(missing)}"
     assert named, "docs/security.md names no test"
 
 
-def main(binary):
-    proofs()
-    write("configuration.md", output(binary, "config", "--markdown"))
-    write("commands.md", commands(binary))
-    write("languages-table.md", table_of_languages())
-    for name, text in languages():
-        write(name, text)
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("binary")
+    arguments.add_argument("--check", action="store_true")
+    arguments = arguments.parse_args()
+    check_proofs()
+    outdated = []
+    for name, text in pages(arguments.binary):
+        file = PAGES / name
+        if not file.exists() or file.read_text() != text:
+            outdated.append(name)
+            if not arguments.check:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+    if arguments.check and outdated:
+        sys.exit(f"out of date: {', '.join(outdated)}: run `make reference`, and commit what it writes")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

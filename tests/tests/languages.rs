@@ -4,7 +4,7 @@
 use distillery_tests::{Client, Server, languages::Language, program::output_of_tool};
 use std::{fmt::Write as _, time::Instant};
 
-/// Between these stands the table in the README.
+/// The table in docs/languages.md is between these.
 const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
 const TABLE_ENDS: &str = "<!-- end of languages -->";
 
@@ -147,8 +147,8 @@ fn check(language: &Language) -> String {
 }
 
 #[tokio::test]
-#[ignore = "measures, and changes the README: run it with `make languages-table`"]
-async fn the_table_of_the_readme() {
+#[ignore = "measures, and changes docs/languages.md: run it with `make languages-table`"]
+async fn languages_table_is_measured() {
     const ROUNDS: usize = 9;
     let server = server().await;
     let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
@@ -177,9 +177,9 @@ async fn the_table_of_the_readme() {
         let start = starts[ROUNDS / 2].as_secs_f64() * 1000.0;
         writeln!(table, "| {name} | {toolchain} | {size} | {kind} | {compiled} | {start:.1} ms |").expect("a string");
     }
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    let readme = std::fs::read_to_string(file).expect("the README");
-    let (before, rest) = readme.split_once(TABLE_BEGINS).expect("a place for the table");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/languages.md");
+    let page = std::fs::read_to_string(file).expect("the page");
+    let (before, rest) = page.split_once(TABLE_BEGINS).expect("a place for the table");
     let (_, after) = rest.split_once(TABLE_ENDS).expect("the end of the table");
-    std::fs::write(file, format!("{before}{TABLE_BEGINS}\n{table}{TABLE_ENDS}{after}")).expect("a new README");
+    std::fs::write(file, format!("{before}{TABLE_BEGINS}\n{table}{TABLE_ENDS}{after}")).expect("a new page");
 }
