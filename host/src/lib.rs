@@ -1,4 +1,25 @@
-//! A server for sandboxed, interactive calls. See ARCHITECTURE.md for the way of the data.
+//! A server that runs WebAssembly programs as sandboxed, interactive *calls* over websockets.
+//!
+//! The binary `distillery` is [`cli::main`] and nothing else. This library is the server's own code, for its tests and
+//! measurements. It is no stable interface: speak to a server through its protocols instead.
+//!
+//! # Where to begin
+//!
+//! A call takes this way:
+//!
+//! 1. [`server`] accepts a connection and finds out the caller ([`identity`]). A websocket becomes a [`session`].
+//! 2. [`session::protocol`] reads frames ([`wire`]) and decides what they mean, as a state machine without sockets.
+//! 3. [`dispatch`] finds the call in the [`plugin::Catalog`], asks [`auth`] whether the caller is allowed to run it, checks
+//!    the parameters, and waits for a slot ([`process::admission`]).
+//! 4. [`process::Process`] runs a [`runtime`] guest. [`stream`] carries its input and output, [`control`] its cancel.
+//! 5. The process ends with a [`call::Outcome`], which the client reads as a result and [`history`] writes down.
+//!
+//! Beside this way: [`api`] answers requests, [`console`] serves the page for people, [`kept`] holds processes that outlive
+//! their client, [`store`] has the database, [`config`] reads `distillery.yaml`, [`ops`] and [`metrics`] are for the operator,
+//! and [`client`] speaks to other servers for [`cli`].
+//!
+//! ARCHITECTURE.md at the top of the repository says what each module must not know, and has the glossary. `docs/design`
+//! explains cancel, swap, threads, bounds and takeover.
 #![forbid(unsafe_code)]
 
 pub mod alarm;

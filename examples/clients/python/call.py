@@ -14,6 +14,7 @@ import sys
 import threading
 
 from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
 
 
 async def run(url, name, params):
@@ -62,6 +63,9 @@ async def send_lines(socket):
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    outcome = asyncio.run(run(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    try:
+        outcome = asyncio.run(run(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    except (OSError, WebSocketException) as error:
+        sys.exit(str(error))
     if not outcome["success"]:
         sys.exit(outcome["message"])

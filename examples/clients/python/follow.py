@@ -58,6 +58,9 @@ async def follow(url, name, params):
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    outcome = asyncio.run(follow(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    try:
+        outcome = asyncio.run(follow(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    except (OSError, WebSocketException) as error:
+        sys.exit(str(error))
     if not outcome["success"]:
         sys.exit(outcome["message"])

@@ -13,7 +13,7 @@ shift 2
 
 request() {
     if [ -n "${DISTILLERY_TOKEN:-}" ]; then
-        # A file, as every user of the machine sees arguments.
+        # Through a pipe, as every user of the machine sees arguments.
         printf 'header = "Authorization: Bearer %s"\n' "$DISTILLERY_TOKEN" | curl --silent --show-error --fail-with-body --config - "$@"
     else
         curl --silent --show-error --fail-with-body "$@"
@@ -21,7 +21,11 @@ request() {
 }
 
 body=$(jq --null-input --compact-output --arg call "$name" '{call: $call, params: $ARGS.positional}' --args -- "$@")
-id=$(request --header 'Content-Type: application/json' --data "$body" "$pow/new" | jq --raw-output .)
+id=$(request --header 'Content-Type: application/json' --data "$body" "$pow/new") || {
+    echo "$id" >&2
+    exit 1
+}
+id=$(printf %s "$id" | jq --raw-output .)
 # A second reader of stdin would be curl's own configuration.
 input=$(mktemp)
 trap 'rm -f "$input"' EXIT

@@ -6,6 +6,7 @@
 # Needs curl and jq.
 set -eu
 
-printf 'header = "Authorization: Bearer %s"\n' "$DISTILLERY_TOKEN" |
-    curl --silent --show-error --fail-with-body --config - "$1/api/v1/processes?outcome=running" |
-    jq --raw-output '.[] | [.id, .call, .user, .started] | @tsv'
+# The token goes through a pipe, as every user of the machine sees arguments.
+processes=$(printf 'header = "Authorization: Bearer %s"\n' "$DISTILLERY_TOKEN" |
+    curl --silent --show-error --fail-with-body --config - "$1/api/v1/processes?outcome=running")
+printf %s "$processes" | jq --raw-output '.[] | [.id, .call, .user, .started] | @tsv'
