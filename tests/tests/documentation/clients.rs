@@ -105,7 +105,7 @@ fn cut_once(server: SocketAddr, behind: &'static [u8]) -> SocketAddr {
 
 fn carry(mut from: TcpStream, mut to: TcpStream, behind: Option<&[u8]>) {
     let mut buffer = [0; 4096];
-    let mut seen = Vec::new();
+    let mut seen: Vec<u8> = Vec::new();
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..read]).is_err() {
             break;
@@ -159,8 +159,8 @@ async fn page_of_another_origin_runs_a_call() {
     // Any server of files does.
     let mut files = Command::new("python3");
     files.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"]);
-    let mut files = files.arg(repository("examples/clients/browser")).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut files = Killed(files.by_ref().spawn().expect("a server of files"));
+    let files = files.arg(repository("examples/clients/browser")).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut files = Killed(files.spawn().expect("a server of files"));
     let mut told = String::new();
     BufReader::new(files.0.stdout.take().expect("stdout is piped")).read_line(&mut told).expect("a line");
     let port = told.split_whitespace().nth(5).unwrap_or_else(|| panic!("{told}"));

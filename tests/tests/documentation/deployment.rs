@@ -7,6 +7,7 @@ use distillery_tests::{
     patiently,
     program::{output, output_of_tool, piped, program, text},
 };
+use hyper::Method;
 use std::{
     collections::BTreeSet,
     fs,
@@ -185,7 +186,7 @@ async fn nginx_site_carries_calls_and_tells_the_client() {
     })
     .await;
     let moved = get_at(nginx.plain, "/api/v1/auth").await;
-    assert_eq!((moved.status.as_u16(), moved.header("location")), (301, "https://127.0.0.1/api/v1/auth"));
+    assert_eq!((moved.status.as_u16(), moved.header("location")), (301, "https://localhost/api/v1/auth"));
 
     let url = format!("https://localhost:{}", nginx.tls.port());
     let authority = repository("tests/tests/end_to_end/operations/certificates/one.pem");
@@ -200,7 +201,9 @@ async fn nginx_site_carries_calls_and_tells_the_client() {
     let asked = piped(&mut call(&["ask"]), "Ada\n");
     assert_eq!(text(&asked.stdout), "What is your name? Hello, Ada!\n", "{}", text(&asked.stderr));
 
-    // No client names a user.
+    // A client of the server itself, trusted as nginx is, can name a user; no client of nginx can.
+    let named = server.request(Method::GET, "/api/v1/auth", &[("x-forwarded-user", "ada")]).await;
+    assert_eq!(named.json()["User"], "ada");
     if is_there(is_on_the_path("curl"), "curl") {
         let mut who = Command::new("curl");
         who.args(["--silent", "--header", "X-Forwarded-User: ada", "--cacert"])

@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod deployment;
+mod installation;
 mod pages;
 
 use std::path::{Path, PathBuf};
