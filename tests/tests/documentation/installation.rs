@@ -46,6 +46,17 @@ fn commands(page: &str, from: &str, to: &str) -> String {
     script
 }
 
+/// The commands of the page on users. A password is typed into each that asks for one.
+fn users() -> String {
+    let page = commands("docs/server/users.md", "# Users, tokens and scopes\n", "\n## ");
+    let id = "$(distillery token list | sed -n '1s/ .*//p')";
+    let typed = page.lines().map(|line| {
+        let command = line.split(" #").next().expect("a command").trim_end();
+        format!("{} <<< 'correct horse battery'\n", command.replace("revoke ID", &format!("revoke {id}")))
+    });
+    typed.collect()
+}
+
 #[tokio::test]
 async fn installation_page_makes_a_server_of_an_empty_machine() {
     if !is_there(is_root_of_a_machine(), "root, unshare, ip or nginx") {
@@ -60,6 +71,7 @@ async fn installation_page_makes_a_server_of_an_empty_machine() {
         install("## 1. ", "## 7. "),
         "echo installed | distillery call echo 1\n".into(),
         "distillery user remove ada\n".into(),
+        users(),
         restore,
         install("## 7. ", "\n[Upgrades]"),
         "echo upgraded | distillery call echo 1\n".into(),
