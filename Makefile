@@ -210,10 +210,10 @@ $(TOOLCHAINS)/lint.stamp: Makefile
 # What examples/clients need, and nginx for the site in deploy/.
 clients:
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/clients.stamp || [ "$${CI:-}" != true ]
-	@{ command -v jq && command -v curl && command -v nginx; } >/dev/null || { \
+	@{ command -v jq && command -v curl && command -v ip && command -v nginx; } >/dev/null || { \
 	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
-	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends jq curl nginx-light >/dev/null; \
-	} || { echo "SKIPPED: clients and the site of nginx, as no jq, curl or nginx could be had"; [ "$${CI:-}" != true ]; }
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends jq curl iproute2 nginx-light >/dev/null; \
+	} || { echo "SKIPPED: clients and the site of nginx, as no jq, curl, ip or nginx could be had"; [ "$${CI:-}" != true ]; }
 
 $(TOOLCHAINS)/clients.stamp: Makefile
 	python3 -m venv $(TOOLCHAINS)/clients

@@ -1,7 +1,7 @@
 //! A server that runs WebAssembly programs as sandboxed, interactive *calls* over websockets.
 //!
 //! The binary `distillery` is [`cli::main`] and nothing else. This library is the server's own code, for its tests and
-//! measurements. It is no stable interface: speak to a server through its protocols instead.
+//! measurements. It is not a stable interface: speak to a server through its protocols instead.
 //!
 //! # Where to begin
 //!
