@@ -54,10 +54,15 @@ class Browser:
         self.driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         port = next(filter(None, (re.search(r"successfully on port (\d+)", line) for line in self.driver.stdout))).group(1)
         self.base = f"http://127.0.0.1:{port}/session"
+        self.opened = False
+        self.home = f"{directory}/home"
+
+    def open(self):
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,860"]
-        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": [*options, f"--user-data-dir={directory}/home"]}}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": {"args": [*options, f"--user-data-dir={self.home}"]}}
         session = self.send("", {"capabilities": {"alwaysMatch": wanted}})
         self.base += "/" + session["sessionId"]
+        self.opened = True
 
     def send(self, path, body=None, method=None):
         data = None if body is None else json.dumps(body).encode()
@@ -90,7 +95,8 @@ class Browser:
         return base64.b64decode(self.send("/screenshot"))
 
     def stop(self):
-        self.send("", method="DELETE")
+        if self.opened:
+            self.send("", method="DELETE")
         self.driver.terminate()
         self.driver.wait()
 
@@ -98,17 +104,20 @@ class Browser:
 def console(server, directory):
     """The page of a process that cleaned up after its cancel, while another one runs."""
     browser = Browser(directory)
-    browser.send("/url", {"url": f"{server.url}/#/calls/countdown"})
-    browser.press("Run")
-    browser.sees("8")
-    browser.send("/url", {"url": f"{server.url}/#/calls/assemble"})
-    browser.press("Run")
-    browser.sees("part 3 is on")
-    browser.press("Cancel")
-    browser.sees("part 1 is off")
-    time.sleep(0.5)
-    (HERE / "console.png").write_bytes(browser.picture())
-    browser.stop()
+    try:
+        browser.open()
+        browser.send("/url", {"url": f"{server.url}/#/calls/countdown"})
+        browser.press("Run")
+        browser.sees("8")
+        browser.send("/url", {"url": f"{server.url}/#/calls/assemble"})
+        browser.press("Run")
+        browser.sees("part 3 is on")
+        browser.press("Cancel")
+        browser.sees("part 1 is off")
+        time.sleep(0.5)
+        (HERE / "console.png").write_bytes(browser.picture())
+    finally:
+        browser.stop()
 
 
 def session(server):
