@@ -67,7 +67,7 @@ impl Session {
                 if now >= telling.next_beat {
                     telling.next_beat = now + self.timing.ping_interval;
                     // Who does not take what it is sent needs no sign of life.
-                    if self.blocked.is_none() {
+                    if !self.link.is_blocked() {
                         self.on(
                             Event::Beat(&Beat {
                                 elapsed: now.saturating_duration_since(started),

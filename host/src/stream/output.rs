@@ -6,7 +6,10 @@
 use super::{lines::Lines, remember, wake_other};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::task::{Context, Poll, Waker};
+use std::{
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 /// Above this many waiting bytes the guest blocks.
 const FULL: usize = 64 << 10;
@@ -35,7 +38,11 @@ struct State {
     plain: Option<Plain>,
     /// Nothing more is taken.
     closed: bool,
+    /// How much may still be written; `None` without a limit.
+    left: Option<u64>,
     written_in_all: u64,
+    /// When the client took what the guest had to wait for.
+    relieved: Option<Instant>,
     guest: Option<Waker>,
     socket: Option<Waker>,
 }
@@ -51,8 +58,16 @@ struct Plain {
 impl Output {
     /// A stream of at most `limit` bytes with lines of at most `line` bytes.
     pub fn new(limit: Option<u64>, line: usize) -> Self {
-        let state =
-            State { lines: Lines::default(), plain: None, closed: false, written_in_all: 0, guest: None, socket: None };
+        let state = State {
+            lines: Lines::default(),
+            plain: None,
+            closed: false,
+            left: limit,
+            written_in_all: 0,
+            relieved: None,
+            guest: None,
+            socket: None,
+        };
         Self { limit, line, state: Mutex::new(state) }
     }
 
@@ -60,6 +75,16 @@ impl Output {
     /// own. To be said before anything is written.
     pub fn be_plain(&self) {
         self.state.lock().plain = Some(Plain::default());
+    }
+
+    /// Another guest writes from now on, and has the whole limit for itself.
+    pub fn renew(&self) {
+        let mut state = self.state.lock();
+        state.closed = false;
+        state.left = self.limit;
+        if let Some(plain) = &mut state.plain {
+            plain.line = 0;
+        }
     }
 
     /// How many bytes the guest may write now.
@@ -84,7 +109,7 @@ impl Output {
         }
         let begun = state.plain.map_or_else(|| state.lines.begun(), |plain| plain.line);
         let (bytes, result) = self.allowed(state, begun, bytes);
-        state.written_in_all += bytes.len() as u64;
+        state.count(bytes.len());
         state.closed = result != Written::Yes;
         match &mut state.plain {
             Some(plain) => {
@@ -104,10 +129,10 @@ impl Output {
     /// bytes already.
     fn allowed<'b>(&self, state: &State, begun: usize, mut bytes: &'b [u8]) -> (&'b [u8], Written) {
         let mut result = Written::Yes;
-        if let Some(limit) = self.limit
-            && bytes.len() as u64 > limit - state.written_in_all
+        if let (Some(limit), Some(left)) = (self.limit, state.left)
+            && bytes.len() as u64 > left
         {
-            bytes = &bytes[..(limit - state.written_in_all) as usize];
+            bytes = &bytes[..left as usize];
             result = Written::OverLimit(limit);
         }
         if let Some(end) = self.too_long(begun, bytes) {
@@ -142,13 +167,11 @@ impl Output {
         if state.closed {
             return Written::Yes;
         }
-        let size = line.len() as u64 + 1;
-        let over = self.limit.filter(|limit| size > limit - state.written_in_all);
-        let shown = match over {
-            Some(limit) => &line[..(limit - state.written_in_all) as usize],
-            None => line,
-        };
-        state.written_in_all = over.unwrap_or(state.written_in_all + size);
+        let size = line.len() + 1;
+        let left = state.left.map_or(size, |left| usize::try_from(left).unwrap_or(size).min(size));
+        let over = self.limit.filter(|_| size > left);
+        let shown = if over.is_some() { &line[..left] } else { line };
+        state.count(left);
         state.closed = over.is_some();
         if over.is_none() || !shown.is_empty() {
             state.lines.write_line(shown);
@@ -201,6 +224,9 @@ impl Output {
         if state.lines.waiting() == 0 {
             return Bytes::new();
         }
+        if state.lines.waiting() >= FULL {
+            state.relieved = Some(Instant::now());
+        }
         let lines = state.lines.take();
         let guest = state.guest.take();
         drop(state);
@@ -218,9 +244,25 @@ impl Output {
         Poll::Pending
     }
 
+    /// Until when the guest had to wait for its client to take what it wrote: `now` while it still has to, `None` if it
+    /// never had to.
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        let state = self.state.lock();
+        if !state.closed && state.lines.waiting() >= FULL { Some(now) } else { state.relieved }
+    }
+
     /// How many bytes the guest wrote.
     pub fn total(&self) -> u64 {
         self.state.lock().written_in_all
+    }
+}
+
+impl State {
+    fn count(&mut self, bytes: usize) {
+        self.written_in_all += bytes as u64;
+        if let Some(left) = &mut self.left {
+            *left -= bytes as u64;
+        }
     }
 }
 
@@ -364,6 +406,35 @@ mod tests {
         assert_eq!(output.write(b"more\n"), Written::Yes);
         assert_eq!(taken(&output), ["ab", "cdef"]);
         assert_eq!(output.total(), 7);
+    }
+
+    #[test]
+    fn next_guest_has_the_whole_limit_for_itself() {
+        for plain in [false, true] {
+            let output = Output::new(Some(8), 4);
+            if plain {
+                output.be_plain();
+            }
+            assert_eq!(output.write(b"abcde"), Written::LineTooLong(4));
+            output.finish();
+            output.renew();
+            assert_eq!(output.write(b"1\n2\n3\n4"), Written::Yes, "{plain}");
+            assert_eq!(output.write(b"\n5"), Written::OverLimit(8), "{plain}");
+            output.finish();
+            let first = if plain { "abcd" } else { "abcd\n" };
+            assert_eq!(output.take(), format!("{first}1\n2\n3\n4\n"), "{plain}");
+            assert_eq!(output.total(), 12);
+        }
+    }
+
+    #[test]
+    fn guest_that_waits_for_its_client_is_known() {
+        let (output, now) = (output(), Instant::now());
+        assert_eq!(output.held_until(now), None);
+        output.write("x\n".repeat(FULL / 2).as_bytes());
+        assert_eq!(output.held_until(now), Some(now));
+        output.take();
+        assert!(output.held_until(now).is_some_and(|until| until >= now));
     }
 
     #[test]
