@@ -42,6 +42,11 @@ impl Raw {
         Self(stream)
     }
 
+    /// The connection itself.
+    pub fn into_stream(self) -> TcpStream {
+        self.0
+    }
+
     /// Sends bytes as they are.
     pub async fn bytes(&mut self, bytes: &[u8]) {
         patiently("bytes to leave", self.0.write_all(bytes)).await.expect("the server is there");

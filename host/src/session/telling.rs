@@ -30,6 +30,11 @@ impl Telling {
         Self { next_beat: first_beat, looked: None, position: 0, of_cancel: false }
     }
 
+    /// The process has begun: its first beat comes then.
+    pub fn begin(&mut self, first_beat: Instant) {
+        self.next_beat = first_beat;
+    }
+
     pub fn next_beat(&self) -> Instant {
         self.next_beat
     }

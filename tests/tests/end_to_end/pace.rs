@@ -1,9 +1,16 @@
 //! Slow clients and slow guests: neither dead nor deaf, and each gets its result.
 
-use distillery_tests::{Client, Guest, Server, distillery1::Heard, server::Builder};
+use distillery_tests::{
+    Client, Guest, Server,
+    distillery1::Heard,
+    patiently,
+    raw::{BINARY, PING, Raw, TEXT},
+    server::Builder,
+};
 use hyper::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Far more than any test waits: what ends within it was not waited for.
 const NEVER: &str = "10m";
@@ -160,7 +167,6 @@ async fn silent_client_still_gets_its_result() {
 
 #[tokio::test]
 async fn part_of_a_frame_is_a_sign_of_life() {
-    use distillery_tests::raw::{BINARY, PING, Raw, TEXT};
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .set("http.ping_interval", "100ms")
@@ -211,4 +217,62 @@ async fn several_clients_that_wait_for_one_process_all_go_on() {
         }
     }
     assert_eq!(String::from_utf8(said).unwrap(), "ready\nread 24576\n");
+}
+
+#[tokio::test]
+async fn reset_is_noticed_while_the_server_does_not_read() {
+    let server = reader()
+        .set("limits.input", "1KiB")
+        .set("limits.input_idle", NEVER)
+        .set("http.ping_interval", "100ms")
+        .start()
+        .await;
+    let mut raw = Raw::connect(server.address(), "").await;
+    raw.send(BINARY, br#"{"call":"reads_slowly","params":["1","600000"]}"#).await;
+    assert_eq!(raw.wait(TEXT).await, b"ready");
+    for _ in 0..64 {
+        raw.send(TEXT, &[b'x'; 1000]).await;
+    }
+    let stream = raw.into_stream();
+    stream.set_zero_linger().expect("a connection that is reset when it is dropped");
+    drop(stream);
+    let outcome = server.process_ended("reads_slowly").await.field("outcome");
+    assert!(outcome.starts_with("the client disconnected"), "{outcome}");
+}
+
+#[tokio::test]
+async fn pings_of_a_client_that_reads_nothing_take_no_memory() {
+    const PINGS: usize = 400_000;
+    const LONGEST: usize = 125;
+    let server =
+        Server::builder().guest(Guest::component("says_goodbye")).set("http.ping_interval", "200ms").start().await;
+    // Another client, by whose pings the time passes.
+    let mut clock = server.call("says_goodbye", &[]).await;
+    assert_eq!(clock.line().await, "ready");
+    let mut raw = Raw::connect(server.address(), "").await;
+    raw.send(BINARY, br#"{"call":"says_goodbye"}"#).await;
+    raw.wait(TEXT).await;
+    let before = server.peak_memory();
+    let (mut reads, mut writes) = raw.into_stream().into_split();
+    let ping = [&[PING, 0x80 | LONGEST as u8, 0, 0, 0, 0][..], &[b'x'; LONGEST]].concat();
+    let speak = async {
+        let many = ping.repeat(1000);
+        for _ in 0..PINGS / 1000 {
+            patiently("pings to leave", writes.write_all(&many)).await.expect("the server reads on");
+        }
+    };
+    let listen = async {
+        for _ in 0..10 {
+            clock.pinged().await;
+        }
+        let grown = server.peak_memory() - before;
+        // 49 MB of answers, of which the kernel holds some.
+        assert!(grown < 8 << 20, "{grown}");
+        let (mut heard, mut piece) = (0, vec![0; 64 << 10]);
+        // Pings of the server are among them.
+        while heard < PINGS * (2 + LONGEST) {
+            heard += patiently("pongs", reads.read(&mut piece)).await.expect("the server is there");
+        }
+    };
+    tokio::join!(speak, listen);
 }
