@@ -125,10 +125,9 @@ async fn data_behind_a_close_frame_is_ignored() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = begun(&server, protocol, "says_goodbye", &[]).await;
-        raw.send(CLOSE, &[]).await;
-        for _ in 0..100 {
-            raw.send(TEXT, &[b'x'; 1000]).await;
-        }
+        // All at once, so that it is there when the server closes the connection.
+        let text = [&[TEXT, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+        raw.bytes(&[&[CLOSE, 0x80, 0, 0, 0, 0][..], &text.repeat(30)].concat()).await;
         assert_eq!(raw.rest().await, [(CLOSE, Vec::new())], "{protocol:?}");
     }
 }
