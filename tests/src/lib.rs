@@ -14,6 +14,7 @@ pub mod languages;
 pub mod log;
 pub mod pow1;
 pub mod program;
+pub mod raw;
 pub mod server;
 
 pub use browser::Browser;

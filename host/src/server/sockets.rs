@@ -6,12 +6,13 @@ use crate::{
     auth::Caller,
     dispatch::Dispatcher,
     drain::Drain,
+    identity::{Identity, standing::Credential},
     session::{
         Session, Timing,
         protocol::{POW_1, Protocol},
     },
     size::Size,
-    socket::{self, Socket},
+    socket,
 };
 use axum::{
     extract::{FromRequestParts, Request, State, WebSocketUpgrade},
@@ -19,6 +20,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 
 /// Where the protocols of this server are spoken.
@@ -32,6 +34,7 @@ pub(super) struct Sockets {
     pub max_frame: Size,
     /// How much may come before a call.
     pub early: Size,
+    pub identity: Arc<Identity>,
     pub connections: Arc<Connections>,
     pub drain: Drain,
 }
@@ -61,19 +64,18 @@ pub(super) async fn or_request(State(sockets): State<Arc<Sockets>>, request: Req
 
 pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            let what = format!("this route is for websockets: {}", rejection.body_text());
-            return ApiError::new(rejection.status(), what).into_response();
-        }
-    };
+    let on_upgrade = parts.extensions.get::<OnUpgrade>().cloned();
+    // Its check of the handshake is used, and nothing else of it: a session closes the connection itself.
+    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        let what = format!("this route is for websockets: {}", rejection.body_text());
+        return ApiError::new(rejection.status(), what).into_response();
+    }
     if !cross_origin::allowed(&parts.headers, &sockets.origins) {
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
     let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
-    let Some(Connection { meter, guard }) = parts.extensions.remove() else {
+    let (Some(Connection { meter, guard }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade) else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
     // Whom a proxy brings counts by their own address for as long as the socket is theirs.
@@ -93,15 +95,20 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
         return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
             .into_response();
     }
-    socket::sized(upgrade, sockets.max_frame)
-        .protocols(name)
-        .on_upgrade(move |websocket| async move {
-            let _held = (guard, seat, busy);
-            let socket = Socket::new(websocket, meter);
-            let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
-            drop(sockets);
-            let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
-            session.run(drain).await;
-        })
-        .into_response()
+    let credential = parts.extensions.remove::<Credential>();
+    let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
+    let (answer, opening) = socket::accept(&parts, on_upgrade, name, sockets.max_frame);
+    tokio::spawn(async move {
+        let socket = match opening.await {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%error, "a websocket was not opened"),
+        };
+        let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
+        let _held = (guard, meter, seat, busy, standing);
+        let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
+        drop(sockets);
+        let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
+        session.run(drain, revoked).await;
+    });
+    answer
 }

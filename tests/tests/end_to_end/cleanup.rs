@@ -88,16 +88,48 @@ async fn a_cleanup_that_fails_is_part_of_the_result() {
 
 #[tokio::test]
 async fn the_cleanup_runs_for_whatever_reason_the_process_was_ended() {
-    let server = cleaned().set("limits.cpu", "200ms").set("limits.time", "2s").start().await;
+    // Apart, so that a busy machine does not make the one limit come before the other.
+    let server = cleaned().set("limits.cpu", "200ms").start().await;
+    let hasty = cleaned().set("limits.time", "2s").start().await;
     for call in BOTH {
         let end = server.call(call, &["computes"]).await.finish().await;
         assert_eq!(end.lines, ["ready", "cleaning up: cpu limit, heard None"], "{call}");
-        let end = server.call(call, &[]).await.finish().await;
+        let end = hasty.call(call, &[]).await.finish().await;
         assert_eq!(end.lines, ["ready", "cleaning up: time limit, heard None"], "{call}");
         let mut client = begun(&server, call, &[]).await;
         client.control("not json").await;
         let end = client.finish().await;
         assert_eq!(end.lines, ["cleaning up: protocol error, heard None"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn cleanup_after_an_output_limit_has_its_own_allowance() {
+    let server = cleaned().set("limits.output", "1KiB").start().await;
+    for call in BOTH {
+        let end = server.call(call, &["overflows"]).await.finish().await;
+        assert_eq!(end.lines.last().unwrap(), "cleaning up: output limit, heard None", "{call}");
+        let message = end.failure();
+        assert!(message.starts_with("output limit of 1KiB reached (forced after "), "{call}: {message}");
+        assert!(!message.contains("cleanup"), "{call}: {message}");
+
+        let mut talk = server.talk_to(call, &["overflows"]).await;
+        talk.message("started").await;
+        let whole = talk.finish().await;
+        let said = String::from_utf8(whole.stdout).unwrap();
+        assert!(said.ends_with("cleaning up: output limit, heard None\n"), "{call}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn cleanup_that_writes_beyond_its_allowance_fails_and_says_so() {
+    let server = cleaned().set("limits.output", "1KiB").set("cancel.cleanup_time", "60s").start().await;
+    for call in BOTH {
+        let end = cancelled(&server, call, &["floods"]).await;
+        let written: usize = end.lines.iter().map(|line| line.len() + 1).sum();
+        assert!((900..=1025).contains(&written), "{call}: {written}");
+        let message = end.failure();
+        assert!(message.ends_with(" (cleanup failed: output limit of 1KiB reached)"), "{call}: {message}");
     }
 }
 
