@@ -14,7 +14,8 @@ with the header `Sec-WebSocket-Protocol`; where none of those that are offered i
 A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
 one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009. A \
 page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
-a token in the header `Authorization`, or by the cookie of a session. The rest of the API is in `openapi.json`.";
+a token in the header `Authorization`, by the cookie of a session, or, for pages of other origins, by a subprotocol \
+`distillery.token.<token>` that is offered beside the one that is to be spoken. The rest of the API is in `openapi.json`.";
 
 /// One protocol of the socket: its channel, and what is sent over it in either direction.
 struct Protocol {
@@ -108,6 +109,10 @@ pub(super) fn document() -> Value {
                 "security": [
                     {"type": "http", "scheme": "bearer", "description": "A token"},
                     {"type": "httpApiKey", "in": "cookie", "name": super::auth::SESSION, "description": "A session"},
+                    {
+                        "type": "httpApiKey", "in": "header", "name": "Sec-WebSocket-Protocol",
+                        "description": "A token of a page, as one of the subprotocols: distillery.token.<token>",
+                    },
                 ],
             },
         },

@@ -1,8 +1,17 @@
 //! From a request to a session: the websocket upgrade.
 
-use super::connection::{ClientAddress, Connections, Guard, Meter};
+use super::{
+    activity::Activity,
+    authority::Target,
+    connection::{ClientAddress, Connections, Guard, Meter},
+    handshake,
+};
 use crate::{
-    api::{self, cross_origin, error::ApiError},
+    api::{
+        self,
+        cross_origin::Origins,
+        error::ApiError,
+    },
     auth::Caller,
     dispatch::Dispatcher,
     drain::Drain,
@@ -15,7 +24,7 @@ use crate::{
 };
 use axum::{
     extract::{FromRequestParts, Request, State, WebSocketUpgrade},
-    http::{Method, StatusCode, header},
+    http::{StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -28,7 +37,7 @@ pub(super) const PATHS: [&str; 2] = ["/api/v1/ws", "/api/v1/ws/"];
 pub(super) struct Sockets {
     pub dispatcher: Arc<Dispatcher>,
     pub timing: Arc<Timing>,
-    pub origins: Arc<[String]>,
+    pub origins: Arc<Origins>,
     pub max_frame: Size,
     /// How much may come before a call.
     pub early: Size,
@@ -41,26 +50,24 @@ pub(super) struct Sockets {
 pub(super) struct Connection {
     pub meter: Arc<Meter>,
     pub guard: Guard,
-}
-
-/// Whether a client asks for a websocket.
-fn asks(request: &Request) -> bool {
-    let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
-    wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket"))
+    pub activity: Activity,
 }
 
 /// Whether a client asks for one where the protocols of this server are spoken.
 pub(super) fn asked_for(request: &Request) -> bool {
-    *request.method() == Method::GET && PATHS.contains(&request.uri().path()) && asks(request)
+    PATHS.contains(&request.uri().path()) && handshake::asks(request)
 }
 
 /// Below the paths of `pow-1` every path takes sockets, beside what else it does.
 pub(super) async fn or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
-    if asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
+    if handshake::asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
 }
 
 pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
+    if let Err(wrong) = handshake::check(&mut parts) {
+        return wrong.into_response();
+    }
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade,
         Err(rejection) => {
@@ -68,14 +75,17 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
             return ApiError::new(rejection.status(), what).into_response();
         }
     };
-    if !cross_origin::allowed(&parts.headers, &sockets.origins) {
+    let target = parts.extensions.get::<Target>().map(|Target(target)| target);
+    if !sockets.origins.allow(&parts.headers, target) {
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
     let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
-    let Some(Connection { meter, guard }) = parts.extensions.remove() else {
+    let Some(Connection { meter, guard, activity }) = parts.extensions.remove() else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
+    // Over HTTP/2 others write to the same connection: what this client takes shows by what is flushed alone.
+    let meter = if parts.version == Version::HTTP_2 { Arc::default() } else { meter };
     // Whom a proxy brings counts by their own address for as long as the socket is theirs.
     let seat = match parts.extensions.get() {
         Some(ClientAddress(address)) if guard.is_of_proxy() => match sockets.connections.sit(*address) {
@@ -93,10 +103,11 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
         return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
             .into_response();
     }
+    let open = activity.work();
     socket::sized(upgrade, sockets.max_frame)
         .protocols(name)
         .on_upgrade(move |websocket| async move {
-            let _held = (guard, seat, busy);
+            let _held = (guard, seat, busy, open);
             let socket = Socket::new(websocket, meter);
             let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
             drop(sockets);

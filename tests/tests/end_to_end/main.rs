@@ -15,6 +15,8 @@ mod grants;
 mod guests;
 mod history;
 mod hostile;
+mod http1;
+mod http2;
 mod instances;
 mod kept;
 mod limits;
