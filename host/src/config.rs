@@ -21,7 +21,9 @@ pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
 
-use crate::{auth::Scope, call::Span, hidden::Hidden, hosts::HostPattern, limits::Limits, network::Network, size::Size};
+use crate::{
+    auth::Scope, call::Span, hidden::Hidden, hosts::HostPattern, limits::Limits, network::Network, size::Size,
+};
 use source::{Section, Source, Variables};
 use std::{
     collections::BTreeMap,

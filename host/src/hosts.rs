@@ -60,7 +60,9 @@ impl HostPattern {
         match self {
             Self::Any => true,
             Self::Exact(own) => own == host,
-            Self::Below(domain) => host.strip_suffix(domain.as_str()).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.')),
+            Self::Below(domain) => {
+                host.strip_suffix(domain.as_str()).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
+            }
         }
     }
 }

@@ -30,8 +30,8 @@ use crate::{
     session::Timing,
     store::Store,
 };
-use axum::{Router, middleware, routing::get};
 pub use answers::Shared;
+use axum::{Router, middleware, routing::get};
 use connection::{Connections, Refused};
 use front::Front;
 use gate::{Gate, Open, Who};

@@ -5,12 +5,7 @@ use crate::{
     auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
     call::CallName,
     identity::{Identity, NoEntry, Shown, Unknown},
-    server::{
-        connection::ClientAddress,
-        forwarded::ForwardedUser,
-        handshake::OfferedTokens,
-        peer::Secure,
-    },
+    server::{connection::ClientAddress, forwarded::ForwardedUser, handshake::OfferedTokens, peer::Secure},
     store::accounts::Hash,
     traces,
 };

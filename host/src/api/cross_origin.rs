@@ -171,7 +171,13 @@ mod tests {
             (Some("https://evil.example"), "http://localhost:8080", &["https://a.example"], false, None),
             (Some("https://a.example"), "http://localhost", &["https://a.example"], true, Some("https://a.example")),
             (Some("https://any.example"), "http://localhost", &["*"], true, Some("*")),
-            (Some("https://a.example"), "http://localhost", &["*", "https://a.example"], true, Some("https://a.example")),
+            (
+                Some("https://a.example"),
+                "http://localhost",
+                &["*", "https://a.example"],
+                true,
+                Some("https://a.example"),
+            ),
             (Some("null"), "http://localhost", &[], false, None),
             (Some("null"), "http://localhost", &["https://a.example"], false, None),
         ] {

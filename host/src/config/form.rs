@@ -180,7 +180,8 @@ pub(super) fn origin_or_all(value: &Value) -> Formed<String> {
         Value::Text(it) => it.parse().ok().map(|origin: Origin| origin.to_string()),
         _ => None,
     };
-    let form = "scheme, host and perhaps port, such as https://a.example or http://localhost:3000, or \"*\" for every origin";
+    let form =
+        "scheme, host and perhaps port, such as https://a.example or http://localhost:3000, or \"*\" for every origin";
     parsed.ok_or_else(|| not(value, "an origin", form))
 }
 

@@ -62,7 +62,14 @@ impl Answers {
         let answer = answer(request).await;
         drop(work);
         self.settle(&mut room, &answer);
-        answer.map(|body| Body::new(Pieces { body, rest: Bytes::new(), activity: self.activity.clone(), _held: (room, self.activity.send()) }))
+        answer.map(|body| {
+            Body::new(Pieces {
+                body,
+                rest: Bytes::new(),
+                activity: self.activity.clone(),
+                _held: (room, self.activity.send()),
+            })
+        })
     }
 
     async fn take(&self, kib: u32) -> OwnedSemaphorePermit {
@@ -106,10 +113,7 @@ impl hyper::body::Body for Pieces {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Whoever asks for more has taken what was handed over before.
         offer(None);
         self.activity.moved();
@@ -183,7 +187,8 @@ where
 {
     fn execute(&self, stream: F) {
         let offered = Offered::default();
-        let stream = Stream { stream: Some(Box::pin(stream)), offered: offered.clone(), patience: self.patience, alarm: None };
+        let stream =
+            Stream { stream: Some(Box::pin(stream)), offered: offered.clone(), patience: self.patience, alarm: None };
         tokio::spawn(OFFERED.scope(offered, stream));
     }
 }
@@ -255,7 +260,9 @@ mod tests {
         let answers = answers();
         let mut held = Vec::new();
         for _ in 0..64 {
-            held.push(answered(&answers, Method::GET, Response::new(Body::from("small"))).now_or_never().expect("room"));
+            held.push(
+                answered(&answers, Method::GET, Response::new(Body::from("small"))).now_or_never().expect("room"),
+            );
             let mut shared = large();
             shared.extensions_mut().insert(Shared);
             held.push(answered(&answers, Method::GET, shared).now_or_never().expect("room"));

@@ -151,8 +151,7 @@ fn with_options(method: &Method, answer: Response) -> Response {
         return answer;
     }
     let allow = [allowed, "OPTIONS"].iter().filter(|it| !it.is_empty()).copied().collect::<Vec<_>>().join(",");
-    let mut answer =
-        if *method == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { answer };
+    let mut answer = if *method == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { answer };
     if let Ok(allow) = HeaderValue::from_str(&allow) {
         answer.headers_mut().insert(ALLOW, allow);
     }

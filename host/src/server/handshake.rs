@@ -45,10 +45,7 @@ impl IntoResponse for BadHandshake {
         let (status, headers): (_, &[(HeaderName, HeaderValue)]) = match self {
             Self::NoUpgrade => (
                 StatusCode::UPGRADE_REQUIRED,
-                &[
-                    (UPGRADE, HeaderValue::from_static(WEBSOCKET)),
-                    (CONNECTION, HeaderValue::from_static("upgrade")),
-                ],
+                &[(UPGRADE, HeaderValue::from_static(WEBSOCKET)), (CONNECTION, HeaderValue::from_static("upgrade"))],
             ),
             Self::Version => (StatusCode::UPGRADE_REQUIRED, &[(SEC_WEBSOCKET_VERSION, VERSION)]),
             Self::Key | Self::Body => (StatusCode::BAD_REQUEST, &[]),
@@ -114,7 +111,8 @@ pub fn take_tokens(headers: &mut HeaderMap) -> Option<OfferedTokens> {
     if !headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(has_token) {
         return None;
     }
-    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|line| line.as_bytes().split(|it| *it == b','));
+    let offered =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|line| line.as_bytes().split(|it| *it == b','));
     let (mut tokens, mut others) = (Vec::new(), Vec::new());
     for name in offered.map(<[u8]>::trim_ascii) {
         match name.strip_prefix(TOKEN.as_bytes()) {

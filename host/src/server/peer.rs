@@ -48,9 +48,9 @@ impl Trust {
     pub fn introduce<B>(&self, peer: Peer, hosts: &Hosts, request: &mut Request<B>) -> Result<(), ApiError> {
         let said = Forwarded::take(request.headers_mut());
         let said = if self.trusts(peer.address) { said } else { Forwarded::default() };
-        let secure = said.proto.map_or(peer.tls, |proto| {
-            proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
-        });
+        let secure = said
+            .proto
+            .map_or(peer.tls, |proto| proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss"));
         let asked = authority::take(request, secure)?;
         let target = match &said.host {
             Some(host) => Some(Origin::of_host(secure, host).ok_or_else(|| malformed(host))?),

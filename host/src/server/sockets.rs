@@ -7,11 +7,7 @@ use super::{
     handshake,
 };
 use crate::{
-    api::{
-        self,
-        cross_origin::Origins,
-        error::ApiError,
-    },
+    api::{self, cross_origin::Origins, error::ApiError},
     auth::Caller,
     dispatch::Dispatcher,
     drain::Drain,

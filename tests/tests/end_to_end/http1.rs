@@ -10,7 +10,8 @@ use tokio::{
 
 /// What the server says to a request of these lines until it closes; each asks for that.
 async fn said_to(address: std::net::SocketAddr, request: &str) -> String {
-    let mut stream = patiently("a connection", TcpStream::connect(address)).await.expect("the server takes connections");
+    let mut stream =
+        patiently("a connection", TcpStream::connect(address)).await.expect("the server takes connections");
     stream.write_all(request.as_bytes()).await.expect("the request leaves");
     let mut said = Vec::new();
     // A server that closes with unread bytes resets the connection, which is as good an end.
@@ -77,11 +78,8 @@ async fn another_host_is_told_the_setting_that_allows_it() {
 
 #[tokio::test]
 async fn the_operators_listener_answers_for_the_same_hosts() {
-    let server = Server::builder()
-        .set("ops.listen", "127.0.0.1:0")
-        .set("http.hosts", json!(["metrics.example"]))
-        .start()
-        .await;
+    let server =
+        Server::builder().set("ops.listen", "127.0.0.1:0").set("http.hosts", json!(["metrics.example"])).start().await;
     let ops = server.operators_address().await;
     for (host, expected) in
         [("localhost", 200), ("127.0.0.1:1", 200), ("metrics.example", 200), ("evil.example", 421), ("a b", 400)]
@@ -131,7 +129,9 @@ async fn a_handshake_that_is_wrong_is_told_what_is_wrong() {
             stream.write_all(request.as_bytes()).await.expect("the request leaves");
             let mut said = Vec::new();
             patiently("the head of an answer", async {
-                while !said.windows(4).any(|it| it == b"\r\n\r\n") && stream.read_buf(&mut said).await.is_ok_and(|it| it > 0) {}
+                while !said.windows(4).any(|it| it == b"\r\n\r\n")
+                    && stream.read_buf(&mut said).await.is_ok_and(|it| it > 0)
+                {}
             })
             .await;
             let said = String::from_utf8_lossy(&said).into_owned();
@@ -183,7 +183,9 @@ async fn a_body_that_is_malformed_is_told_so() {
         ("name with space: x", "", 400),
     ] {
         let path = "/api/v1/auth/session";
-        let request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\n{json}\r\n{framing}\r\nconnection: close\r\n\r\n{body}");
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\n{json}\r\n{framing}\r\nconnection: close\r\n\r\n{body}"
+        );
         let said = said_to(server.address(), &request).await;
         assert_eq!(status(&said), expected, "{framing} {}: {said}", &body[..body.len().min(20)]);
     }
