@@ -289,6 +289,8 @@ pub enum Refusal {
     Cancelled(CancelReason),
     /// There is no process to attach to, or none that the client may attach to: which of the two is not said.
     NoProcess(String),
+    /// The credential of the connection was revoked or has expired.
+    Revoked,
     ShuttingDown,
 }
 
@@ -303,6 +305,7 @@ impl fmt::Display for Refusal {
             Self::Full(full) => full.fmt(f),
             Self::Cancelled(reason) => reason.fmt(f),
             Self::NoProcess(id) => write!(f, "there is no process {} that you may attach to", Named(id)),
+            Self::Revoked => f.write_str("the token or session of this connection is no longer valid: connect again"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }

@@ -529,6 +529,7 @@ impl ServerLimits {
                 cpu: s.get_or("cpu", process.cpu, form::wait)?,
                 output: s.get_or("output", process.output, output)?,
                 input: s.get_or("input", process.input, form::size(Size::bytes(1)..=HELD))?,
+                input_idle: s.get_or("input_idle", process.input_idle, form::wait)?,
                 line: s.get_or("line", process.line, form::size(Size::bytes(1)..=HELD))?,
                 params: s.get_or("params", process.params, form::count(0..=65_536))?,
                 params_size: s.get_or("params_size", process.params_size, form::size(Size::bytes(0)..=HELD))?,

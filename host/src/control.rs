@@ -42,6 +42,7 @@ pub struct Control {
     guests: Notify,
     /// The guest is a fresh one that cleans up: it was started because of the reason, and is not told it again.
     cleaning: AtomicBool,
+    cleanup_exceeded: OnceLock<CancelReason>,
     /// There is no time between being told and being stopped, so that the guest is not told.
     graceless: AtomicBool,
     killed: AtomicBool,
@@ -69,7 +70,7 @@ impl Control {
         Self {
             id: Uuid::now_v7(),
             born: Instant::now(),
-            input: Input::new(limits.input.as_usize()),
+            input: Input::new(limits.input.as_usize(), limits.input_idle),
             output: Output::new(limits.output.map(|it| it.get()), limits.line.as_usize()),
             stderr: Stderr::default(),
             cancel: OnceLock::new(),
@@ -77,6 +78,7 @@ impl Control {
             owner: Mutex::default(),
             guests: Notify::new(),
             cleaning: AtomicBool::new(false),
+            cleanup_exceeded: OnceLock::new(),
             graceless: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             turn_ends: AtomicU64::new(0),
@@ -159,8 +161,24 @@ impl Control {
     pub fn begin_cleanup(&self) {
         self.cleaning.store(true, SeqCst);
         self.killed.store(false, SeqCst);
-        self.stderr.forget();
+        self.output.renew();
+        self.stderr.renew();
         self.input.end();
+    }
+
+    /// The guest writes more than its limits allow: a reason to stop the process, or the one that cleans up after it.
+    pub fn exceed(&self, limit: CancelReason) {
+        if !self.cleaning.load(SeqCst) {
+            return self.cancel(limit);
+        }
+        if self.cleanup_exceeded.set(limit).is_ok() {
+            self.wake_owner();
+        }
+    }
+
+    /// The limit that the guest which cleans up ran into.
+    pub fn cleanup_exceeded(&self) -> Option<&CancelReason> {
+        self.cleanup_exceeded.get()
     }
 
     /// From now on the guest is interrupted at its next epoch check. Whoever calls this also moves the epoch on.

@@ -3,6 +3,7 @@
 //! It knows nothing of HTTP. What it has to ask the database for, it asks for on other threads.
 
 pub mod guesses;
+pub mod standing;
 
 use crate::{
     auth::{Caller, Scope, UserName},
@@ -39,6 +40,8 @@ pub struct Identity {
     guesses: Guesses,
     waiting: Semaphore,
     looking: Semaphore,
+    /// Credentials of what is open now.
+    in_use: Mutex<standing::InUse>,
 }
 
 /// What somebody shows to be known by.
@@ -93,6 +96,7 @@ impl Identity {
             guesses: Guesses::default(),
             waiting: Semaphore::new(LOGINS),
             looking: Semaphore::new(1),
+            in_use: Mutex::default(),
         }
     }
 
@@ -113,8 +117,14 @@ impl Identity {
 
     /// Whoever it is that showed this.
     pub async fn caller(&self, shown: Shown) -> Result<Caller, Unknown> {
+        self.caller_within(shown, BELIEVED).await
+    }
+
+    /// The same, by a look that was taken within the last `fresh`.
+    async fn caller_within(&self, shown: Shown, fresh: Duration) -> Result<Caller, Unknown> {
         let now = Instant::now();
-        let known = self.known.lock().get(&shown).filter(|(_, until)| now < *until).map(|(proof, _)| proof.clone());
+        let believed = |until: &Instant| now + BELIEVED.saturating_sub(fresh) < *until;
+        let known = self.known.lock().get(&shown).filter(|(_, until)| believed(until)).map(|(proof, _)| proof.clone());
         let proof = match known {
             Some(proof) => proof,
             None => {

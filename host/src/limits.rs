@@ -18,6 +18,8 @@ pub struct Limits {
     pub output: Option<Size>,
     /// Bytes that wait in stdin while the guest does not read.
     pub input: Size,
+    /// How long a guest may read nothing while that much waits.
+    pub input_idle: Duration,
     /// One line of output: it is put together in memory before it is sent.
     pub line: Size,
     /// How many parameters a call may have.
@@ -44,6 +46,7 @@ impl Default for Limits {
             cpu: Duration::from_secs(600),
             output: None,
             input: Size::mib(16),
+            input_idle: Duration::from_secs(60),
             line: Size::mib(1),
             params: 256,
             params_size: Size::mib(1),
@@ -119,6 +122,7 @@ impl Limits {
             cpu: lower("cpu", self.cpu, wish.cpu, Span)?,
             output: lower_open("output", self.output, wish.output, |it| it)?,
             input: lower("input", self.input, wish.input, |it| it)?,
+            input_idle: self.input_idle,
             line: lower("line", self.line, wish.line, |it| it)?,
             params: lower("params", self.params, wish.params, |it| it)?,
             params_size: lower("params_size", self.params_size, wish.params_size, |it| it)?,

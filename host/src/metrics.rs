@@ -145,7 +145,7 @@ impl Metrics {
             Refusal::ProtocolError(_) => "protocol_error",
             Refusal::UnknownCall(_) => "unknown_call",
             Refusal::NoProcess(_) => "unknown_process",
-            Refusal::NotAuthorized(_) => "not_authorized",
+            Refusal::NotAuthorized(_) | Refusal::Revoked => "not_authorized",
             Refusal::BadParams(_) => "bad_params",
             Refusal::Full(Full::Server) => "server_full",
             Refusal::Full(Full::Plugin) => "plugin_full",

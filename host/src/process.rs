@@ -263,7 +263,7 @@ impl Process {
     /// and ends at its next epoch check. The same for one that cleans up, past its own time.
     fn force_if_due(&mut self, now: Instant) -> Option<End> {
         if let Some(cleaning) = &mut self.cleaning {
-            if now < cleaning.until {
+            if now < cleaning.until && self.control.cleanup_exceeded().is_none() {
                 return None;
             }
             cleaning.forced = true;
@@ -308,11 +308,12 @@ impl Process {
         let (stop, cleanup) = match &self.cleaning {
             None => (self.stop(&end).unwrap_or(Stop::Told), Cleanup::None),
             Some(Cleaning { stop, .. }) => {
-                let failed = match end {
-                    End::Interrupted | End::Dropped => {
+                let failed = match (self.control.cleanup_exceeded(), end) {
+                    (Some(limit), _) => Some(limit.to_string()),
+                    (None, End::Interrupted | End::Dropped) => {
                         Some(CancelReason::TimeLimit(self.deadlines.cleanup).to_string())
                     }
-                    end => self.natural(end).failure(),
+                    (None, end) => self.natural(end).failure(),
                 };
                 (*stop, failed.map_or(Cleanup::Done, Cleanup::Failed))
             }

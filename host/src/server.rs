@@ -111,7 +111,11 @@ impl Server {
         let listens = listener.local_addr().map_err(|error| CannotListen { address: http.listen, error })?;
         let shelf = dispatcher.shelf.clone();
         let connections = Connections::new(http.connections, http.connections_per_address);
+        let auth = &config.auth;
+        let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
+        let identity = Arc::new(identity);
         let sockets = Arc::new(Sockets {
+            identity: identity.clone(),
             dispatcher: dispatcher.clone(),
             timing: Arc::new(timing),
             origins: origins.clone(),
@@ -125,9 +129,7 @@ impl Server {
         let websocket =
             sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
         let websocket = websocket.with_state(sockets.clone()).merge(pow);
-        let auth = &config.auth;
-        let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
-        let door = Door { identity: Arc::new(identity), secure_cookies: auth.secure_cookies };
+        let door = Door { identity, secure_cookies: auth.secure_cookies };
         let state = ApiState {
             enabled: http.api,
             history,

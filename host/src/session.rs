@@ -5,28 +5,31 @@
 //! change of threads.
 
 pub mod framing;
+mod link;
 pub mod protocol;
+mod reading;
+mod sending;
+mod starting;
 mod telling;
 
 use crate::{
     alarm::poll_due,
     auth::Caller,
-    call::{CancelReason, OnDisconnect, Refusal},
+    call::Refusal,
     control::Control,
-    dispatch::{Admitted, Dispatcher, Queued},
-    kept::{Ending, Sight, View},
+    dispatch::{Dispatcher, Queued},
+    kept::{Ending, View},
     process::Process,
     size::Size,
-    socket::{Incoming, Lost, Socket},
-    stream::{Lines, Output, Room, Stream, lines},
-    wire::{
-        Frame,
-        distillery1::{Attach, DATA},
-    },
+    socket::Socket,
+    stream::{Lines, Room, Stream},
+    wire::Frame,
 };
 use bytes::Bytes;
 use framing::{Framing, Piece};
-use protocol::{Action, Attached, CloseCode, Event, Protocol, Start, Started};
+use futures_util::future::OptionFuture;
+use link::{Link, Trouble};
+use protocol::{Action, CloseCode, Event, Protocol};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -38,14 +41,8 @@ use std::{
 use telling::Telling;
 use tokio_util::sync::CancellationToken;
 
-/// How long the session waits for the client's half of the closing handshake.
-const LINGER: Duration = Duration::from_secs(2);
-/// How many frames are read before the guest has its turn.
-const FRAMES: usize = 256;
-/// How long a guest may take to go on reading after its client took what it wrote.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How many answers may wait for a client before no more of what it sends is read.
-const ANSWERS: usize = 16;
+/// How long nothing is done where nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
 /// How often the loop goes round before other sockets have their turn.
 const ROUNDS: usize = 16;
 
@@ -60,17 +57,13 @@ pub struct Timing {
 }
 
 pub struct Session {
-    socket: Socket,
+    link: Link,
     protocol: Protocol,
     phase: Phase,
     caller: Caller,
     dispatcher: Arc<Dispatcher>,
     timing: Arc<Timing>,
     opened: Instant,
-    heard: Instant,
-    next_ping: Instant,
-    /// Nothing can be read any more.
-    deaf: bool,
     /// The process that is spoken to.
     control: Option<Arc<Control>>,
     framing: Framing,
@@ -90,10 +83,9 @@ pub struct Session {
     answers: VecDeque<Frame>,
     /// Where the client is told how its process fares.
     telling: Option<Telling>,
-    blocked: Option<Blocked>,
-    /// When the client was last found not to take what it is sent.
-    held_up: Instant,
     told_of_drain: bool,
+    /// The credential of the caller is no longer valid.
+    revoked: bool,
 }
 
 enum Phase {
@@ -106,16 +98,8 @@ enum Phase {
     Watching(View),
     /// The result follows what is left of the output.
     Finishing(Frame, CloseCode),
-    /// The result is sent; the client's close is awaited until then.
-    Closing(Instant),
+    /// The result is sent, or nobody reads it.
     Over,
-}
-
-/// The client does not take what it is sent.
-struct Blocked {
-    since: Instant,
-    /// How many bytes it had taken by then.
-    written: u64,
 }
 
 impl Session {
@@ -128,7 +112,7 @@ impl Session {
     ) -> Self {
         let now = Instant::now();
         Self {
-            socket,
+            link: Link::new(socket, now, &timing),
             framing: protocol.framing(),
             telling: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
             protocol,
@@ -136,9 +120,6 @@ impl Session {
             caller,
             dispatcher,
             opened: now,
-            heard: now,
-            next_ping: now + timing.ping_interval,
-            deaf: false,
             control: None,
             unsent: Bytes::new(),
             piece: Piece { stream: Stream::Stdout, from: 0, bytes: Bytes::new() },
@@ -147,16 +128,17 @@ impl Session {
             cutters: None,
             ending: None,
             answers: VecDeque::new(),
-            blocked: None,
-            held_up: now,
             told_of_drain: false,
+            revoked: false,
             timing,
         }
     }
 
-    /// Serves the connection to its end. `drain` tells when the server begins to drain.
-    pub async fn run(&mut self, drain: CancellationToken) {
+    /// Serves the connection to its end. `drain` tells when the server begins to drain, `revoked` when the credential of the
+    /// caller is no longer valid.
+    pub async fn run(&mut self, drain: CancellationToken, revoked: Option<CancellationToken>) {
         let mut draining = pin!(drain.cancelled());
+        let mut revoking = pin!(OptionFuture::from(revoked.as_ref().map(CancellationToken::cancelled)));
         let mut registered = false;
         let mut timer = pin!(tokio::time::sleep_until((self.opened + self.timing.call_timeout).into()));
         poll_fn(|cx| {
@@ -164,16 +146,20 @@ impl Session {
                 registered = true;
                 // Once is enough: this is one task, so the waker stays the same.
                 let _ = draining.as_mut().poll(cx);
+                let _ = revoking.as_mut().poll(cx);
             }
             if drain.is_cancelled() && !self.told_of_drain {
                 self.told_of_drain = true;
                 self.on(Event::Shutdown, cx);
             }
+            if !self.revoked && revoked.as_ref().is_some_and(CancellationToken::is_cancelled) {
+                self.revoke(cx);
+            }
             // Who was woken may have been so for the guest.
             let mut stirred = true;
             for _ in 0..ROUNDS {
                 let further = self.round(&mut stirred, cx);
-                if matches!(self.phase, Phase::Over) {
+                if matches!(self.phase, Phase::Over) && self.link.is_closed() {
                     return Poll::Ready(());
                 }
                 if !further {
@@ -191,33 +177,26 @@ impl Session {
 
     /// The next time that anything is due.
     fn due(&self, cx: &Context<'_>) -> Instant {
+        let now = Instant::now();
         let phase = match &self.phase {
             Phase::Open => Some(self.opened + self.timing.call_timeout),
             Phase::Queued(queued) => Some(queued.until),
             Phase::Running(process) => process.deadline(),
-            Phase::Closing(until) => Some(*until),
             Phase::Watching(_) | Phase::Finishing(..) | Phase::Over => None,
         };
-        let room = match (&self.control, &self.phase) {
-            (Some(control), Phase::Queued(_) | Phase::Running(_) | Phase::Watching(_)) if !self.deaf => {
-                match control.input.room(Instant::now(), cx) {
-                    Room::Later(time) => Some(time),
-                    Room::Now => None,
-                    Room::Never => {
-                        let until = self.held_up + PATIENCE;
-                        (self.blocked.is_none() && until > Instant::now()).then_some(until)
-                    }
-                }
-            }
-            _ => None,
-        };
-        let blocked = self.blocked.as_ref().map(|blocked| blocked.since + self.timing.write_timeout);
+        let reader = self.reader().filter(|_| self.link.is_readable());
+        let room = reader.and_then(|control| match control.input.room(now, cx) {
+            Room::Later(time) => Some(time),
+            Room::Now => None,
+            Room::Full(since) => self.idle_until(control, since, now),
+        });
         let telling = self.telling.as_ref().and_then(|telling| match &self.phase {
             Phase::Queued(_) => telling.next_look(),
             Phase::Running(_) | Phase::Watching(_) => Some(telling.next_beat()),
             _ => None,
         });
-        [phase, room, blocked, telling].into_iter().flatten().fold(self.next_ping, Instant::min)
+        let link = self.link.due(&self.timing, self.told_of_drain);
+        [phase, room, telling, link].into_iter().flatten().min().unwrap_or(now + IDLE)
     }
 
     /// Goes once round: frames, clock, guest, lines. Says whether anything got further. What has come by now came in time,
@@ -239,101 +218,26 @@ impl Session {
     }
 
     fn look_at_clock(&mut self, now: Instant, cx: &mut Context<'_>) {
-        match &self.phase {
-            Phase::Open if now >= self.opened + self.timing.call_timeout => {
-                self.dispatcher.metrics.refused(&Refusal::NoCall(self.timing.call_timeout));
-                self.on(Event::CallTimeout(self.timing.call_timeout), cx);
-            }
-            Phase::Closing(until) if now >= *until => self.phase = Phase::Over,
-            _ => {}
+        if matches!(self.phase, Phase::Open) && now >= self.opened + self.timing.call_timeout {
+            self.dispatcher.metrics.refused(&Refusal::NoCall(self.timing.call_timeout));
+            self.on(Event::CallTimeout(self.timing.call_timeout), cx);
         }
-        if let Some(blocked) = &mut self.blocked {
-            let written = self.socket.written();
-            if written != blocked.written {
-                *blocked = Blocked { since: now, written };
-            } else if now >= blocked.since + self.timing.write_timeout {
-                self.lose(cx);
-            }
-        }
-        if now >= self.next_ping {
-            self.next_ping = now + self.timing.ping_interval;
-            let silent = now >= self.heard + self.timing.silence_timeout;
-            if !self.deaf && (silent || self.socket.send_ping().is_err()) {
-                self.lose(cx);
-            }
+        match self.link.look_at_clock(now, &self.timing, self.told_of_drain) {
+            Some(Trouble::Silent) => self.on(Event::Silent, cx),
+            Some(Trouble::Lost) => self.lose(cx),
+            None => {}
         }
     }
 
-    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        for read in 0..FRAMES {
-            if !self.may_read(now, cx) {
-                return read > 0;
-            }
-            let Poll::Ready(incoming) = self.socket.poll_read(cx) else { return read > 0 };
-            self.heard = now;
-            match incoming {
-                Incoming::Text(line) => match self.protocol.on(Event::Text(&line)) {
-                    Action::Line => {
-                        if let Some(control) = &self.control {
-                            control.input.push_line(&line, now, cx);
-                        }
-                    }
-                    Action::Bytes => self.push(line.as_bytes(), now, cx),
-                    action => self.act(action, cx),
-                },
-                Incoming::Binary(frame) => match self.protocol.on(Event::Binary(&frame)) {
-                    Action::Bytes => self.push(&frame, now, cx),
-                    action => self.act(action, cx),
-                },
-                Incoming::Alive => {}
-                Incoming::TooBig => {
-                    self.deaf = true;
-                    self.on(Event::TooBig(self.timing.max_frame), cx);
-                }
-                Incoming::Broken(what) => {
-                    self.deaf = true;
-                    self.on(Event::Broken(what), cx);
-                }
-                Incoming::Gone => self.lose(cx),
-            }
-        }
-        true
-    }
-
-    fn push(&self, bytes: &[u8], now: Instant, cx: &Context<'_>) {
-        if let Some(control) = &self.control {
-            control.input.push(bytes, now, cx);
-        }
-    }
-
-    /// A socket is read on while its guest keeps up, and when it does not, until the limit of its input.
-    fn may_read(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        if self.deaf || self.answers.len() >= ANSWERS {
-            return false;
-        }
-        let running = matches!(self.phase, Phase::Running(_) | Phase::Watching(_));
-        let Some(control) = self.control.as_ref().filter(|_| running || matches!(self.phase, Phase::Queued(_))) else {
-            return !matches!(self.phase, Phase::Over);
-        };
-        match control.input.room(now, cx) {
-            Room::Now => true,
-            Room::Later(_) => false,
-            // A guest that waits for its client to take bytes reads none itself. A client that pipes waits for it.
-            Room::Never
-                if !matches!(self.framing, Framing::Lines)
-                    && (self.blocked.is_some() || now < self.held_up + PATIENCE) =>
-            {
-                false
-            }
-            Room::Never => {
-                let reason = CancelReason::InputLimit(control.input.limit());
-                if running {
-                    control.cancel(reason);
-                } else {
-                    self.on(Event::Refused(Refusal::Cancelled(reason)), cx);
-                }
-                true
-            }
+    /// The credential of the caller is no longer valid: nothing more begins for it, and nothing more is shown to it. A
+    /// process that runs goes on with its client, as the end of the connection would end the process.
+    fn revoke(&mut self, cx: &mut Context<'_>) {
+        self.revoked = true;
+        if !matches!(self.phase, Phase::Running(_) | Phase::Finishing(..) | Phase::Over) {
+            self.part();
+            self.unsent.clear();
+            self.piece.bytes.clear();
+            self.on(Event::Refused(Refusal::Revoked), cx);
         }
     }
 
@@ -358,175 +262,9 @@ impl Session {
         true
     }
 
-    /// Sends lines as far as the client takes them, and the result behind the last one.
-    fn write(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
-        match self.send(cx) {
-            Ok(any) => {
-                match self.socket.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {
-                        if self.blocked.take().is_some() {
-                            self.held_up = now;
-                        }
-                    }
-                    Poll::Ready(Err(Lost)) => self.lose(cx),
-                    Poll::Pending if self.blocked.is_none() => {
-                        self.blocked = Some(Blocked { since: now, written: self.socket.written() });
-                    }
-                    Poll::Pending => {}
-                }
-                any
-            }
-            Err(Lost) => {
-                self.lose(cx);
-                true
-            }
-        }
-    }
-
-    fn send(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
-        let mut any = false;
-        while !self.answers.is_empty() {
-            if self.socket.poll_ready(cx)?.is_pending() {
-                return Ok(any);
-            }
-            let answer = self.answers.pop_front().expect("it is not empty");
-            self.socket.send_frame(answer)?;
-            any = true;
-        }
-        let (sent, full) = match self.framing {
-            Framing::Lines => self.send_lines(cx)?,
-            Framing::Text { .. } | Framing::Data => self.send_pieces(cx)?,
-        };
-        any |= sent | !self.answers.is_empty();
-        if full {
-            return Ok(any);
-        }
-        if let Some(ending) = self.ending.take() {
-            if let Some(control) = self.control.clone() {
-                self.tell_of_cancel(&control, cx);
-            }
-            self.on(Event::Ended(&ending.outcome, ending.value.as_deref()), cx);
-            // What was just said goes out before the end.
-            if !self.answers.is_empty() {
-                return Ok(true);
-            }
-        }
-        if let (Phase::Running(process), Some(control)) = (&self.phase, &self.control)
-            && process.is_away()
-            && outputs(control).any(|(_, output)| output.poll_lines(cx).is_ready())
-        {
-            return Ok(true);
-        }
-        if let Phase::Finishing(result, code) = &self.phase {
-            for frame in self.framing.finish() {
-                self.socket.send_frame(frame)?;
-            }
-            self.socket.send_frame(result.clone())?;
-            self.socket.send_close(*code as u16)?;
-            self.phase = Phase::Closing(Instant::now() + LINGER);
-            any = true;
-        }
-        Ok(any)
-    }
-
-    /// Sends what there is of lines, as far as the socket takes it. Says whether it took any, and whether it is full.
-    fn send_lines(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
-        let mut any = false;
-        loop {
-            if self.unsent.is_empty() {
-                self.unsent = match (&mut self.phase, &self.control) {
-                    (Phase::Watching(view), _) => {
-                        let cutters = self.cutters.get_or_insert_default();
-                        let (lines, ending) = cut(view, cutters, cx);
-                        self.ending = ending;
-                        lines
-                    }
-                    (_, Some(control)) if !self.keep => control.output.take(),
-                    _ => Bytes::new(),
-                };
-            }
-            if self.unsent.is_empty() {
-                return Ok((any, false));
-            }
-            any = true;
-            if self.deaf && self.protocol.is_gone() {
-                self.unsent.clear();
-                continue;
-            }
-            let mut sent = 0;
-            let mut full = false;
-            for (line, end) in lines(&self.unsent) {
-                if self.socket.poll_ready(cx)?.is_pending() {
-                    full = true;
-                    break;
-                }
-                self.socket.send_line(line)?;
-                sent = end;
-            }
-            let _ = self.unsent.split_to(sent);
-            if full {
-                return Ok((sent > 0, true));
-            }
-        }
-    }
-
-    /// The same for output that is not made into lines.
-    fn send_pieces(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
-        let mut any = false;
-        while self.next_piece(cx) {
-            if self.deaf && self.protocol.is_gone() {
-                self.piece.bytes.clear();
-                any = true;
-                continue;
-            }
-            while !self.piece.bytes.is_empty() {
-                if self.socket.poll_ready(cx)?.is_pending() {
-                    return Ok((any, true));
-                }
-                if let Some(frame) = self.framing.frame(&mut self.piece) {
-                    self.socket.send_frame(frame)?;
-                }
-                any = true;
-            }
-        }
-        Ok((any, false))
-    }
-
-    /// Takes what the guest wrote, if there is nothing left of what was taken before. Says whether there is anything.
-    fn next_piece(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.piece.bytes.is_empty() {
-            return true;
-        }
-        if let Phase::Watching(view) = &mut self.phase {
-            let Poll::Ready(sight) = view.poll_next(DATA, cx) else { return false };
-            match sight {
-                Sight::Bytes(stream, from, bytes) => {
-                    self.piece = Piece { stream, from, bytes };
-                    return true;
-                }
-                // Said before what comes behind it.
-                Sight::Lost(stream, lost) => self.on(Event::Lost(stream, lost), cx),
-                Sight::Ended(ending) => self.ending = Some(ending),
-            }
-            return false;
-        }
-        let Some(control) = self.control.as_ref().filter(|_| !self.keep) else { return false };
-        for (stream, output) in outputs(control) {
-            let bytes = output.take();
-            if !bytes.is_empty() {
-                let taken = &mut self.taken[stream as usize];
-                self.piece = Piece { stream, from: *taken, bytes };
-                *taken += self.piece.bytes.len() as u64;
-                return true;
-            }
-        }
-        false
-    }
-
     /// The client is gone, or as good as gone.
     fn lose(&mut self, cx: &mut Context<'_>) {
-        self.deaf = true;
-        self.blocked = None;
+        self.link.lose();
         self.on(Event::Gone, cx);
     }
 
@@ -542,6 +280,7 @@ impl Session {
             Action::Start(_) if self.told_of_drain => self.on(Event::Refused(Refusal::ShuttingDown), cx),
             Action::Start(start) => self.start(*start, cx),
             Action::Attach(attach) => self.attach(*attach, cx),
+            Action::List if self.revoked => self.on(Event::Listed(&[]), cx),
             Action::List => {
                 let (running, kept) = self.dispatcher.visible(&self.caller);
                 self.on(Event::Listed(&telling::listed(&running, &kept)), cx);
@@ -595,110 +334,4 @@ impl Session {
             }
         }
     }
-
-    fn start(&mut self, start: Start, cx: &mut Context<'_>) {
-        let admitted = match self.dispatcher.admit(&self.caller, start.call) {
-            Ok(admitted) => admitted,
-            Err(refusal) => return self.on(Event::Refused(refusal), cx),
-        };
-        let (control, spec) = (admitted.control(), &admitted.call().spec);
-        let detach = start.on_disconnect.unwrap_or(spec.on_disconnect) == OnDisconnect::Detach;
-        self.keep = detach && self.dispatcher.shelf.is_some();
-        if self.keep || !matches!(self.framing, Framing::Lines) {
-            admitted.be_plain();
-        }
-        if !start.input.is_empty() {
-            control.input.push(&start.input, Instant::now(), cx);
-        }
-        self.control = Some(control.clone());
-        match admitted {
-            Admitted::Now(process) => self.begin(process, cx),
-            Admitted::Later(queued) => self.phase = Phase::Queued(queued),
-        }
-    }
-
-    /// There is a place for the call.
-    fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
-        let told = (self.keep || self.telling.is_some()).then(|| (process.call().clone(), process.control().id));
-        let mut key = None;
-        match &self.dispatcher.shelf {
-            Some(shelf) if self.keep => {
-                let view = self.dispatcher.keep(shelf, process, &self.caller);
-                key = view.kept().owner.key.clone();
-                self.phase = Phase::Watching(view);
-            }
-            _ => self.phase = Phase::Running(process),
-        }
-        if let Some((call, id)) = told {
-            let started = Started {
-                id,
-                call: call.spec.name.as_str(),
-                generation: call.plugin.generation,
-                kept: self.keep,
-                key: key.as_deref(),
-            };
-            self.on(Event::Started(&started), cx);
-        }
-    }
-
-    fn attach(&mut self, attach: Attach, cx: &mut Context<'_>) {
-        let Some(kept) = self.dispatcher.kept(&self.caller, &attach.id, attach.key.as_deref()) else {
-            let refusal = Refusal::NoProcess(attach.id);
-            self.dispatcher.metrics.refused(&refusal);
-            return self.on(Event::Refused(refusal), cx);
-        };
-        self.control = Some(kept.control.clone());
-        self.keep = true;
-        self.phase = Phase::Watching(kept.view([attach.stdout, attach.stderr]));
-        let running = kept.ending().is_none();
-        if let Some(telling) = self.telling.as_mut().filter(|_| !running) {
-            telling.leave_cancel_untold();
-        }
-        let attached = Attached {
-            id: kept.id(),
-            call: &kept.begun.call,
-            params: &kept.begun.params,
-            generation: kept.begun.generation,
-            started: telling::moment(kept.begun.started),
-            running,
-            stdout: kept.range(Stream::Stdout),
-            stderr: kept.range(Stream::Stderr),
-        };
-        self.on(Event::Attached(&attached), cx);
-    }
-}
-
-/// What `view` sees next, made into lines; how the process ended, if nothing follows.
-fn cut(view: &mut View, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, Option<Arc<Ending>>) {
-    loop {
-        let sight = view.poll_next(DATA, cx);
-        let mut ending = None;
-        match &sight {
-            Poll::Ready(Sight::Bytes(stream, _, bytes)) => cutters[*stream as usize].write(bytes),
-            // Whoever started it holds it back.
-            Poll::Ready(Sight::Lost(..)) | Poll::Pending => {}
-            Poll::Ready(Sight::Ended(it)) => {
-                cutters.iter_mut().for_each(Lines::finish);
-                ending = Some(it.clone());
-            }
-        }
-        if view.is_prompted() {
-            cutters[0].prompt();
-        }
-        let lines: Vec<Bytes> = cutters.iter_mut().map(Lines::take).filter(|lines| !lines.is_empty()).collect();
-        if sight.is_pending() || ending.is_some() || !lines.is_empty() {
-            let lines = match <[Bytes; 1]>::try_from(lines) {
-                Ok([lines]) => lines,
-                Err(both) => both.concat().into(),
-            };
-            return (lines, ending);
-        }
-    }
-}
-
-/// The streams that are sent to a client.
-fn outputs(control: &Control) -> impl Iterator<Item = (Stream, &Output)> {
-    [(Stream::Stdout, Some(&control.output)), (Stream::Stderr, control.stderr.whole())]
-        .into_iter()
-        .filter_map(|(stream, output)| Some((stream, output?)))
 }

@@ -1,22 +1,50 @@
-//! One websocket: frames in and frames out, as a session needs them. The one door to the websocket library.
+//! One websocket: frames in and frames out, as a session needs them, and its orderly end. The one door to the websocket
+//! library.
 //!
 //! Frames out are gathered and written together when the session flushes.
 
-use crate::{server::connection::Meter, size::Size, wire::Frame};
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+mod counted;
+
+use crate::{size::Size, wire::Frame};
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+    },
+    response::Response,
+};
 use bytes::Bytes;
+use counted::Counted;
 use futures_util::{Sink, Stream};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio_tungstenite::tungstenite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message, Utf8Bytes,
+        error::{CapacityError, Error, ProtocolError},
+        handshake::derive_accept_key,
+        protocol::{CloseFrame, Role, WebSocketConfig},
+    },
+};
 
 /// What is read from the kernel at a time. Each socket has a buffer of this size for as long as it is open.
 const READ_BUFFER: usize = 16 << 10;
 /// When this much waits to be written, it is written before the session flushes.
 const WRITE_BUFFER: usize = 64 << 10;
+/// How many pings are answered ahead of what the client takes.
+const PONGS: usize = 1024;
+/// How many frames or pieces are skipped at a time while the connection is closed.
+const SKIPPED: usize = 64;
+
+/// The close code for a broken rule of websockets.
+const PROTOCOL: u16 = 1002;
 
 /// What came from the client.
 #[derive(Debug)]
@@ -29,39 +57,94 @@ pub enum Incoming {
     TooBig,
     /// The client broke the rules of websockets; nothing can be read any more.
     Broken(String),
-    /// The client is gone.
-    Gone,
+    /// Text that is not UTF-8; nothing can be read any more.
+    NotText,
+    /// The client closes the connection. The answer is queued, and nothing else can be sent.
+    Closed,
+    /// The connection is lost.
+    Lost,
 }
 
 /// The connection is gone.
 #[derive(Debug)]
 pub struct Lost;
 
-pub struct Socket {
-    inner: WebSocket,
-    meter: Arc<Meter>,
+/// A websocket over a stream of bytes.
+pub struct Socket<S = TokioIo<Upgraded>> {
+    inner: WebSocketStream<Counted<S>>,
     /// Frames wait to be flushed.
     unflushed: bool,
+    /// Pings whose answers the client has not taken.
+    pongs: usize,
+    /// Nothing more is read from the client: it has closed, or what it sent is invalid.
+    heard_out: bool,
+    /// Its close frame has come.
+    closed: bool,
+    stage: Stage,
 }
 
-/// The sizes that a socket keeps to.
-pub fn sized(upgrade: WebSocketUpgrade, max_frame: Size) -> WebSocketUpgrade {
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_frame_size(max_frame.as_usize())
-        .max_message_size(max_frame.as_usize())
+/// How far the end of a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The close frame leaves.
+    Flush,
+    /// The client's close frame is awaited.
+    Await,
+    /// Nothing more is written.
+    Shutdown,
+    /// What still comes is read and dropped: a connection that is let go of before would be reset, and the client
+    /// could lose what it has not read yet.
+    Drain,
 }
 
-impl Socket {
-    /// `meter` counts what the connection below `inner` writes.
-    pub fn new(inner: WebSocket, meter: Arc<Meter>) -> Self {
-        Self { inner, meter, unflushed: false }
+/// Accepts a handshake that was found to be right: the answer to it, and the socket that is there once the client has the
+/// answer. Over HTTP/1.1 the answer is to the client's key, over HTTP/2 to its CONNECT.
+pub fn accept(
+    headers: &HeaderMap,
+    on_upgrade: OnUpgrade,
+    protocol: Option<&'static str>,
+    max_frame: Size,
+) -> (Response, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<>) {
+    let mut answer = Response::new(Body::empty());
+    if let Some(key) = headers.get(SEC_WEBSOCKET_KEY) {
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header");
+        let headers = answer.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(protocol) = protocol {
+        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    (answer, async move { Ok(Socket::new(TokioIo::new(on_upgrade.await?), max_frame).await) })
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// A websocket over `stream`, on which the upgrade is done.
+    pub async fn new(stream: S, max_frame: Size) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_frame_size(Some(max_frame.as_usize()))
+            .max_message_size(Some(max_frame.as_usize()));
+        let inner = WebSocketStream::from_raw_socket(Counted::new(stream), Role::Server, Some(config)).await;
+        Self { inner, unflushed: false, pongs: 0, heard_out: false, closed: false, stage: Stage::Flush }
     }
 
     /// How many bytes the client's side of the connection has taken.
     pub fn written(&self) -> u64 {
-        self.meter.written()
+        self.inner.get_ref().written()
+    }
+
+    /// How many bytes came from the client.
+    pub fn received(&self) -> u64 {
+        self.inner.get_ref().received()
+    }
+
+    /// Whether so many answers to pings wait for the client that no more of what it sends is read.
+    pub fn is_choked(&self) -> bool {
+        self.pongs >= PONGS
     }
 
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
@@ -71,12 +154,35 @@ impl Socket {
             Some(Ok(Message::Ping(_))) => {
                 // The answer is queued, and goes out with the next flush.
                 self.unflushed = true;
+                self.pongs += 1;
                 Incoming::Alive
             }
-            Some(Ok(Message::Pong(_))) => Incoming::Alive,
-            Some(Ok(Message::Close(_))) | None => Incoming::Gone,
-            Some(Err(error)) => broken(error),
+            Some(Ok(Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Ok(Message::Close(_))) => {
+                self.heard_out = true;
+                self.closed = true;
+                Incoming::Closed
+            }
+            None => Incoming::Lost,
+            Some(Err(error)) => self.broken(error),
         })
+    }
+
+    fn broken(&mut self, error: Error) -> Incoming {
+        let incoming = match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooBig,
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return Incoming::Lost,
+            // A close frame, but a malformed one.
+            Error::Protocol(ProtocolError::InvalidCloseSequence) => match self.send_close(PROTOCOL) {
+                Ok(()) => Incoming::Closed,
+                Err(Lost) => return Incoming::Lost,
+            },
+            Error::Protocol(error) => Incoming::Broken(lower_first(&error.to_string())),
+            Error::Utf8(_) => Incoming::NotText,
+            _ => return Incoming::Lost,
+        };
+        self.heard_out = true;
+        incoming
     }
 
     /// Ready when a frame may be sent; not ready while the client does not take what was sent.
@@ -102,8 +208,9 @@ impl Socket {
         self.send(Message::Ping(Bytes::new()))
     }
 
+    /// Queues the last frame. The connection is then closed by [`Self::poll_close`].
     pub fn send_close(&mut self, code: u16) -> Result<(), Lost> {
-        self.send(Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::default() })))
+        self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: Utf8Bytes::default() })))
     }
 
     fn send(&mut self, message: Message) -> Result<(), Lost> {
@@ -118,19 +225,60 @@ impl Socket {
         }
         let flushed = ready!(Pin::new(&mut self.inner).poll_flush(cx));
         self.unflushed = false;
+        self.pongs = 0;
         Poll::Ready(flushed.map_err(|_| Lost))
     }
-}
 
-fn broken(error: axum::Error) -> Incoming {
-    use tungstenite::error::{CapacityError, Error, ProtocolError};
-    let Ok(error) = error.into_inner().downcast::<Error>() else { return Incoming::Gone };
-    match *error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooBig,
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Incoming::Gone,
-        Error::Protocol(error) => Incoming::Broken(lower_first(&error.to_string())),
-        Error::Utf8(_) => Incoming::Broken("a text frame is not UTF-8".into()),
-        _ => Incoming::Gone,
+    /// Closes the connection in order, behind a close frame of either side; ready when nothing is left to be done.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.stage = match self.stage {
+                Stage::Flush => match ready!(Pin::new(&mut self.inner).poll_flush(cx)) {
+                    Ok(()) if self.heard_out => Stage::Shutdown,
+                    Ok(()) => Stage::Await,
+                    Err(_) => return Poll::Ready(()),
+                },
+                Stage::Await => {
+                    ready!(self.poll_last_frame(cx));
+                    Stage::Shutdown
+                }
+                Stage::Shutdown => match ready!(Pin::new(self.inner.get_mut()).poll_shutdown(cx)) {
+                    Ok(()) => Stage::Drain,
+                    Err(_) => return Poll::Ready(()),
+                },
+                Stage::Drain => return self.poll_drain(cx),
+            };
+        }
+    }
+
+    /// Skips what comes before the client's close frame.
+    fn poll_last_frame(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..SKIPPED {
+            match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
+                Some(Ok(Message::Close(_))) => self.closed = true,
+                Some(Err(_)) | None => {}
+                Some(Ok(_)) => continue,
+            }
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Skips what comes until the client closes the connection as well. Behind its close frame nothing should come: then
+    /// there is nothing to wait for.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut piece = [0; 4 << 10];
+        for _ in 0..SKIPPED {
+            let mut buffer = ReadBuf::new(&mut piece);
+            match Pin::new(self.inner.get_mut()).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.closed = false,
+                Poll::Pending if !self.closed => return Poll::Pending,
+                Poll::Ready(_) | Poll::Pending => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -29,26 +29,33 @@ pub enum Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     Call(CallMessage),
+    /// Nothing more comes for stdin.
+    Close,
     Cancel,
 }
 
-/// `{"call": "some-name", "params": ["some", "string", "arguments"]}`
+/// `{"call": "some-name", "params": ["some", "string", "arguments"]}`. Other keys are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct CallMessage {
     /// The name of the call.
     pub call: String,
-    /// What it is called with, in order.
-    #[serde(default)]
+    /// What it is called with, in order; null means nothing.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    #[schemars(with = "Option<Vec<String>>")]
     pub params: Vec<String>,
 }
 
-/// `{"signal": "cancel"}`
+/// `{"signal": "cancel"}` or `{"signal": "close"}`. Other keys are ignored.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct SignalMessage {
-    #[schemars(extend("const" = "cancel"))]
+    /// `close` ends the input of the process, `cancel` ends the process.
+    #[schemars(extend("enum" = ["close", "cancel"]))]
     signal: String,
+}
+
+/// Reads a list that can also be null.
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// `{"success": true}`, or `{"success": false, "message": "why"}`. The last frame before the connection closes.
@@ -117,6 +124,9 @@ fn read(frame: &[u8]) -> Result<ClientMessage, String> {
     }
     let Object(object) =
         serde_json::from_slice(frame).map_err(|error| format!("a binary frame is not a JSON object: {error}"))?;
+    if object.contains_key("call") && object.contains_key("signal") {
+        return Err("a binary frame is both a call message and a signal message".into());
+    }
     if object.contains_key("call") {
         let call = serde_path_to_error::deserialize(Value::Object(object))
             .map_err(|error| format!("the call message is wrong: {error}"))?;
@@ -126,6 +136,7 @@ fn read(frame: &[u8]) -> Result<ClientMessage, String> {
         let signal = SignalMessage::deserialize(Value::Object(object))
             .map_err(|error| format!("the signal message is wrong: {error}"))?;
         return match signal.signal.as_str() {
+            "close" => Ok(ClientMessage::Close),
             "cancel" => Ok(ClientMessage::Cancel),
             other => Err(format!("unknown signal {:?}", shortened(other))),
         };
@@ -186,6 +197,15 @@ mod tests {
             Ok(ClientMessage::Call(CallMessage { call: "x".into(), params: vec![] }))
         );
         assert_eq!(decode(br#" {"signal":"cancel"} "#), Ok(ClientMessage::Cancel));
+        assert_eq!(decode(br#"{"signal":"close"}"#), Ok(ClientMessage::Close));
+    }
+
+    #[test]
+    fn null_params_and_unknown_keys_are_accepted() {
+        let call = Ok(ClientMessage::Call(CallMessage { call: "x".into(), params: vec![] }));
+        assert_eq!(decode(br#"{"call":"x","params":null}"#), call);
+        assert_eq!(decode(br#"{"id":7,"call":"x","nested":{"signal":"cancel"}}"#), call);
+        assert_eq!(decode(br#"{"signal":"cancel","now":true}"#), Ok(ClientMessage::Cancel));
     }
 
     #[test]
@@ -207,9 +227,10 @@ mod tests {
                 "the call message is wrong: params[0]: invalid type: integer `1`, expected a string",
             ),
             (
-                br#"{"call":"x","param":[]}"#,
-                "the call message is wrong: param: unknown field `param`, expected `call` or `params`",
+                br#"{"call":"x","params":[null]}"#,
+                "the call message is wrong: params[0]: invalid type: null, expected a string",
             ),
+            (br#"{"call":"x","signal":"cancel"}"#, "a binary frame is both a call message and a signal message"),
         ] {
             assert_eq!(decode(frame), Err(said.to_owned()), "{}", String::from_utf8_lossy(frame));
         }
@@ -217,9 +238,9 @@ mod tests {
 
     #[test]
     fn what_is_said_is_short_and_one_line() {
-        let key = "\\n".repeat(1000);
-        let said = decode(format!(r#"{{"call":"x","{key}":1}}"#).as_bytes()).unwrap_err();
-        assert!(said.starts_with(r"the call message is wrong: \n\n\n") && said.ends_with('…'), "{said}");
+        let name = "\\n".repeat(1000);
+        let said = decode(format!(r#"{{"call":"x","params":"{name}"}}"#).as_bytes()).unwrap_err();
+        assert!(said.starts_with("the call message is wrong: params: invalid type: string") && said.ends_with('…'));
         assert!(said.len() < SAID + 10 && !said.contains('\n'));
     }
 

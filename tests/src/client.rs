@@ -172,6 +172,11 @@ impl Client {
         self.send(cancel()).await;
     }
 
+    /// Says that no more input comes.
+    pub async fn end_input(&mut self) {
+        self.send(Message::binary(json!({ "signal": "close" }).to_string())).await;
+    }
+
     /// A binary frame with any content.
     pub async fn control(&mut self, content: impl Into<Bytes>) {
         self.send(Message::Binary(content.into())).await;

@@ -86,7 +86,13 @@ impl Events {
 impl Server {
     /// Follows what becomes of plugins. The first event tells how they are.
     pub async fn plugin_events(&self) -> Events {
+        self.plugin_events_as(&[]).await
+    }
+
+    /// The same for the caller that these headers make known.
+    pub async fn plugin_events_as(&self, headers: &[(&str, &str)]) -> Events {
         let request = Request::builder().uri("/api/v1/plugins/events").header("host", self.address().to_string());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Empty::<Bytes>::new()).expect("a request");
         let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");

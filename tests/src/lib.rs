@@ -15,6 +15,7 @@ pub mod languages;
 pub mod log;
 pub mod pow1;
 pub mod program;
+pub mod raw;
 pub mod server;
 pub mod tls;
 

@@ -1,4 +1,5 @@
-//! Clients that exist, as far as their wire is known: the client of `pow-1` in `tests/clients`, in node and in a browser.
+//! Clients that exist, as far as their wire is known: the client of `pow-1` in `tests/clients`, in node and in a browser, and
+//! how their websockets end.
 
 use distillery_tests::{Guest, Server, browser::Browser, languages::toolchains, program::output_of_tool};
 use std::{
@@ -6,8 +7,10 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
+const CLOSING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/closing/close.js");
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/pow-1");
 
 /// The client as JavaScript, beside the packages that it needs. Nothing where they are missing, out loud.
@@ -82,4 +85,46 @@ async fn a_client_of_pow_1_works_in_a_browser() {
     browser.run(&refused).await;
     let refused = browser.until("the refusal", "window.refused").await;
     assert_eq!(refused["status"], "rejected", "{refused}");
+}
+
+/// A server whose guests do not end soon.
+async fn patient() -> Server {
+    let builder = Server::builder().guest(Guest::component("spin")).guest(Guest::component("says_goodbye"));
+    builder.grace(Duration::from_secs(60)).start().await
+}
+
+/// Nine sockets: three protocols, before the call, while a guest computes, and while one waits.
+const SOCKETS: usize = 9;
+
+#[tokio::test]
+async fn node_clients_close_in_order() {
+    let packages = toolchains().join("node/node_modules");
+    if !packages.join("ws").is_dir() {
+        assert!(env::var("CI").as_deref() != Ok("true"), "there is no ws: run `make toolchains`");
+        return eprintln!("SKIPPED: the clients of node, for want of ws: run `make toolchains`");
+    }
+    let server = patient().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::copy(CLOSING, directory.path().join("close.js")).expect("the client");
+    symlink(packages, directory.path().join("node_modules")).expect("a link to the packages");
+    let (address, path) = (server.address().to_string(), directory.path().to_owned());
+    let said = tokio::task::spawn_blocking(move || {
+        run(Command::new("node").args(["--experimental-websocket", "close.js", &address]), &path)
+    });
+    let said = said.await.expect("it ends");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok: ")).count(), 2 * SOCKETS, "{said}");
+}
+
+#[tokio::test]
+async fn browser_closes_in_order() {
+    let Some(browser) = Browser::open().await else { return };
+    let server = patient().await;
+    browser.go(&format!("http://{}/api/v1/systems", server.address())).await;
+    let script = fs::read_to_string(CLOSING).expect("the client");
+    browser
+        .run(&format!("{script}\ncloseAll(location.host, WebSocket).then((lines) => {{ window.lines = lines; }});"))
+        .await;
+    let lines = browser.until("the ends of all sockets", "window.lines").await;
+    let lines: Vec<_> = lines.as_array().expect("lines").iter().filter_map(|line| line.as_str()).collect();
+    assert!(lines.len() == SOCKETS && lines.iter().all(|line| line.starts_with("ok: ")), "{lines:?}");
 }

@@ -12,7 +12,9 @@ Calls are run over a websocket: one socket, one call. Which protocol is spoken i
 with the header `Sec-WebSocket-Protocol`; where none of those that are offered is spoken here, it is the protocol of lines.
 
 A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
-one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009. A \
+one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009, one \
+that breaks the rules of websockets with 1002, and text that is not UTF-8 with 1007. A client's close frame is answered at \
+once, whatever its call is at. A \
 page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
 a token in the header `Authorization`, by the cookie of a session, or, for pages of other origins, by a subprotocol \
 `distillery.token.<token>` that is offered beside the one that is to be spoken. The rest of the API is in `openapi.json`.";

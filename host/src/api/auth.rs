@@ -4,7 +4,7 @@ use super::{Api, ApiState, error::ApiError, json_of, operation::Operation, reque
 use crate::{
     auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
     call::CallName,
-    identity::{Identity, NoEntry, Shown, Unknown},
+    identity::{Identity, NoEntry, Shown, Unknown, standing::Credential},
     server::{connection::ClientAddress, forwarded::ForwardedUser, handshake::OfferedTokens, peer::Secure},
     store::accounts::Hash,
     traces,
@@ -88,12 +88,18 @@ pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Resp
     let caller = match shown(request.headers(), offered) {
         // What the proxy says is for all but those that bring a token of ours.
         Ok(None | Some(Shown::Session(_))) | Err(_) if forwarded.is_some() => match door.forwarded(forwarded).await {
-            Ok(caller) => caller,
+            Ok((user, caller)) => {
+                request.extensions_mut().insert(Credential::Forwarded(user));
+                caller
+            }
             Err(error) => return Err(error.into_response()),
         },
         Ok(None) => door.identity.nobody(),
         Ok(Some(shown)) => match door.identity.caller(shown).await {
-            Ok(caller) => caller,
+            Ok(caller) => {
+                request.extensions_mut().insert(Credential::Shown(shown));
+                caller
+            }
             // Who logs in or out may come with a session that is over.
             Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
             Err(error) => return Err(turned_away(door, error, secure)),
@@ -153,11 +159,12 @@ fn turned_away(door: &Door, error: Unknown, secure: bool) -> Response {
 
 impl Door {
     /// Whoever a trusted proxy says that it is.
-    async fn forwarded(&self, forwarded: Option<ForwardedUser>) -> Result<Caller, ApiError> {
+    async fn forwarded(&self, forwarded: Option<ForwardedUser>) -> Result<(UserName, Caller), ApiError> {
         let named = forwarded.and_then(|ForwardedUser(name)| name).and_then(|name| name.parse::<UserName>().ok());
         let what = "the proxy's X-Forwarded-User is not one name of a user";
         let user = named.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, what))?;
-        self.identity.forwarded(&user).await.map_err(|error| ApiError::of_server(&error))
+        let caller = self.identity.forwarded(&user).await.map_err(|error| ApiError::of_server(&error))?;
+        Ok((user, caller))
     }
 
     /// What a browser keeps, and shows to no page and to no other site.

@@ -3,6 +3,8 @@
 use super::{Api, auth::needs, error::ApiError, json_of, moment, operation::Operation, request::Segment, route::Route};
 use crate::{
     auth::Caller,
+    call::Refusal,
+    identity::standing::{Credential, Standing},
     plugin::{
         Plugin, Snapshot, State as PluginState,
         generation::{Change, Failure, What},
@@ -11,6 +13,7 @@ use crate::{
     },
 };
 use axum::{
+    Extension,
     extract::State,
     http::StatusCode,
     response::{
@@ -65,7 +68,8 @@ pub(super) fn routes() -> Vec<Route> {
             "Server-sent events, until the client goes or the server ends. The first one is `plugins`, with all plugins \
              as the list has them; it comes again to who was too slow for what happened in between. Then one for each \
              change: `serving`, `retired`, `freed`, `failed` or `removed`, with a PluginChange. A comment each 15 seconds \
-             shows that the server is still there.",
+             shows that the server is still there. The last one is `revoked`, if the token or session that was shown is \
+             no longer valid.",
         )
         .needs(READ)
         .speaks_of::<ShownChange<'_>>()
@@ -300,13 +304,22 @@ struct Follower {
     /// All plugins are to be told before the next change.
     behind: bool,
     draining: CancellationToken,
+    /// `None` if the caller needs no credential.
+    standing: Option<Standing>,
+    over: bool,
 }
 
 /// All plugins, and then every change, until the client goes or the server ends.
-async fn events_stream(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
+async fn events_stream(
+    State(state): State<Api>,
+    caller: Caller,
+    credential: Option<Extension<Credential>>,
+) -> Result<Response, ApiError> {
     needs(&caller, READ)?;
     let draining = state.drain.signal();
-    let follower = Follower { changes: state.catalog.changes(), behind: true, draining, state };
+    let standing = credential.map(|Extension(credential)| state.door.identity.watch(credential, &caller));
+    let changes = state.catalog.changes();
+    let follower = Follower { changes, behind: true, draining, standing, over: false, state };
     let events = stream::unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
@@ -317,8 +330,16 @@ async fn events_stream(State(state): State<Api>, caller: Caller) -> Result<Respo
 
 impl Follower {
     async fn next(&mut self) -> Option<Event> {
+        if self.over {
+            return None;
+        }
         while !self.behind {
             let change = tokio::select! {
+                biased;
+                () = revoked(self.standing.as_ref()) => {
+                    self.over = true;
+                    return event("revoked", &json!({"message": Refusal::Revoked.to_string()}));
+                }
                 change = self.changes.recv() => change,
                 () = self.draining.cancelled() => return None,
             };
@@ -331,6 +352,14 @@ impl Follower {
         }
         self.behind = false;
         event("plugins", &Shown::all(&self.state.catalog.snapshot()))
+    }
+}
+
+/// Waits until a credential is no longer valid.
+async fn revoked(standing: Option<&Standing>) {
+    match standing {
+        Some(standing) => standing.revoked().cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -89,7 +89,7 @@ impl IntoResponse for Words {
 fn refused(refusal: &Refusal) -> Words {
     let status = match refusal {
         Refusal::UnknownCall(_) => StatusCode::NOT_FOUND,
-        Refusal::NotAuthorized(_) => StatusCode::FORBIDDEN,
+        Refusal::NotAuthorized(_) | Refusal::Revoked => StatusCode::FORBIDDEN,
         Refusal::Full(_) | Refusal::ShuttingDown | Refusal::Cancelled(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BadParams(_) | Refusal::ProtocolError(_) | Refusal::NoCall(_) | Refusal::NoProcess(_) => {
             StatusCode::BAD_REQUEST
@@ -259,9 +259,7 @@ async fn close_input(State(pow): State<Pow>, caller: Caller, Path(id): Path<Stri
 /// Tells it to stop, and ends it if it has been told before.
 async fn cancel(State(pow): State<Pow>, caller: Caller, Path(id): Path<String>) -> Result<Words, Words> {
     let kept = process(&pow, &caller, &id)?;
-    if kept.ending().is_some() {
-        return Err(Words(StatusCode::CONFLICT, "the process has already ended".into()));
-    }
+    // A process that has ended stays as it is: the client wanted no more of it.
     match kept.control.cancelled() {
         None => kept.cancel(CancelReason::Client),
         Some(_) => kept.control.force(),

@@ -242,7 +242,7 @@ fn read_in(control: Arc<Control>) {
         loop {
             handle.block_on(poll_fn(|cx| match control.input.room(Instant::now(), cx) {
                 Room::Now => Poll::Ready(()),
-                Room::Later(_) | Room::Never => Poll::Pending,
+                Room::Later(_) | Room::Full(_) => Poll::Pending,
             }));
             match io::stdin().lock().read(&mut buffer) {
                 Ok(0) => break,

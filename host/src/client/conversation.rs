@@ -225,7 +225,8 @@ impl Speaker {
         let _ = self.data.send(Message::text(line)).await;
     }
 
-    /// Nothing more comes. The protocol of lines cannot say so: there the process sees no end.
+    /// Nothing more comes. A server that speaks only lines may be one that does not know the signal for it, and would cancel
+    /// the call: there the process sees no end.
     pub async fn end(&mut self) {
         if !self.lines {
             // Behind the last piece of input, not before it.

@@ -56,7 +56,7 @@ impl Changes {
             live: grants environment keys; restart: directory watch; elsewhere:
         });
         differing!(changes, "limits.", all.map(|it| &it.limits.process), Limits {
-            live: memory time cpu output input line params params_size tables instances resources;
+            live: memory time cpu output input input_idle line params params_size tables instances resources;
             restart: stack;
             elsewhere: processes
         });

@@ -52,7 +52,7 @@ fn every_value_reaches_its_place() {
   tls_key: /k.pem
   trusted_proxies: [127.0.0.1, 'fd00::/8']
 limits:
-  {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, line: 10KiB, params: 11, params_size: 12KiB,
+  {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, input_idle: 24s, line: 10KiB, params: 11, params_size: 12KiB,
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
    queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s, takeover_grace: 23s}
@@ -91,6 +91,7 @@ news: /srv/news
                 cpu: seconds(8),
                 output: Some(Size::mib(1024)),
                 input: Size::kib(9),
+                input_idle: seconds(24),
                 line: Size::kib(10),
                 params: 11,
                 params_size: Size::kib(12),

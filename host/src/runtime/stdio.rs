@@ -142,8 +142,8 @@ trait Sink: Clone + Send + Sync + Unpin + 'static {
 fn stop_if_too_much(control: &Control, written: Written) {
     match written {
         Written::Yes => {}
-        Written::OverLimit(limit) => control.cancel(CancelReason::OutputLimit(Size::bytes(limit))),
-        Written::LineTooLong(limit) => control.cancel(CancelReason::LineLimit(Size::bytes(limit as u64))),
+        Written::OverLimit(limit) => control.exceed(CancelReason::OutputLimit(Size::bytes(limit))),
+        Written::LineTooLong(limit) => control.exceed(CancelReason::LineLimit(Size::bytes(limit as u64))),
     }
 }
 

@@ -70,8 +70,7 @@ impl Front {
         let (io, meter) = Watched::new(stream, self.write_timeout, guard.counters().clone());
         let front = self.clone();
         let busy = self.drain.busy();
-        let activity = Activity::new(meter.clone());
-        let told = Told { connection: Connection { meter, guard, activity }, peer };
+        let told = Told { connection: Connection { guard, activity: Activity::new(meter) }, peer };
         tokio::spawn(async move {
             let _busy = busy;
             match tls {

@@ -74,7 +74,7 @@ fn is_extended_connect(request: &Request) -> bool {
     *request.method() == Method::CONNECT && protocol.is_some_and(|it| it.as_str() == WEBSOCKET)
 }
 
-/// Says what is wrong with a handshake, if anything is. What is right is left in the one form that every reader knows.
+/// Says what is wrong with a handshake, if anything is.
 pub fn check(parts: &mut Parts) -> Result<(), BadHandshake> {
     let headers = &parts.headers;
     let over_http2 = parts.version == Version::HTTP_2 && parts.method == Method::CONNECT;
@@ -94,13 +94,14 @@ pub fn check(parts: &mut Parts) -> Result<(), BadHandshake> {
     if only(headers, &SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
         return Err(BadHandshake::Version);
     }
-    if !over_http2 {
+    if over_http2 {
+        // It means nothing there, and the answer to it would be one of HTTP/1.1.
+        parts.headers.remove(SEC_WEBSOCKET_KEY);
+    } else {
         let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| BASE64.decode(key).ok());
         if key.is_none_or(|key| key.len() != 16) {
             return Err(BadHandshake::Key);
         }
-        parts.headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{
     activity::Activity,
     authority::Target,
-    connection::{ClientAddress, Connections, Guard, Meter},
+    connection::{ClientAddress, Connections, Guard},
     handshake,
 };
 use crate::{
@@ -11,19 +11,21 @@ use crate::{
     auth::Caller,
     dispatch::Dispatcher,
     drain::Drain,
+    identity::{Identity, standing::Credential},
     session::{
         Session, Timing,
         protocol::{POW_1, Protocol},
     },
     size::Size,
-    socket::{self, Socket},
+    socket,
 };
 use axum::{
-    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
-    http::{StatusCode, Version, header},
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 
 /// Where the protocols of this server are spoken.
@@ -37,6 +39,7 @@ pub(super) struct Sockets {
     pub max_frame: Size,
     /// How much may come before a call.
     pub early: Size,
+    pub identity: Arc<Identity>,
     pub connections: Arc<Connections>,
     pub drain: Drain,
 }
@@ -44,7 +47,6 @@ pub(super) struct Sockets {
 /// The connection that a request came over.
 #[derive(Clone)]
 pub(super) struct Connection {
-    pub meter: Arc<Meter>,
     pub guard: Guard,
     pub activity: Activity,
 }
@@ -64,24 +66,16 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     if let Err(wrong) = handshake::check(&mut parts) {
         return wrong.into_response();
     }
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            let what = format!("this route is for websockets: {}", rejection.body_text());
-            return ApiError::new(rejection.status(), what).into_response();
-        }
-    };
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let target = parts.extensions.get::<Target>().map(|Target(target)| target);
     if !sockets.origins.allow(&parts.headers, target) {
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
     let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
-    let Some(Connection { meter, guard, activity }) = parts.extensions.remove() else {
+    let (Some(Connection { guard, activity }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade) else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
-    // Over HTTP/2 others write to the same connection: what this client takes shows by what is flushed alone.
-    let meter = if parts.version == Version::HTTP_2 { Arc::default() } else { meter };
     // Whom a proxy brings counts by their own address for as long as the socket is theirs.
     let seat = match parts.extensions.get() {
         Some(ClientAddress(address)) if guard.is_of_proxy() => match sockets.connections.sit(*address) {
@@ -99,16 +93,21 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
         return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
             .into_response();
     }
+    let credential = parts.extensions.remove::<Credential>();
+    let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
+    let (answer, opening) = socket::accept(&parts.headers, on_upgrade, name, sockets.max_frame);
     let open = activity.work();
-    socket::sized(upgrade, sockets.max_frame)
-        .protocols(name)
-        .on_upgrade(move |websocket| async move {
-            let _held = (guard, seat, busy, open);
-            let socket = Socket::new(websocket, meter);
-            let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
-            drop(sockets);
-            let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
-            session.run(drain).await;
-        })
-        .into_response()
+    tokio::spawn(async move {
+        let socket = match opening.await {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%error, "a websocket was not opened"),
+        };
+        let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
+        let _held = (guard, seat, busy, standing, open);
+        let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
+        drop(sockets);
+        let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
+        session.run(drain, revoked).await;
+    });
+    answer
 }

@@ -28,6 +28,10 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
     Normal = 1000,
+    /// A frame broke the rules of websockets.
+    Protocol = 1002,
+    /// Text was not UTF-8.
+    InvalidText = 1007,
     TooBig = 1009,
 }
 
@@ -38,10 +42,12 @@ pub enum Event<'a> {
     Binary(&'a [u8]),
     /// A frame was larger than `http.max_frame`; nothing can be read any more.
     TooBig(Size),
-    /// The client broke the rules of websockets; nothing can be read any more.
-    Broken(String),
-    /// The client closed the connection, or is not heard of any more.
+    /// The client broke the rules of websockets, and the connection is closed with this code; nothing can be read any more.
+    Broken(String, CloseCode),
+    /// The client closed the connection, or the connection was lost.
     Gone,
+    /// The client is not heard of any more. The connection is still open.
+    Silent,
     /// No call message came in time.
     CallTimeout(Duration),
     /// The call waits at this place in the queue.
@@ -194,11 +200,6 @@ impl Protocol {
         matches!(self, Self::Distillery1(_))
     }
 
-    /// Whether nobody is left to read anything.
-    pub fn is_gone(&self) -> bool {
-        self.talk().gone
-    }
-
     /// Whether the client was refused for what it sent.
     pub fn is_at_fault(&self) -> bool {
         self.talk().at_fault
@@ -260,11 +261,10 @@ impl Talk {
     /// What every protocol answers alike.
     fn on(&mut self, event: Event<'_>) -> Action {
         match (event, self.state) {
-            (Event::TooBig(limit), _) => {
-                self.close = CloseCode::TooBig;
-                self.protocol_error(format!("a frame is larger than {limit}"))
-            }
-            (Event::Broken(what), _) => self.protocol_error(what),
+            (Event::TooBig(limit), _) => self.unreadable(CloseCode::TooBig, format!("a frame is larger than {limit}")),
+            (Event::Broken(what, code), _) => self.unreadable(code, what),
+            (Event::Silent, State::Running { kept: false, .. }) => self.cancel(CancelReason::Disconnected),
+            (Event::Silent, _) => self.refuse(Refusal::Cancelled(CancelReason::Disconnected)),
             (Event::Gone, State::Running { kept: false, .. }) => {
                 self.gone = true;
                 self.cancel(CancelReason::Disconnected)
@@ -294,9 +294,21 @@ impl Talk {
         match self.state {
             State::Running { cancelled: true, .. } => Action::Force,
             State::Running { cancelled: false, .. } => self.cancel(CancelReason::Client),
-            State::Waiting => self.protocol_error("a signal before the call message".into()),
+            State::Waiting => self.signal_before_call(),
             State::Over => Action::None,
         }
+    }
+
+    fn signal_before_call(&mut self) -> Action {
+        self.protocol_error("a signal before the call message".into())
+    }
+
+    /// Nothing more can be read, and the connection is closed with the code of the first reason.
+    fn unreadable(&mut self, code: CloseCode, what: String) -> Action {
+        if self.close == CloseCode::Normal {
+            self.close = code;
+        }
+        self.protocol_error(what)
     }
 
     fn protocol_error(&mut self, what: String) -> Action {

@@ -30,6 +30,11 @@ impl Telling {
         Self { next_beat: first_beat, looked: None, position: 0, of_cancel: false }
     }
 
+    /// The process has begun: its first beat comes then.
+    pub fn begin(&mut self, first_beat: Instant) {
+        self.next_beat = first_beat;
+    }
+
     pub fn next_beat(&self) -> Instant {
         self.next_beat
     }
@@ -67,7 +72,7 @@ impl Session {
                 if now >= telling.next_beat {
                     telling.next_beat = now + self.timing.ping_interval;
                     // Who does not take what it is sent needs no sign of life.
-                    if self.blocked.is_none() {
+                    if !self.link.is_blocked() {
                         self.on(
                             Event::Beat(&Beat {
                                 elapsed: now.saturating_duration_since(started),

@@ -2,7 +2,8 @@
 //!
 //! A client may send faster than the guest reads. While the guest keeps emptying the buffer, it stays small and the
 //! socket is read no faster than the guest reads. The longer the buffer has not been empty, the more of it may fill,
-//! so that a cancel behind text is read soon even when the guest is slow or does not read at all. The limit bounds it.
+//! so that a cancel behind text is read soon even when the guest is slow or does not read at all. The limit bounds it:
+//! a full buffer takes nothing until the guest reads.
 
 use super::{remember, wake_other};
 use crate::size::Size;
@@ -17,8 +18,8 @@ use std::{
 const AHEAD: usize = 64 << 10;
 /// How much more may wait for each millisecond that the buffer was not empty: 16 MiB in a quarter of a second.
 const AHEAD_PER_MILLI: usize = 64 << 10;
-/// A guest that read nothing for this long, with a full buffer, does not read its input.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// What was read is given back when it is half of the buffer, or this much.
+const SPENT: usize = 1 << 20;
 /// The most that one read of the guest takes.
 const READ: usize = 64 << 10;
 /// A buffer this small is kept when it is empty; larger ones are given back.
@@ -51,12 +52,14 @@ pub enum Room {
     Now,
     /// Not before the guest reads, or this time has come.
     Later(Instant),
-    /// The buffer is full and the guest does not read.
-    Never,
+    /// Not before the guest reads: the buffer is full, and the guest has read nothing of it since then.
+    Full(Instant),
 }
 
 pub struct Input {
     limit: usize,
+    /// How long the guest may read nothing while the buffer is full.
+    idle: Duration,
     state: Mutex<State>,
 }
 
@@ -67,26 +70,39 @@ struct State {
     ended: bool,
     /// When the buffer stopped being empty.
     waiting_since: Option<Instant>,
+    /// When the buffer became full for the last time.
+    filled: Instant,
     last_read: Instant,
     read_in_all: u64,
     guest: Option<Waker>,
     socket: Option<Waker>,
+    /// Further sockets that wait for room, where several clients are attached.
+    others: Vec<Waker>,
 }
 
 impl Input {
-    /// An empty stream in which at most about `limit` bytes wait.
-    pub fn new(limit: usize) -> Self {
+    /// An empty stream in which at most `limit` bytes wait, and a frame. A guest is idle that reads nothing for `idle`
+    /// while it is full.
+    pub fn new(limit: usize, idle: Duration) -> Self {
+        let now = Instant::now();
         let state = State {
             buffer: Vec::new(),
             start: 0,
             ended: false,
             waiting_since: None,
-            last_read: Instant::now(),
+            filled: now,
+            last_read: now,
             read_in_all: 0,
             guest: None,
             socket: None,
+            others: Vec::new(),
         };
-        Self { limit, state: Mutex::new(state) }
+        Self { limit, idle, state: Mutex::new(state) }
+    }
+
+    /// How long the guest may read nothing while the buffer is full.
+    pub fn idle(&self) -> Duration {
+        self.idle
     }
 
     pub fn limit(&self) -> Size {
@@ -127,12 +143,21 @@ impl Input {
         if state.ended {
             return;
         }
-        if state.start > 0 && state.start * 2 >= state.buffer.len() {
+        if state.start > 0 && (state.start * 2 >= state.buffer.len() || state.start >= SPENT) {
             let start = std::mem::take(&mut state.start);
             state.buffer.drain(..start);
         }
         state.waiting_since.get_or_insert(now);
-        state.buffer.reserve(parts.iter().map(|part| part.len()).sum());
+        let more = parts.iter().map(|part| part.len()).sum();
+        if state.buffer.len() + more > state.buffer.capacity() {
+            state.make_room(more, self.limit);
+        }
+        if state.buffer.len() + more >= self.limit {
+            let waiting = state.buffer.len() - state.start;
+            if waiting < self.limit && waiting + more >= self.limit {
+                state.filled = now;
+            }
+        }
         for part in parts {
             state.buffer.extend_from_slice(part);
         }
@@ -153,13 +178,11 @@ impl Input {
         if waiting < ahead {
             return Room::Now;
         }
-        remember(&mut state.socket, running);
+        state.remember_socket(running);
         if waiting < self.limit {
             return Room::Later(since + Duration::from_millis(((waiting - AHEAD) / AHEAD_PER_MILLI + 1) as u64));
         }
-        // A buffer that filled up just now gets its second too.
-        let give_up = state.last_read.max(since) + PATIENCE;
-        if now >= give_up { Room::Never } else { Room::Later(give_up) }
+        Room::Full(state.last_read.max(state.filled))
     }
 
     /// Takes what waits, up to `max` bytes.
@@ -192,9 +215,9 @@ impl Input {
                 state.buffer.clear();
             }
         }
-        let socket = state.socket.take();
+        let sockets = state.take_sockets();
         drop(state);
-        wake_other(socket, None);
+        wake_all(sockets);
         Read::Data(data.into())
     }
 
@@ -214,10 +237,10 @@ impl Input {
         state.ended = true;
         state.buffer = Vec::new();
         state.start = 0;
-        let (guest, socket) = (state.guest.take(), state.socket.take());
+        let (guest, sockets) = (state.guest.take(), state.take_sockets());
         drop(state);
         wake_other(guest, None);
-        wake_other(socket, None);
+        wake_all(sockets);
     }
 
     /// Nothing more will come: the stream ends behind what waits.
@@ -235,101 +258,36 @@ impl Input {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn wake_all((socket, others): (Option<Waker>, Vec<Waker>)) {
+    wake_other(socket, None);
+    others.into_iter().for_each(Waker::wake);
+}
 
-    fn cx() -> Context<'static> {
-        Context::from_waker(Waker::noop())
-    }
-
-    fn data(read: Read) -> Vec<u8> {
-        match read {
-            Read::Data(data) => data.to_vec(),
-            other => panic!("{other:?}"),
+impl State {
+    fn remember_socket(&mut self, cx: &Context<'_>) {
+        let known = self.socket.as_ref().is_none_or(|socket| socket.will_wake(cx.waker()));
+        if known {
+            remember(&mut self.socket, cx);
+        } else if !self.others.iter().any(|other| other.will_wake(cx.waker())) {
+            self.others.push(cx.waker().clone());
         }
     }
 
-    #[test]
-    fn lines_come_out_in_order_with_their_terminators() {
-        let input = Input::new(1 << 20);
-        assert!(input.poll_readable(&cx()).is_pending());
-        for line in ["one", "", "three"] {
-            input.push_line(line, Instant::now(), &cx());
+    fn take_sockets(&mut self) -> (Option<Waker>, Vec<Waker>) {
+        // The first slot is filled first.
+        match self.socket.take() {
+            None => (None, Vec::new()),
+            socket => (socket, std::mem::take(&mut self.others)),
         }
-        assert!(input.poll_readable(&cx()).is_ready());
-        let now = Instant::now();
-        assert_eq!(data(input.read(5, now)), b"one\n\n");
-        assert_eq!(data(input.read(100, now)), b"three\n");
-        assert_eq!(input.read(100, now), Read::Empty);
-        input.end();
-        assert_eq!(input.read(100, now), Read::Ended);
-        assert_eq!(input.total(), 11);
     }
 
-    #[test]
-    fn the_end_overtakes_what_waits() {
-        let input = Input::new(1 << 20);
-        input.push_line("unread", Instant::now(), &cx());
-        input.end();
-        assert_eq!(input.read(100, Instant::now()), Read::Ended);
-        input.push_line("too late", Instant::now(), &cx());
-        assert_eq!(input.read(100, Instant::now()), Read::Ended);
-    }
-
-    #[test]
-    fn what_waits_is_read_before_an_end_that_nobody_forced() {
-        let input = Input::new(1 << 20);
-        input.push(b"no terminator", Instant::now(), &cx());
-        input.finish();
-        input.push(b"too late", Instant::now(), &cx());
-        assert!(input.poll_readable(&cx()).is_ready());
-        assert_eq!(data(input.read(100, Instant::now())), b"no terminator");
-        assert_eq!(input.read(100, Instant::now()), Read::Ended);
-    }
-
-    #[test]
-    fn a_guest_that_reads_holds_the_socket_back_and_one_that_does_not_opens_it_up_to_the_limit() {
-        let input = Input::new(1 << 20);
-        let start = Instant::now();
-        let line = "x".repeat(32 << 10);
-        assert_eq!(input.room(start, &cx()), Room::Now);
-        input.push_line(&line, start, &cx());
-        input.push_line(&line, start, &cx());
-        assert_eq!(input.room(start, &cx()), Room::Later(start + Duration::from_millis(1)));
-        assert_eq!(input.room(start + Duration::from_millis(1), &cx()), Room::Now);
-
-        for _ in 0..30 {
-            input.push_line(&line, start, &cx());
-        }
-        let later = start + Duration::from_millis(500);
-        let Room::Later(give_up) = input.room(later, &cx()) else { panic!("full") };
-        assert_eq!(input.room(give_up, &cx()), Room::Never);
-
-        while let Read::Data(_) = input.read(usize::MAX, give_up) {}
-        assert_eq!(input.room(give_up, &cx()), Room::Now);
-    }
-
-    #[test]
-    fn what_is_offered_is_taken_whole_or_not_at_all() {
-        let (input, now) = (Input::new(4), Instant::now());
-        assert_eq!((input.offer(b"abc", now), input.offer(b"de", now)), (Offered::Taken, Offered::Full));
-        assert_eq!(data(input.read(9, now)), b"abc");
-        assert_eq!((input.offer(b"abcde", now), input.offer(b"de", now)), (Offered::Full, Offered::Taken));
-        input.finish();
-        assert_eq!((input.offer(b"", now), data(input.read(9, now))), (Offered::Ended, b"de".to_vec()));
-    }
-
-    #[test]
-    fn a_slow_guest_with_a_full_buffer_is_waited_for() {
-        let input = Input::new(128 << 10);
-        let start = Instant::now();
-        for _ in 0..5 {
-            input.push_line(&"x".repeat(32 << 10), start, &cx());
-        }
-        let read = start + Duration::from_secs(9);
-        data(input.read(10, read));
-        assert_eq!(input.room(read, &cx()), Room::Later(read + PATIENCE));
-        assert_eq!(input.room(read + PATIENCE, &cx()), Room::Never);
+    /// Makes room for `more` bytes: by doubling, but not beyond `limit` and these.
+    fn make_room(&mut self, more: usize, limit: usize) {
+        let needed = self.buffer.len() + more;
+        let wanted = (self.buffer.capacity() * 2).min(limit.saturating_add(more)).max(needed);
+        self.buffer.reserve_exact(wanted - self.buffer.len());
     }
 }
+
+#[cfg(test)]
+mod tests;

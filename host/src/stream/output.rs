@@ -6,7 +6,10 @@
 use super::{lines::Lines, remember, wake_other};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::task::{Context, Poll, Waker};
+use std::{
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 /// Above this many waiting bytes the guest blocks.
 const FULL: usize = 64 << 10;
@@ -35,7 +38,11 @@ struct State {
     plain: Option<Plain>,
     /// Nothing more is taken.
     closed: bool,
+    /// How much may still be written; `None` without a limit.
+    left: Option<u64>,
     written_in_all: u64,
+    /// When the client took what the guest had to wait for.
+    relieved: Option<Instant>,
     guest: Option<Waker>,
     socket: Option<Waker>,
 }
@@ -51,8 +58,16 @@ struct Plain {
 impl Output {
     /// A stream of at most `limit` bytes with lines of at most `line` bytes.
     pub fn new(limit: Option<u64>, line: usize) -> Self {
-        let state =
-            State { lines: Lines::default(), plain: None, closed: false, written_in_all: 0, guest: None, socket: None };
+        let state = State {
+            lines: Lines::default(),
+            plain: None,
+            closed: false,
+            left: limit,
+            written_in_all: 0,
+            relieved: None,
+            guest: None,
+            socket: None,
+        };
         Self { limit, line, state: Mutex::new(state) }
     }
 
@@ -60,6 +75,16 @@ impl Output {
     /// own. To be said before anything is written.
     pub fn be_plain(&self) {
         self.state.lock().plain = Some(Plain::default());
+    }
+
+    /// Another guest writes from now on, and has the whole limit for itself.
+    pub fn renew(&self) {
+        let mut state = self.state.lock();
+        state.closed = false;
+        state.left = self.limit;
+        if let Some(plain) = &mut state.plain {
+            plain.line = 0;
+        }
     }
 
     /// How many bytes the guest may write now.
@@ -84,7 +109,7 @@ impl Output {
         }
         let begun = state.plain.map_or_else(|| state.lines.begun(), |plain| plain.line);
         let (bytes, result) = self.allowed(state, begun, bytes);
-        state.written_in_all += bytes.len() as u64;
+        state.count(bytes.len());
         state.closed = result != Written::Yes;
         match &mut state.plain {
             Some(plain) => {
@@ -104,10 +129,10 @@ impl Output {
     /// bytes already.
     fn allowed<'b>(&self, state: &State, begun: usize, mut bytes: &'b [u8]) -> (&'b [u8], Written) {
         let mut result = Written::Yes;
-        if let Some(limit) = self.limit
-            && bytes.len() as u64 > limit - state.written_in_all
+        if let (Some(limit), Some(left)) = (self.limit, state.left)
+            && bytes.len() as u64 > left
         {
-            bytes = &bytes[..(limit - state.written_in_all) as usize];
+            bytes = &bytes[..left as usize];
             result = Written::OverLimit(limit);
         }
         if let Some(end) = self.too_long(begun, bytes) {
@@ -142,13 +167,11 @@ impl Output {
         if state.closed {
             return Written::Yes;
         }
-        let size = line.len() as u64 + 1;
-        let over = self.limit.filter(|limit| size > limit - state.written_in_all);
-        let shown = match over {
-            Some(limit) => &line[..(limit - state.written_in_all) as usize],
-            None => line,
-        };
-        state.written_in_all = over.unwrap_or(state.written_in_all + size);
+        let size = line.len() + 1;
+        let left = state.left.map_or(size, |left| usize::try_from(left).unwrap_or(size).min(size));
+        let over = self.limit.filter(|_| size > left);
+        let shown = if over.is_some() { &line[..left] } else { line };
+        state.count(left);
         state.closed = over.is_some();
         if over.is_none() || !shown.is_empty() {
             state.lines.write_line(shown);
@@ -201,6 +224,9 @@ impl Output {
         if state.lines.waiting() == 0 {
             return Bytes::new();
         }
+        if state.lines.waiting() >= FULL {
+            state.relieved = Some(Instant::now());
+        }
         let lines = state.lines.take();
         let guest = state.guest.take();
         drop(state);
@@ -218,178 +244,27 @@ impl Output {
         Poll::Pending
     }
 
+    /// Until when the guest had to wait for its client to take what it wrote: `now` while it still has to, `None` if it
+    /// never had to.
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        let state = self.state.lock();
+        if !state.closed && state.lines.waiting() >= FULL { Some(now) } else { state.relieved }
+    }
+
     /// How many bytes the guest wrote.
     pub fn total(&self) -> u64 {
         self.state.lock().written_in_all
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stream::lines;
-
-    fn cx() -> Context<'static> {
-        Context::from_waker(Waker::noop())
-    }
-
-    fn output() -> Output {
-        Output::new(None, 1 << 20)
-    }
-
-    fn taken(output: &Output) -> Vec<String> {
-        lines(&output.take()).map(|(line, _)| String::from_utf8_lossy(&line).into_owned()).collect()
-    }
-
-    #[test]
-    fn lines_are_split_wherever_the_writes_fall() {
-        let output = output();
-        for part in ["on", "e\ntwo\r", "\n\nfo", "ur"] {
-            output.write(part.as_bytes());
+impl State {
+    fn count(&mut self, bytes: usize) {
+        self.written_in_all += bytes as u64;
+        if let Some(left) = &mut self.left {
+            *left -= bytes as u64;
         }
-        assert_eq!(taken(&output), ["one", "two", ""]);
-        assert_eq!(taken(&output), [""; 0]);
-        output.finish();
-        assert_eq!(taken(&output), ["four"]);
-    }
-
-    #[test]
-    fn a_prompt_goes_out_when_the_guest_waits_and_its_terminator_is_no_line() {
-        let output = output();
-        output.write(b"Name? ");
-        assert_eq!(taken(&output), [""; 0]);
-        output.prompt();
-        assert_eq!(taken(&output), ["Name? "]);
-        output.write(b"\nHello\n");
-        assert_eq!(taken(&output), ["Hello"]);
-        output.write(b"\n");
-        assert_eq!(taken(&output), [""]);
-        output.finish();
-        assert_eq!(taken(&output), [""; 0]);
-    }
-
-    #[test]
-    fn what_follows_a_prompt_on_its_line_is_a_line() {
-        let output = output();
-        output.write(b"> ");
-        output.prompt();
-        output.write(b"rest\nnext\n");
-        assert_eq!(taken(&output), ["> ", "rest", "next"]);
-    }
-
-    #[test]
-    fn a_prompt_never_cuts_a_character() {
-        let output = output();
-        output.write("Größe ☃".as_bytes().split_last().unwrap().1);
-        output.prompt();
-        assert_eq!(taken(&output), ["Größe "]);
-        output.write(&["☃".as_bytes()[2]]);
-        output.prompt();
-        assert_eq!(taken(&output), ["☃"]);
-        output.write(b"\xff\xfe? ");
-        output.prompt();
-        assert_eq!(taken(&output), ["\u{fffd}\u{fffd}? "]);
-    }
-
-    #[test]
-    fn a_guest_blocks_while_the_client_does_not_take() {
-        let output = output();
-        output.write("x\n".repeat(FULL / 2).as_bytes());
-        assert_eq!(output.permit(), 0);
-        assert!(output.poll_writable(&cx()).is_pending());
-        assert_eq!(taken(&output).len(), FULL / 2);
-        assert!(output.poll_writable(&cx()).is_ready());
-        assert_eq!(output.permit(), WRITE);
-    }
-
-    #[test]
-    fn the_limit_takes_what_it_allows() {
-        let output = Output::new(Some(5), 1 << 20);
-        assert_eq!(output.write(b"ab\n"), Written::Yes);
-        assert_eq!(output.write(b"cdef\n"), Written::OverLimit(5));
-        assert_eq!(output.write(b"more\n"), Written::Yes);
-        output.finish();
-        assert_eq!(taken(&output), ["ab", "cd"]);
-        assert_eq!(output.total(), 5);
-    }
-
-    #[test]
-    fn a_line_has_an_end() {
-        for plain in [false, true] {
-            let output = Output::new(None, 10);
-            if plain {
-                output.be_plain();
-            }
-            assert_eq!(output.write(b"9\n0123456789"), Written::Yes);
-            assert_eq!(output.write(b"0"), Written::LineTooLong(10), "{plain}");
-        }
-        let output = Output::new(None, 10);
-        assert_eq!(output.write(b"01234567890"), Written::LineTooLong(10));
-        output.finish();
-        assert_eq!(taken(&output), ["0123456789"]);
-    }
-
-    #[test]
-    fn plain_bytes_go_out_as_they_come() {
-        let output = output();
-        output.be_plain();
-        for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
-            output.write(part);
-            output.prompt();
-            assert_eq!(output.take(), part);
-            assert_eq!(output.waited(), output.total());
-        }
-        output.write(b"not waited for");
-        assert_eq!(output.waited(), output.total() - 14);
-        output.take();
-        output.finish();
-        assert_eq!(output.take(), b""[..]);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_found_in_the_middle_of_a_write() {
-        let output = Output::new(None, 4);
-        assert_eq!(output.write(b"ab"), Written::Yes);
-        assert_eq!(output.write(b"cd\nef\ngh"), Written::Yes);
-        assert_eq!(output.write(b"\n1234\n12345\nafter\n"), Written::LineTooLong(4));
-        output.finish();
-        assert_eq!(taken(&output), ["abcd", "ef", "gh", "1234", "1234"]);
-    }
-
-    #[test]
-    fn the_limit_counts_whole_lines_too() {
-        let output = Output::new(Some(7), 1 << 20);
-        assert_eq!(output.write_line(b"ab"), Written::Yes);
-        assert_eq!(output.write_line(b"cdefg"), Written::OverLimit(7));
-        assert_eq!(output.write(b"more\n"), Written::Yes);
-        assert_eq!(taken(&output), ["ab", "cdef"]);
-        assert_eq!(output.total(), 7);
-    }
-
-    #[test]
-    fn a_line_is_too_long_however_it_is_written() {
-        let whole = Output::new(None, 4);
-        assert_eq!(whole.write(b"abcd\nabcde\nx\n"), Written::LineTooLong(4));
-        whole.finish();
-        let cut = Output::new(None, 4);
-        assert_eq!(cut.write(b"abcd\nab"), Written::Yes);
-        assert_eq!(cut.write(b"cde\nx\n"), Written::LineTooLong(4));
-        cut.finish();
-        assert_eq!((taken(&whole), whole.total()), (vec!["abcd".to_owned(), "abcd".to_owned()], 9));
-        assert_eq!((taken(&cut), cut.total()), (vec!["abcd".to_owned(), "abcd".to_owned()], 9));
-    }
-
-    #[test]
-    fn a_terminator_behind_a_prompt_may_be_cut_in_two() {
-        let output = output();
-        output.write(b"name? ");
-        output.prompt();
-        output.write(b"\r");
-        output.write(b"\nnext\n");
-        assert_eq!(taken(&output), ["name? ", "next"]);
-        output.write(b"name? \r");
-        output.prompt();
-        output.finish();
-        assert_eq!(taken(&output), ["name? "]);
     }
 }
+
+#[cfg(test)]
+mod tests;

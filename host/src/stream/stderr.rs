@@ -91,11 +91,16 @@ impl Stderr {
         (!words.is_empty()).then_some(words)
     }
 
-    /// What was said so far is no longer anybody's last words.
-    pub fn forget(&self) {
+    /// Another guest writes from now on: with last words and bounds of its own.
+    pub fn renew(&self) {
         let mut state = self.state.lock();
         state.line.clear();
         state.last.clear();
+        state.given = 0;
+        drop(state);
+        if let Some(whole) = self.whole() {
+            whole.renew();
+        }
     }
 
     pub fn total(&self) -> u64 {
@@ -153,6 +158,10 @@ mod tests {
             stderr.write(b"again\n", |_| count += 1);
         }
         assert_eq!(count, LINES - 1);
+        stderr.renew();
+        stderr.write(b"of another guest\n", |_| count += 1);
+        assert_eq!(count, LINES);
+        stderr.write(b"again\n", |_| ());
         assert_eq!(stderr.last_words().unwrap(), "again");
     }
 }

@@ -31,7 +31,7 @@ pub enum ClientMessage {
 #[serde(deny_unknown_fields)]
 pub struct Call {
     pub call: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::null_is_empty")]
     pub params: Vec<String>,
     /// If nothing is said, what the manifest says.
     pub on_disconnect: Option<OnDisconnect>,
@@ -255,6 +255,7 @@ mod tests {
         let call =
             |on_disconnect| ClientMessage::Call(Call { call: "x".into(), params: vec!["a".into()], on_disconnect });
         assert_eq!(read(r#"{"type":"call","call":"x","params":["a"]}"#), Ok(call(None)));
+        assert!(matches!(read(r#"{"type":"call","call":"x","params":null}"#), Ok(ClientMessage::Call(_))));
         let detach = r#"{"on_disconnect":"detach","call":"x","params":["a"],"type":"call"}"#;
         assert_eq!(read(detach), Ok(call(Some(OnDisconnect::Detach))));
         let id = "0198";

@@ -14,7 +14,7 @@ use distillery::{
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Text with what JSON, logs and argument lists trip over.
 pub fn text() -> impl Strategy<Value = String> {
@@ -56,18 +56,22 @@ impl Members {
 
     /// What the protocol says of it.
     fn meant(&self) -> Option<ClientMessage> {
-        let mut keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
+        let keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
+        let distinct: BTreeSet<_> = keys.iter().collect();
+        if distinct.len() < keys.len() {
+            return None;
+        }
         let of = |wanted: &str| self.0.iter().find(|(key, _)| key == wanted).map(|(_, value)| value);
-        match &keys[..] {
-            ["signal"] => (of("signal")? == "cancel").then_some(ClientMessage::Cancel),
-            ["call"] | ["call", "params"] => {
-                let call = of("call")?.as_str()?.to_owned();
+        match (of("call"), of("signal")) {
+            (None, Some(signal)) if signal == "cancel" => Some(ClientMessage::Cancel),
+            (None, Some(signal)) if signal == "close" => Some(ClientMessage::Close),
+            (Some(call), None) => {
+                let call = call.as_str()?.to_owned();
                 let params = match of("params") {
+                    None | Some(Value::Null) => Vec::new(),
                     Some(params) => {
                         params.as_array()?.iter().map(|it| Some(it.as_str()?.to_owned())).collect::<Option<_>>()?
                     }
-                    None => Vec::new(),
                 };
                 Some(ClientMessage::Call(CallMessage { call, params }))
             }
@@ -85,7 +89,8 @@ fn members() -> impl Strategy<Value = Members> {
         1 => text(),
     ];
     let params = vec(text(), 0..5).prop_map(|params| json!(params));
-    let value = prop_oneof![3 => text().prop_map(Value::from), 3 => params, 1 => Just(json!("cancel")), 1 => value()];
+    let signal = select(&["cancel", "close"][..]).prop_map(Value::from);
+    let value = prop_oneof![3 => text().prop_map(Value::from), 3 => params, 2 => signal, 1 => value()];
     vec((key, value), 0..4).prop_map(Members)
 }
 
@@ -183,12 +188,13 @@ fn huge() -> impl Strategy<Value = Vec<u8>> {
 fn is_read_or_refused(frame: &[u8]) {
     let plain = || serde_json::from_slice::<Value>(frame).expect("only JSON is read");
     match decode(frame) {
-        Ok(ClientMessage::Cancel) => assert_eq!(plain(), json!({"signal": "cancel"})),
+        Ok(ClientMessage::Cancel) => assert_eq!(plain()["signal"], "cancel"),
+        Ok(ClientMessage::Close) => assert_eq!(plain()["signal"], "close"),
         Ok(ClientMessage::Call(call)) => {
-            let mut written = plain();
-            let members = written.as_object_mut().expect("only an object is read");
-            members.entry("params").or_insert(json!([]));
-            assert_eq!(written, json!({"call": call.call, "params": call.params}), "other members, or another meaning");
+            let written = plain();
+            let params = Some(&written["params"]).filter(|params| !params.is_null());
+            assert_eq!(written["call"], json!(call.call));
+            assert_eq!(params.unwrap_or(&json!([])), &json!(call.params));
             assert_eq!(decode(&encode(&call)), Ok(ClientMessage::Call(call)));
         }
         Err(what) => assert_sentence(&what),
@@ -227,6 +233,7 @@ enum Happens {
     TooBig(u64),
     Broken,
     Gone,
+    Silent,
     CallTimeout,
     Refused(Refusal),
     Ended(Outcome),
@@ -239,8 +246,9 @@ impl Happens {
             Self::Text => Event::Text("a line"),
             Self::Binary(frame) => Event::Binary(frame),
             Self::TooBig(size) => Event::TooBig(Size::bytes(*size)),
-            Self::Broken => Event::Broken("bad masking".into()),
+            Self::Broken => Event::Broken("bad masking".into(), CloseCode::Protocol),
             Self::Gone => Event::Gone,
+            Self::Silent => Event::Silent,
             Self::CallTimeout => Event::CallTimeout(Duration::from_secs(5)),
             Self::Refused(refusal) => Event::Refused(refusal.clone()),
             Self::Ended(outcome) => Event::Ended(outcome, None),
@@ -266,6 +274,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => any::<u64>().prop_map(Happens::TooBig),
         1 => Just(Happens::Broken),
         1 => Just(Happens::Gone),
+        1 => Just(Happens::Silent),
         1 => Just(Happens::CallTimeout),
         1 => refusal.prop_map(Happens::Refused),
         2 => (0..2u32, proptest::option::of(text()))
@@ -286,7 +295,8 @@ struct Socket {
     started: bool,
     cancelled: bool,
     gone: bool,
-    too_big: bool,
+    /// By the first frame that could not be read.
+    close: Option<CloseCode>,
     over: bool,
     results: u32,
 }
@@ -295,7 +305,12 @@ impl Socket {
     fn sees(&mut self, happened: &Happens, action: Action) {
         let running = self.started && !self.over;
         self.gone |= matches!(happened, Happens::Gone);
-        self.too_big |= matches!(happened, Happens::TooBig(_));
+        let close = match happened {
+            Happens::TooBig(_) => Some(CloseCode::TooBig),
+            Happens::Broken => Some(CloseCode::Protocol),
+            _ => None,
+        };
+        self.close = self.close.or(close);
         if self.over {
             let leaves = matches!(happened, Happens::Gone) && action == Action::Drop;
             assert!(leaves || action == Action::None, "{action:?} after the end");
@@ -315,10 +330,11 @@ impl Socket {
                 assert_sentence(&reason.to_string());
                 self.cancelled = true;
             }
+            Action::EndInput => assert!(running, "the end of an input that nobody reads"),
             Action::Force => assert!(running && self.cancelled, "force before any cancel"),
             Action::Finish(result, close) => {
                 assert!(!self.gone, "a result for nobody");
-                assert_eq!(close == CloseCode::TooBig, self.too_big);
+                assert_eq!(close, self.close.unwrap_or(CloseCode::Normal));
                 if !matches!(happened, Happens::Ended(_)) {
                     assert_sentence(message(&result).as_str().expect("only a process succeeds"));
                 }
@@ -341,7 +357,6 @@ fn a_socket_gets_one_result_whatever_happens_to_it() {
         // Every socket comes to an end: that of its process, at the latest.
         for happened in all.iter().chain([&Happens::Ended(Outcome::Exited { status: 0, last_words: None })]) {
             socket.sees(happened, protocol.on(happened.event()));
-            assert_eq!(protocol.is_gone(), socket.gone);
         }
         assert!(socket.over);
         assert!(socket.results == 1 || (socket.gone && socket.results == 0));

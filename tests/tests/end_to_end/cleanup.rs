@@ -102,6 +102,36 @@ async fn the_cleanup_runs_for_whatever_reason_the_process_was_ended() {
 }
 
 #[tokio::test]
+async fn cleanup_after_an_output_limit_has_its_own_allowance() {
+    let server = cleaned().set("limits.output", "1KiB").start().await;
+    for call in BOTH {
+        let end = server.call(call, &["overflows"]).await.finish().await;
+        assert_eq!(end.lines.last().unwrap(), "cleaning up: output limit, heard None", "{call}");
+        let message = end.failure();
+        assert!(message.starts_with("output limit of 1KiB reached (forced after "), "{call}: {message}");
+        assert!(!message.contains("cleanup"), "{call}: {message}");
+
+        let mut talk = server.talk_to(call, &["overflows"]).await;
+        talk.message("started").await;
+        let whole = talk.finish().await;
+        let said = String::from_utf8(whole.stdout).unwrap();
+        assert!(said.ends_with("cleaning up: output limit, heard None\n"), "{call}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn cleanup_that_writes_beyond_its_allowance_fails_and_says_so() {
+    let server = cleaned().set("limits.output", "1KiB").set("cancel.cleanup_time", "60s").start().await;
+    for call in BOTH {
+        let end = cancelled(&server, call, &["floods"]).await;
+        let written: usize = end.lines.iter().map(|line| line.len() + 1).sum();
+        assert!((900..=1025).contains(&written), "{call}: {written}");
+        let message = end.failure();
+        assert!(message.ends_with(" (cleanup failed: output limit of 1KiB reached)"), "{call}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn the_cleanup_runs_for_a_client_that_is_gone_and_for_a_server_that_ends() {
     let server = cleaned().start().await;
     drop(begun(&server, "cleans_up", &[]).await);

@@ -522,6 +522,7 @@ async fn a_generation_is_not_kept_alive_by_what_is_kept_of_its_processes() {
 #[tokio::test]
 async fn input_that_a_kept_process_does_not_read_cancels_it_as_any_other() {
     let builder = Server::builder().guest(Guest::component("sleep")).set("limits.input", "100KiB");
+    let builder = builder.set("limits.input_idle", "300ms");
     let server = builder.grace(Duration::ZERO).start().await;
     let (mut talk, _) = keep(&server, "", "sleep", &[]).await;
     for _ in 0..8 {

@@ -238,6 +238,7 @@ fn lowered() -> [Lowered; 12] {
 async fn each_limit_that_a_plugin_lowers_holds_and_is_named() {
     let grace = Duration::from_millis(50);
     let mut builder = Server::builder().grace(grace).set("limits.queue_time", "0s");
+    builder = builder.set("limits.input_idle", "300ms");
     for Lowered { limit, low, guest, .. } in lowered() {
         let manifest = format!("calls: {{{limit}: {{access: public}}}}\nlimits: {{{limit}: {low}}}\n");
         builder = builder.plugin(limit, guest(), &manifest);

@@ -2,6 +2,7 @@
 
 use distillery_tests::{Client, Frame, Guest, Server, Verdict};
 use hyper::StatusCode;
+use tokio_tungstenite::tungstenite::Message;
 
 async fn server() -> Server {
     Server::with([Guest::component("echo_once"), Guest::component("says_goodbye")]).await
@@ -63,7 +64,7 @@ async fn a_first_message_that_is_no_call_is_a_protocol_error_that_says_what_was_
         (b"{}", "call message"),
         (br#"{"call": 1, "params": []}"#, "call"),
         (br#"{"call": "echo_once", "params": [1]}"#, "params"),
-        (br#"{"call": "echo_once", "params": [], "extra": true}"#, "extra"),
+        (br#"{"call": "echo_once", "signal": "cancel"}"#, "both a call message and a signal message"),
         (br#"{"signal": "cancel"}"#, "before the call message"),
     ];
     for (content, what) in wrong {
@@ -83,7 +84,74 @@ async fn text_before_the_call_is_a_protocol_error() {
     client.say("hello?").await;
     let end = client.finish().await;
     assert_eq!(end.close, 1000);
-    assert_eq!(end.failure(), "protocol error: text before the call message");
+    let message = "protocol error: text before the call message: send the call first, as a binary frame";
+    assert_eq!(end.failure(), message);
+}
+
+#[tokio::test]
+async fn null_params_and_unknown_keys_are_accepted() {
+    let server = server().await;
+    for message in [r#"{"call":"echo_once","params":null}"#, r#"{"id":7,"call":"echo_once","params":[],"more":{}}"#] {
+        let mut client = server.connect().await;
+        client.control(message).await;
+        client.say("hello").await;
+        assert_eq!(client.finish().await.success(), ["hello"], "{message}");
+    }
+    let mut client = running(&server).await;
+    client.control(r#"{"signal":"cancel","why":"because"}"#).await;
+    assert_eq!(client.finish().await.failure(), "cancelled by the client");
+}
+
+#[tokio::test]
+async fn close_signal_ends_the_input_of_a_filter() {
+    let server = Server::builder().both("sort").start().await;
+    for call in ["sort", "sort.module"] {
+        let mut client = server.call(call, &[]).await;
+        client.say_all(["pear", "apple", "fig"].map(str::to_owned)).await.expect("the server reads");
+        client.end_input().await;
+        client.end_input().await;
+        // What comes behind the end is dropped.
+        client.offer(Message::text("too late")).await;
+        assert_eq!(client.finish().await.success(), ["apple", "fig", "pear"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn close_signal_does_no_harm_in_any_phase() {
+    let server = Server::builder()
+        .guest(Guest::component("sort"))
+        .guest(Guest::component("says_goodbye"))
+        .guest(Guest::component("hold"))
+        .set("limits.processes", 1)
+        .set("limits.queue_time", "60s")
+        .grace(std::time::Duration::from_millis(300))
+        .start()
+        .await;
+    let mut before = server.connect().await;
+    before.end_input().await;
+    assert_eq!(before.finish().await.failure(), "protocol error: a signal before the call message");
+
+    let mut first = running(&server).await;
+    let mut queued = server.call("sort", &[]).await;
+    queued.say("waits").await;
+    queued.end_input().await;
+    first.cancel().await;
+    first.end_input().await;
+    assert_eq!(first.finish().await.failure(), "cancelled by the client");
+    assert_eq!(queued.finish().await.success(), ["waits"]);
+
+    let mut ended = server.call("sort", &[]).await;
+    ended.end_input().await;
+    server.process_ended("sort").await;
+    ended.offer(Message::binary(r#"{"signal":"close"}"#)).await;
+    assert_eq!(ended.finish().await.success(), [""; 0]);
+
+    let mut held = server.call("hold", &[]).await;
+    assert_eq!(held.line().await, "holding");
+    held.cancel().await;
+    held.end_input().await;
+    let message = held.finish().await.failure();
+    assert!(message.starts_with("cancelled by the client (forced after "), "{message}");
 }
 
 #[tokio::test]
@@ -179,8 +247,9 @@ async fn a_text_that_is_not_utf8_is_a_protocol_error() {
     let server = server().await;
     let mut client = running(&server).await;
     client.say_bytes(b"caf\xe9").await;
-    let message = client.finish().await.failure();
-    assert!(message.starts_with("protocol error: "), "{message}");
+    let end = client.finish().await;
+    assert_eq!(end.close, 1007);
+    assert_eq!(end.failure(), "protocol error: text that is not UTF-8");
 }
 
 #[tokio::test]
@@ -243,6 +312,7 @@ async fn text_that_the_guest_never_reads_ends_at_the_input_limit() {
         .guest(Guest::component("sleep"))
         .guest(Guest::component("never_reads"))
         .set("limits.input", "1MiB")
+        .set("limits.input_idle", "1s")
         .grace(std::time::Duration::from_millis(100))
         .start()
         .await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const ABOUT: &str = "\
 A text frame is one line of the call's input or output, without its end. A binary frame is JSON in UTF-8: the client's \
 first one says what is to be run, and the server's only one says what came of it. The server closes with 1000 after \
-that. A client that is gone has cancelled.";
+that. A client that is gone has cancelled. Keys that are not known are ignored.";
 
 pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
     let call = schemas.reading.subschema_for::<CallMessage>().to_value();
@@ -54,13 +54,14 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
         .says(
             From::Client,
             "cancelCall",
-            "Cancels the call: it is told, and ends gracefully; the second time it is ended at once",
+            "Ends the input of the call, or cancels the call: it is told, and ends gracefully; the second time it is ended \
+             at once",
             "signal",
             object(
                 "SignalMessage",
-                "Ends the call before its time",
+                "Ends the input, or the call before its time",
                 &signal,
-                json!([{"payload": {"signal": "cancel"}}]),
+                json!([{"payload": {"signal": "cancel"}}, {"payload": {"signal": "close"}}]),
             ),
         )
         .says(

@@ -45,8 +45,8 @@ const REQUESTS: [Described; 5] = [
     (
         "post",
         "/cancel/{id}",
-        "Tells it to stop; the second time it is ended at once.",
-        &[(200, "process cancelled"), (409, "It has already ended.")],
+        "Tells it to stop; the second time it is ended at once. After its end nothing happens.",
+        &[(200, "process cancelled")],
     ),
 ];
 

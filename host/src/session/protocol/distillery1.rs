@@ -23,7 +23,10 @@ impl Distillery1 {
             Event::Text(text) => return self.on_message(decode(text.as_bytes())),
             Event::Binary(_) => {
                 return match self.talk.state {
-                    State::Waiting => self.talk.protocol_error("data before the call message".into()),
+                    State::Waiting => {
+                        let what = "data before the call message: send the call first, as a text frame";
+                        self.talk.protocol_error(what.into())
+                    }
                     State::Running { .. } => Action::Bytes,
                     State::Over => Action::None,
                 };
@@ -83,9 +86,7 @@ impl Distillery1 {
                 let what = "a detach from a process that is not kept: call it with \"on_disconnect\":\"detach\"";
                 self.talk.protocol_error(what.into())
             }
-            (State::Waiting, Ok(ClientMessage::End | ClientMessage::Detach)) => {
-                self.talk.protocol_error("a signal before the call message".into())
-            }
+            (State::Waiting, Ok(ClientMessage::End | ClientMessage::Detach)) => self.talk.signal_before_call(),
         }
     }
 }
@@ -173,7 +174,10 @@ mod tests {
     fn what_comes_before_the_call_is_refused_but_a_list() {
         let first = |event| Distillery1::default().on(event);
         assert_eq!(first(LIST), Action::List);
-        assert_eq!(refusal(first(BYTES)), "protocol error: data before the call message");
+        assert_eq!(
+            refusal(first(BYTES)),
+            "protocol error: data before the call message: send the call first, as a text frame"
+        );
         for event in [END, CANCEL, DETACH] {
             assert_eq!(refusal(first(event)), "protocol error: a signal before the call message");
         }
@@ -261,7 +265,7 @@ mod tests {
         let mut protocol = after([CALL, started(false)]);
         assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
         assert_eq!(protocol.on(CANCEL), Action::Force);
-        for event in [CALL, ATTACH, Event::Text("x"), Event::Broken("bad masking".into())] {
+        for event in [CALL, ATTACH, Event::Text("x"), Event::Broken("bad masking".into(), CloseCode::Protocol)] {
             let action = after([CALL, started(true)]).on(event);
             assert!(matches!(action, Action::Cancel(CancelReason::ProtocolError(_))), "{action:?}");
         }

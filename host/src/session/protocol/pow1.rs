@@ -55,9 +55,7 @@ impl Pow1 {
                 self.talk.protocol_error("a second call message".into())
             }
             (State::Running { .. }, Ok(ClientMessage::Close)) => Action::EndInput,
-            (State::Waiting, Ok(ClientMessage::Close)) => {
-                self.talk.protocol_error("a signal before the call message".into())
-            }
+            (State::Waiting, Ok(ClientMessage::Close)) => self.talk.signal_before_call(),
             (_, Ok(ClientMessage::Cancel)) => self.talk.ask_to_cancel(),
             (_, Err(what)) => self.talk.protocol_error(what),
         }

@@ -18,7 +18,10 @@ impl Seed {
     pub fn on(&mut self, event: Event<'_>) -> Action {
         match event {
             Event::Text(_) => match self.talk.state {
-                State::Waiting => self.talk.protocol_error("text before the call message".into()),
+                State::Waiting => {
+                    let what = "text before the call message: send the call first, as a binary frame";
+                    self.talk.protocol_error(what.into())
+                }
                 State::Running { .. } => Action::Line,
                 State::Over => Action::None,
             },
@@ -37,6 +40,8 @@ impl Seed {
             (State::Running { .. }, Ok(ClientMessage::Call(_))) => {
                 self.talk.protocol_error("a second call message".into())
             }
+            (State::Running { .. }, Ok(ClientMessage::Close)) => Action::EndInput,
+            (State::Waiting, Ok(ClientMessage::Close)) => self.talk.signal_before_call(),
             (_, Ok(ClientMessage::Cancel)) => self.talk.ask_to_cancel(),
             (_, Err(what)) => self.talk.protocol_error(what),
         }
@@ -56,6 +61,7 @@ mod tests {
 
     const CALL: Event<'static> = Event::Binary(br#"{"call":"echo","params":[]}"#);
     const CANCEL: Event<'static> = Event::Binary(br#"{"signal":"cancel"}"#);
+    const CLOSE: Event<'static> = Event::Binary(br#"{"signal":"close"}"#);
 
     fn after(events: impl IntoIterator<Item = Event<'static>>) -> Seed {
         let mut protocol = Seed::default();
@@ -79,7 +85,7 @@ mod tests {
         assert!(matches!(protocol.on(CALL), Action::Start(start) if start.call.call == "echo"));
         assert_eq!(protocol.on(TEXT), Action::Line);
         assert_eq!(protocol.on(SUCCESS), Action::Finish(ResultMessage::success().encode(), CloseCode::Normal));
-        for event in [TEXT, CALL, CANCEL, Event::Shutdown, SUCCESS] {
+        for event in [TEXT, CALL, CANCEL, CLOSE, Event::Shutdown, Event::Silent, SUCCESS] {
             assert_eq!(protocol.on(event), Action::None);
         }
     }
@@ -94,12 +100,17 @@ mod tests {
     #[test]
     fn what_comes_before_the_call_is_a_protocol_error() {
         let first = |event| Seed::default().on(event);
-        assert_eq!(first(TEXT), failure("protocol error: text before the call message"));
+        assert_eq!(
+            first(TEXT),
+            failure("protocol error: text before the call message: send the call first, as a binary frame")
+        );
+        for signal in [CANCEL, CLOSE] {
+            assert_eq!(first(signal), failure("protocol error: a signal before the call message"));
+        }
         assert_eq!(
             first(Event::Binary(b"{}")),
             failure("protocol error: a binary frame is neither a call message nor a signal message")
         );
-        assert_eq!(first(CANCEL), failure("protocol error: a signal before the call message"));
     }
 
     #[test]
@@ -107,7 +118,7 @@ mod tests {
         for (event, said) in [
             (CALL, "a second call message"),
             (Event::Binary(br#"{"signal":"hup"}"#), "unknown signal \"hup\""),
-            (Event::Broken("bad masking".into()), "bad masking"),
+            (Event::Broken("bad masking".into(), CloseCode::Protocol), "bad masking"),
         ] {
             assert_eq!(after([CALL]).on(event), Action::Cancel(CancelReason::ProtocolError(said.into())));
         }
@@ -121,6 +132,16 @@ mod tests {
         assert_eq!(protocol.on(CANCEL), Action::Force);
         assert_eq!(protocol.on(FAILURE), failure("exit status 7"));
         assert_eq!(protocol.on(CANCEL), Action::None);
+    }
+
+    #[test]
+    fn close_signal_ends_the_input_and_can_be_repeated() {
+        let mut protocol = after([CALL]);
+        assert_eq!(protocol.on(CLOSE), Action::EndInput);
+        assert_eq!(protocol.on(CLOSE), Action::EndInput);
+        assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
+        assert_eq!(protocol.on(CLOSE), Action::EndInput);
+        assert_eq!(protocol.on(FAILURE), failure("exit status 7"));
     }
 
     #[test]
@@ -141,6 +162,27 @@ mod tests {
         let mut protocol = after([CALL]);
         assert!(matches!(protocol.on(too_big()), Action::Cancel(CancelReason::ProtocolError(_))));
         assert!(matches!(protocol.on(FAILURE), Action::Finish(_, CloseCode::TooBig)));
+    }
+
+    #[test]
+    fn invalid_frames_close_with_their_code_after_the_result() {
+        for code in [CloseCode::Protocol, CloseCode::InvalidText] {
+            let broken = || Event::Broken("bad masking".into(), code);
+            let refused = ResultMessage::failure("protocol error: bad masking").encode();
+            assert_eq!(Seed::default().on(broken()), Action::Finish(refused, code));
+            let mut protocol = after([CALL]);
+            assert!(matches!(protocol.on(broken()), Action::Cancel(CancelReason::ProtocolError(_))));
+            assert!(matches!(protocol.on(FAILURE), Action::Finish(_, close) if close == code));
+        }
+    }
+
+    #[test]
+    fn silent_client_still_gets_its_result() {
+        assert_eq!(Seed::default().on(Event::Silent), failure("the client disconnected"));
+        let mut protocol = after([CALL]);
+        assert_eq!(protocol.on(Event::Silent), Action::Cancel(CancelReason::Disconnected));
+        assert_eq!(protocol.on(Event::Silent), Action::Cancel(CancelReason::Disconnected));
+        assert_eq!(protocol.on(FAILURE), failure("exit status 7"));
     }
 
     #[test]

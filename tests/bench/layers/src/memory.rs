@@ -3,19 +3,18 @@
 
 use crate::world::World;
 use anyhow::Result;
-use axum::{Router, extract::WebSocketUpgrade, routing::get};
+use axum::{Router, extract::Request, routing::get};
 use bytes::Bytes;
 use distillery::{
     auth::Caller,
     dispatch::Dispatcher,
-    server::connection::Meter,
     session::{Session, Timing, protocol::Protocol},
     size::Size,
-    socket::{Incoming, Lost, Socket, sized},
+    socket::{Incoming, Lost, Socket, accept},
     wire::ResultMessage,
 };
 use futures_util::future::poll_fn;
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, upgrade::OnUpgrade};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
     sync::Arc,
@@ -46,34 +45,40 @@ impl Memory {
     /// Each websocket makes one call.
     pub fn calls(world: &World) -> Result<Self> {
         let (dispatcher, timing) = (world.dispatcher(), world.timing.clone());
-        Self::new(move |upgrade| {
+        Self::new(move |socket| {
             let (dispatcher, timing): (Arc<Dispatcher>, Arc<Timing>) = (dispatcher.clone(), timing.clone());
-            sized(upgrade, MAX_FRAME).on_upgrade(|socket| async {
-                let socket = Socket::new(socket, Arc::<Meter>::default());
+            async move {
                 let mut session = Session::new(socket, Protocol::default(), Caller::nobody(), dispatcher, timing);
-                session.run(CancellationToken::new()).await;
-            })
+                session.run(CancellationToken::new(), None).await;
+            }
         })
     }
 
     /// Each websocket sends its lines back itself, until the client goes.
     pub fn echo(_world: &World) -> Result<Self> {
-        Self::new(|upgrade| {
-            sized(upgrade, MAX_FRAME).on_upgrade(|socket| echo(Socket::new(socket, Arc::<Meter>::default()), false))
-        })
+        Self::new(|socket| echo(socket, false))
     }
 
     /// The same as if it were a call that ends behind its first line.
     pub fn answer(_world: &World) -> Result<Self> {
-        Self::new(|upgrade| {
-            sized(upgrade, MAX_FRAME).on_upgrade(|socket| echo(Socket::new(socket, Arc::<Meter>::default()), true))
-        })
+        Self::new(|socket| echo(socket, true))
     }
 
-    fn new(
-        answer: impl Fn(WebSocketUpgrade) -> axum::response::Response + Clone + Send + Sync + 'static,
+    fn new<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(Socket) -> F + Clone + Send + Sync + 'static,
     ) -> Result<Self> {
-        let router = Router::new().route("/", get(move |upgrade: WebSocketUpgrade| async move { answer(upgrade) }));
+        let upgrade = move |request: Request| async move {
+            let (mut parts, _) = request.into_parts();
+            let on_upgrade = parts.extensions.remove::<OnUpgrade>().expect("a request that can be upgraded");
+            let (answer, opening) = accept(&parts.headers, on_upgrade, None, MAX_FRAME);
+            tokio::spawn(async move {
+                if let Ok(socket) = opening.await {
+                    serve(socket).await;
+                }
+            });
+            answer
+        };
+        let router = Router::new().route("/", get(upgrade));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime, router, client: None })
     }

@@ -69,7 +69,7 @@ paths! {
         assert!(matches!(ended, Action::Finish(..)));
     });
     "input: a line in and out" Some(2000) => |_| {
-        let (input, now) = (Input::new(16 << 20), Instant::now());
+        let (input, now) = (Input::new(16 << 20, Duration::from_secs(60)), Instant::now());
         ready(move || {
             input.push_line(black_box(LINE), now, &noop());
             assert!(matches!(input.read(usize::MAX, now), Read::Data(data) if data.len() == LINE.len() + 1));

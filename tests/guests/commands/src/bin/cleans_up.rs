@@ -29,6 +29,9 @@ fn main() -> io::Result<()> {
             match way.as_str() {
                 "goodbye" => commands::wait_for_the_end(),
                 "computes" => spin(),
+                "overflows" => loop {
+                    commands::say("more and more\n")?;
+                },
                 _ => commands::sleep_on(),
             }
         }
