@@ -17,6 +17,8 @@ GO := $(TOOLCHAINS)/python/bin/go
 GO_VERSION := 1.27.3
 # They try what the API says of itself.
 DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
+# The cases of Autobahn are read, and nothing of it is run: it is a program of Python 2.
+AUTOBAHN := autobahntestsuite==25.10.1
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
 # What the READMEs in host/templates name as well.
@@ -158,6 +160,7 @@ toolchains: go-guest
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/node.stamp || [ "$${CI:-}" != true ]
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/schemathesis.stamp || [ "$${CI:-}" != true ]
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/asyncapi.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/autobahn.stamp || [ "$${CI:-}" != true ]
 
 $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check $(PYTHON_PACKAGES)
@@ -174,6 +177,11 @@ $(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json tests/clients
 $(TOOLCHAINS)/schemathesis.stamp: Makefile
 	python3 -m venv $(TOOLCHAINS)/schemathesis
 	$(TOOLCHAINS)/schemathesis/bin/pip install --quiet --disable-pip-version-check $(DESCRIPTION_PACKAGES)
+	touch $@
+
+$(TOOLCHAINS)/autobahn.stamp: Makefile
+	python3 -m venv $(TOOLCHAINS)/autobahn
+	$(TOOLCHAINS)/autobahn/bin/pip install --quiet --disable-pip-version-check --no-deps $(AUTOBAHN)
 	touch $@
 
 $(TOOLCHAINS)/asyncapi.stamp: Makefile

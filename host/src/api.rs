@@ -24,10 +24,11 @@ use crate::{
     history::History,
     kept::shelf::Shelf,
     plugin::{Catalog, watch::Watcher},
+    server::Shared,
     store::{Told, public::Public},
 };
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -126,7 +127,7 @@ fn public(asked: &HeaderMap, media: &'static str, told: Told) -> Response {
     if has_it {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, [(header::CONTENT_TYPE, media)], Body::from(told.body)).into_response()
+    (Extension(Shared), headers, [(header::CONTENT_TYPE, media)], Body::from(told.body)).into_response()
 }
 
 /// Whether one of the tags of a request is this one.

@@ -21,7 +21,9 @@ pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
 
-use crate::{auth::Scope, call::Span, hidden::Hidden, limits::Limits, network::Network, size::Size};
+use crate::{
+    auth::Scope, call::Span, hidden::Hidden, hosts::HostPattern, limits::Limits, network::Network, size::Size,
+};
 use source::{Section, Source, Variables};
 use std::{
     collections::BTreeMap,
@@ -67,6 +69,8 @@ pub struct Http {
     pub console: bool,
     /// Origins whose pages may open sockets, beside the server's own; `*` stands for every one.
     pub origins: Vec<String>,
+    /// Hosts that are answered for, beside the server's own names and addresses.
+    pub hosts: Vec<HostPattern>,
     /// From the opening of a socket to its call message.
     pub call_timeout: Duration,
     /// How long a client may take to read what was written to it.
@@ -244,6 +248,7 @@ impl Default for Http {
             api: false,
             console: true,
             origins: Vec::new(),
+            hosts: Vec::new(),
             call_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(60),
             ping_interval: Duration::from_secs(20),
@@ -421,6 +426,7 @@ impl Http {
             api: s.get_or("api", default.api, form::switch)?,
             console: s.get_or("console", default.console, form::switch)?,
             origins: s.list_of("origins", form::origin_or_all)?,
+            hosts: s.list_of("hosts", form::host)?,
             call_timeout: s.get_or("call_timeout", default.call_timeout, form::wait)?,
             write_timeout: s.get_or("write_timeout", default.write_timeout, form::wait)?,
             ping_interval: s.get_or("ping_interval", default.ping_interval, form::wait)?,

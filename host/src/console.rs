@@ -3,9 +3,9 @@
 //! It knows how files get to a browser and what the browser may do with them, nothing of what they show: the page asks the
 //! API like any other client.
 
-use crate::api::error::ApiError;
+use crate::{api::error::ApiError, server::Shared};
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::{Path, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
@@ -121,7 +121,7 @@ fn answer(version: &str, asked: &HeaderMap, kind: &'static str, kept: &'static s
     if known {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, [(header::CONTENT_TYPE, kind)], Body::from(content)).into_response()
+    (Extension(Shared), headers, [(header::CONTENT_TYPE, kind)], Body::from(content)).into_response()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ pub mod drain;
 pub mod health;
 pub mod hidden;
 pub mod history;
+pub mod hosts;
 pub mod identity;
 pub mod kept;
 pub mod limits;

@@ -3,16 +3,23 @@
 //! the server drains. Nobody is asked who they are: it belongs where only the operator gets to.
 
 use crate::{
+    api::error::ApiError,
+    config::Config,
     dispatch::Dispatcher,
     health::{Health, Stage},
     history::History,
+    hosts::Hosts,
     metrics::text::{Kind, MEDIA_TYPE, Text},
     plugin::Catalog,
-    server::connection::{Connections, Traffic},
+    server::{
+        authority,
+        connection::{Connections, Traffic, Watched},
+        peer,
+    },
     telemetry::Dropped,
 };
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -27,7 +34,7 @@ use hyper_util::{
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -37,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 64;
-/// How long one may take to ask, and how long it may be idle.
+/// How long one may take to ask, to take what it is answered, and how long it may be idle.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server that was taken over waits for its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -79,10 +86,11 @@ impl Ops {
         TcpListener::bind(address).map_err(|error| CannotListen { address, error })
     }
 
-    /// Answers on `listener` from now on.
-    pub fn start(listener: TcpListener, health: Arc<Health>) -> io::Result<Self> {
+    /// Answers on `listener` from now on, for the hosts that `config` lists and those that every listener answers for.
+    pub fn start(listener: TcpListener, config: &Config, health: Arc<Health>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let hosts = Hosts::new(address.ip(), config.http.hosts.clone());
         let shared = Arc::new(Shared { health, started: SystemTime::now(), sources: OnceLock::new() });
         let (ending, ended) = (CancellationToken::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,6 +99,7 @@ impl Ops {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .layer(middleware::from_fn_with_state(ending.clone(), answer_the_last))
+            .layer(middleware::from_fn_with_state(hosts, refuse_other_hosts))
             .with_state(shared.clone());
         let serving = serve(listener.try_clone()?, router, ending.clone());
         let done = ended.clone().drop_guard();
@@ -134,13 +143,17 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
         let accepted = tokio::select! {
             accepted = async {
                 let place = places.clone().acquire_owned().await.expect("the places are never closed");
-                Ok((place, listener.accept().await?.0))
+                let (stream, from) = listener.accept().await?;
+                // Where it is gone already, it is of no account.
+                let local = stream.local_addr().unwrap_or(from).ip();
+                Ok((place, stream, Local(local)))
             } => accepted,
             () = ending.cancelled() => break,
         };
         match accepted {
-            Ok((place, stream)) => {
-                let service = TowerToHyperService::new(router.clone());
+            Ok((place, stream, local)) => {
+                let service = TowerToHyperService::new(router.clone().layer(Extension(local)));
+                let (stream, _) = Watched::new(stream, PATIENCE, Arc::default());
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
                 let connection = http.serve_connection(TokioIo::new(stream), service);
@@ -159,6 +172,20 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
     drop(listener);
     // Each has a place until it ends.
     let _ = places.acquire_many(CONNECTIONS as u32).await;
+}
+
+/// The address of this machine that a client has connected to.
+#[derive(Clone, Copy)]
+struct Local(IpAddr);
+
+/// A page of any origin could read the numbers if its name were made to mean this machine.
+async fn refuse_other_hosts(State(hosts): State<Hosts>, mut request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<Local>().map_or(IpAddr::from([0; 4]), |Local(local)| *local);
+    let target = authority::take(&mut request, false).map_err(ApiError::from);
+    match target.and_then(|target| target.map(|target| peer::allowed(&hosts, target, local)).transpose()) {
+        Ok(_) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
 }
 
 /// The next request of a connection goes to whoever listens then. One that is idle is not closed, as a request may be on

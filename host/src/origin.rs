@@ -1,7 +1,11 @@
 //! An origin: the scheme, host and port that a request goes to, in one spelling, so that two can be compared.
 
 use axum::http::{Uri, uri::Authority};
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// Where a request goes to. Two are equal when they mean the same, however they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,11 @@ impl Origin {
         Self::at(secure, uri.authority()?)
     }
 
+    /// Returns the origin of a host as requests name it, with or without a port: the value of `Host` or `:authority`.
+    pub fn of_host(secure: bool, host: &str) -> Option<Self> {
+        Self::at(secure, &host.parse().ok()?)
+    }
+
     fn at(secure: bool, authority: &Authority) -> Option<Self> {
         let host = authority.host().to_ascii_lowercase();
         // What is left beside the host must be a port, or else two readers may see two hosts in the same text.
@@ -39,7 +48,12 @@ impl Origin {
                 digits.parse().ok().filter(|port| *port > 0)?
             }
         };
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            // One spelling for each address; a zone belongs to one machine and is no part of an origin.
+            let address: Ipv6Addr = address.parse().ok()?;
+            return Some(Self { secure, host: format!("[{address}]"), port });
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         (!host.is_empty() && host.chars().all(plain)).then_some(Self { secure, host, port })
     }
 
@@ -103,6 +117,8 @@ mod tests {
         assert_eq!(origin("https://A.Example"), origin("https://a.example:443"));
         assert_eq!(origin("http://a.example:80").to_string(), "http://a.example");
         assert_eq!(Origin::of(&"http://[::1]:81/x?y".parse().unwrap()), Some(origin("http://[::1]:81")));
+        assert_eq!(origin("http://[0:0:0:0:0:0:0:1]"), origin("http://[::1]"));
+        assert_eq!(Origin::of_host(true, "A.Example:443"), Some(origin("https://a.example")));
         for (one, other) in [
             ("http://a.example", "https://a.example"),
             ("http://a.example", "http://a.example:8080"),
@@ -126,6 +142,9 @@ mod tests {
             "http://a.example:65536",
             "http://a.example:+80",
             "http://a%2eb",
+            "http://[::1",
+            "http://[a.example]",
+            "http://[fe80::1%25eth0]",
         ] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
         }

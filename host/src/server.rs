@@ -1,8 +1,15 @@
 //! The HTTP side: listens, bounds how many are connected, answers, and hands websockets to sessions.
 
+mod activity;
+mod answers;
+pub mod authority;
 pub mod connection;
+pub mod forwarded;
 mod front;
 mod gate;
+pub mod handshake;
+mod http1;
+mod http2;
 pub mod local;
 pub mod peer;
 pub mod service;
@@ -11,17 +18,19 @@ pub mod takeover;
 pub mod tls;
 
 use crate::{
-    api::{self, ApiState, auth::Door},
+    api::{self, ApiState, auth::Door, cross_origin::Origins},
     config::Config,
     console,
     dispatch::Dispatcher,
     drain::Drain,
     history::History,
+    hosts::Hosts,
     identity::Identity,
     plugin::{Catalog, watch::Watcher},
     session::Timing,
     store::Store,
 };
+pub use answers::Shared;
 use axum::{Router, middleware, routing::get};
 use connection::{Connections, Refused};
 use front::Front;
@@ -98,7 +107,8 @@ impl Server {
             silence_timeout: http.silence_timeout,
             max_frame: http.max_frame,
         };
-        let origins: Arc<[String]> = http.origins.clone().into();
+        let origins = Arc::new(Origins::new(&http.origins));
+        let listens = listener.local_addr().map_err(|error| CannotListen { address: http.listen, error })?;
         let shelf = dispatcher.shelf.clone();
         let connections = Connections::new(http.connections, http.connections_per_address);
         let auth = &config.auth;
@@ -139,6 +149,7 @@ impl Server {
         let open = http.api.then(|| Open { who: Who::Anyone(door), sockets: sockets.clone() });
         let front = |gate| Front {
             gate: Arc::new(gate),
+            hosts: Hosts::new(listens.ip(), http.hosts.clone()),
             trust: Trust { proxies: http.trusted_proxies.clone().into(), users: auth.forwarded_users },
             header_timeout: http.header_timeout,
             write_timeout: http.write_timeout,
@@ -211,7 +222,9 @@ impl Server {
             Ok(guard) => {
                 // Without this, one line there and back waits for acknowledgements.
                 let _ = stream.set_nodelay(true);
-                let peer = Peer { address: from.ip(), tls: self.tls.is_some() };
+                // Where it is gone already, it is of no account.
+                let local = stream.local_addr().map_or(from.ip(), |local| local.ip());
+                let peer = Peer { address: from.ip(), local, tls: self.tls.is_some() };
                 self.front.serve(stream, guard, Some(peer), self.tls.as_ref().map(|tls| tls.acceptor()));
             }
             // Who expects TLS does not understand a word.

@@ -10,12 +10,14 @@ pub mod deadline;
 pub mod distillery1;
 pub mod guest;
 pub mod http;
+pub mod http2;
 pub mod languages;
 pub mod log;
 pub mod pow1;
 pub mod program;
 pub mod raw;
 pub mod server;
+pub mod tls;
 
 pub use browser::Browser;
 pub use client::{Client, End, Frame, Verdict};

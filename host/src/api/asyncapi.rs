@@ -16,7 +16,8 @@ one that stays silent counts as gone. A frame that is too large is answered with
 that breaks the rules of websockets with 1002, and text that is not UTF-8 with 1007. A client's close frame is answered at \
 once, whatever its call is at. A \
 page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
-a token in the header `Authorization`, or by the cookie of a session. The rest of the API is in `openapi.json`.";
+a token in the header `Authorization`, by the cookie of a session, or, for pages of other origins, by a subprotocol \
+`distillery.token.<token>` that is offered beside the one that is to be spoken. The rest of the API is in `openapi.json`.";
 
 /// One protocol of the socket: its channel, and what is sent over it in either direction.
 struct Protocol {
@@ -110,6 +111,10 @@ pub(super) fn document() -> Value {
                 "security": [
                     {"type": "http", "scheme": "bearer", "description": "A token"},
                     {"type": "httpApiKey", "in": "cookie", "name": super::auth::SESSION, "description": "A session"},
+                    {
+                        "type": "httpApiKey", "in": "header", "name": "Sec-WebSocket-Protocol",
+                        "description": "A token of a page, as one of the subprotocols: distillery.token.<token>",
+                    },
                 ],
             },
         },

@@ -5,10 +5,7 @@ use crate::{
     auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
     call::CallName,
     identity::{Identity, NoEntry, Shown, Unknown, standing::Credential},
-    server::{
-        connection::ClientAddress,
-        peer::{ForwardedUser, Secure},
-    },
+    server::{connection::ClientAddress, forwarded::ForwardedUser, handshake::OfferedTokens, peer::Secure},
     store::accounts::Hash,
     traces,
 };
@@ -87,7 +84,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Response> {
     let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
     let forwarded = request.extensions_mut().remove::<ForwardedUser>();
-    let caller = match shown(request.headers()) {
+    let offered = request.extensions_mut().remove::<OfferedTokens>();
+    let caller = match shown(request.headers(), offered) {
         // What the proxy says is for all but those that bring a token of ours.
         Ok(None | Some(Shown::Session(_))) | Err(_) if forwarded.is_some() => match door.forwarded(forwarded).await {
             Ok((user, caller)) => {
@@ -111,28 +109,40 @@ pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Resp
     Ok(caller)
 }
 
-/// What the headers show: a token before a session.
-fn shown(headers: &HeaderMap) -> Result<Option<Shown>, ApiError> {
-    if let Some(value) = headers.get(AUTHORIZATION) {
-        let token = value.to_str().ok().and_then(|it| it.split_once(' '));
-        return match token {
+/// What a request shows: a token before a session. Whatever could be taken for one of two is none.
+fn shown(headers: &HeaderMap, offered: Option<OfferedTokens>) -> Result<Option<Shown>, ApiError> {
+    let wrong = |what| Err(ApiError::new(StatusCode::UNAUTHORIZED, what));
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next(), offered) {
+        (Some(_), Some(_)) => wrong("show the token once: in Authorization, or as a subprotocol"),
+        (Some(_), None) if values.next().is_some() => wrong("send one header Authorization"),
+        (Some(value), None) => match value.to_str().ok().and_then(|it| it.split_once(' ')) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 Ok(Some(Shown::Token(Hash::of(token.trim()))))
             }
-            _ => Err(ApiError::new(StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer <token>")),
-        };
+            _ => wrong("send the token as Authorization: Bearer <token>"),
+        },
+        (None, Some(OfferedTokens(tokens))) => match tokens.as_slice() {
+            [token] => Ok(Some(Shown::Token(Hash::of(token.reveal())))),
+            _ => wrong("offer one subprotocol with a token"),
+        },
+        (None, None) => Ok(session(headers).map(Shown::Session)),
     }
-    Ok(session(headers).map(Shown::Session))
 }
 
+/// The session that the cookies show, whatever they are made of. Two that differ are none that there is.
 fn session(headers: &HeaderMap) -> Option<Hash> {
-    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(';'));
-    let named = cookies.filter_map(|cookie| cookie.trim().split_once('='));
-    named.into_iter().find(|(name, _)| *name == SESSION).map(|(_, value)| Hash::of(value))
+    let cookies = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|it| *it == b';'));
+    let named = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(SESSION.as_bytes()));
+    let mut values = named.filter_map(|rest| rest.trim_ascii_start().strip_prefix(b"=")).map(<[u8]>::trim_ascii);
+    let first = values.next()?;
+    let value = if values.all(|other| other == first) { first } else { b"" };
+    Some(Hash::of(&String::from_utf8_lossy(value)))
 }
 
 fn is_session_route(uri: &Uri) -> bool {
-    uri.path().trim_end_matches('/').ends_with("/auth/session")
+    let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
+    super::ROOTS.iter().any(|root| path.strip_prefix(root) == Some("/auth/session"))
 }
 
 fn turned_away(door: &Door, error: Unknown, secure: bool) -> Response {

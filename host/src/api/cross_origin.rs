@@ -2,6 +2,7 @@
 //! and nothing otherwise.
 
 use super::error::ApiError;
+use crate::{origin::Origin, server::handshake};
 use axum::{
     extract::Request,
     http::{
@@ -9,10 +10,15 @@ use axum::{
         header::{
             ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
             ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-            ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HOST, ORIGIN, VARY,
+            ACCESS_CONTROL_REQUEST_METHOD, ALLOW, ORIGIN, VARY,
         },
     },
     response::{IntoResponse, Response},
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
 };
 
 /// The headers that a page may send beside those that any may.
@@ -22,16 +28,96 @@ const READ: HeaderValue = HeaderValue::from_static("allow, etag, retry-after, ww
 /// How many seconds a browser may remember what it was told before it asked.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 
+/// The origins whose pages may do what pages of this server may.
+#[derive(Debug, Default)]
+pub struct Origins {
+    all: bool,
+    listed: Vec<Origin>,
+    /// Those that were refused lately, so that a page cannot fill the log.
+    refused: Mutex<HashMap<String, Instant>>,
+}
+
+/// How long an origin that was refused is not told of again, and of how many that is remembered.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+const REMEMBERED_ORIGINS: usize = 100;
+/// How much of an origin that is refused stands in the log.
+const SHOWN: usize = 200;
+
+impl Origins {
+    /// The origins as the configuration lists them.
+    pub fn new(listed: &[String]) -> Self {
+        Self {
+            all: listed.iter().any(|it| it == "*"),
+            listed: listed.iter().filter_map(|it| it.parse().ok()).collect(),
+            refused: Mutex::default(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.all && self.listed.is_empty()
+    }
+
+    /// Who may read an answer, if the request comes from a page of a listed origin.
+    fn reader(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let text = headers.get(ORIGIN)?;
+        if of(text).is_some_and(|origin| self.listed.contains(&origin)) {
+            return Some(text.clone());
+        }
+        self.all.then(|| HeaderValue::from_static("*"))
+    }
+
+    /// Whether a browser's page may open a websocket or change something at `target`: one of this very origin, or one that
+    /// the operator lists. What sends no origin is not a browser.
+    pub fn allow(&self, headers: &HeaderMap, target: Option<&Origin>) -> bool {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let Some(text) = origins.next() else { return true };
+        let page = of(text).filter(|_| origins.next().is_none());
+        let allowed = self.all || page.as_ref().is_some_and(|page| self.listed.contains(page) || target == Some(page));
+        if !allowed {
+            self.tell(&String::from_utf8_lossy(text.as_bytes()), target);
+        }
+        allowed
+    }
+
+    fn tell(&self, origin: &str, target: Option<&Origin>) {
+        let origin: String = origin.chars().take(SHOWN).collect();
+        let now = Instant::now();
+        let mut refused = self.refused.lock();
+        refused.retain(|_, told| now.duration_since(*told) < TOLD_AGAIN);
+        if refused.len() < REMEMBERED_ORIGINS && !refused.contains_key(&origin) {
+            let target = target.map(Origin::to_string).unwrap_or_default();
+            tracing::warn!(
+                origin,
+                target,
+                "refused a page of another origin: list it in http.origins to allow it, or, where a proxy changes the \
+                 scheme or the host, list the proxy in http.trusted_proxies"
+            );
+            refused.insert(origin, now);
+        }
+    }
+}
+
+fn of(text: &HeaderValue) -> Option<Origin> {
+    text.to_str().ok()?.parse().ok()
+}
+
 /// Refuses what a page of another origin would have a browser change here: a browser sends such a request unasked, with
 /// whatever rights its user has. Lets pages of listed origins read the answers.
-pub async fn check<Answer>(origins: &[String], request: Request, next: impl FnOnce(Request) -> Answer) -> Response
+pub async fn check<Answer>(
+    origins: &Origins,
+    target: Option<&Origin>,
+    request: Request,
+    next: impl FnOnce(Request) -> Answer,
+) -> Response
 where
     Answer: Future<Output = Response>,
 {
     let headers = request.headers();
     let asks_before = *request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let reads = reader(headers, origins);
-    let mut answer = if !request.method().is_safe() && !allowed(headers, origins) {
+    let reads = origins.reader(headers);
+    // A websocket has answers of its own to that, over HTTP/2 too, where its method is not safe.
+    let is_safe = request.method().is_safe() || handshake::asks(&request);
+    let mut answer = if !is_safe && !origins.allow(headers, target) {
         let what = "this origin may not change anything: list it in http.origins";
         ApiError::new(StatusCode::FORBIDDEN, what).into_response()
     } else {
@@ -59,60 +145,65 @@ where
     answer
 }
 
-/// Who may read the answer, if the request comes from a page of a listed origin.
-fn reader(headers: &HeaderMap, listed: &[String]) -> Option<HeaderValue> {
-    let origin = headers.get(ORIGIN)?;
-    let text = origin.to_str().ok()?;
-    if listed.iter().any(|it| it.eq_ignore_ascii_case(text)) {
-        return Some(origin.clone());
-    }
-    listed.iter().any(|it| it == "*").then(|| HeaderValue::from_static("*"))
-}
-
-/// Whether a browser's page may open a websocket or change something here: one of this very host, or one that the
-/// operator lists. What sends no origin is not a browser.
-pub fn allowed(headers: &HeaderMap, listed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    if listed.iter().any(|it| it == "*" || it.eq_ignore_ascii_case(origin)) {
-        return true;
-    }
-    let same = |host: &HeaderValue| {
-        let page = origin.split_once("://").map(|(_, page)| page);
-        page.is_some_and(|page| host.to_str().is_ok_and(|host| host.eq_ignore_ascii_case(page)))
-    };
-    headers.get(HOST).is_some_and(same)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(origin: Option<&str>, host: &str) -> HeaderMap {
+    fn asked(origins: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(ORIGIN, origin.parse().unwrap());
+        for origin in origins {
+            headers.append(ORIGIN, origin.parse().unwrap());
         }
         headers
     }
 
     #[test]
-    fn only_pages_of_this_host_and_of_the_list_may() {
-        for (origin, host, list, may, reads) in [
-            (None, "localhost:8080", &[][..], true, None),
-            (Some("http://localhost:8080"), "localhost:8080", &[], true, None),
-            (Some("http://localhost:8081"), "localhost:8080", &[], false, None),
-            (Some("https://evil.example"), "localhost:8080", &["https://a.example"], false, None),
-            (Some("https://a.example"), "localhost:8080", &["https://a.example"], true, Some("https://a.example")),
-            (Some("https://any.example"), "localhost:8080", &["*"], true, Some("*")),
-            (Some("https://a.example"), "localhost", &["*", "https://a.example"], true, Some("https://a.example")),
-            (Some("null"), "localhost:8080", &[], false, None),
+    fn only_pages_of_this_origin_and_of_the_list_may() {
+        for (origin, target, list, may, reads) in [
+            (None, "http://localhost:8080", &[][..], true, None),
+            (Some("http://localhost:8080"), "http://localhost:8080", &[], true, None),
+            (Some("http://localhost:8081"), "http://localhost:8080", &[], false, None),
+            (Some("https://localhost:8080"), "http://localhost:8080", &[], false, None),
+            (Some("http://localhost"), "http://localhost:80", &[], true, None),
+            (Some("https://calls.example"), "https://calls.example:443", &[], true, None),
+            (Some("http://calls.example"), "https://calls.example", &[], false, None),
+            (Some("https://calls.example"), "http://calls.example:443", &[], false, None),
+            (Some("https://evil.example"), "http://localhost:8080", &["https://a.example"], false, None),
+            (Some("https://a.example"), "http://localhost", &["https://a.example"], true, Some("https://a.example")),
+            (Some("https://any.example"), "http://localhost", &["*"], true, Some("*")),
+            (
+                Some("https://a.example"),
+                "http://localhost",
+                &["*", "https://a.example"],
+                true,
+                Some("https://a.example"),
+            ),
+            (Some("null"), "http://localhost", &[], false, None),
+            (Some("null"), "http://localhost", &["https://a.example"], false, None),
         ] {
-            let headers = asked(origin, host);
+            let headers = asked(origin.as_slice());
             let list: Vec<_> = list.iter().map(|it| (*it).to_owned()).collect();
-            assert_eq!(allowed(&headers, &list), may, "{origin:?}");
-            assert_eq!(reader(&headers, &list).as_ref().map(|it| it.to_str().unwrap()), reads, "{origin:?}");
+            let (origins, target) = (Origins::new(&list), target.parse().unwrap());
+            assert_eq!(origins.allow(&headers, Some(&target)), may, "{origin:?} at {target}");
+            let reader = origins.reader(&headers);
+            assert_eq!(reader.as_ref().map(|it| it.to_str().unwrap()), reads, "{origin:?}");
         }
+    }
+
+    #[test]
+    fn a_page_of_two_origins_is_of_none() {
+        let target = "http://localhost".parse().unwrap();
+        let twice = asked(&["http://localhost", "http://localhost"]);
+        assert!(!Origins::default().allow(&twice, Some(&target)));
+        assert!(!Origins::default().allow(&asked(&["http://localhost"]), None));
+    }
+
+    #[test]
+    fn few_refused_origins_are_remembered() {
+        let origins = Origins::default();
+        for port in 1..500 {
+            assert!(!origins.allow(&asked(&[&format!("http://evil.example:{port}")]), None));
+        }
+        assert_eq!(origins.refused.lock().len(), REMEMBERED_ORIGINS);
     }
 }

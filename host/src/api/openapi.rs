@@ -185,7 +185,9 @@ fn socket(schemas: &mut Schemas) -> Value {
             "operationId": "openSocket",
             "tags": ["calls"],
             "summary": "Opens the websocket that one call is run over",
-            "description": "Not a request for programs of OpenAPI: the protocol is in `asyncapi.json`.",
+            "description": "Not a request for programs of OpenAPI: the protocol is in `asyncapi.json`. A page of another \
+                            origin shows its token as a subprotocol, `distillery.token.<token>`, beside the one that it \
+                            wants to speak.",
             "externalDocs": {"url": "asyncapi.json", "description": "The protocol, as an AsyncAPI document"},
             "security": security(Who::Everyone),
             "responses": {

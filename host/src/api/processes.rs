@@ -3,7 +3,7 @@
 use super::{
     Api, ApiState,
     error::ApiError,
-    json_of, json_with, moment,
+    json, json_of, json_with, moment,
     operation::Operation,
     request::{self, Segment},
     route::Route,
@@ -11,13 +11,19 @@ use super::{
 use crate::{
     auth::{ALL_PROCESSES, Caller, Wish, may, may_see},
     history::{RUNNING, Seen},
-    store::processes::{OUTCOMES, Wanted},
+    store::{
+        database::StoreError,
+        processes::{OUTCOMES, Wanted},
+    },
 };
 use axum::{
+    body::Body,
     extract::State,
     http::{StatusCode, Uri},
     response::Response,
 };
+use bytes::Bytes;
+use futures_util::stream::try_unfold;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,6 +31,8 @@ use serde_json::{Value, json};
 /// How many are listed if nothing is said, and how many at most.
 const LIMIT: usize = 50;
 const MOST: usize = 500;
+/// How many are in memory at a time. Each has up to 4 KiB of parameters and 16 KiB of value.
+const AT_A_TIME: usize = 32;
 
 pub(super) fn routes() -> Vec<Route> {
     const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
@@ -172,8 +180,52 @@ async fn list(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Resp
     if !named && may(&caller, Wish::Use(ALL_PROCESSES)) {
         wanted.user = None;
     }
-    let page = state.history.page(wanted).await.map_err(|error| ApiError::of_server(&error))?;
-    json_of(&page.iter().map(|seen| Shown::new(&state, seen)).collect::<Vec<_>>())
+    let mut pages = Pages { left: wanted.limit, wanted, state };
+    let first = pages.next().await.map_err(|error| ApiError::of_server(&error))?;
+    let Some(mut text) = first else { return json_of(&[(); 0]) };
+    text.insert(0, b'[');
+    if pages.left == 0 {
+        text.push(b']');
+        return Ok(json(StatusCode::OK, text));
+    }
+    let mut answer = json(StatusCode::OK, Bytes::new());
+    *answer.body_mut() = Body::from_stream(try_unfold(Some((text, pages)), |rest| async {
+        let Some((text, mut pages)) = rest else { return Ok::<_, StoreError>(None) };
+        let next = pages.next().await?.map(|mut next| {
+            next.insert(0, b',');
+            next
+        });
+        Ok(Some(match next {
+            Some(next) => (Bytes::from(text), Some((next, pages))),
+            None => (Bytes::from([text, b"]".to_vec()].concat()), None),
+        }))
+    }));
+    Ok(answer)
+}
+
+/// Processes that are listed as far as the client takes them: a list of many with long parameters is large.
+struct Pages {
+    state: Api,
+    wanted: Wanted,
+    /// How many may be told of yet.
+    left: usize,
+}
+
+impl Pages {
+    /// The text of the next ones, separated by commas. `None` if there are no more.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.wanted.limit = self.left.min(AT_A_TIME);
+        let page = self.state.history.page(self.wanted.clone()).await?;
+        self.left = if page.len() < self.wanted.limit { 0 } else { self.left - page.len() };
+        let Some(last) = page.last() else { return Ok(None) };
+        self.wanted.before = Some(last.begun.id);
+        let shown: Vec<_> = page.iter().map(|seen| Shown::new(&self.state, seen)).collect();
+        let text = serde_json::to_vec(&shown).expect("text and numbers are always JSON");
+        Ok(Some(text[1..text.len() - 1].to_vec()))
+    }
 }
 
 fn wanted(uri: &Uri) -> Result<Wanted, String> {

@@ -8,6 +8,7 @@ use axum::{
     http::{StatusCode, Uri, header, request::Parts},
 };
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -79,9 +80,11 @@ async fn raw_within(time: Duration, request: Request, most: usize) -> Result<Byt
     let Ok(read) = read else {
         return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
     };
-    read.map_err(|_| {
-        let what = format!("the body broke off, or has more than {most} bytes");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what)
+    read.map_err(|error| {
+        if error.into_inner().is::<LengthLimitError>() {
+            return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {most} bytes"));
+        }
+        ApiError::new(StatusCode::BAD_REQUEST, "the body is malformed, or broke off")
     })
 }
 

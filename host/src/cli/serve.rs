@@ -301,7 +301,7 @@ fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health
         (None, Some(address)) => Ops::bind(address)?,
         (None, None) => anyhow::bail!("there is no address to answer the operator on: set ops.listen"),
     };
-    Ops::start(listener, health.clone()).context("cannot answer the operator")
+    Ops::start(listener, config, health.clone()).context("cannot answer the operator")
 }
 
 /// After how many turns of its tasks a thread looks what has come over its sockets. A session that always has more to do

@@ -39,7 +39,7 @@ impl Changes {
         let all = [started, running, new];
         differing!(changes, "http.", all.map(|it| &it.http), Http {
             live: ;
-            restart: listen api console origins call_timeout write_timeout ping_interval silence_timeout header_timeout
+            restart: listen api console origins hosts call_timeout write_timeout ping_interval silence_timeout header_timeout
                 max_frame connections connections_per_address trusted_proxies;
             elsewhere: tls
         });

@@ -6,7 +6,9 @@ use super::yaml::Value;
 use crate::{
     auth::{BadScope, Scope},
     call::CallName,
+    hosts::{HOST_FORM, HostPattern},
     network::{NETWORK_FORM, Network},
+    origin::Origin,
     size::{SIZE_FORM, Size},
 };
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -171,12 +173,25 @@ pub(super) fn origin(value: &Value) -> Formed<String> {
     }
 }
 
-/// An origin, or `*` for every one.
+/// An origin in the spelling of browsers, however it was written, or `*` for every one.
 pub(super) fn origin_or_all(value: &Value) -> Formed<String> {
-    match value {
-        Value::Text(it) if it == "*" => Ok(it.clone()),
-        _ => origin(value).map_err(|why| format!("{why}, or \"*\" for every origin")),
-    }
+    let parsed = match value {
+        Value::Text(it) if it == "*" => Some(it.clone()),
+        Value::Text(it) => it.parse().ok().map(|origin: Origin| origin.to_string()),
+        _ => None,
+    };
+    let form =
+        "scheme, host and perhaps port, such as https://a.example or http://localhost:3000, or \"*\" for every origin";
+    parsed.ok_or_else(|| not(value, "an origin", form))
+}
+
+/// A host that is answered for.
+pub(super) fn host(value: &Value) -> Formed<HostPattern> {
+    let parsed = match value {
+        Value::Text(it) => it.parse().ok(),
+        _ => None,
+    };
+    parsed.ok_or_else(|| not(value, "a host", HOST_FORM))
 }
 
 fn is_origin(text: &str) -> bool {
@@ -335,7 +350,18 @@ mod tests {
         ]) {
             assert!(origin(&written(text)).is_err(), "{text:?}");
         }
-        assert!(origin_or_all(&written("*")).is_ok());
+    }
+
+    #[test]
+    fn listed_origins_are_spelled_as_browsers_send_them() {
+        for (text, spelled) in
+            [("*", "*"), ("https://A.Example:443", "https://a.example"), ("http://[0:0::1]:80", "http://[::1]")]
+        {
+            assert_eq!(origin_or_all(&written(text)), Ok(spelled.to_owned()));
+        }
+        for text in ["a.example", "https://a.example/", "null", "https://u@a.example"] {
+            assert!(origin_or_all(&written(text)).is_err(), "{text:?}");
+        }
     }
 
     #[test]

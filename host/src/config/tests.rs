@@ -39,6 +39,7 @@ fn every_value_reaches_its_place() {
   api: true
   console: false
   origins: [https://a.example, 'http://localhost:3000']
+  hosts: [calls.example, '*.example.org']
   call_timeout: 1s
   write_timeout: 2s
   ping_interval: 3s
@@ -71,6 +72,7 @@ news: /srv/news
             api: true,
             console: false,
             origins: vec!["https://a.example".into(), "http://localhost:3000".into()],
+            hosts: ["calls.example", "*.example.org"].map(|it| it.parse().unwrap()).to_vec(),
             call_timeout: seconds(1),
             write_timeout: seconds(2),
             ping_interval: seconds(3),
@@ -222,9 +224,8 @@ fn a_wrong_value_is_told_with_line_column_key_and_what_is_allowed() {
     refused("http:\n  api: yes\n", "distillery.yaml:2:8: http.api: \"yes\" is not a switch: write true or false");
     refused(
         "http:\n  origins:\n    - https://a.example\n    - https://a.example/\n",
-        "distillery.yaml:4:7: http.origins[1]: \"https://a.example/\" is not an origin: write scheme, host and port as \
-         browsers send them, such as https://a.example or http://localhost:3000: in lower case, without a path and \
-         without the port that is the scheme's own, or \"*\" for every origin",
+        "distillery.yaml:4:7: http.origins[1]: \"https://a.example/\" is not an origin: write scheme, host and perhaps \
+         port, such as https://a.example or http://localhost:3000, or \"*\" for every origin",
     );
     refused(
         "http:\n  origins: https://a.example\n",
@@ -356,6 +357,12 @@ fn what_stands_at_the_door_is_whole_or_refused() {
     refused(
         "http: {trusted_proxies: [everyone]}",
         &format!("distillery.yaml:1:26: http.trusted_proxies[0]: \"everyone\" is not a network: write {form}"),
+    );
+    let form =
+        "the name or address of a host without its port, such as calls.example.org, 192.0.2.7 or \"*.example.org\"";
+    refused(
+        "http: {hosts: ['a.example:80']}",
+        &format!("distillery.yaml:1:16: http.hosts[0]: \"a.example:80\" is not a host: write {form}"),
     );
     refused(
         "auth: {forwarded_users: true}",

@@ -1,47 +1,50 @@
 //! From a connection to requests: TLS where there is some, HTTP/1.1 or HTTP/2 as the client chooses, and what belongs to
 //! the connection said in each request. It never knows what is answered.
+//!
+//! No phase of a connection is without its time:
+//!
+//! | phase | until |
+//! | --- | --- |
+//! | the handshake of TLS | `http.header_timeout` |
+//! | the headers of a request, the preface of HTTP/2, and the time between two requests | `http.header_timeout` |
+//! | the body of a request | `api::request::TIME` |
+//! | an answer that the client does not take | `http.write_timeout` |
+//! | silence over HTTP/2 and websockets | `http.ping_interval` and `http.silence_timeout` |
+//! | the goodbye of HTTP/2 | [`GOODBYE`] |
+//! | the end of the server, if nobody works on a request | [`LAST_WORDS`] |
 
 use super::{
+    activity::Activity,
     connection::{Guard, Watched},
     gate::Gate,
     peer::{Peer, Trust},
     sockets::Connection,
     tls::HTTP2,
 };
-use crate::drain::Drain;
+use crate::{drain::Drain, hosts::Hosts};
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header::CONNECTION},
+    http::{HeaderValue, header::CONNECTION},
+    response::{IntoResponse, Response},
 };
-use http_body_util::BodyExt;
-use hyper::{
-    Request,
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use hyper::{Request, body::Incoming};
+use std::{sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-/// How many requests one connection of HTTP/2 may have under way.
-const STREAMS: u32 = 64;
 /// The largest headers of a request.
-const HEADERS: u32 = 64 << 10;
+pub(super) const HEADERS: u32 = 64 << 10;
+/// How long a client of HTTP/2 may take to close a connection that it was told goodbye on, and that nobody uses.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of what it is sent, or send nothing, once the server ends.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves connections that were taken.
 #[derive(Clone)]
 pub(super) struct Front {
     pub gate: Arc<Gate>,
     pub trust: Trust,
+    pub hosts: Hosts,
     /// Until the headers of a request have come, and how long a connection may be idle.
     pub header_timeout: Duration,
     pub write_timeout: Duration,
@@ -52,38 +55,10 @@ pub(super) struct Front {
 
 /// What each request of one connection is told.
 #[derive(Clone)]
-struct Told {
-    connection: Connection,
-    /// Nothing for the operator's.
-    peer: Option<Peer>,
-}
-
-/// Whether a connection of HTTP/2 is in use. Each request holds a clone until its answer is sent.
-#[derive(Clone, Default)]
-struct Requests(Arc<AtomicU64>);
-
-impl Requests {
-    fn begin(&self) -> Self {
-        self.0.fetch_add(1, Relaxed);
-        self.clone()
-    }
-
-    /// Comes when there were no requests for so long.
-    async fn idle(&self, patience: Duration) {
-        let mut looks = tokio::time::interval(patience / 4);
-        let (mut seen, mut quiet) = (0, 0);
-        loop {
-            looks.tick().await;
-            let now = self.0.load(Relaxed);
-            // One is the connection's own, and one its service's.
-            let busy = Arc::strong_count(&self.0) > 2 || now != seen;
-            seen = now;
-            quiet = if busy { 0 } else { quiet + 1 };
-            if quiet > 4 {
-                return;
-            }
-        }
-    }
+pub(super) struct Told {
+    pub connection: Connection,
+    /// `None` for the operator's.
+    pub peer: Option<Peer>,
 }
 
 impl Front {
@@ -95,7 +70,7 @@ impl Front {
         let (io, meter) = Watched::new(stream, self.write_timeout, guard.counters().clone());
         let front = self.clone();
         let busy = self.drain.busy();
-        let told = Told { connection: Connection { meter, guard }, peer };
+        let told = Told { connection: Connection { guard, activity: Activity::new(meter) }, peer };
         tokio::spawn(async move {
             let _busy = busy;
             match tls {
@@ -126,93 +101,23 @@ impl Front {
         }
     }
 
-    async fn http1<S>(&self, io: S, told: Told)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (gate, trust, retired) = (self.gate.clone(), self.trust.clone(), self.drain.retired());
-        // What belongs to the connection goes into each request.
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            told.tell(&trust, &mut request);
-            let (gate, retired) = (gate.clone(), retired.clone());
-            async move {
-                let mut answer = gate.answer(request.map(Body::new)).await;
-                // The next request goes to the server that has taken over. A connection that is idle at that moment is
-                // not closed: a request may be on its way.
-                if retired.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer)
-            }
-        });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).max_buf_size(HEADERS as usize);
-        let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.drain.signal().cancelled_owned() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
+    /// Answers a request, unless it is not clear for which host it is.
+    pub(super) async fn answer(&self, told: &Told, mut request: Request<Incoming>) -> Response {
+        request.extensions_mut().insert(told.connection.clone());
+        if let Some(peer) = told.peer
+            && let Err(refused) = self.trust.introduce(peer, &self.hosts, &mut request)
+        {
+            let mut answer = refused.into_response();
+            // Two readers may see two requests in what comes behind.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return answer;
         }
+        self.gate.answer(request.map(Body::new)).await
     }
 
-    async fn http2<S>(&self, io: S, told: Told)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (gate, trust) = (self.gate.clone(), self.trust.clone());
-        let requests = Requests::default();
-        let begun = requests.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            told.tell(&trust, &mut request);
-            let request_held = begun.begin();
-            let gate = gate.clone();
-            async move {
-                let answer = gate.answer(request.map(Body::new)).await;
-                // Until its last byte is sent.
-                Ok::<_, Infallible>(answer.map(|body| {
-                    Body::new(body.map_frame(move |frame| {
-                        let _ = &request_held;
-                        frame
-                    }))
-                }))
-            }
-        });
-        let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .keep_alive_interval(self.ping_interval)
-            .keep_alive_timeout(self.silence_timeout)
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEADERS);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = requests.idle(self.header_timeout) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = self.drain.retired().cancelled_owned() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
-        }
-    }
-}
-
-impl Told {
-    fn tell<B>(&self, trust: &Trust, request: &mut Request<B>) {
-        let extensions = request.extensions_mut();
-        extensions.insert(self.connection.clone());
-        if let Some(peer) = self.peer {
-            trust.introduce(peer, request);
-        }
+    /// Returns when the server ends, and nothing more is to be waited for over a connection.
+    pub(super) async fn over(&self, activity: &Activity) {
+        self.drain.signal().cancelled().await;
+        activity.stuck(LAST_WORDS).await;
     }
 }

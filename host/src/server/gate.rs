@@ -4,12 +4,17 @@
 //! These are calls from one to the next and not layers: a layer goes around each route, and each request then copies all
 //! that are around its own.
 
-use super::sockets::{self, Sockets};
+use super::{
+    authority::Target,
+    handshake,
+    sockets::{self, Sockets},
+};
 use crate::{
     api::{
         self,
         auth::{Door, identify},
-        cross_origin,
+        cross_origin::{self, Origins},
+        error::ApiError,
     },
     auth::Caller,
     traces::Tracer,
@@ -17,8 +22,10 @@ use crate::{
 use axum::{
     Router,
     extract::{Request, State},
-    response::Response,
+    http::{HeaderValue, Method, StatusCode, header::ALLOW},
+    response::{IntoResponse, Response},
 };
+use hyper::ext::Protocol;
 use std::sync::Arc;
 use tower::Service;
 
@@ -28,7 +35,7 @@ pub(super) struct Gate {
     /// Nothing where the API is off.
     pub open: Option<Open>,
     /// Whose pages may read answers and change things.
-    pub origins: Arc<[String]>,
+    pub origins: Arc<Origins>,
     pub tracer: Option<Arc<Tracer>>,
 }
 
@@ -47,8 +54,16 @@ pub(super) enum Who {
 }
 
 impl Gate {
-    pub async fn answer(&self, request: Request) -> Response {
-        cross_origin::check(&self.origins, request, |request| self.traced(request)).await
+    pub async fn answer(&self, mut request: Request) -> Response {
+        // Before anything is told of the request.
+        if let Some(tokens) = handshake::take_tokens(request.headers_mut())
+            && handshake::asks(&request)
+        {
+            request.extensions_mut().insert(tokens);
+        }
+        let target = request.extensions().get::<Target>().cloned();
+        let target = target.as_ref().map(|Target(target)| target);
+        cross_origin::check(&self.origins, target, request, |request| self.traced(request)).await
     }
 
     /// Tells how a request went, where it is traced. That of a websocket is over with the upgrade; what runs over it is
@@ -94,9 +109,51 @@ impl Gate {
     }
 
     async fn routed(&self, request: Request) -> Response {
-        match self.router.clone().call(request).await {
+        let method = request.method().clone();
+        if let Some(answer) = of_no_route(&request) {
+            return answer;
+        }
+        let answer = match self.router.clone().call(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
-        }
+        };
+        with_options(&method, answer)
     }
+}
+
+/// All methods that any route may have.
+const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,DELETE,OPTIONS");
+
+/// The answer to what is asked of the server, and of no route: `OPTIONS *`, and tunnels.
+fn of_no_route(request: &Request) -> Option<Response> {
+    let protocol = request.extensions().get::<Protocol>().filter(|_| !handshake::asks(request));
+    let refused = |status, what: String| ApiError::new(status, what).into_response();
+    let mut answer = match *request.method() {
+        Method::CONNECT => match protocol {
+            Some(protocol) => {
+                let what = format!("{:?} is not spoken here: only websocket is", protocol.as_str());
+                return Some(refused(StatusCode::NOT_IMPLEMENTED, what));
+            }
+            None if handshake::asks(request) => return None,
+            None => refused(StatusCode::METHOD_NOT_ALLOWED, "this server is no proxy".into()),
+        },
+        Method::OPTIONS if request.uri().path() == "*" => StatusCode::NO_CONTENT.into_response(),
+        _ => return None,
+    };
+    answer.headers_mut().insert(ALLOW, METHODS);
+    Some(answer)
+}
+
+/// Answers OPTIONS at every route by what else is allowed there: also where pages of other origins ask before they ask.
+fn with_options(method: &Method, answer: Response) -> Response {
+    let allowed = answer.headers().get(ALLOW).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    if answer.status() != StatusCode::METHOD_NOT_ALLOWED || allowed.split(',').any(|it| it.trim() == "OPTIONS") {
+        return answer;
+    }
+    let allow = [allowed, "OPTIONS"].iter().filter(|it| !it.is_empty()).copied().collect::<Vec<_>>().join(",");
+    let mut answer = if *method == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { answer };
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        answer.headers_mut().insert(ALLOW, allow);
+    }
+    answer
 }

@@ -1,24 +1,20 @@
-//! For whom a request asks: the other end of its connection, or, where that is a proxy that the operator trusts, whom the
-//! proxy names.
+//! For whom a request asks, and of which host: the other end of its connection and what it asks for, or, where that is a
+//! proxy that the operator trusts, whom and what the proxy names.
 //!
 //! Nobody behind this sees a header that forwards something: what is believed is said by extensions of the request, and
 //! the headers are gone.
 
-use super::connection::ClientAddress;
-use crate::network::Network;
-use axum::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri,
-    header::{Entry, HOST},
+use super::{
+    authority::{self, Target},
+    connection::ClientAddress,
+    forwarded::Forwarded,
 };
+use crate::{api::error::ApiError, hosts::Hosts, network::Network, origin::Origin};
+use axum::http::{Request, StatusCode};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
 /// Whom to believe.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +28,8 @@ pub struct Trust {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     pub address: IpAddr,
+    /// The address of this machine that it connected to.
+    pub local: IpAddr,
     /// Whether it speaks TLS.
     pub tls: bool,
 }
@@ -40,72 +38,67 @@ pub struct Peer {
 #[derive(Clone, Copy, Debug)]
 pub struct Secure(pub bool);
 
-/// The user that a trusted proxy names, as it is written there: nothing where it is written twice.
-#[derive(Clone, Debug)]
-pub struct ForwardedUser(pub Option<String>);
-
 impl Trust {
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// Says of `request`, which came from `peer`, for whom it asks.
-    pub fn introduce<B>(&self, peer: Peer, request: &mut Request<B>) {
-        let (mut address, mut secure, mut user) = (peer.address, peer.tls, None);
-        complete(request);
-        let headers = request.headers_mut();
-        if self.trusts(peer.address) {
-            address = self.client(peer.address, headers);
-            if let Some(proto) = last(headers, &PROTO) {
-                secure = proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss");
-            }
-            if let Some(host) = last(headers, &FORWARDED_HOST).and_then(|it| HeaderValue::from_str(it).ok()) {
-                headers.insert(HOST, host);
-            }
-            user = self.users.then(|| user_of(headers)).flatten();
-        }
-        for header in [FOR, PROTO, FORWARDED_HOST, USER] {
-            if let Entry::Occupied(entry) = headers.entry(header) {
-                entry.remove_entry_mult();
-            }
-        }
+    /// Says of `request`, which came from `peer`, for whom it asks and of which host. An error is the answer to a request
+    /// that is for no host, for two, or for one that is not among `hosts`.
+    pub fn introduce<B>(&self, peer: Peer, hosts: &Hosts, request: &mut Request<B>) -> Result<(), ApiError> {
+        let said = Forwarded::take(request.headers_mut());
+        let said = if self.trusts(peer.address) { said } else { Forwarded::default() };
+        let secure = said
+            .proto
+            .map_or(peer.tls, |proto| proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss"));
+        let asked = authority::take(request, secure)?;
+        let target = match &said.host {
+            Some(host) => Some(Origin::of_host(secure, host).ok_or_else(|| malformed(host))?),
+            None => asked.map(|asked| allowed(hosts, asked, peer.local)).transpose()?,
+        };
         let extensions = request.extensions_mut();
-        extensions.insert(ClientAddress(address));
+        if let Some(target) = target {
+            extensions.insert(Target(target));
+        }
+        extensions.insert(ClientAddress(self.client(peer.address, &said.clients)));
         extensions.insert(Secure(secure));
-        if let Some(user) = user {
+        if let Some(user) = said.user.filter(|_| self.users) {
             extensions.insert(user);
         }
+        Ok(())
     }
 
-    /// Each proxy adds at the end who came to it. From there on back, the first that is no proxy of ours is the client;
-    /// what stands before that is what the client itself may have made up.
-    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let lines: Vec<_> = headers.get_all(FOR).iter().collect();
+    /// From the last on back, the first that is no proxy of ours is the client; what stands before that is what the client
+    /// itself may have made up.
+    fn client(&self, peer: IpAddr, hops: &[String]) -> IpAddr {
         let mut client = peer;
-        for line in lines.into_iter().rev() {
-            let Ok(line) = line.to_str() else { return client };
-            for hop in line.rsplit(',') {
-                let Some(address) = address(hop.trim()) else { return client };
-                client = address;
-                if !self.trusts(address) {
-                    return client;
-                }
+        for hop in hops.iter().rev() {
+            let Some(address) = address(hop) else { return client };
+            client = address;
+            if !self.trusts(address) {
+                return client;
             }
         }
         client
     }
 }
 
-/// HTTP/2 has the name of the host elsewhere.
-fn complete<B>(request: &mut Request<B>) {
-    if !request.headers().contains_key(HOST)
-        && let Some(host) = request.uri().authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok())
-    {
-        request.headers_mut().insert(HOST, host);
-        if let Some(path) = request.uri().path_and_query().cloned() {
-            *request.uri_mut() = Uri::from(path);
-        }
+/// The name of another host may be that of a page which only pretends to be of this server.
+pub fn allowed(hosts: &Hosts, target: Origin, local: IpAddr) -> Result<Origin, ApiError> {
+    if hosts.answer_for(&target, local) {
+        return Ok(target);
     }
+    let host = target.host();
+    tracing::debug!(host, "refused a request for another host: list it in http.hosts to answer it");
+    let what = format!(
+        "this server does not answer for {host}: list it in http.hosts, or let a proxy of http.trusted_proxies say it in \
+         X-Forwarded-Host"
+    );
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, what))
+}
+
+fn malformed(host: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, format!("the proxy's host is not well-formed: {host:?}"))
 }
 
 /// An address as proxies write it: with a port or without.
@@ -115,36 +108,29 @@ fn address(hop: &str) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&address))
 }
 
-/// What the nearest proxy says.
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    Some(line.rsplit(',').next().unwrap_or_default().trim()).filter(|it| !it.is_empty())
-}
-
-/// Written twice, one of the two may be the client's.
-fn user_of(headers: &HeaderMap) -> Option<ForwardedUser> {
-    let mut users = headers.get_all(USER).iter();
-    let user = users.next()?.to_str().ok().filter(|_| users.next().is_none()).map(|it| it.trim().to_owned());
-    // An empty one says that nobody is logged in there.
-    if user.as_deref() == Some("") { None } else { Some(ForwardedUser(user)) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::forwarded::ForwardedUser, *};
 
     fn trust() -> Trust {
         let proxies = ["10.0.0.0/8", "::1"].map(|it| it.parse().unwrap());
         Trust { proxies: Arc::new(proxies), users: true }
     }
 
-    fn introduced(peer: &str, headers: &[(&str, &str)]) -> Request<()> {
-        let mut request = Request::builder().uri("/").header("host", "own");
+    fn try_introduce(peer: &str, headers: &[(&str, &str)]) -> Result<Request<()>, ApiError> {
+        let mut request = Request::builder().uri("/");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let mut request = request.body(()).unwrap();
-        trust().introduce(Peer { address: peer.parse().unwrap(), tls: false }, &mut request);
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let hosts = Hosts::new(local, ["own".parse().unwrap()]);
+        trust().introduce(Peer { address: peer.parse().unwrap(), local, tls: false }, &hosts, &mut request)?;
+        Ok(request)
+    }
+
+    fn introduced(peer: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let request = try_introduce(peer, &[headers, &[("host", "own")]].concat()).unwrap();
         assert!(request.headers().keys().all(|name| !name.as_str().starts_with("x-forwarded")), "{request:?}");
         request
     }
@@ -185,18 +171,24 @@ mod tests {
         assert_eq!(request.extensions().get::<ClientAddress>().unwrap().0.to_string(), "192.0.2.7");
         assert!(!request.extensions().get::<Secure>().unwrap().0);
         assert!(request.extensions().get::<ForwardedUser>().is_none());
-        assert_eq!(request.headers()["host"], "own");
+        assert_eq!(request.extensions().get(), Some(&Target("http://own".parse().unwrap())));
         let request = introduced("10.0.0.1", &all);
         assert!(request.extensions().get::<Secure>().unwrap().0);
         assert_eq!(request.extensions().get::<ForwardedUser>().unwrap().0.as_deref(), Some("ada"));
-        assert_eq!(request.headers()["host"], "other");
+        assert_eq!(request.extensions().get(), Some(&Target("https://other".parse().unwrap())));
     }
 
     #[test]
-    fn a_user_that_is_named_twice_is_none() {
-        let request = introduced("10.0.0.1", &[("x-forwarded-user", "ada"), ("x-forwarded-user", "bob")]);
-        assert_eq!(request.extensions().get::<ForwardedUser>().unwrap().0, None);
-        let request = introduced("10.0.0.1", &[("x-forwarded-user", "")]);
-        assert!(request.extensions().get::<ForwardedUser>().is_none());
+    fn another_host_is_refused_unless_a_proxy_of_ours_names_it() {
+        let status = |peer, headers: &[(&str, &str)]| try_introduce(peer, headers).err().map(|it| it.status.as_u16());
+        assert_eq!(status("192.0.2.7", &[("host", "evil.example")]), Some(421));
+        assert_eq!(status("192.0.2.7", &[("host", "evil.example"), ("x-forwarded-host", "own")]), Some(421));
+        assert_eq!(status("192.0.2.7", &[("host", "evil.example"), ("forwarded", "host=own")]), Some(421));
+        assert_eq!(status("192.0.2.7", &[("host", "localhost")]), None);
+        assert_eq!(status("192.0.2.7", &[]), Some(400));
+        assert_eq!(status("10.0.0.1", &[("host", "evil.example")]), Some(421));
+        assert_eq!(status("10.0.0.1", &[("host", "evil.example"), ("x-forwarded-host", "calls.example")]), None);
+        assert_eq!(status("10.0.0.1", &[("host", "evil.example"), ("forwarded", "host=calls.example")]), None);
+        assert_eq!(status("10.0.0.1", &[("host", "own"), ("x-forwarded-host", "u@calls.example")]), Some(400));
     }
 }

@@ -1,8 +1,13 @@
 //! From a request to a session: the websocket upgrade.
 
-use super::connection::{ClientAddress, Connections, Guard, Meter};
+use super::{
+    activity::Activity,
+    authority::Target,
+    connection::{ClientAddress, Connections, Guard},
+    handshake,
+};
 use crate::{
-    api::{self, cross_origin, error::ApiError},
+    api::{self, cross_origin::Origins, error::ApiError},
     auth::Caller,
     dispatch::Dispatcher,
     drain::Drain,
@@ -15,8 +20,8 @@ use crate::{
     socket,
 };
 use axum::{
-    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
-    http::{Method, StatusCode, header},
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -30,7 +35,7 @@ pub(super) const PATHS: [&str; 2] = ["/api/v1/ws", "/api/v1/ws/"];
 pub(super) struct Sockets {
     pub dispatcher: Arc<Dispatcher>,
     pub timing: Arc<Timing>,
-    pub origins: Arc<[String]>,
+    pub origins: Arc<Origins>,
     pub max_frame: Size,
     /// How much may come before a call.
     pub early: Size,
@@ -42,40 +47,33 @@ pub(super) struct Sockets {
 /// The connection that a request came over.
 #[derive(Clone)]
 pub(super) struct Connection {
-    pub meter: Arc<Meter>,
     pub guard: Guard,
-}
-
-/// Whether a client asks for a websocket.
-fn asks(request: &Request) -> bool {
-    let wanted = request.headers().get(header::UPGRADE).and_then(|it| it.to_str().ok());
-    wanted.is_some_and(|it| it.eq_ignore_ascii_case("websocket"))
+    pub activity: Activity,
 }
 
 /// Whether a client asks for one where the protocols of this server are spoken.
 pub(super) fn asked_for(request: &Request) -> bool {
-    *request.method() == Method::GET && PATHS.contains(&request.uri().path()) && asks(request)
+    PATHS.contains(&request.uri().path()) && handshake::asks(request)
 }
 
 /// Below the paths of `pow-1` every path takes sockets, beside what else it does.
 pub(super) async fn or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
-    if asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
+    if handshake::asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
 }
 
 pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let on_upgrade = parts.extensions.get::<OnUpgrade>().cloned();
-    // Its check of the handshake is used, and nothing else of it: a session closes the connection itself.
-    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        let what = format!("this route is for websockets: {}", rejection.body_text());
-        return ApiError::new(rejection.status(), what).into_response();
+    if let Err(wrong) = handshake::check(&mut parts) {
+        return wrong.into_response();
     }
-    if !cross_origin::allowed(&parts.headers, &sockets.origins) {
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+    let target = parts.extensions.get::<Target>().map(|Target(target)| target);
+    if !sockets.origins.allow(&parts.headers, target) {
         return ApiError::new(StatusCode::FORBIDDEN, "this origin may not open a websocket: list it in http.origins")
             .into_response();
     }
     let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
-    let (Some(Connection { meter, guard }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade) else {
+    let (Some(Connection { guard, activity }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade) else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
     // Whom a proxy brings counts by their own address for as long as the socket is theirs.
@@ -98,13 +96,14 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     let credential = parts.extensions.remove::<Credential>();
     let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
     let (answer, opening) = socket::accept(&parts, on_upgrade, name, sockets.max_frame);
+    let open = activity.work();
     tokio::spawn(async move {
         let socket = match opening.await {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "a websocket was not opened"),
         };
         let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
-        let _held = (guard, meter, seat, busy, standing);
+        let _held = (guard, seat, busy, standing, open);
         let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
         drop(sockets);
         let mut session = Session::new(socket, protocol, caller, dispatcher, timing);

@@ -9,8 +9,8 @@ use tokio::{
     time::{Duration, interval},
 };
 
-const REQUEST: &[u8] = b"GET /api/v1/auth HTTP/1.1\r\nhost: a\r\n\r\n";
-const UPGRADE: &[u8] = b"GET /api/v1/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+const REQUEST: &[u8] = b"GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\n\r\n";
+const UPGRADE: &[u8] = b"GET /api/v1/ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 async fn connect(server: &Server) -> TcpStream {
@@ -108,7 +108,7 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
 async fn a_body_that_never_comes_is_not_waited_for() {
     let server = server_of_one().set("http.header_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
-    let request = b"POST /api/v1/auth HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n";
+    let request = b"POST /api/v1/auth HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n";
     stream.write_all(request).await.expect("the server is there");
     assert!(everything(&mut stream).await.starts_with("HTTP/1.1 405"));
     is_free_again(&server).await;
@@ -124,7 +124,7 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
         .start()
         .await;
     let mut stream = connect(&server).await;
-    let requests = b"GET /api/v1/news HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100);
+    let requests = b"GET /api/v1/news HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     stream.write_all(&requests).await.expect("the server is there");
     is_free_again(&server).await;
 }

@@ -1,6 +1,7 @@
 //! Everything through the front door: a server in a process of its own, real sockets, real guests. A file a theme.
 
 mod api;
+mod autobahn;
 mod caching;
 mod cancel;
 mod check;
@@ -16,6 +17,8 @@ mod grants;
 mod guests;
 mod history;
 mod hostile;
+mod http1;
+mod http2;
 mod instances;
 mod kept;
 mod limits;

@@ -1,8 +1,14 @@
 //! What pages of other origins may do: those that are listed read answers and change things, and others do neither.
 
-use distillery_tests::{Server, http::Answer};
+use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
+use futures_util::{SinkExt, StreamExt};
 use hyper::Method;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    client_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderName},
+};
 
 const LISTED: &str = "https://console.example.org";
 const OTHER: &str = "https://evil.example";
@@ -120,4 +126,96 @@ async fn where_no_origin_is_listed_nothing_is_said_of_origins() {
     let server = Server::builder().start().await;
     let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
     assert_eq!((answer.status.as_u16(), readers(&answer), answer.header("vary")), (200, ("", ""), ""));
+}
+
+#[tokio::test]
+async fn a_page_asks_before_it_asks_at_every_route() {
+    let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
+    for (path, method, methods) in [
+        ("/api/v1/pow/new", "POST", "POST,OPTIONS"),
+        ("/api/v1/pow/input/x/", "POST", "POST,OPTIONS"),
+        ("/api/v1/pow/status/x", "GET", "GET,HEAD,OPTIONS"),
+        ("/api/v1/pow/openapi.json", "GET", "GET,HEAD,OPTIONS"),
+        ("/api/v1/ws", "GET", "GET,HEAD,OPTIONS"),
+    ] {
+        let answer = preflight(&server, path, LISTED, method).await;
+        assert_eq!((answer.status.as_u16(), readers(&answer)), (204, (LISTED, "true")), "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
+        assert!(answer.body.is_empty(), "{path}");
+    }
+    let answer = preflight(&server, "/api/v1/pow/new", OTHER, "POST").await;
+    assert_eq!((answer.status.as_u16(), readers(&answer)), (204, ("", "")));
+}
+
+#[tokio::test]
+async fn origins_are_the_same_by_scheme_host_and_port() {
+    let listed = json!(["https://CONSOLE.example.org:443", "http://localhost:3000"]);
+    let server = Server::builder().set("http.origins", listed).start().await;
+    let port = server.address().port();
+    for (origin, expected) in [
+        (LISTED, 204),
+        ("https://console.example.org:443", 204),
+        ("http://console.example.org", 403),
+        ("https://console.example.org:444", 403),
+        ("http://localhost:3000", 204),
+        (&format!("http://127.0.0.1:{port}"), 204),
+        (&format!("https://127.0.0.1:{port}"), 403),
+        ("http://127.0.0.1", 403),
+        ("null", 403),
+        ("", 403),
+    ] {
+        let answer = server.request(Method::DELETE, "/api/v1/auth/session", &[("origin", origin)]).await;
+        assert_eq!(answer.status, expected, "{origin}");
+        let opened = Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await;
+        assert_eq!(opened.err().map_or(204, |it| it.as_u16()), expected, "{origin}");
+    }
+    // Each is told of once.
+    let told = server.log().line("a refused origin", |line| line.field("origin") == "null").await;
+    assert!(told.message().contains("http.origins"), "{told:?}");
+    let lines = server.log().lines();
+    assert_eq!(lines.iter().filter(|line| line.field("origin") == "null").count(), 1);
+}
+
+#[tokio::test]
+async fn a_page_shows_its_token_as_a_subprotocol() {
+    let builder = Server::builder()
+        .bare_plugin("args", Guest::component("args"))
+        .set("http.origins", json!([LISTED]))
+        .set("log.level", "trace");
+    let bearer = builder.user("ada", &["call:args"]);
+    let token = bearer.trim_start_matches("Bearer ").to_owned();
+    let server = builder.start().await;
+    let shown = format!("distillery.token.{token}");
+    // As a browser sends `new WebSocket(url, ["distillery-1", "distillery.token.…"])`.
+    let open = async |protocols: &str, more: &[(&str, &str)]| {
+        let stream = TcpStream::connect(server.address()).await.expect("the server takes connections");
+        let mut request = format!("ws://{}/api/v1/ws", server.address()).into_client_request().expect("a request");
+        for (name, value) in [&[("origin", LISTED), ("sec-websocket-protocol", protocols)], more].concat() {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            request.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        match patiently("an answer", client_async(request, stream)).await {
+            Ok((socket, answer)) => Ok((socket, format!("{answer:?}"))),
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("neither an upgrade nor a refusal: {error}"),
+        }
+    };
+    for protocols in [format!("distillery-1, {shown}"), format!("{shown},distillery-1")] {
+        let (mut socket, answer) = open(&protocols, &[]).await.expect("a socket");
+        assert!(answer.contains("distillery-1") && !answer.contains(&token), "{answer}");
+        socket.send(Message::text(r#"{"type":"call","call":"args"}"#)).await.expect("the call leaves");
+        let said = patiently("a message", socket.next()).await.expect("a message").expect("a message");
+        assert!(said.to_text().is_ok_and(|it| it.contains("started")), "{said:?}");
+    }
+    let wrong = format!("distillery-1, {shown}x");
+    assert_eq!(open(&wrong, &[]).await.err(), Some(401));
+    assert_eq!(open("distillery-1, distillery.token.", &[]).await.err(), Some(401));
+    assert_eq!(open(&format!("distillery-1, {shown}, {shown}"), &[]).await.err(), Some(401));
+    assert_eq!(open(&format!("distillery-1, {shown}"), &[("authorization", &bearer)]).await.err(), Some(401));
+    assert_eq!(open(&format!("distillery-1, {shown}"), &[("origin", OTHER)]).await.err(), Some(403));
+    // What is no websocket is asked with a header.
+    let answer = server.request(Method::GET, "/api/v1/auth", &[("sec-websocket-protocol", &shown)]).await;
+    assert_eq!(answer.json()["User"], "");
+    let log = format!("{:?}", server.log().lines());
+    assert!(!log.contains(&token), "the token stands in the log");
 }

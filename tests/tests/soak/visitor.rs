@@ -114,7 +114,10 @@ impl<'a> Visitor<'a> {
     async fn request(&mut self) -> Option<()> {
         let answered = async {
             let mut stream = TcpStream::connect(self.server.address()).await.ok()?;
-            stream.write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.ok()?;
+            stream
+                .write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .await
+                .ok()?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.ok()?;
             (!answer.is_empty()).then_some(answer)

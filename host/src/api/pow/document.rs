@@ -1,11 +1,15 @@
 //! What the requests of `pow-1` are, for programs (OpenAPI) and for people.
 
-use super::{ROOT, Words};
+use super::ROOT;
+use crate::server::Shared;
 use axum::{
+    Extension,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// A request: method, path, what it does, and what it answers.
 type Described = (&'static str, &'static str, &'static str, &'static [(u16, &'static str)]);
@@ -128,12 +132,24 @@ pub(super) fn openapi() -> Value {
     })
 }
 
-pub(super) async fn json() -> Result<Response, Words> {
-    Ok(super::super::json_of(&openapi())?)
+pub(super) async fn json() -> Response {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(openapi().to_string()));
+    (Extension(Shared), super::super::json(StatusCode::OK, DOCUMENT.clone())).into_response()
 }
 
 /// The same as a page without scripts.
 pub(super) async fn page() -> Response {
+    static PAGE: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(written()));
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::OK, headers, Extension(Shared), PAGE.clone()).into_response()
+}
+
+fn written() -> String {
     let mut rows = String::new();
     for (method, path, summary, answers) in REQUESTS {
         let answers: String =
@@ -141,18 +157,11 @@ pub(super) async fn page() -> Response {
         let (method, summary) = (method.to_uppercase(), escaped(summary));
         rows += &format!("<h2><code>{method} {ROOT}{path}</code></h2><p>{summary}</p><dl>{answers}</dl>");
     }
-    let page = format!(
+    format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Websockets of the \
          subprotocol <code>pow-1</code> are taken at every path below <code>{ROOT}</code>. This is the same by requests, \
          also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
-    );
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (StatusCode::OK, headers, page).into_response()
+    )
 }
 
 fn escaped(text: &str) -> String {

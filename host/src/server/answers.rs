@@ -1,0 +1,297 @@
+//! Answers over one connection of HTTP/2, where a client can ask for many and take none: how much of them may wait at once,
+//! and for how long.
+//!
+//! hyper asks for the next piece of an answer when the client's flow-control window has room for more. Each stream is a task
+//! of hyper's; here a stream is cut when its client takes nothing for too long, and the others go on.
+
+use super::activity::{Activity, Use};
+use axum::{
+    body::Body,
+    http::{Method, Request, Response},
+};
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, SizeHint};
+use parking_lot::Mutex;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep_until},
+};
+
+/// How much of all answers of one connection may wait for its client, in KiB; beyond that its next requests wait.
+const WAITING_KIB: u32 = 1024;
+/// What an answer counts as until its size is known: that to a question may be large, that to a change is not.
+const QUESTION_KIB: u32 = WAITING_KIB / 2;
+const CHANGE_KIB: u32 = 16;
+/// The piece of an answer that hyper gets at a time, all of which waits in its buffers if the client takes one byte of it.
+const PIECE: usize = 16 << 10;
+
+/// An answer whose bytes are the same for everybody: they are in memory once, however many wait for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared;
+
+/// The answers of one connection.
+#[derive(Clone)]
+pub(super) struct Answers {
+    room: Arc<Semaphore>,
+    activity: Activity,
+}
+
+impl Answers {
+    pub fn new(activity: Activity) -> Self {
+        Self { room: Arc::new(Semaphore::new(WAITING_KIB as usize)), activity }
+    }
+
+    /// Has `request` answered once the client has taken enough of the answers before.
+    pub async fn answer<B, Answering>(
+        &self,
+        request: Request<B>,
+        answer: impl FnOnce(Request<B>) -> Answering,
+    ) -> Response<Body>
+    where
+        Answering: Future<Output = Response<Body>>,
+    {
+        let guessed = if is_question(request.method()) { QUESTION_KIB } else { CHANGE_KIB };
+        let mut room = self.take(guessed).await;
+        let work = self.activity.work();
+        let answer = answer(request).await;
+        drop(work);
+        self.settle(&mut room, &answer);
+        answer.map(|body| {
+            Body::new(Pieces {
+                body,
+                rest: Bytes::new(),
+                activity: self.activity.clone(),
+                _held: (room, self.activity.send()),
+            })
+        })
+    }
+
+    async fn take(&self, kib: u32) -> OwnedSemaphorePermit {
+        self.room.clone().acquire_many_owned(kib).await.expect("the room is never closed")
+    }
+
+    /// Lets `room` be as large as `answer`, as far as there is room: it is there already.
+    fn settle(&self, room: &mut OwnedSemaphorePermit, answer: &Response<Body>) {
+        let exact = answer.body().size_hint().exact();
+        let kib = match exact {
+            _ if answer.extensions().get::<Shared>().is_some() => 0,
+            Some(size) => u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX),
+            // What is made piece by piece holds one of them; events come when they like.
+            None => CHANGE_KIB,
+        };
+        let held = u32::try_from(room.num_permits()).unwrap_or(u32::MAX);
+        if kib < held {
+            drop(room.split((held - kib) as usize));
+        } else if kib > held {
+            let more = (kib - held).min(self.room.available_permits() as u32);
+            if let Ok(more) = self.room.clone().try_acquire_many_owned(more) {
+                room.merge(more);
+            }
+        }
+    }
+}
+
+fn is_question(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// A body in pieces, so that little of it waits in the buffers of a stream.
+struct Pieces {
+    body: Body,
+    rest: Bytes,
+    activity: Activity,
+    _held: (OwnedSemaphorePermit, Use),
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Whoever asks for more has taken what was handed over before.
+        offer(None);
+        self.activity.moved();
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return other,
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(piece);
+        offer(Some(Instant::now()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, mut hint) = (self.rest.len() as u64, self.body.size_hint());
+        let (lower, upper) = (hint.lower() + rest, hint.upper().map(|upper| upper + rest));
+        hint = SizeHint::new();
+        hint.set_lower(lower);
+        if let Some(upper) = upper {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// Since when a piece of an answer waits for its client.
+#[derive(Clone, Default)]
+struct Offered(Arc<Mutex<Option<Instant>>>);
+
+impl Offered {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock() = since;
+    }
+
+    fn since(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+}
+
+tokio::task_local! {
+    /// That of the stream whose task this is.
+    static OFFERED: Offered;
+}
+
+/// Notes since when the stream whose task this is waits for its client.
+fn offer(since: Option<Instant>) {
+    // No stream runs outside of its task.
+    let _ = OFFERED.try_with(|offered| offered.set(since));
+}
+
+/// Runs the streams of connections, each as long as its client takes what it is sent.
+#[derive(Clone)]
+pub(super) struct Streams {
+    /// How long a client may take nothing of an answer.
+    pub patience: Duration,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let offered = Offered::default();
+        let stream =
+            Stream { stream: Some(Box::pin(stream)), offered: offered.clone(), patience: self.patience, alarm: None };
+        tokio::spawn(OFFERED.scope(offered, stream));
+    }
+}
+
+/// A stream that is given up when its client takes nothing for too long. Dropping it resets it.
+struct Stream<F> {
+    stream: Option<Pin<Box<F>>>,
+    offered: Offered,
+    patience: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(()) };
+        if stream.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(since) = self.offered.since() else {
+            self.alarm = None;
+            return Poll::Pending;
+        };
+        let until = tokio::time::Instant::from_std(since + self.patience);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if alarm.deadline() != until {
+            alarm.as_mut().reset(until);
+        }
+        if alarm.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        tracing::debug!("a client takes nothing of an answer: its stream is reset");
+        self.stream = None;
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    fn answers() -> Answers {
+        Answers::new(Activity::new(Arc::default()))
+    }
+
+    async fn answered(answers: &Answers, method: Method, answer: Response<Body>) -> Response<Body> {
+        let request = Request::builder().method(method).body(()).unwrap();
+        answers.answer(request, |_| async { answer }).await
+    }
+
+    fn large() -> Response<Body> {
+        Response::new(Body::from(vec![b'x'; 5 << 20]))
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_holds_up_those_behind_it() {
+        let answers = answers();
+        let first = answered(&answers, Method::GET, large()).await;
+        assert!(answered(&answers, Method::GET, large()).now_or_never().is_none());
+        drop(first);
+        assert!(answered(&answers, Method::GET, large()).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn small_and_shared_answers_hold_up_nobody() {
+        let answers = answers();
+        let mut held = Vec::new();
+        for _ in 0..64 {
+            held.push(
+                answered(&answers, Method::GET, Response::new(Body::from("small"))).now_or_never().expect("room"),
+            );
+            let mut shared = large();
+            shared.extensions_mut().insert(Shared);
+            held.push(answered(&answers, Method::GET, shared).now_or_never().expect("room"));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_in_pieces_and_whole() {
+        let offered = Offered::default();
+        let whole = OFFERED.scope(offered, async {
+            let mut answer = answered(&answers(), Method::GET, large()).await.into_body();
+            assert_eq!(answer.size_hint().exact(), Some(5 << 20));
+            let mut whole = 0;
+            while let Some(piece) = answer.frame().await {
+                let piece = piece.unwrap().into_data().unwrap();
+                assert!((1..=PIECE).contains(&piece.len()));
+                whole += piece.len();
+            }
+            whole
+        });
+        assert_eq!(whole.await, 5 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_client_takes_nothing_is_given_up() {
+        let offered = Offered::default();
+        offered.set(Some(Instant::now()));
+        let stream = Box::pin(std::future::pending::<()>());
+        let stream = Stream { stream: Some(stream), offered, patience: Duration::from_millis(5), alarm: None };
+        stream.await;
+    }
+}
