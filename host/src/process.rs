@@ -10,7 +10,7 @@ pub mod compute;
 
 use crate::{
     call::{CancelReason, Cleanup, Outcome, Stop},
-    control::Control,
+    control::{Control, ThreadClass},
     limits::Limits,
     plugin::Call,
     runtime::{End, Guest, Invocation},
@@ -236,9 +236,11 @@ impl Process {
                 Home::Here(guest) => {
                     self.credit.settle(now, self.control.cpu());
                     if self.credit.is_good() {
-                        match guest.poll(TURN_AMONG_SOCKETS, cx) {
+                        let polled = guest.poll(TURN_AMONG_SOCKETS, ThreadClass::Sockets, cx);
+                        let moves = self.control.used_its_turn() || self.control.residence.has_to_move();
+                        match polled {
                             Poll::Ready(end) => return Poll::Ready(end),
-                            Poll::Pending if !self.control.used_its_turn() => return Poll::Pending,
+                            Poll::Pending if !moves => return Poll::Pending,
                             Poll::Pending => {}
                         }
                     }

@@ -4,7 +4,11 @@
 //! are resolved here too, and the connection goes to the very address that was looked at. One that is not of the public
 //! network is refused, unless the grant names it as it is: an address, or `localhost`.
 
-use super::{address::is_public, state::State};
+use super::{
+    address::is_public,
+    descriptors::{Descriptor, Descriptors, Share},
+    state::State,
+};
 use crate::origin::Origin;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -60,15 +64,23 @@ pub(super) struct Outgoing {
 struct Sender {
     allowed: Arc<[Origin]>,
     connections: Arc<Semaphore>,
+    descriptors: Arc<Descriptors>,
+}
+
+/// What a request needs until its answer has ended.
+struct Place {
+    _connection: OwnedSemaphorePermit,
+    _socket: Descriptor,
 }
 
 type Ended = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Outgoing {
-    pub fn to(allowed: Arc<[Origin]>) -> Self {
+    pub fn to(allowed: Arc<[Origin]>, descriptors: Arc<Descriptors>) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS);
-        Self { context, sender: Sender { allowed, connections: Arc::new(Semaphore::new(CONNECTIONS)) } }
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        Self { context, sender: Sender { allowed, connections, descriptors } }
     }
 }
 
@@ -103,14 +115,16 @@ impl WasiHttpHooks for Sender {
 }
 
 impl Sender {
-    fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, OwnedSemaphorePermit), Error> {
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, Place), Error> {
         let origin = Origin::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
         // A tunnel would lead to where nobody looks.
         if !self.allowed.contains(&origin) || request.method() == Method::CONNECT {
             return Err(Error::HttpRequestDenied);
         }
-        let place = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-        Ok((origin, place))
+        let connection = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+        // The connections of one process are few, so that each is the first of its share.
+        let socket = Share::of(&self.descriptors).take().ok_or(Error::ConnectionLimitReached)?;
+        Ok((origin, Place { _connection: connection, _socket: socket }))
     }
 }
 
@@ -137,7 +151,7 @@ async fn send(
     origin: &Origin,
     mut request: Request<WasiBody>,
     times: Times,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(Response<WasiBody>, Ended), Error> {
     let stream = timeout(times.connect, connect(origin)).await.map_err(|_| Error::ConnectionTimeout)??;
     let mut client = http1::Builder::new();
