@@ -240,3 +240,121 @@ fn lower_priority() {
         tracing::warn!(%error, "the threads that run guests keep the priority of the others");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        limits::Limits,
+        runtime::tests::{guest, guest_of, works_on_files},
+    };
+    use std::sync::mpsc;
+
+    /// Tells that it was dropped.
+    struct Dropped(mpsc::Sender<&'static str>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            _ = self.0.send("dropped");
+        }
+    }
+
+    fn owner() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_a_disk_is_abandoned_and_gets_no_further() {
+        let threads = ComputeThreads::start(1).unwrap();
+        let control = Arc::new(Control::new(&Limits::default()));
+        let (disk, answers) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let running = {
+            let (control, dropped) = (control.clone(), Dropped(tell.clone()));
+            async move {
+                let _dropped = dropped;
+                works_on_files(&control, || {
+                    tell.send("waits").unwrap();
+                    _ = answers.recv();
+                })
+                .await;
+                tell.send("went on").unwrap();
+                End::Exited(0)
+            }
+        };
+        let mut away = threads.take_over(guest(running, control.clone()), &owner());
+        assert_eq!(told.recv().unwrap(), "waits");
+        control.kill();
+        assert_eq!(away.drop_if_idle(), Some(false));
+        // A fresh one cleans up meanwhile.
+        control.begin_cleanup();
+        drop(away);
+        disk.send(()).unwrap();
+        assert_eq!(told.recv().unwrap(), "dropped");
+    }
+
+    #[test]
+    fn file_work_is_done_on_threads_of_its_own_and_counts_as_time_of_the_guest() {
+        let threads = ComputeThreads::start(1).unwrap();
+        let control = Arc::new(Control::new(&Limits::default()));
+        let (tell, told) = mpsc::channel();
+        let running = {
+            let control = control.clone();
+            async move {
+                works_on_files(&control, || {
+                    let began = std::time::Instant::now();
+                    while began.elapsed() < Duration::from_millis(50) {
+                        std::hint::spin_loop();
+                    }
+                    tell.send(control.residence.is_on(ThreadClass::Files)).unwrap();
+                })
+                .await;
+                End::Exited(0)
+            }
+        };
+        let mut guest = guest(running, control.clone());
+        assert!(guest.poll(TURN, ThreadClass::Sockets, &mut owner()).is_pending());
+        assert!(control.residence.has_to_move());
+        let mut away = threads.take_over(guest, &owner());
+        assert!(told.recv().unwrap());
+        let returned = loop {
+            match away.poll_returned(&owner()) {
+                Poll::Ready(returned) => break returned,
+                Poll::Pending => std::thread::yield_now(),
+            }
+        };
+        assert!(matches!(returned, Returned::Ended(End::Exited(0))));
+        assert!(control.cpu() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_guest_with_much_memory_leaves_the_sockets_before_it_can_use_it() {
+        for (memory, grown, leaves) in [(80, 0, true), (1, 100, true), (1, 10, false), (60, 0, false)] {
+            let control = Arc::new(Control::new(&Limits::default()));
+            let code = format!(
+                "(module (memory (export \"memory\") {memory})
+                   (func (export \"_start\") (drop (memory.grow (i32.const {grown})))
+                     (memory.fill (i32.const 0) (i32.const 1) (i32.mul (memory.size) (i32.const 65536)))))"
+            );
+            let mut guest = guest_of(&code, control.clone());
+            let polled = guest.poll(Duration::from_secs(9), ThreadClass::Sockets, &mut owner());
+            assert_eq!(polled.is_pending(), leaves, "{memory} {grown}");
+            assert_eq!(control.residence.has_to_move(), leaves, "{memory} {grown}");
+            if leaves {
+                let polled = guest.poll(Duration::from_secs(9), ThreadClass::Compute, &mut owner());
+                assert_eq!(polled, Poll::Ready(End::Exited(0)));
+                assert_eq!(control.residence.wanted(), ThreadClass::Compute);
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_with_large_tables_leaves_the_sockets() {
+        let control = Arc::new(Control::new(&Limits::default()));
+        let code = "(module (memory (export \"memory\") 1) (table 1 funcref)
+            (func (export \"_start\") (drop (table.grow (ref.null func) (i32.const 100000)))))";
+        let mut guest = guest_of(code, control.clone());
+        assert!(guest.poll(Duration::from_secs(9), ThreadClass::Sockets, &mut owner()).is_pending());
+        assert!(control.residence.has_to_move());
+    }
+}

@@ -29,7 +29,7 @@ use super::{
     state::State,
 };
 use crate::control::Control;
-use call::Worker;
+pub(super) use call::Worker;
 use names::Place;
 use open::Wanted;
 use pending::Pending;
