@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_waits_for_a_disk_is_abandoned_and_gets_no_further() {
+    fn abandoned_guest_gets_no_further() {
         let threads = ComputeThreads::start(1).unwrap();
         let control = Arc::new(Control::new(&Limits::default()));
         let (disk, answers) = mpsc::channel::<()>();
@@ -273,8 +273,9 @@ mod tests {
             let (control, dropped) = (control.clone(), Dropped(tell.clone()));
             async move {
                 let _dropped = dropped;
-                works_on_files(&control, || {
-                    tell.send("waits").unwrap();
+                let waits = tell.clone();
+                works_on_files(&control, move || {
+                    waits.send("waits").unwrap();
                     _ = answers.recv();
                 })
                 .await;
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn file_work_is_done_on_threads_of_its_own_and_counts_as_time_of_the_guest() {
+    fn file_work_counts_as_time_of_the_guest() {
         let threads = ComputeThreads::start(1).unwrap();
         let control = Arc::new(Control::new(&Limits::default()));
         let (tell, told) = mpsc::channel();
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_with_much_memory_leaves_the_sockets_before_it_can_use_it() {
+    fn guest_with_much_memory_leaves_the_sockets_first() {
         for (memory, grown, leaves) in [(80, 0, true), (1, 100, true), (1, 10, false), (60, 0, false)] {
             let control = Arc::new(Control::new(&Limits::default()));
             let code = format!(
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_with_large_tables_leaves_the_sockets() {
+    fn guest_with_large_tables_leaves_the_sockets() {
         let control = Arc::new(Control::new(&Limits::default()));
         let code = "(module (memory (export \"memory\") 1) (table 1 funcref)
             (func (export \"_start\") (drop (table.grow (ref.null func) (i32.const 100000)))))";

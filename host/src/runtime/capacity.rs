@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_get_a_quarter_of_the_descriptors_and_sockets_the_rest() {
+    fn guests_get_a_quarter_of_the_descriptors() {
         let capacity = Capacity::within(Some(1000), Kernel { files: 4096, ..ROOMY });
         assert_eq!((capacity.guest_files, capacity.sockets), (960, 2880));
     }

@@ -197,11 +197,6 @@ fn check_path(length: usize) -> io::Result<()> {
     if length > PATH_MAX { Err(Errno::NAMETOOLONG.into()) } else { Ok(()) }
 }
 
-/// Components have no code for too many descriptors.
-fn for_component(error: io::Error) -> io::Error {
-    if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) { Errno::NOMEM.into() } else { error }
-}
-
 impl State {
     fn opened(&self, descriptor: &Resource<Descriptor>) -> Arc<Opened> {
         self.files.opened.get(&descriptor.rep()).cloned().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! The files of WASI 0.2 components.
 
 use super::{
-    check_path, for_component,
+    check_path,
     listing::Listing,
     names::Change,
     open::Wanted,
@@ -46,7 +46,16 @@ fn answer<T>(done: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
 
 /// The same of what was done here.
 fn answer_io<T>(done: io::Result<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
-    answer(done.map_err(|error| FsError::from(for_component(error))))
+    answer(done.map_err(refused))
+}
+
+fn refused(error: io::Error) -> FsError {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::XDEV) => ErrorCode::CrossDevice.into(),
+        // There is no code for too many descriptors.
+        Some(Errno::MFILE) => ErrorCode::InsufficientMemory.into(),
+        _ => error.into(),
+    }
 }
 
 /// Functions of the implementation that are called on a file thread, and are otherwise left as they are.
@@ -76,7 +85,7 @@ macro_rules! that_change_names {
                     let state = store.data_mut();
                     answer(worker.file_call(async move {
                         let change: fn(&mut State, $(&$kind),*) -> io::Result<Change> = $change;
-                        let change = change(state, $(&$argument),*)?;
+                        let change = change(state, $(&$argument),*).map_err(refused)?;
                         let done = state.filesystem().$method($($argument),*).await;
                         change.settle(done.is_ok());
                         done

@@ -1,10 +1,10 @@
 //! The files of WASI 0.3 components.
 
 use super::{
-    check_path, for_component,
+    check_path,
     names::Change,
     open::Wanted,
-    stream3::{Ending, Entries, Reader, ToList, Writer},
+    stream3::{Ending, Entries, Reader, ToList, Writer, refused},
     times::{self, Time},
 };
 use crate::runtime::state::State;
@@ -26,7 +26,7 @@ use wasmtime_wasi::{
                 PathFlags,
             },
         },
-        filesystem::{FilesystemError, FilesystemResult},
+        filesystem::FilesystemResult,
     },
 };
 
@@ -47,7 +47,7 @@ fn answer<T>(done: FilesystemResult<T>) -> wasmtime::Result<(Result<T, ErrorCode
 
 /// The same of what was done here.
 fn answer_io<T>(done: io::Result<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
-    answer(done.map_err(|error| FilesystemError::from(for_component(error))))
+    answer(done.map_err(|error| refused(error).into()))
 }
 
 fn files(guest: &Accessor<State>) -> Accessor<State, WasiFilesystem> {
@@ -84,7 +84,7 @@ macro_rules! that_change_names {
                     let worker = with(guest, |state| state.worker());
                     answer(worker.file_call(async move {
                         let change: fn(&mut State, $(&$kind),*) -> io::Result<Change> = $change;
-                        let change = with(guest, |state| change(state, $(&$argument),*))?;
+                        let change = with(guest, |state| change(state, $(&$argument),*)).map_err(refused)?;
                         let done = WasiFilesystem::$method(&files(guest), $($argument),*).await;
                         change.settle(done.is_ok());
                         done
@@ -269,7 +269,7 @@ fn link_streams(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
                 let entries = Entries { worker, listing: ToList::Directory(dir.dir, Some(counted)), ending };
                 (StreamReader::new(&mut store, entries)?, FutureReader::new(&mut store, end)?)
             }
-            Err(error) => nothing::<DirectoryEntry>(&mut store, for_component(error).into())?,
+            Err(error) => nothing::<DirectoryEntry>(&mut store, refused(error))?,
         },))
     })
 }
@@ -297,7 +297,7 @@ fn write(mut store: Store<'_>, file: &Dir, data: StreamReader<u8>, at: Option<u6
             data.pipe(&mut store, Writer { worker, opened, file, at, ending })?;
             return FutureReader::new(&mut store, end);
         }
-        Err(error) => for_component(error).into(),
+        Err(error) => refused(error),
     };
     let mut data = data;
     data.close(&mut store)?;

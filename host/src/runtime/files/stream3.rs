@@ -7,7 +7,7 @@ use super::{
     listing::{Entry, Listing},
 };
 use crate::runtime::state::State;
-use rustix::fs::FileType;
+use rustix::{fs::FileType, io::Errno};
 use std::{
     fs::File,
     io,
@@ -32,6 +32,16 @@ const PIECE: usize = 64 << 10;
 type Store<'a> = StoreContextMut<'a, State>;
 type Done = Poll<wasmtime::Result<StreamResult>>;
 
+/// The error that a guest is told.
+pub fn refused(error: io::Error) -> ErrorCode {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::XDEV) => ErrorCode::CrossDevice,
+        // There is no code for too many descriptors.
+        Some(Errno::MFILE) => ErrorCode::InsufficientMemory,
+        _ => error.into(),
+    }
+}
+
 /// Tells the guest once how its stream ended.
 pub struct Ending(Option<oneshot::Sender<Result<(), ErrorCode>>>);
 
@@ -49,7 +59,7 @@ impl Ending {
     }
 
     fn failed(&mut self, error: io::Error) -> Done {
-        self.tell(Err(super::for_component(error).into()));
+        self.tell(Err(refused(error)));
         Poll::Ready(Ok(StreamResult::Dropped))
     }
 

@@ -31,7 +31,8 @@ async fn a_module_reads_and_writes_20_mib_at_once() {
     client.say("input").await;
     let lines = client.finish().await.success();
     assert_eq!(lines[..5], ["20971520", "20971520", "20971520", "20971520", "6"]);
-    assert_eq!(lines.len(), 5 + 320);
+    // Its input put one more end of a line into the buffer.
+    assert_eq!(lines.len(), 5 + 321);
     assert_eq!(lines[5..].iter().map(|line| line.len() + 1).sum::<usize>(), 20 << 20);
     server.call("pieces", &[]).await.finish().await.success();
 }
@@ -84,12 +85,12 @@ async fn a_server_without_descriptors_for_guests_accepts_connections() {
         .plugin("module", Guest::module("files"), &manifest("module", asks))
         .plugin("component", Guest::component("files"), &manifest("component", asks))
         .set("plugins.grants", json!({"module": grant, "component": grant}))
-        .open_files(400)
+        .open_files(1000)
         .start()
         .await;
     let todo = [vec!["keep /m/file"; 100], vec!["wait"]].concat();
     let mut greedy = Vec::new();
-    for call in ["module", "component"].repeat(4) {
+    for call in ["module", "component"].repeat(2) {
         let mut client = server.call(call, &todo).await;
         let mut refused = 0;
         loop {
@@ -102,9 +103,9 @@ async fn a_server_without_descriptors_for_guests_accepts_connections() {
         assert!((1..100).contains(&refused), "{call}: {refused} of 100");
         greedy.push(client);
     }
-    assert!(server.occupied().open_files < 400 - 100, "{:?}", server.occupied());
+    assert!(server.occupied().open_files < 400, "{:?}", server.occupied());
     let mut sockets = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..500 {
         sockets.push(server.connect().await);
     }
 }
