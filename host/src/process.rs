@@ -287,7 +287,7 @@ impl Process {
         match ended {
             Some(_) => {
                 if let Home::Here(guest) = std::mem::replace(&mut self.home, Home::Ended) {
-                    drop(guest);
+                    self.compute.discard(guest);
                 }
             }
             None => self.call.plugin.program.move_epoch(),
@@ -343,11 +343,15 @@ impl Process {
 impl Drop for Process {
     /// A process that nobody asks for any more ends.
     fn drop(&mut self) {
-        if let Home::Away(away) = &mut self.home {
-            self.control.kill();
-            if away.drop_if_idle().is_none() {
-                self.call.plugin.program.move_epoch();
+        match std::mem::replace(&mut self.home, Home::Ended) {
+            Home::Here(guest) => self.compute.discard(guest),
+            Home::Away(mut away) => {
+                self.control.kill();
+                if away.drop_if_idle().is_none() {
+                    self.call.plugin.program.move_epoch();
+                }
             }
+            Home::Ended => {}
         }
     }
 }

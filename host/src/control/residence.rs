@@ -36,6 +36,8 @@ pub struct Residence {
     wanted: AtomicU8,
     /// Single instructions of the guest can take long: it stays away from the sockets for good.
     heavy: AtomicBool,
+    /// The guest may have files open.
+    has_files: AtomicBool,
     /// The guest is in a system call on a file.
     in_file_call: AtomicBool,
     /// The number of the guest among those of the process: the one that cleans up is the second.
@@ -90,6 +92,11 @@ impl Residence {
         self.heavy.store(true, Relaxed);
     }
 
+    /// Whether the guest may have files open, which can take long to close.
+    pub fn has_files(&self) -> bool {
+        self.has_files.load(Relaxed)
+    }
+
     /// The number of the guest that runs now.
     pub fn guest(&self) -> u32 {
         self.guest.load(SeqCst)
@@ -100,10 +107,12 @@ impl Residence {
         self.guest.fetch_add(1, SeqCst);
         self.in_file_call.store(false, SeqCst);
         self.heavy.store(false, SeqCst);
+        self.has_files.store(false, SeqCst);
     }
 
     pub fn note_file_call(&self, guest: u32, begins: bool) {
         if self.guest() == guest {
+            self.has_files.store(true, Relaxed);
             self.in_file_call.store(begins, SeqCst);
         }
     }

@@ -93,6 +93,11 @@ impl ComputeThreads {
         Away(place)
     }
 
+    /// Drops a guest of an owner that serves a socket.
+    pub fn discard(&self, guest: Guest) {
+        discard_by(self.runtime().handle(), guest);
+    }
+
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("it is taken only when dropped")
     }
@@ -112,16 +117,20 @@ impl Place {
             // That thread wakes this task when the turn is over.
             return Poll::Pending;
         }
+        let Some(mut guest) = self.guest.try_lock() else {
+            // Its owner is taking it away.
+            return Poll::Ready(());
+        };
+        if guest.is_none() {
+            return Poll::Ready(());
+        }
         if self.control.residence.wanted() == ThreadClass::Files && !self.abandoned.load(SeqCst) {
+            drop(guest);
             self.on_file_thread.store(true, SeqCst);
             let (place, waker) = (self.clone(), cx.waker().clone());
             self.threads.spawn_blocking(move || place.work_on_files(waker));
             return Poll::Pending;
         }
-        let Some(mut guest) = self.guest.try_lock() else {
-            // Its owner is taking it away.
-            return Poll::Ready(());
-        };
         let returned = self.turn(&mut guest, ThreadClass::Compute, cx);
         let is_here = guest.is_some();
         drop(guest);
@@ -225,13 +234,18 @@ impl Away {
         let taken = guest.take()?;
         drop(guest);
         let computing = place.control.used_its_turn();
-        if place.control.residence.is_heavy() {
-            // Giving much memory back takes long, and the owner serves a socket.
-            place.threads.spawn(async move { drop(taken) });
-        } else {
-            drop(taken);
-        }
+        discard_by(&place.threads, taken);
         Some(computing)
+    }
+}
+
+/// Drops a guest. Giving much memory back takes long, and closing a file can take as long as a disk.
+fn discard_by(threads: &Handle, guest: Guest) {
+    let residence = &guest.control().residence;
+    if residence.has_files() {
+        drop(threads.spawn_blocking(move || drop(guest)));
+    } else if residence.is_heavy() {
+        drop(threads.spawn(async move { drop(guest) }));
     }
 }
 

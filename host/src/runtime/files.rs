@@ -199,7 +199,11 @@ fn check_path(length: usize) -> io::Result<()> {
 
 impl State {
     fn opened(&self, descriptor: &Resource<Descriptor>) -> Arc<Opened> {
-        self.files.opened.get(&descriptor.rep()).cloned().unwrap_or_default()
+        self.opened_at(descriptor.rep())
+    }
+
+    fn opened_at(&self, place: u32) -> Arc<Opened> {
+        self.files.opened.get(&place).cloned().unwrap_or_default()
     }
 
     fn forget(&mut self, place: u32) {

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use std::{
     future::poll_fn,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     pin::{Pin, pin},
     sync::{Arc, LazyLock},
     task::{Context, Poll},
@@ -29,7 +29,8 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
+    runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep, timeout},
 };
@@ -48,6 +49,8 @@ const FIRST_BYTE: Duration = Duration::from_secs(300);
 const IDLE: Duration = Duration::from_secs(120);
 /// Requests of one process that are under way at once: each has a socket.
 const CONNECTIONS: usize = 32;
+/// Names that are asked for at once, by all processes.
+const RESOLVERS: usize = 16;
 /// The head of an answer, and what is read ahead of the guest.
 const BUFFER: usize = 64 << 10;
 /// What one write to the body of a request takes from a guest.
@@ -228,13 +231,10 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
     if origin.is_localhost() {
         return Ok(vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]);
     }
-    let found: Vec<SocketAddr> = lookup_host((origin.host(), port))
-        .await
-        .map_err(|error| {
-            tracing::debug!(%origin, %error, "the name is not resolved");
-            Error::DnsError { rcode: None, info_code: None }
-        })?
-        .collect();
+    let found = resolve(origin.host().to_owned(), port).await.map_err(|error| {
+        tracing::debug!(%origin, %error, "the name is not resolved");
+        Error::DnsError { rcode: None, info_code: None }
+    })?;
     if found.is_empty() {
         return Err(Error::DestinationNotFound);
     }
@@ -244,6 +244,16 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
         return Err(Error::DestinationIpProhibited);
     }
     Ok(public)
+}
+
+/// Asks the system for a name, on one of the threads for that: a name server that does not answer holds up other names, and
+/// neither the database nor files.
+async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static THREADS: LazyLock<io::Result<Runtime>> =
+        LazyLock::new(|| Builder::new_current_thread().max_blocking_threads(RESOLVERS).thread_name("names").build());
+    let threads = THREADS.as_ref().map_err(|error| io::Error::from(error.kind()))?;
+    let asked = threads.spawn_blocking(move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    asked.await.map_err(io::Error::other)?
 }
 
 /// A connection to the first of them that takes one.

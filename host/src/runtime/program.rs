@@ -237,13 +237,20 @@ impl Inner {
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
         store.data_mut().systems = invocation.reach.systems.clone();
         let entered = self.enter(&mut store).await;
-        if files::is_furnished(&invocation.reach) {
+        // One that was killed is not waited for.
+        let has_files = files::is_furnished(&invocation.reach) && !control.is_killed();
+        if has_files {
             files::component2::flush_all(store.data_mut()).await;
         }
-        match entered {
+        let end = match entered {
             Ok(()) => End::Exited(0),
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
+        };
+        if has_files {
+            // Its files are closed.
+            files::Worker::new(&control).file_call(async move { drop(store) }).await;
         }
+        end
     }
 
     async fn enter(&self, store: &mut Store<State>) -> wasmtime::Result<()> {

@@ -1,7 +1,7 @@
 //! Private directories for temporary files: where they lie, how much they hold, and that none outlives its process.
 //!
 //! A process may fill its own up to a quota, in bytes and in number of files. What is there is counted by what the process
-//! does ([`ledger`]): nobody else changes the directory. How a guest's calls come here is the affair of [`super::files`].
+//! does ([`ledger`]): no other process changes the directory. How a guest's calls come here is the affair of [`super::files`].
 
 mod ledger;
 mod remove;

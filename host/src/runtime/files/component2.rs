@@ -104,11 +104,15 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         Ok((directories,))
     })?;
     let mut types = linker.instance(TYPES)?;
-    types.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, place| {
-        let state = store.data_mut();
-        state.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
-        state.forget(place);
-        Ok(())
+    types.resource_async("descriptor", ResourceType::host::<Descriptor>(), |mut store, place| {
+        Box::new(async move {
+            let state = store.data_mut();
+            let closed = state.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
+            let opened = state.opened_at(place);
+            state.forget(place);
+            state.worker().file_call(async { drop((closed, opened)) }).await;
+            Ok(())
+        })
     })?;
     on_file_threads! { types:
         "advise" advise(file: Dir, offset: u64, length: u64, advice: Advice);
@@ -251,9 +255,13 @@ fn open_at(
 
 /// Listings are resources of this server's own.
 fn link_listings(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
-    types.resource("directory-entry-stream", ResourceType::host::<Listing>(), |mut store, place| {
-        store.data_mut().filesystem().table.delete(Resource::<Listing>::new_own(place))?;
-        Ok(())
+    types.resource_async("directory-entry-stream", ResourceType::host::<Listing>(), |mut store, place| {
+        Box::new(async move {
+            let worker = store.data().worker();
+            let closed = store.data_mut().filesystem().table.delete(Resource::<Listing>::new_own(place))?;
+            worker.file_call(async { drop(closed) }).await;
+            Ok(())
+        })
     })?;
     types.func_wrap_async("[method]descriptor.read-directory", |mut store: Store<'_>, (dir,): (Dir,)| {
         Box::new(async move {

@@ -103,11 +103,15 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         Ok((directories,))
     })?;
     let mut types = linker.instance(TYPES)?;
-    types.resource("descriptor", ResourceType::host::<Descriptor>(), |mut store, place| {
-        let state = store.data_mut();
-        state.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
-        state.forget(place);
-        Ok(())
+    types.resource_async("descriptor", ResourceType::host::<Descriptor>(), |mut store, place| {
+        Box::new(async move {
+            let state = store.data_mut();
+            let closed = state.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
+            let opened = state.opened_at(place);
+            state.forget(place);
+            state.worker().file_call(async { drop((closed, opened)) }).await;
+            Ok(())
+        })
     })?;
     on_file_threads! { types:
         "advise" advise(file: Dir, offset: u64, length: u64, advice: Advice);

@@ -1,5 +1,5 @@
-//! The streams of WASI 0.2 components from and to files. Whoever waits for one has it read or write a piece, on a file thread;
-//! nothing goes on behind the guest's back. What a stream holds is counted ([`Pending`]).
+//! The streams of WASI 0.2 components from and to files. A stream reads or writes a piece while its guest waits for the stream,
+//! on a file thread: nothing goes on behind the guest's back. What a stream holds is counted ([`Pending`]).
 
 use super::{
     Opened,

@@ -1,5 +1,5 @@
-//! Which file has which number. The implementation keeps that to itself, so that it is noted here, too, from what is known of
-//! it: a new descriptor goes to the place of the table that is free, and the directories that a module begins with have the
+//! The numbers of files. The implementation keeps them to itself, so that they are noted here, too, from what is known of it: a
+//! new descriptor goes to the place of the table that is free, and the directories that a module begins with have the
 //! numbers behind those of the three streams, in their order.
 
 use super::{Guest, MODULE, enter, preview1};
