@@ -188,6 +188,8 @@ pub enum LimitHit {
     Resources(u64),
     /// What one host call may take from a guest at once.
     HostCall(Size),
+    /// What file streams hold between a file and a guest.
+    PendingFiles(Size),
 }
 
 impl fmt::Display for LimitHit {
@@ -199,6 +201,7 @@ impl fmt::Display for LimitHit {
             Self::Stack(limit) => write!(f, "stack limit of {limit} reached"),
             Self::Resources(limit) => write!(f, "resource limit of {limit} reached"),
             Self::HostCall(limit) => write!(f, "host call limit of {limit} reached"),
+            Self::PendingFiles(limit) => write!(f, "pending file data limit of {limit} reached"),
         }
     }
 }

@@ -178,7 +178,7 @@ fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
 /// What loads one plugin to look at it, or to run it once. It keeps compiled code only where a server did already: it
 /// may be used anywhere, and must leave nothing behind there.
 fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
-    let one = Capacity { processes: 1, lowered: None };
+    let one = Capacity::of(1);
     loader_with(config, &one, Some(config.cache.as_path()).filter(|cache| cache.is_dir()))
 }
 

@@ -3,6 +3,10 @@
 //! It holds the streams, the one cancel reason, the flag that interrupts the guest, what the guest used up, and the value
 //! that it set.
 
+mod residence;
+
+pub use residence::{Residence, ThreadClass};
+
 use crate::{
     call::CancelReason,
     limits::Limits,
@@ -12,6 +16,7 @@ use crate::{
 use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use std::{
+    future::poll_fn,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
@@ -23,7 +28,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// The most bytes that the value of a call may have.
-const VALUE: Size = Size::kib(16);
+pub const VALUE: Size = Size::kib(16);
 
 pub struct Control {
     pub id: Uuid,
@@ -49,6 +54,8 @@ pub struct Control {
     /// When the present turn of the guest is over, in nanoseconds after `born`.
     turn_ends: AtomicU64,
     turn_over: AtomicBool,
+    /// Where the guest runs.
+    pub residence: Residence,
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
@@ -83,6 +90,7 @@ impl Control {
             killed: AtomicBool::new(false),
             turn_ends: AtomicU64::new(0),
             turn_over: AtomicBool::new(false),
+            residence: Residence::default(),
             cpu_limit: limits.cpu,
             cpu_nanos: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
@@ -160,6 +168,7 @@ impl Control {
     /// The killed guest is gone, and a fresh one is about to clean up after it.
     pub fn begin_cleanup(&self) {
         self.cleaning.store(true, SeqCst);
+        self.residence.next_guest();
         self.killed.store(false, SeqCst);
         self.output.renew();
         self.stderr.renew();
@@ -190,6 +199,11 @@ impl Control {
         self.killed.load(SeqCst)
     }
 
+    /// Whether this guest of the process, by its number, must not go on.
+    pub fn is_over(&self, guest: u32) -> bool {
+        self.is_killed() || self.residence.guest() != guest
+    }
+
     /// The guest may compute for `turn` from `now`.
     pub fn begin_turn(&self, now: Instant, turn: Duration) {
         let ends = (now.saturating_duration_since(self.born) + turn).as_nanos() as u64;
@@ -204,6 +218,19 @@ impl Control {
             self.turn_over.store(true, Relaxed);
         }
         over
+    }
+
+    /// Gives the thread back, within a long host call, if the turn of the guest is over.
+    pub async fn yield_if_turn_over(&self) {
+        let mut asked = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut asked, true) || !self.ask_turn_over() {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Whether the guest stopped because its turn was over, rather than to wait for something.
@@ -233,7 +260,7 @@ impl Control {
         self.memory_peak.load(Relaxed)
     }
 
-    /// Sets what came of the call.
+    /// Sets what came of the call. The length is looked at first, as the text may be of any length.
     pub fn set_value(&self, json: &str) -> Result<(), BadValue> {
         if json.len() > VALUE.as_usize() {
             return Err(BadValue::TooLarge);

@@ -10,7 +10,7 @@ pub mod compute;
 
 use crate::{
     call::{CancelReason, Cleanup, Outcome, Stop},
-    control::Control,
+    control::{Control, ThreadClass},
     limits::Limits,
     plugin::Call,
     runtime::{End, Guest, Invocation},
@@ -236,9 +236,11 @@ impl Process {
                 Home::Here(guest) => {
                     self.credit.settle(now, self.control.cpu());
                     if self.credit.is_good() {
-                        match guest.poll(TURN_AMONG_SOCKETS, cx) {
+                        let polled = guest.poll(TURN_AMONG_SOCKETS, ThreadClass::Sockets, cx);
+                        let moves = self.control.used_its_turn() || self.control.residence.has_to_move();
+                        match polled {
                             Poll::Ready(end) => return Poll::Ready(end),
-                            Poll::Pending if !self.control.used_its_turn() => return Poll::Pending,
+                            Poll::Pending if !moves => return Poll::Pending,
                             Poll::Pending => {}
                         }
                     }
@@ -285,7 +287,7 @@ impl Process {
         match ended {
             Some(_) => {
                 if let Home::Here(guest) = std::mem::replace(&mut self.home, Home::Ended) {
-                    drop(guest);
+                    self.compute.discard(guest);
                 }
             }
             None => self.call.plugin.program.move_epoch(),
@@ -342,11 +344,15 @@ impl Process {
 impl Drop for Process {
     /// A process that nobody asks for any more ends.
     fn drop(&mut self) {
-        if let Home::Away(away) = &mut self.home {
-            self.control.kill();
-            if away.drop_if_idle().is_none() {
-                self.call.plugin.program.move_epoch();
+        match std::mem::replace(&mut self.home, Home::Ended) {
+            Home::Here(guest) => self.compute.discard(guest),
+            Home::Away(mut away) => {
+                self.control.kill();
+                if away.drop_if_idle().is_none() {
+                    self.call.plugin.program.move_epoch();
+                }
             }
+            Home::Ended => {}
         }
     }
 }

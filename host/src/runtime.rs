@@ -7,6 +7,7 @@
 mod address;
 mod capacity;
 mod compiler;
+mod descriptors;
 mod engine;
 mod files;
 mod guest;

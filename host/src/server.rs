@@ -70,6 +70,8 @@ pub struct Parts {
     pub plugins: Watcher,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
+    /// How many connections there are descriptors for.
+    pub sockets: u64,
     /// A socket that listens already, instead of one at `http.listen`.
     pub listener: Option<std::net::TcpListener>,
 }
@@ -92,7 +94,7 @@ pub struct CannotListen {
 impl Server {
     /// Listens for everyone as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, history, plugins, drain, tls, listener } = parts;
+        let Parts { catalog, dispatcher, history, plugins, drain, tls, sockets, listener } = parts;
         let http = &config.http;
         let tracer = dispatcher.tracer.clone();
         let listener = match listener {
@@ -110,7 +112,7 @@ impl Server {
         let origins = Arc::new(Origins::new(&http.origins));
         let listens = listener.local_addr().map_err(|error| CannotListen { address: http.listen, error })?;
         let shelf = dispatcher.shelf.clone();
-        let connections = Connections::new(http.connections, http.connections_per_address);
+        let connections = Connections::new(http.connections.min(sockets as usize).max(1), http.connections_per_address);
         let auth = &config.auth;
         let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
         let identity = Arc::new(identity);

@@ -53,6 +53,7 @@ pub struct Builder {
     config: Value,
     arguments: Vec<&'static str>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
     directory: TempDir,
 }
 
@@ -73,7 +74,7 @@ impl Server {
             "data": inside("data"),
             "log": { "format": "json", "level": "info" },
         });
-        Builder { config, arguments: Vec::new(), environment: Vec::new(), directory }
+        Builder { config, arguments: Vec::new(), environment: Vec::new(), open_files: None, directory }
     }
 
     /// A server with these guests as calls that anyone may run.
@@ -384,6 +385,12 @@ impl Builder {
         self
     }
 
+    /// How many files the server may have open.
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
     /// One more argument of the command.
     pub fn argument(mut self, argument: &'static str) -> Self {
         self.arguments.push(argument);
@@ -415,7 +422,10 @@ impl Builder {
     /// The program with its configuration, not yet started.
     pub fn command(&self) -> Command {
         self.write();
-        let mut command = program_in(self.directory.path(), &["serve"]);
+        let mut command = match self.open_files {
+            Some(most) => limited(most, &program_in(self.directory.path(), &["serve"])),
+            None => program_in(self.directory.path(), &["serve"]),
+        };
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -497,6 +507,17 @@ fn program_in(directory: &Path, arguments: &[&str]) -> Command {
     // In front: behind the name of a call everything is a parameter.
     command.arg("--config").arg(directory.join(CONFIG)).args(arguments).current_dir(directory);
     command
+}
+
+/// The same command, with so many open files at most.
+fn limited(open_files: u32, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")).arg(command.get_program());
+    limited.args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    limited
 }
 
 fn run(directory: &Path, arguments: &[&str], stdin: &str) -> Output {

@@ -62,7 +62,7 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
         }
     }
     // No more than one process is ever started here, so that the engine is small.
-    let one = Capacity { processes: 1, lowered: None };
+    let one = Capacity::of(1);
     let loaded = super::loader(config, &one)?.load_all(&config.plugins.directory, |_| {})?;
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(loaded);

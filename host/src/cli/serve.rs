@@ -109,6 +109,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
+    if capacity.sockets < config.http.connections as u64 {
+        tracing::info!(connections = capacity.sockets, "the limit of open files permits fewer than http.connections");
+    }
     let store = Store::open(config)?;
     let mut loader = super::loader(config, &capacity)?;
     loader.operator.grants.systems = Some(store.public.clone());
@@ -184,6 +187,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             plugins: plugins.clone(),
             drain: drain.clone(),
             tls,
+            sockets: capacity.sockets,
             listener: clients,
         };
         let local = match (local, &mut predecessor) {

@@ -4,6 +4,7 @@
 use super::{
     capacity::Capacity,
     compiler::{CompileLimits, Compiler, NotCompiled},
+    descriptors::Descriptors,
     files, interface,
     program::{CompileError, Program},
     state::State,
@@ -37,6 +38,8 @@ pub struct Runtime {
     on_demand: OnceLock<Result<Linked, String>>,
     recipe: Recipe,
     pub(super) ticker: Arc<Ticker>,
+    /// Those that guests may hold.
+    pub(super) descriptors: Arc<Descriptors>,
     engines: Arc<Engines>,
     /// Compiles in other processes; without it everything is compiled in this one.
     compiler: Option<Compiler>,
@@ -89,7 +92,9 @@ impl Runtime {
             move || engines.tick()
         })
         .map_err(RuntimeError::Ticker)?;
-        Ok(Self { pool, on_demand: OnceLock::new(), recipe, ticker: Arc::new(ticker), engines, compiler: None })
+        let descriptors = Arc::new(Descriptors::new(capacity.guest_files));
+        let (on_demand, ticker) = (OnceLock::new(), Arc::new(ticker));
+        Ok(Self { pool, on_demand, recipe, ticker, descriptors, engines, compiler: None })
     }
 
     /// Compiles from now on in processes of their own, under these limits: only for the program that knows

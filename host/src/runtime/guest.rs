@@ -1,7 +1,10 @@
 //! One process as a future: polled for a turn, measured at each.
 
 use super::ticker::Ticker;
-use crate::{call::LimitHit, control::Control};
+use crate::{
+    call::LimitHit,
+    control::{Control, ThreadClass},
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     borrow::Cow,
@@ -49,10 +52,11 @@ impl Guest {
         &self.control
     }
 
-    /// Runs the guest until it ends, waits, is killed, or has computed for `turn`. What it used of the processor is added
-    /// to its account.
-    pub fn poll(&mut self, turn: Duration, cx: &mut Context<'_>) -> Poll<End> {
+    /// Runs the guest until it ends, waits, is killed, needs threads of another class than `class`, or has computed for
+    /// `turn`. What it used of the processor is added to its account.
+    pub fn poll(&mut self, turn: Duration, class: ThreadClass, cx: &mut Context<'_>) -> Poll<End> {
         let stopwatch = Stopwatch::start();
+        self.control.residence.begin_turn(class);
         self.control.begin_turn(stopwatch.began, turn);
         let ticking = self.ticker.running();
         // A panic of a host function is the host's mistake, and must not take the client's connection with it.

@@ -4,11 +4,14 @@
 //! Modules of preview 1 know no such interfaces, so that they have two plain functions in their stead.
 
 use super::state::State;
-use crate::{call::CancelReason, control::Control};
+use crate::{
+    call::CancelReason,
+    control::{Control, VALUE},
+};
 use std::sync::Arc;
 use wasmtime::{
     Caller, Extern,
-    component::{Linker, Resource, Val},
+    component::{Linker, Resource, Val, WasmStr},
 };
 use wasmtime_wasi::{
     WasiView, async_trait,
@@ -89,8 +92,10 @@ pub fn add_to_components(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
 
     let mut outcome = linker.instance("distillery:call/outcome@0.1.0")?;
-    outcome.func_wrap("set-value", |store, (json,): (String,)| {
-        Ok((store.data().control.set_value(&json).map_err(|error| error.to_string()),))
+    outcome.func_wrap("set-value", |store, (json,): (WasmStr,)| {
+        // The text stays in the memory of the guest, and is as long as one host call may take at most.
+        let set = json.to_str(&store).map(|json| store.data().control.set_value(&json))?;
+        Ok((set.map_err(|error| error.to_string()),))
     })
 }
 
@@ -109,6 +114,9 @@ pub fn add_to_modules(linker: &mut wasmtime::Linker<State>) -> wasmtime::Result<
                 return Err(wasmtime::format_err!("it exports no memory to take a value from"));
             };
             let (address, length) = (address as usize, length as usize);
+            if length > VALUE.as_usize() {
+                return Ok(1);
+            }
             let taken = memory
                 .data(&caller)
                 .get(address..address.saturating_add(length))

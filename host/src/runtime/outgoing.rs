@@ -4,7 +4,11 @@
 //! are resolved here too, and the connection goes to the very address that was looked at. One that is not of the public
 //! network is refused, unless the grant names it as it is: an address, or `localhost`.
 
-use super::{address::is_public, state::State};
+use super::{
+    address::is_public,
+    descriptors::{Descriptor, Descriptors, Share},
+    state::State,
+};
 use crate::origin::Origin;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -17,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use std::{
     future::poll_fn,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     pin::{Pin, pin},
     sync::{Arc, LazyLock},
     task::{Context, Poll},
@@ -25,7 +29,8 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
+    runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep, timeout},
 };
@@ -44,6 +49,8 @@ const FIRST_BYTE: Duration = Duration::from_secs(300);
 const IDLE: Duration = Duration::from_secs(120);
 /// Requests of one process that are under way at once: each has a socket.
 const CONNECTIONS: usize = 32;
+/// Names that are asked for at once, by all processes.
+const RESOLVERS: usize = 16;
 /// The head of an answer, and what is read ahead of the guest.
 const BUFFER: usize = 64 << 10;
 /// What one write to the body of a request takes from a guest.
@@ -60,15 +67,23 @@ pub(super) struct Outgoing {
 struct Sender {
     allowed: Arc<[Origin]>,
     connections: Arc<Semaphore>,
+    descriptors: Arc<Descriptors>,
+}
+
+/// What a request needs until its answer has ended.
+struct Place {
+    _connection: OwnedSemaphorePermit,
+    _socket: Descriptor,
 }
 
 type Ended = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Outgoing {
-    pub fn to(allowed: Arc<[Origin]>) -> Self {
+    pub fn to(allowed: Arc<[Origin]>, descriptors: Arc<Descriptors>) -> Self {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS);
-        Self { context, sender: Sender { allowed, connections: Arc::new(Semaphore::new(CONNECTIONS)) } }
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        Self { context, sender: Sender { allowed, connections, descriptors } }
     }
 }
 
@@ -103,14 +118,16 @@ impl WasiHttpHooks for Sender {
 }
 
 impl Sender {
-    fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, OwnedSemaphorePermit), Error> {
+    fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, Place), Error> {
         let origin = Origin::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
         // A tunnel would lead to where nobody looks.
         if !self.allowed.contains(&origin) || request.method() == Method::CONNECT {
             return Err(Error::HttpRequestDenied);
         }
-        let place = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-        Ok((origin, place))
+        let connection = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
+        // The connections of one process are few, so that each is the first of its share.
+        let socket = Share::of(&self.descriptors).take().ok_or(Error::ConnectionLimitReached)?;
+        Ok((origin, Place { _connection: connection, _socket: socket }))
     }
 }
 
@@ -137,7 +154,7 @@ async fn send(
     origin: &Origin,
     mut request: Request<WasiBody>,
     times: Times,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(Response<WasiBody>, Ended), Error> {
     let stream = timeout(times.connect, connect(origin)).await.map_err(|_| Error::ConnectionTimeout)??;
     let mut client = http1::Builder::new();
@@ -214,13 +231,10 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
     if origin.is_localhost() {
         return Ok(vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]);
     }
-    let found: Vec<SocketAddr> = lookup_host((origin.host(), port))
-        .await
-        .map_err(|error| {
-            tracing::debug!(%origin, %error, "the name is not resolved");
-            Error::DnsError { rcode: None, info_code: None }
-        })?
-        .collect();
+    let found = resolve(origin.host().to_owned(), port).await.map_err(|error| {
+        tracing::debug!(%origin, %error, "the name is not resolved");
+        Error::DnsError { rcode: None, info_code: None }
+    })?;
     if found.is_empty() {
         return Err(Error::DestinationNotFound);
     }
@@ -230,6 +244,16 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
         return Err(Error::DestinationIpProhibited);
     }
     Ok(public)
+}
+
+/// Asks the system for a name, on one of the threads for that: a name server that does not answer holds up other names, and
+/// neither the database nor files.
+async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    static THREADS: LazyLock<io::Result<Runtime>> =
+        LazyLock::new(|| Builder::new_current_thread().max_blocking_threads(RESOLVERS).thread_name("names").build());
+    let threads = THREADS.as_ref().map_err(|error| io::Error::from(error.kind()))?;
+    let asked = threads.spawn_blocking(move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    asked.await.map_err(io::Error::other)?
 }
 
 /// A connection to the first of them that takes one.

@@ -1,6 +1,7 @@
 //! A module made ready: compiled, linked, told apart, its exports found. Starting it looks nothing up by name.
 
 use super::{
+    descriptors::Descriptors,
     engine::{Linked, Runtime, setting_for},
     files,
     guest::{End, Guest},
@@ -18,6 +19,7 @@ use crate::{
     one_line::OneLine,
     size::Size,
 };
+use rustix::io::Errno;
 use std::{fmt, sync::Arc};
 use wasmtime::{
     Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
@@ -36,6 +38,7 @@ pub struct Program(Arc<Inner>);
 struct Inner {
     engine: Engine,
     ticker: Arc<Ticker>,
+    descriptors: Arc<Descriptors>,
     code: Code,
     on_demand: bool,
 }
@@ -151,7 +154,8 @@ impl Program {
                 }
             }
         };
-        Ok(Self(Arc::new(Inner { engine, ticker: runtime.ticker.clone(), code, on_demand: linked.on_demand })))
+        let (ticker, descriptors) = (runtime.ticker.clone(), runtime.descriptors.clone());
+        Ok(Self(Arc::new(Inner { engine, ticker, descriptors, code, on_demand: linked.on_demand })))
     }
 
     pub fn kind(&self) -> Kind {
@@ -190,10 +194,14 @@ impl Program {
         let (limits, running) = (limits.clone(), control.clone());
         let future = async move {
             let _held = held;
+            let number = running.residence.guest();
             let stderr = Stderr { control: running.clone(), call: invocation.call.clone(), to: invocation.stderr };
             let end = inner.run(invocation, &limits, running.clone(), stderr.clone()).await;
-            stderr.finish();
-            running.output.finish();
+            // Another guest writes there already if this one was left behind.
+            if running.residence.guest() == number {
+                stderr.finish();
+                running.output.finish();
+            }
             end
         };
         Guest::new(Box::pin(future), control, self.0.ticker.clone())
@@ -220,17 +228,29 @@ impl Inner {
         for (name, value) in &invocation.reach.env {
             wasi.env(name, value.reveal());
         }
-        let (wasi, files) = match files::furnish(wasi, &invocation.reach).await {
+        let (wasi, files) = match files::furnish(wasi, &invocation.reach, &self.descriptors, &control).await {
             Ok(furnished) => furnished,
+            Err(error) if error.downcast_ref() == Some(&Errno::MFILE) => return End::Full,
             Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
         };
-        let outgoing = Outgoing::to(invocation.reach.http.clone());
+        let outgoing = Outgoing::to(invocation.reach.http.clone(), self.descriptors.clone());
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
         store.data_mut().systems = invocation.reach.systems.clone();
-        match self.enter(&mut store).await {
+        let entered = self.enter(&mut store).await;
+        // One that was killed is not waited for.
+        let has_files = files::is_furnished(&invocation.reach) && !control.is_killed();
+        if has_files {
+            files::component2::flush_all(store.data_mut()).await;
+        }
+        let end = match entered {
             Ok(()) => End::Exited(0),
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
+        };
+        if has_files {
+            // Its files are closed.
+            files::Worker::new(&control).file_call(async move { drop(store) }).await;
         }
+        end
     }
 
     async fn enter(&self, store: &mut Store<State>) -> wasmtime::Result<()> {

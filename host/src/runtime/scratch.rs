@@ -1,45 +1,40 @@
 //! Private directories for temporary files: where they lie, how much they hold, and that none outlives its process.
 //!
-//! A process may fill its own up to a quota, in bytes and in number of files. Everything that makes files grow goes
-//! through here, one after the other, so that what is counted is what is there; only deleting is not watched. Once the
-//! quota is used up, the directory is counted anew, and with it the files that were deleted while open: they hold
-//! their space until whoever has them open lets go. How a guest's calls come here is the affair of [`super::files`].
+//! A process may fill its own up to a quota, in bytes and in number of files. What is there is counted by what the process
+//! does ([`ledger`]): no other process changes the directory. How a guest's calls come here is the affair of [`super::files`].
+
+mod ledger;
+mod remove;
 
 use crate::size::Size;
-use bytes::Bytes;
+use ledger::Ledger;
+pub use ledger::Named;
 use parking_lot::Mutex;
+use remove::remove_tree;
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, open},
-    io::Errno,
+    io::{Errno, ReadWriteFlags, pwritev2},
 };
 use std::{
-    collections::HashSet,
     fs::{self, File},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IoSlice},
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::DirBuilderExt, fs::FileExt, fs::MetadataExt},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
-use tokio::{
-    sync::{Mutex as Turn, OwnedMutexGuard},
-    task::spawn_blocking,
-};
+use tokio::runtime::Handle as Threads;
 use uuid::Uuid;
 
 /// One file, directory or link for each so many bytes of the quota: a block of a usual file system.
 const BYTES_FOR_EACH: u64 = 4 << 10;
 /// ... and so many more, so that a small quota is of use.
 const FEW: u64 = 64;
-/// Counting anew takes at most this part of the time of a process that keeps running into its quota.
-const COUNTING_PART: u32 = 10;
-
 /// Where the private directories of this server lie, below a directory that other servers may share.
 #[derive(Debug, Default)]
 pub struct ScratchRoot {
@@ -67,42 +62,22 @@ pub struct ScratchSpace {
 #[derive(Clone, Debug)]
 pub struct Scratch {
     directory: Arc<Directory>,
-    quota: Arc<Turn<Quota>>,
+    ledger: Arc<Mutex<Ledger>>,
 }
 
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
     own: Arc<Own>,
+    /// Those that made the directory, and remove it.
+    threads: Option<Threads>,
 }
 
-/// How much of a private directory is used.
+/// A file of a private directory that is open, until this is dropped.
 #[derive(Debug)]
-pub struct Quota {
-    /// As the kernel tells it, without links.
-    root: PathBuf,
-    bytes: u64,
-    most_bytes: u64,
-    entries: u64,
-    most_entries: u64,
-    counted: Option<Counted>,
-}
-
-#[derive(Debug)]
-struct Counted {
-    at: Instant,
-    took: Duration,
-}
-
-/// What a process does to one of its files.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// Writes there, or at the end.
-    Write {
-        bytes: Bytes,
-        at: Option<u64>,
-    },
-    SetSize(u64),
+pub struct Handle {
+    scratch: Scratch,
+    number: u64,
 }
 
 impl ScratchRoot {
@@ -181,16 +156,9 @@ impl ScratchSpace {
     pub fn make(&self) -> io::Result<Scratch> {
         let path = self.own.path.join(self.own.next.fetch_add(1, Ordering::Relaxed).to_string());
         make_directory(&path)?;
-        let directory = Directory { path, own: self.own.clone() };
-        let quota = Quota {
-            root: fs::canonicalize(&directory.path)?,
-            bytes: 0,
-            most_bytes: self.size.get(),
-            entries: 0,
-            most_entries: self.size.get() / BYTES_FOR_EACH + FEW,
-            counted: None,
-        };
-        Ok(Scratch { directory: Arc::new(directory), quota: Arc::new(Turn::new(quota)) })
+        let directory = Directory { path, own: self.own.clone(), threads: Threads::try_current().ok() };
+        let ledger = Ledger::new(self.size.get(), self.size.get() / BYTES_FOR_EACH + FEW);
+        Ok(Scratch { directory: Arc::new(directory), ledger: Arc::new(Mutex::new(ledger)) })
     }
 }
 
@@ -204,9 +172,9 @@ impl Drop for Directory {
             drop(own);
         };
         // A process ends on a thread that serves others.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
+        match self.threads.take() {
+            Some(threads) => drop(threads.spawn_blocking(remove)),
+            None => remove(),
         }
     }
 }
@@ -216,179 +184,81 @@ impl Scratch {
         &self.directory.path
     }
 
-    /// Room for so many bytes and entries more, and the turn to use it: nobody else changes the directory meanwhile.
-    pub async fn take(&self, bytes: u64, entries: u64) -> io::Result<OwnedMutexGuard<Quota>> {
-        let mut quota = self.quota.clone().lock_owned().await;
-        if quota.take(bytes, entries).is_err() {
-            quota = Quota::count_anew(quota).await?;
-            quota.take(bytes, entries)?;
-        }
-        Ok(quota)
+    /// Takes room for one more name, and for `bytes` of what it stands for.
+    pub fn add_entry(&self, bytes: u64) -> io::Result<()> {
+        self.ledger.lock().add_entry(bytes)
     }
 
-    /// Changes a file in the directory where the quota allows it, and gives the number of bytes written.
-    pub async fn change(&self, file: Arc<File>, change: Change) -> io::Result<usize> {
-        let mut quota = self.quota.clone().lock_owned().await;
-        let mut counted = false;
-        loop {
-            let (file, change) = (file.clone(), change.clone());
-            // It ends before the next one has its turn even if nobody waits for it any more.
-            let done;
-            (quota, done) = blocking(move || {
-                let done = quota.change(&file, &change);
-                (quota, done)
-            })
-            .await?;
-            match done {
-                Err(error) if error.kind() == ErrorKind::StorageFull && !counted => {
-                    quota = Quota::count_anew(quota).await?;
-                    counted = true;
-                }
-                done => return done,
-            }
+    /// Gives the room for a name back that did not come to be.
+    pub fn take_back_entry(&self, bytes: u64) {
+        self.ledger.lock().take_back_entry(bytes);
+    }
+
+    /// The file `number` has one more name, for which there is room.
+    pub fn named(&self, number: u64, size: u64) {
+        self.ledger.lock().named(number, size);
+    }
+
+    /// A name is gone.
+    pub fn removed(&self, named: Named) {
+        self.ledger.lock().removed(named);
+    }
+
+    /// Counts a file that was opened, and that was `made` by this.
+    pub fn opened(&self, file: &File, made: bool) -> io::Result<Handle> {
+        let metadata = file.metadata()?;
+        let mut ledger = self.ledger.lock();
+        if made {
+            ledger.named(metadata.ino(), 0);
         }
+        ledger.opened(&metadata);
+        Ok(Handle { scratch: self.clone(), number: metadata.ino() })
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    spawn_blocking(work).await.map_err(io::Error::other)
-}
-
-impl Quota {
-    fn take(&mut self, bytes: u64, entries: u64) -> io::Result<()> {
-        let (bytes, entries) = (self.bytes.saturating_add(bytes), self.entries.saturating_add(entries));
-        if bytes > self.most_bytes || entries > self.most_entries {
-            return Err(Errno::NOSPC.into());
-        }
-        (self.bytes, self.entries) = (bytes, entries);
-        Ok(())
+impl Handle {
+    /// Takes what the file needs to grow to `size`.
+    pub fn grow(&self, size: u64) -> io::Result<()> {
+        self.scratch.ledger.lock().grow(self.number, size)
     }
 
-    /// Gives back what was taken and not used.
-    pub fn give_back(&mut self, bytes: u64) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-
-    fn change(&mut self, file: &File, change: &Change) -> io::Result<usize> {
-        let size = file.metadata()?.len();
-        match change {
-            Change::Write { bytes, at } => {
-                let at = at.unwrap_or(size);
-                let end = at.checked_add(bytes.len() as u64).ok_or(Errno::FBIG)?;
-                // Holes count as if they were filled.
-                self.take(end.saturating_sub(size), 0)?;
-                file.write_all_at(bytes, at)?;
-                Ok(bytes.len())
-            }
-            Change::SetSize(new) => {
-                self.take(new.saturating_sub(size), 0)?;
-                file.set_len(*new)?;
-                self.give_back(size.saturating_sub(*new));
-                Ok(0)
-            }
+    /// Gives back what was taken and is not used.
+    pub fn settle(&self, file: &File) {
+        if let Ok(metadata) = file.metadata() {
+            self.scratch.ledger.lock().settle(self.number, metadata.len());
         }
     }
 
-    /// Counts what is there. A guest that asks for it all the time waits in between.
-    async fn count_anew(mut quota: OwnedMutexGuard<Self>) -> io::Result<OwnedMutexGuard<Self>> {
-        if let Some(Counted { at, took }) = quota.counted {
-            tokio::time::sleep_until((at + took * COUNTING_PART).into()).await;
-        }
-        blocking(move || {
-            let begun = Instant::now();
-            // What cannot be counted, such as directories nested beyond the longest path, gives nothing back.
-            if let Ok((bytes, entries)) = count(&quota.root) {
-                (quota.bytes, quota.entries) = (bytes, entries);
-            }
-            quota.counted = Some(Counted { at: Instant::now(), took: begun.elapsed() });
-            quota
-        })
-        .await
+    /// Writes `bytes` there, or at the end. Blocks.
+    pub fn write(&self, file: &File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
+        let place = at.map_or_else(|| file.metadata().map(|it| it.len()), Ok)?;
+        let end = place.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok()).ok_or(Errno::FBIG)?;
+        self.grow(end)?;
+        let written = write(file, bytes, at);
+        self.settle(file);
+        written
+    }
+
+    /// Cuts or extends the file. Blocks.
+    pub fn set_size(&self, file: &File, size: u64) -> io::Result<()> {
+        self.grow(size)?;
+        let done = file.set_len(size);
+        self.settle(file);
+        done
     }
 }
 
-/// The bytes and entries below `root`, and the bytes of files that were deleted there and are still open.
-fn count(root: &Path) -> io::Result<(u64, u64)> {
-    let (mut bytes, mut entries) = (0u64, 0u64);
-    let mut seen = HashSet::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            entries += 1;
-            if metadata.is_dir() {
-                directories.push(entry.path());
-            } else if seen.insert(metadata.ino()) {
-                bytes = bytes.saturating_add(metadata.len());
-            }
-        }
-    }
-    // Behind the walk: what is deleted in between was counted by it.
-    for handle in fs::read_dir("/proc/self/fd")? {
-        let handle = handle?.path();
-        // Handles come and go while they are looked at.
-        let Ok(target) = fs::read_link(&handle) else { continue };
-        let deleted = target.as_os_str().as_bytes().ends_with(b" (deleted)");
-        if !deleted || !target.starts_with(root) {
-            continue;
-        }
-        match fs::metadata(&handle) {
-            Ok(metadata) if metadata.is_file() && seen.insert(metadata.ino()) => {
-                bytes = bytes.saturating_add(metadata.len());
-            }
-            _ => {}
-        }
-    }
-    Ok((bytes, entries))
-}
-
-/// How many directories deep one is cleared by its path: with the longest names that is just short of the longest path.
-const LEVELS: usize = 12;
-
-/// Removes a directory and all in it, however deeply a guest has nested it: what lies too deep is moved up first, so that
-/// no path grows long and no recursion deep.
-fn remove_tree(top: &Path) -> io::Result<()> {
-    // Names that no guest can have taken.
-    let prefix = Uuid::now_v7();
-    let mut moved = 0u64;
-    loop {
-        let mut move_up = |deep: &Path| {
-            moved += 1;
-            unless_gone(fs::rename(deep, top.join(format!("{prefix}-{moved}"))))
-        };
-        clear(top, 0, &mut move_up)?;
-        match fs::remove_dir(top) {
-            // Something was moved up, or the last call of a guest is still under way.
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-            done => return unless_gone(done),
-        }
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.scratch.ledger.lock().closed(self.number);
     }
 }
 
-fn clear(directory: &Path, level: usize, move_up: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let path = entry.path();
-        if !entry.file_type()?.is_dir() {
-            unless_gone(fs::remove_file(&path))?;
-        } else if level == LEVELS {
-            move_up(&path)?;
-        } else {
-            clear(&path, level + 1, move_up)?;
-            match unless_gone(fs::remove_dir(&path)) {
-                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
-                done => done?,
-            }
-        }
-    }
-    Ok(())
-}
-
-fn unless_gone(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
+/// Writes to a file of a guest there, or at the end. Blocks.
+pub fn write(file: &File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
+    match at {
+        Some(at) => file.write_at(bytes, at),
+        None => Ok(pwritev2(file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?),
     }
 }
 
@@ -410,60 +280,61 @@ mod tests {
         fs::read_dir(path).map_or(0, Iterator::count)
     }
 
-    fn open_new(scratch: &Scratch, name: &str) -> Arc<File> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(scratch.path().join(name));
-        Arc::new(file.unwrap())
-    }
-
-    fn write(bytes: usize, at: Option<u64>) -> Change {
-        Change::Write { bytes: vec![7; bytes].into(), at }
+    fn make(scratch: &Scratch, name: &str) -> (File, Handle) {
+        scratch.add_entry(0).unwrap();
+        let file = File::options().read(true).write(true).create_new(true).open(scratch.path().join(name)).unwrap();
+        let handle = scratch.opened(&file, true).unwrap();
+        (file, handle)
     }
 
     fn is_full<T: std::fmt::Debug>(done: io::Result<T>) -> bool {
         done.unwrap_err().kind() == ErrorKind::StorageFull
     }
 
-    #[tokio::test]
-    async fn files_grow_up_to_the_quota_and_no_way_of_growing_leads_past_it() {
+    #[test]
+    fn files_grow_up_to_the_quota_in_every_way() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(64)).unwrap().make().unwrap();
-        let (one, other) = (open_new(&scratch, "one"), open_new(&scratch, "other"));
-        scratch.change(one.clone(), write(60 << 10, Some(0))).await.unwrap();
-        scratch.change(one.clone(), write(60 << 10, Some(0))).await.unwrap();
-        scratch.change(other.clone(), write(4 << 10, None)).await.unwrap();
-        for change in [write(1, None), write(1, Some(1 << 40)), write(1, Some(u64::MAX - 1)), Change::SetSize(5 << 10)]
-        {
-            assert!(is_full(scratch.change(other.clone(), change).await));
+        let ((one, first), (other, second)) = (make(&scratch, "one"), make(&scratch, "other"));
+        let bytes = |kib: usize| vec![7; kib << 10];
+        assert_eq!(first.write(&one, &bytes(60), Some(0)).unwrap(), 60 << 10);
+        assert_eq!(first.write(&one, &bytes(60), Some(0)).unwrap(), 60 << 10);
+        assert_eq!(second.write(&other, &bytes(4), None).unwrap(), 4 << 10);
+        for at in [None, Some(1 << 40)] {
+            assert!(is_full(second.write(&other, b"x", at)));
         }
-        assert!(is_full(scratch.take(1, 0).await));
-        scratch.change(one.clone(), Change::SetSize(10)).await.unwrap();
-        scratch.change(other, Change::SetSize(60 << 10)).await.unwrap();
+        assert!(second.write(&other, b"x", Some(u64::MAX - 1)).is_err());
+        assert!(is_full(second.set_size(&other, 5 << 10)));
+        assert!(is_full(scratch.add_entry(1)));
+        first.set_size(&one, 10).unwrap();
+        second.set_size(&other, 60 << 10).unwrap();
     }
 
-    #[tokio::test]
-    async fn deleting_gives_room_back_when_nobody_has_the_file_open_any_more() {
+    #[test]
+    fn a_removed_file_counts_until_it_is_closed_wherever_it_lies() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(64)).unwrap().make().unwrap();
-        let (one, other) = (open_new(&scratch, "one"), open_new(&scratch, "other"));
-        scratch.change(one.clone(), write(64 << 10, None)).await.unwrap();
+        let (one, first) = make(&scratch, "one");
+        let (other, second) = make(&scratch, "other");
+        first.write(&one, &vec![7; 64 << 10], None).unwrap();
         fs::remove_file(scratch.path().join("one")).unwrap();
-        assert!(is_full(scratch.change(other.clone(), write(1, None)).await));
-        drop(one);
-        scratch.change(other.clone(), write(64 << 10, None)).await.unwrap();
-        assert!(is_full(scratch.change(other, write(1, None)).await));
+        scratch.removed(Named::File { number: first.number });
+        assert!(is_full(second.write(&other, b"x", None)));
+        drop((one, first));
+        second.write(&other, &vec![7; 64 << 10], None).unwrap();
+        assert!(is_full(second.write(&other, b"x", None)));
     }
 
-    #[tokio::test]
-    async fn the_number_of_files_is_bounded() {
+    #[test]
+    fn the_number_of_files_is_bounded() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(4)).unwrap().make().unwrap();
-        for number in 0..65 {
-            drop(scratch.take(0, 1).await.unwrap());
-            fs::create_dir(scratch.path().join(number.to_string())).unwrap();
+        for _ in 0..65 {
+            scratch.add_entry(0).unwrap();
         }
-        assert!(is_full(scratch.take(0, 1).await));
-        fs::remove_dir(scratch.path().join("0")).unwrap();
-        drop(scratch.take(0, 1).await.unwrap());
+        assert!(is_full(scratch.add_entry(0)));
+        scratch.removed(Named::Directory);
+        scratch.add_entry(0).unwrap();
     }
 
     #[test]

@@ -1,15 +1,29 @@
 //! What a store carries: WASI, the control of its process, and what it has used of its limits.
 
-use super::{files::Files, outgoing::Outgoing, systems::SystemsReach};
-use crate::{call::LimitHit, control::Control, limits::Limits, size::Size};
+use super::{
+    files::{Files, PENDING, TooMuchPending},
+    outgoing::Outgoing,
+    systems::SystemsReach,
+};
+use crate::{
+    call::LimitHit,
+    control::{Control, ThreadClass},
+    limits::Limits,
+    size::Size,
+};
 use std::sync::Arc;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline, component::ResourceTableError};
-use wasmtime_wasi::{WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime::{ResourceLimiterAsync, Store, UpdateDeadline, component::ResourceTableError};
+use wasmtime_wasi::{WasiCtxView, WasiView, async_trait, p1::WasiP1Ctx};
 
 /// The most bytes that one host call may take from a guest at once.
-const HOST_CALL: Size = Size::mib(16);
+pub const HOST_CALL: Size = Size::mib(16);
 /// The most random bytes that one host call may give to a guest.
 pub const RANDOM: u64 = 1 << 20;
+/// A guest with more memory than this is heavy: one instruction, such as `memory.fill`, can take it long, and the engine looks
+/// whether a turn is over between instructions only. At 4 MiB that is 3 ms, if the kernel has to find the pages.
+const HEAVY_MEMORY: usize = 4 << 20;
+/// The same for all elements of tables.
+const HEAVY_TABLES: u64 = 32_768;
 /// What the component model itself keeps for each open resource at most: a stream has two ends and what they share, a
 /// task has threads and what it waits for.
 const CONCURRENT: usize = 4;
@@ -23,6 +37,8 @@ pub struct State {
     pub(super) outgoing: Outgoing,
     pub(super) systems: Option<SystemsReach>,
     pub control: Arc<Control>,
+    /// The number of this guest among those of its process.
+    pub guest: u32,
 }
 
 /// Counts what grows, over all memories and tables of the process together.
@@ -57,8 +73,22 @@ impl Meter {
     }
 }
 
-impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+impl Meter {
+    /// From now on the guest stays away from the threads that serve sockets.
+    async fn leave_sockets(&self) {
+        self.control.residence.note_heavy();
+        self.control.residence.reach(ThreadClass::Compute).await;
+    }
+}
+
+#[async_trait]
+impl ResourceLimiterAsync for Meter {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own maximum, not ours.
             return Ok(false);
@@ -70,10 +100,18 @@ impl ResourceLimiter for Meter {
         }
         self.memory = grown;
         self.control.note_memory(grown as u64);
+        if grown > HEAVY_MEMORY {
+            self.leave_sockets().await;
+        }
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
@@ -83,6 +121,9 @@ impl ResourceLimiter for Meter {
             return Ok(false);
         }
         self.tables = grown;
+        if grown > HEAVY_TABLES {
+            self.leave_sockets().await;
+        }
         Ok(true)
     }
 
@@ -105,6 +146,9 @@ pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
     let cause = error.root_cause();
     if matches!(cause.downcast_ref(), Some(ResourceTableError::Full)) {
         return Some(LimitHit::Resources(limits.resources));
+    }
+    if cause.is::<TooMuchPending>() {
+        return Some(LimitHit::PendingFiles(PENDING));
     }
     // These have no type that could be asked for.
     let words = cause.to_string();
@@ -129,8 +173,9 @@ pub(super) fn store(
     limits: &Limits,
 ) -> Store<State> {
     let meter = Meter::new(control.clone(), limits);
-    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, systems: None, control });
-    store.limiter(|state| &mut state.meter);
+    let guest = control.residence.guest();
+    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, systems: None, control, guest });
+    store.limiter_async(|state| &mut state.meter);
     let resources = limits.resources as usize;
     store.data_mut().wasi.ctx().table.set_max_capacity(resources);
     store.set_max_component_handles(resources);
@@ -142,8 +187,8 @@ pub(super) fn store(
     store.epoch_deadline_callback(|store| {
         // The epoch is the engine's: it moves on for everyone at each tick and at each kill. Whether that means
         // anything to this process, only its own control tells.
-        let control = &store.data().control;
-        Ok(if control.is_killed() {
+        let State { control, guest, .. } = store.data();
+        Ok(if control.is_over(*guest) {
             UpdateDeadline::Interrupt
         } else if control.ask_turn_over() {
             UpdateDeadline::Yield(1)

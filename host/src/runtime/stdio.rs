@@ -24,6 +24,8 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
+/// The most that a guest writes at once and waits for.
+const FULL_WRITE: usize = 4096;
 /// The most that one write to the log may hold.
 const LOG_WRITE: usize = 64 << 10;
 
@@ -125,6 +127,8 @@ impl AsyncRead for Stdin {
 
 /// Where a guest writes. What WASI asks of an output is the same for both, and follows from this.
 trait Sink: Clone + Send + Sync + Unpin + 'static {
+    fn control(&self) -> &Control;
+
     /// Takes all of `bytes`, of which there are at most as many as were permitted.
     fn take(&self, bytes: &[u8]);
 
@@ -148,6 +152,10 @@ fn stop_if_too_much(control: &Control, written: Written) {
 }
 
 impl Sink for Stdout {
+    fn control(&self) -> &Control {
+        &self.0
+    }
+
     fn take(&self, bytes: &[u8]) {
         stop_if_too_much(&self.0, self.0.output.write(bytes));
     }
@@ -166,6 +174,10 @@ impl Sink for Stdout {
 }
 
 impl Sink for Stderr {
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
     fn take(&self, bytes: &[u8]) {
         if let Some(whole) = self.control.stderr.whole() {
             stop_if_too_much(&self.control, whole.write(bytes));
@@ -263,6 +275,10 @@ impl<S: Sink> OutputStream for Writer<S> {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() >= FULL_WRITE {
+            // One call of a preview 1 module makes as many of these as its buffer is long.
+            self.0.control().yield_if_turn_over().await;
+        }
         poll_fn(|cx| self.0.poll_writable(cx)).await;
         self.0.take(&bytes);
         Ok(())

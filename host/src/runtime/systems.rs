@@ -2,7 +2,8 @@
 //! here.
 
 use super::state::State;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, thread};
+use tokio::sync::oneshot;
 use wasmtime::component::{Linker, Val};
 
 /// A public system, not checked yet where a guest has made it.
@@ -85,8 +86,12 @@ async fn write(
     change: impl FnOnce(&dyn Directory) -> Result<bool, String> + Send + 'static,
 ) -> Result<Val, String> {
     let directory = directory?;
-    let done = tokio::task::spawn_blocking(move || change(&*directory)).await;
-    done.map_err(|_| "the server failed to keep it".to_owned())?.map(Val::Bool)
+    let failed = "the server failed to keep it";
+    let (tell, done) = oneshot::channel();
+    // A thread of its own: guests that work on files never hold up the database, nor the database them.
+    let thread = thread::Builder::new().name("systems".into());
+    thread.spawn(move || _ = tell.send(change(&*directory))).map_err(|_| failed)?;
+    done.await.map_err(|_| failed)?.map(Val::Bool)
 }
 
 fn result(result: Result<Val, String>) -> Val {

@@ -1,14 +1,39 @@
-//! The runtime that unit tests of other modules compile their plugins with.
+//! What unit tests of other modules compile their plugins and run their guests with.
 
 use super::*;
-use crate::limits::Limits;
-use std::sync::LazyLock;
+use crate::{control::Control, limits::Limits};
+use std::sync::{Arc, LazyLock};
 
 /// One runtime for all unit tests: an engine is dear.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        let capacity = Capacity { processes: 8, lowered: None };
+        let capacity = Capacity::of(8);
         Runtime::new(&Limits::default(), &capacity, None).expect("the engine starts")
     });
     &RUNTIME
+}
+
+/// A guest that runs as a future says.
+pub(crate) fn guest(running: impl Future<Output = End> + Send + 'static, control: Arc<Control>) -> Guest {
+    Guest::new(Box::pin(running), control, runtime().ticker.clone())
+}
+
+/// A guest of a module that reaches nothing.
+pub(crate) fn guest_of(module: &str, control: Arc<Control>) -> Guest {
+    let limits = Limits::default();
+    let program = runtime().compile(module.as_bytes(), &limits).expect("the module is right");
+    let invocation = Invocation {
+        call: "call".parse().expect("a name"),
+        leading: Vec::new(),
+        params: Vec::new(),
+        env: Vec::new(),
+        stderr: StderrTo::Log,
+        reach: Arc::default(),
+    };
+    program.start(invocation, &limits, control, ())
+}
+
+/// Calls `call` as functions that work on files do.
+pub(crate) async fn works_on_files<T>(control: &Arc<Control>, call: impl FnOnce() -> T) -> T {
+    files::Worker::new(control).file_call(async { call() }).await
 }

@@ -48,6 +48,17 @@ pub struct Steps {
     pub interrupted: Target,
     /// The same by the floor: a thread of its own, and a flag.
     pub native: Target,
+    /// Guests that keep the host busy, rather than a processor.
+    pub busy: Vec<Busy>,
+}
+
+/// Guests of one kind, beside which requests are made.
+pub struct Busy {
+    pub what: &'static str,
+    pub count: usize,
+    pub target: Target,
+    /// What each says when it has begun.
+    pub says: &'static [u8],
 }
 
 /// Measures for `time` at each load.
@@ -91,8 +102,35 @@ pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
             section.fact(&format!("{what} {load} p99"), late);
         }
     }
+    drop(spinning);
+    for busy in &steps.busy {
+        let (median, late) =
+            beside_busy(busy, once, time).with_context(|| format!("beside guests that {}", busy.what))?;
+        section.notes.push(format!(
+            "Beside {} guests that {}, GET `auth` takes {} ms median, {} ms p99.",
+            busy.count,
+            busy.what,
+            short(median),
+            short(late)
+        ));
+        section.fact(&format!("GET auth beside guests that {} p99", busy.what), late);
+    }
     section.charts = vec![p50, p99];
     Ok(section)
+}
+
+/// How long GET `auth` takes while guests are busy: the median, and p99.
+fn beside_busy(busy: &Busy, asked: &Target, time: Duration) -> Result<(f64, f64)> {
+    let held = (0..busy.count).map(|_| begin(&busy.target, busy.says)).collect::<Result<Vec<_>>>()?;
+    let (mut requests, ()) = beside_requests(asked, || {
+        thread::sleep(time);
+        Ok(())
+    })?;
+    drop(held);
+    ensure!(!requests.is_empty(), "nothing was measured: give it more --seconds");
+    let (median, late) = (part(&mut requests, 0.5), part(&mut requests, 0.99));
+    eprintln!("  beside {} that {}: GET auth {median:.3} ms median {late:.3} ms p99", busy.count, busy.what);
+    Ok((median, late))
 }
 
 type Waits = [(&'static str, Vec<Duration>); 6];

@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use client::{HeldBack, Run, Target, WARM_UP, Workload};
 use contestant::{Contestant, Ground, Guests, Server, Setup, websocketd_is_installed};
-use fairness::Steps;
+use fairness::{Busy, Steps};
 use machine::Machine;
 use page::Layers;
 use report::Report;
@@ -83,6 +83,10 @@ struct Arguments {
     /// The guest that computes for ever.
     #[arg(long, default_value = "tests/bench/guests/spin.wat")]
     spin: PathBuf,
+    #[arg(long, default_value = "tests/bench/guests/fill.wat")]
+    fill: PathBuf,
+    #[arg(long, default_value = "tests/bench/guests/list.wat")]
+    list: PathBuf,
     /// The guest that echoes until its input ends.
     #[arg(long, default_value = "plugins/echo/echo.wasm")]
     echo: PathBuf,
@@ -329,6 +333,9 @@ fn scale(contestant: Contestant, ground: &Ground, setup: &Setup, processes: usiz
     Ok(scale)
 }
 
+/// The files of a large directory.
+const LARGE: usize = 10_000;
+
 fn fairness(arguments: &Arguments, ground: &Ground, setup: &Setup, time: Duration) -> Result<section::Section> {
     let site = Site::new()?;
     let no_grace = "cancel: {grace: 0s}\n";
@@ -336,16 +343,23 @@ fn fairness(arguments: &Arguments, ground: &Ground, setup: &Setup, time: Duratio
         ("echo", &arguments.echo_tiny, ""),
         ("sleep", &arguments.sleep, no_grace),
         ("spin", &arguments.spin, no_grace),
+        ("fill", &arguments.fill, no_grace),
+        ("list", &arguments.list, "cancel: {grace: 0s}\ncapabilities: {mounts: [{name: large, at: /large}]}\n"),
         ("once", &arguments.once_tiny, ""),
     ] {
         let module = fs::read(file).with_context(|| format!("no guest {}", file.display()))?;
         site.plugin(name, "wat", &module, more)?;
     }
-    let server = site.start(setup, "")?;
+    let large = site.directory_with("large", LARGE)?;
+    let server = site.start_granting(setup, "", &format!("list: {{mounts: {{large: {{path: {large:?}}}}}}}"))?;
     let target = |call: &str| server.target(Some(call));
     let floor = ground.start(Contestant::Floor, setup)?;
     let native = floor.target(Some(floor::SPIN));
-    let steps = Steps { told: target("echo"), dropped: target("sleep"), interrupted: target("spin"), native };
+    let busy = vec![
+        Busy { what: "list a large directory", count: 8, target: target("list"), says: b"listing" },
+        Busy { what: "fill 250 MiB of memory", count: 4, target: target("fill"), says: b"filling" },
+    ];
+    let steps = Steps { told: target("echo"), dropped: target("sleep"), interrupted: target("spin"), native, busy };
     let section = fairness::run(&steps, &target("once"), time * arguments.rounds as u32)
         .with_context(|| format!("among guests that spin:\n{}", server.last_words()))?;
     server.stop()?;

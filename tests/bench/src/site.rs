@@ -45,15 +45,30 @@ impl Site {
         Ok(fs::rename(aside, file)?)
     }
 
+    /// A directory with so many files, to be granted.
+    pub fn directory_with(&self, name: &str, files: usize) -> Result<PathBuf> {
+        let directory = self.directory.path().join(name);
+        fs::create_dir(&directory)?;
+        for number in 0..files {
+            fs::write(directory.join(format!("file-{number}")), "")?;
+        }
+        Ok(directory)
+    }
+
     /// Starts a server; `limits` are lines of that section of its configuration.
     pub fn start(&self, setup: &Setup, limits: &str) -> Result<Server> {
+        self.start_granting(setup, limits, "")
+    }
+
+    /// The same, with `grants` to plugins.
+    pub fn start_granting(&self, setup: &Setup, limits: &str, grants: &str) -> Result<Server> {
         let here = self.directory.path();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let config = here.join("distillery.yaml");
         let (plugins, data) = (here.join("plugins"), here.join("data"));
         let text = format!(
             "http: {{listen: \"{address}\", api: true, connections: 30000, connections_per_address: 30000}}\n\
-             plugins: {{directory: {plugins:?}}}\ndata: {data:?}\nlog: {{level: warn}}\nlimits: {{{limits}}}\n",
+             plugins: {{directory: {plugins:?}, grants: {{{grants}}}}}\ndata: {data:?}\nlog: {{level: warn}}\nlimits: {{{limits}}}\n",
         );
         fs::write(&config, text)?;
         let mut command = Command::new(&setup.distillery);

@@ -9,7 +9,7 @@ use crate::{
 use arbitrary::Unstructured;
 use distillery::{
     call::{CancelReason, Outcome},
-    control::Control,
+    control::{Control, ThreadClass},
     limits::Limits,
     runtime::{Capacity, End, Invocation, Program, Runtime, StderrTo},
     size::Size,
@@ -194,7 +194,7 @@ impl Host {
             resources: 64,
             ..Limits::default()
         };
-        let runtime = Runtime::new(&limits, &Capacity { processes: 4, lowered: None }, None).unwrap();
+        let runtime = Runtime::new(&limits, &Capacity::of(4), None).unwrap();
         let good = runtime.compile(GOOD.as_bytes(), &limits).unwrap();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { runtime, limits, good, tokio }
@@ -249,7 +249,7 @@ impl Host {
                     if stage == 0 && control.output.permit() == 0 {
                         control.output.take();
                     }
-                    guest.poll(TURN, cx)
+                    guest.poll(TURN, ThreadClass::Files, cx)
                 });
                 if let Ok(end) = tokio::time::timeout(PATIENCE, ended).await {
                     return end;
@@ -259,7 +259,7 @@ impl Host {
             control.kill();
             program.move_epoch();
             let killed = Instant::now();
-            poll_fn(|cx| match guest.poll(TURN, cx) {
+            poll_fn(|cx| match guest.poll(TURN, ThreadClass::Files, cx) {
                 Poll::Ready(end) => Poll::Ready(end),
                 // It waits in a host call, and need not be asked.
                 Poll::Pending if !control.used_its_turn() => Poll::Ready(End::Dropped),

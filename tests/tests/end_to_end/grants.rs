@@ -5,7 +5,6 @@ use distillery_tests::{Guest, Server, patiently, program::output, server::Builde
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use std::{
     convert::Infallible,
@@ -223,22 +222,6 @@ async fn a_mount_stays_the_directory_that_was_opened_when_the_plugin_was_loaded(
     for kind in KINDS {
         assert_eq!(done(&server, kind, &["read /r/file"]).await, ["from the host"], "{kind}");
     }
-}
-
-#[tokio::test]
-async fn a_file_that_never_opens_holds_up_neither_the_end_of_its_guest_nor_that_of_the_server() {
-    let builder = Server::builder();
-    let (root, grant) = directories(&builder);
-    mknodat(CWD, root.join("read/pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-    let server = of_each_kind(builder, MOUNTS, &grant).grace(Duration::ZERO).start().await;
-    for kind in ["module", "component"] {
-        let mut client = server.call(kind, &["read /r/file", "read /r/pipe"]).await;
-        assert_eq!(client.line().await, "from the host", "{kind}");
-        client.cancel().await;
-        assert!(client.finish().await.failure().starts_with("cancelled by the client"), "{kind}");
-    }
-    server.terminate();
-    assert!(server.wait().await.success());
 }
 
 #[tokio::test]

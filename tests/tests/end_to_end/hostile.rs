@@ -3,6 +3,7 @@
 
 mod computing;
 mod crowd;
+mod files;
 mod growing;
 mod modules;
 mod reaching;

@@ -17,7 +17,9 @@ use tokio::{
 };
 
 /// Guests that go on until they are cancelled, with their parameters.
-const ENDLESS: [(&str, &[&str]); 14] = [
+const ENDLESS: [(&str, &[&str]); 16] = [
+    ("arrays_without_pause", &[]),
+    ("bulk_without_pause", &[]),
     ("component_spin_post_return", &[]),
     ("component_spin_realloc", &[]),
     ("component_spin_start", &[]),
@@ -62,7 +64,14 @@ pub fn guests() -> Vec<Guest> {
     names.into_iter().map(guest).collect()
 }
 
-const TEXT: [&str; 4] = ["grow_heap", "lie_about_buffers", "poll_without_pause", "write_after_close"];
+const TEXT: [&str; 6] = [
+    "arrays_without_pause",
+    "bulk_without_pause",
+    "grow_heap",
+    "lie_about_buffers",
+    "poll_without_pause",
+    "write_after_close",
+];
 
 pub struct Visitor<'a> {
     server: &'a Server,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use distillery::{
     auth::Who,
     call::Outcome,
-    control::Control,
+    control::{Control, ThreadClass},
     history,
     plugin::Call,
     process::admission::{Asked, Wanted},
@@ -140,7 +140,7 @@ paths! {
             }
             let mut back = 0;
             while back < LINES {
-                assert!(guest.poll(TURN, &mut noop()).is_pending());
+                assert!(guest.poll(TURN, ThreadClass::Files, &mut noop()).is_pending());
                 back += lines(&control.output.take()).map(black_box).count();
             }
         })
@@ -211,7 +211,7 @@ fn process(world: &World, call: &str) -> Result<Option<Run>> {
         let (mut guest, control) = start(&call);
         control.input.push_line(black_box(LINE), now, &noop());
         loop {
-            match guest.poll(TURN, &mut noop()) {
+            match guest.poll(TURN, ThreadClass::Files, &mut noop()) {
                 Poll::Ready(end) => {
                     assert_eq!(end, End::Exited(0));
                     break;
@@ -231,7 +231,7 @@ fn there_and_back(world: &World, call: &str) -> Result<Option<Run>> {
     ready(move || {
         control.input.push_line(black_box(LINE), now, &noop());
         loop {
-            assert!(guest.poll(TURN, &mut noop()).is_pending());
+            assert!(guest.poll(TURN, ThreadClass::Files, &mut noop()).is_pending());
             let line = taken(&control);
             if !line.is_empty() {
                 assert_eq!(line.len(), LINE.len() + 1);

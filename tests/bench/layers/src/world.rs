@@ -66,7 +66,7 @@ impl World {
         }
         // The pool reserves addresses for the memory that a process may have.
         let limits = Limits { memory: Size::mib(16), ..Limits::default() };
-        let capacity = Capacity { processes: PROCESSES, lowered: None };
+        let capacity = Capacity::of(PROCESSES);
         let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
         let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
         let loader = Loader { runtime, operator, max_module: Size::mib(64) };

@@ -1,0 +1,106 @@
+//! Changes of names in the private directory, for its quota: what they need is taken before, and what came of them is counted
+//! after. Towards other directories the private one is another file system: nothing is renamed or linked across.
+
+use crate::runtime::scratch::{Named, Scratch};
+use cap_primitives::fs::{FollowSymlinks, MetadataExt, stat};
+use rustix::io::Errno;
+use std::{fs::File, io, path::Path, sync::Arc};
+
+/// A directory within the private one, of a guest that has one.
+pub type Place = Option<(Scratch, Arc<File>)>;
+
+/// A change that is about to be made.
+#[must_use]
+pub struct Change(Option<(Scratch, Effect)>);
+
+enum Effect {
+    Directory,
+    /// A symbolic link of so many bytes, there.
+    Symlink {
+        bytes: u64,
+        at: (Arc<File>, String),
+    },
+    /// One more name of what has one.
+    Link(Named),
+    /// This name goes.
+    Remove(Named),
+}
+
+impl Change {
+    const UNCOUNTED: Self = Self(None);
+
+    pub fn make_directory(place: Place) -> io::Result<Self> {
+        let Some((scratch, _)) = place else { return Ok(Self::UNCOUNTED) };
+        scratch.add_entry(0)?;
+        Ok(Self(Some((scratch, Effect::Directory))))
+    }
+
+    pub fn symlink(place: Place, bytes: u64, path: &str) -> io::Result<Self> {
+        let Some((scratch, directory)) = place else { return Ok(Self::UNCOUNTED) };
+        scratch.add_entry(bytes)?;
+        Ok(Self(Some((scratch, Effect::Symlink { bytes, at: (directory, path.to_owned()) }))))
+    }
+
+    pub fn link(from: Place, path: &str, to: Place) -> io::Result<Self> {
+        let Some((scratch, directory)) = within_one(from, &to)? else { return Ok(Self::UNCOUNTED) };
+        let named = look(&directory, path)?;
+        scratch.add_entry(0)?;
+        Ok(Self(Some((scratch, Effect::Link(named)))))
+    }
+
+    pub fn remove(place: Place, path: &str) -> io::Result<Self> {
+        let Some((scratch, directory)) = place else { return Ok(Self::UNCOUNTED) };
+        let named = look(&directory, path)?;
+        Ok(Self(Some((scratch, Effect::Remove(named)))))
+    }
+
+    /// What had the new name before loses it.
+    pub fn rename(from: Place, path: &str, to: Place, new_path: &str) -> io::Result<Self> {
+        let replaced = to.as_ref().and_then(|(_, directory)| look(directory, new_path).ok());
+        let Some((scratch, directory)) = within_one(from, &to)? else { return Ok(Self::UNCOUNTED) };
+        let renamed = look(&directory, path)?;
+        let is_same = matches!(renamed, Named::File { .. }) && replaced == Some(renamed);
+        // Two names of one file: the system changes nothing. A directory onto itself likewise.
+        let is_itself = replaced == Some(Named::Directory) && is_one(&directory, path, &to, new_path);
+        Ok(match replaced.filter(|_| !is_same && !is_itself) {
+            Some(replaced) => Self(Some((scratch, Effect::Remove(replaced)))),
+            None => Self::UNCOUNTED,
+        })
+    }
+
+    /// The change was made, or was not.
+    pub fn settle(self, made: bool) {
+        let Some((scratch, effect)) = self.0 else { return };
+        match effect {
+            Effect::Directory | Effect::Link(Named::Directory) if !made => scratch.take_back_entry(0),
+            Effect::Link(Named::File { .. }) if !made => scratch.take_back_entry(0),
+            Effect::Symlink { bytes, .. } if !made => scratch.take_back_entry(bytes),
+            Effect::Symlink { bytes, at: (directory, path) } => {
+                if let Ok(Named::File { number }) = look(&directory, &path) {
+                    scratch.named(number, bytes);
+                }
+            }
+            Effect::Link(Named::File { number }) => scratch.named(number, 0),
+            Effect::Remove(named) if made => scratch.removed(named),
+            Effect::Directory | Effect::Link(Named::Directory) | Effect::Remove(_) => {}
+        }
+    }
+}
+
+fn within_one(from: Place, to: &Place) -> io::Result<Place> {
+    if from.is_some() == to.is_some() { Ok(from) } else { Err(Errno::XDEV.into()) }
+}
+
+/// What a path stands for. Links are not followed.
+fn look(directory: &File, path: &str) -> io::Result<Named> {
+    // A directory may be named with a slash behind it.
+    let metadata = stat(directory, Path::new(path), FollowSymlinks::No)?;
+    Ok(if metadata.is_dir() { Named::Directory } else { Named::File { number: metadata.ino() } })
+}
+
+fn is_one(directory: &File, path: &str, to: &Place, new_path: &str) -> bool {
+    let number = |directory: &File, path: &str| {
+        stat(directory, Path::new(path), FollowSymlinks::No).ok().map(|metadata| metadata.ino())
+    };
+    to.as_ref().is_some_and(|(_, other)| number(directory, path) == number(other, new_path))
+}

@@ -1,0 +1,65 @@
+//! What the streams of a process hold between a file and the guest. Each holds a piece at most, and all together hold
+//! [`PENDING`].
+
+use crate::size::Size;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// The most that the file streams of a process may hold.
+pub const PENDING: Size = Size::mib(8);
+/// The most that one stream holds.
+pub const PIECE: usize = 64 << 10;
+/// ... and the most that it holds once the process has used half of [`PENDING`], so that a thousand streams go on.
+const SMALL_PIECE: usize = 4 << 10;
+
+#[derive(Debug, Default)]
+pub struct Pending(AtomicUsize);
+
+/// Bytes that a stream holds, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    pending: Arc<Pending>,
+    bytes: usize,
+}
+
+/// The streams of the process would hold more than [`PENDING`].
+#[derive(Debug, thiserror::Error)]
+#[error("its file streams hold more than {PENDING}")]
+pub struct TooMuchPending;
+
+impl Pending {
+    /// How much a stream that holds nothing may take now.
+    pub fn permit(&self) -> usize {
+        if self.0.load(Relaxed) < PENDING.as_usize() / 2 { PIECE } else { SMALL_PIECE }
+    }
+
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Result<Held, TooMuchPending> {
+        let most = PENDING.as_usize();
+        let held = self.0.fetch_update(Relaxed, Relaxed, |held| Some(held + bytes).filter(|sum| *sum <= most));
+        held.map(|_| Held { pending: self.clone(), bytes }).map_err(|_| TooMuchPending)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.pending.0.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_streams_fit_and_the_permit_shrinks() {
+        let pending = Arc::new(Pending::default());
+        let held: Vec<_> = (0..1024).map(|_| pending.hold(pending.permit()).unwrap()).collect();
+        assert_eq!(pending.permit(), SMALL_PIECE);
+        let greedy: Vec<_> = std::iter::from_fn(|| pending.hold(PIECE).ok()).collect();
+        assert!(pending.hold(PIECE).is_err() && pending.0.load(Relaxed) <= PENDING.as_usize());
+        drop((held, greedy));
+        assert_eq!((pending.0.load(Relaxed), pending.permit()), (0, PIECE));
+    }
+}
