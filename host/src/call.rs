@@ -289,6 +289,8 @@ pub enum Refusal {
     Cancelled(CancelReason),
     /// There is no process to attach to, or none that the client may attach to: which of the two is not said.
     NoProcess(String),
+    /// What the call may touch was changed by the operator while it waited.
+    Revoked(String),
     ShuttingDown,
 }
 
@@ -303,6 +305,9 @@ impl fmt::Display for Refusal {
             Self::Full(full) => full.fmt(f),
             Self::Cancelled(reason) => reason.fmt(f),
             Self::NoProcess(id) => write!(f, "there is no process {} that you may attach to", Named(id)),
+            Self::Revoked(name) => {
+                write!(f, "the rights of {} were changed while it waited: call it again", Named(name))
+            }
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }

@@ -147,6 +147,7 @@ impl Metrics {
             Refusal::NoProcess(_) => "unknown_process",
             Refusal::NotAuthorized(_) => "not_authorized",
             Refusal::BadParams(_) => "bad_params",
+            Refusal::Revoked(_) => "revoked",
             Refusal::Full(Full::Server) => "server_full",
             Refusal::Full(Full::Plugin) => "plugin_full",
             Refusal::Full(Full::Caller) => "caller_full",

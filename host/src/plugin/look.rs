@@ -6,6 +6,7 @@
 use super::{
     discover::{self, Found, LoadError},
     manifest::{self, Manifest},
+    source,
 };
 use crate::call::CallName;
 use std::{
@@ -109,7 +110,7 @@ fn see(directory: &Path, name: PathBuf, files: &mut BTreeMap<PathBuf, Stat>) {
 
 /// The module that the manifest in `directory` names, where it does not lie in the directory itself.
 fn deeper_component(directory: &Path) -> Option<PathBuf> {
-    let text = discover::manifest_text(directory).ok()??;
+    let text = source::manifest_text(directory).ok()??;
     // The name only matters for the calls, which nobody looks at here.
     let name: CallName = "plugin".parse().ok()?;
     let component = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?.component?;

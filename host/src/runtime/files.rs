@@ -15,7 +15,7 @@ pub(super) mod component3;
 pub(super) mod preview1;
 
 use super::{reach::Reach, scratch::Scratch};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use std::{
     collections::HashSet,
     io,
@@ -40,6 +40,8 @@ const FIRST_DIRECTORY: u32 = 3;
 #[derive(Clone, Debug)]
 pub struct Mounted {
     directory: Arc<OwnedFd>,
+    /// Device and inode. The handle keeps their numbers from being used anew.
+    identity: (u64, u64),
     at: String,
     write: bool,
 }
@@ -48,7 +50,15 @@ impl Mounted {
     /// Blocks.
     pub fn open(path: &Path, at: String, write: bool) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory: Arc::new(directory), at, write })
+        let stat = fstat(&directory)?;
+        Ok(Self { directory: Arc::new(directory), identity: (stat.st_dev, stat.st_ino), at, write })
+    }
+}
+
+/// Whether both are the same directory, for the same use.
+impl PartialEq for Mounted {
+    fn eq(&self, other: &Self) -> bool {
+        (self.identity, &self.at, self.write) == (other.identity, &other.at, other.write)
     }
 }
 
@@ -82,7 +92,7 @@ fn open_all(wasi: &mut WasiCtxBuilder, reach: &Reach) -> wasmtime::Result<Files>
         wasi.preopened_dir(scratch.path(), SCRATCH_AT, FsPerms::ReadWrite)?;
         files = Files { scratch: Some(scratch), numbers: [FIRST_DIRECTORY].into(), ..files };
     }
-    for Mounted { directory, at, write } in &reach.mounts {
+    for Mounted { directory, at, write, .. } in &reach.mounts {
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         wasi.preopened_dir(path, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
     }
