@@ -210,7 +210,7 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     }
     print!("{}{}", table(&plugins), holding(&holders));
     if let Some(error) = error {
-        bail!("nothing else was changed: {error}");
+        bail!("the configuration stays as it was: {error}");
     }
     let bad = plugins.iter().any(|plugin| plugin.generations.iter().any(|it| it.state.starts_with("failed")));
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })

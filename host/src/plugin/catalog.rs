@@ -54,6 +54,7 @@ impl Catalog {
                 to: self.changes.clone(),
             });
         }
+        tracing::trace!(plugins = next.plugins().len(), "the next snapshot");
         let next = Arc::new(next);
         let before = self.newest.swap(next.clone());
         let changes = generation::changes(&before, &next);

@@ -108,10 +108,13 @@ pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Found>, LoadEr
     Ok(found)
 }
 
-/// The directories in `root` that are not hidden, plugins or not.
-pub(super) fn visible_directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+/// The directories in `root` that are not hidden, plugins or not, whose names are `wanted`.
+pub(super) fn visible_directories(root: &Path, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let visible = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let visible = entries.filter(move |entry| {
+        let name = entry.file_name();
+        !name.as_encoded_bytes().starts_with(b".") && wanted(&name.to_string_lossy())
+    });
     visible.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 

@@ -90,6 +90,11 @@ impl Look {
         Ok(Self { directory: directory.to_owned(), identity, files, component })
     }
 
+    /// Whether its module lies in a directory of its own, which can come and go between two equal looks.
+    pub fn lies_deeper(&self) -> bool {
+        self.component.is_some()
+    }
+
     /// The real paths of what a change of this plugin happens to: its directory, that of a module which lies deeper, and
     /// the files, which links may put anywhere.
     pub fn places(&self) -> BTreeSet<PathBuf> {

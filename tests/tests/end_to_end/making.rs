@@ -38,6 +38,20 @@ fn a_new_plugin_lies_among_the_plugins_where_there_are_some() {
 }
 
 #[test]
+fn new_call_is_private_and_says_what_opens_it() {
+    let here = directory();
+    let (private, public) = ("\n    #access: public ", "\n    access: public ");
+    let made = distillery(here.path(), &["new", "c", "hello"]);
+    assert!(stdout(&made).contains("only callers with the scope call:hello run it: `access: public`"), "{made:?}");
+    let manifest = fs::read_to_string(here.path().join("hello/plugin.yaml")).expect("a manifest");
+    assert!(manifest.contains(private) && !manifest.contains(public), "{manifest}");
+    let made = distillery(here.path(), &["new", "--public", "c", "open"]);
+    assert!(stdout(&made).contains("anyone may run it"), "{made:?}");
+    let manifest = fs::read_to_string(here.path().join("open/plugin.yaml")).expect("a manifest");
+    assert!(manifest.contains(public) && !manifest.contains(private), "{manifest}");
+}
+
+#[test]
 fn nothing_that_is_there_is_overwritten() {
     let here = directory();
     fs::create_dir(here.path().join("hello")).expect("a directory");

@@ -85,6 +85,7 @@ pub(super) struct Keeper {
     pub looks: BTreeMap<String, Look>,
     pub identity: Option<Identity>,
     pub last_look: Instant,
+    pub look_took: Duration,
     pub next_look: Option<Instant>,
     /// The next look is due because the system told of something.
     pub told: bool,
@@ -125,6 +126,7 @@ impl Keeper {
             identity: Identity::of(&root).ok(),
             root,
             last_look: Instant::now(),
+            look_took: Duration::ZERO,
             next_look: None,
             told: false,
             rootless: None,
@@ -359,14 +361,15 @@ impl Keeper {
         if self.uncommitted.is_empty() {
             return;
         }
+        let before = self.catalog.snapshot();
         let mut next = self.next();
-        let refused = |name: &String| {
-            let found = self.found.get(name).is_some_and(Result::is_ok);
-            found && next.plugins().get(name).is_some_and(|state| state.error.is_some())
-        };
-        if self.uncommitted.keys().any(refused) {
-            // The plugin whose call one of them wants may be gone: a directory that got another name. That is seen,
-            // whether or not it was tried to load it as well.
+        let newly_refused = next.plugins().iter().any(|(name, state)| {
+            let known = before.plugins().get(name).is_some_and(|before| before.error == state.error);
+            state.error.is_some() && !known && self.found.get(name).is_some_and(Result::is_ok)
+        });
+        if newly_refused {
+            // Of two plugins with the same call one may be gone: a directory that got another name. That is seen, whether or
+            // not it was tried to load it as well.
             self.look_once(Sign::Told);
             let gone = self.found.keys().filter(|name| self.rootless.is_none() && !self.looks.contains_key(*name));
             for name in gone.cloned().collect::<Vec<_>>() {

@@ -18,16 +18,19 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_CLOSELY: Duration = Duration::from_millis(250);
 /// The least time between two looks, however much happens.
 const LOOK_APART: Duration = Duration::from_millis(20);
+/// With many plugins a look takes time. So many times as long there is none, for what else there is to do.
+const LOOK_SHARE: u32 = 3;
 
 impl Keeper {
     pub(super) fn look_soon(&mut self) {
-        let due = self.last_look + LOOK_APART;
+        let due = self.last_look + LOOK_APART.max(self.look_took * LOOK_SHARE);
         self.next_look = Some(self.next_look.map_or(due, |look| look.min(due)));
         self.told = true;
     }
 
     /// Looks at everything, and notes what is different from the last time.
     pub(super) fn look(&mut self, sign: Sign<'_>) {
+        let begun = Instant::now();
         // What happened in a directory before it was watched can only be seen.
         for _ in 0..3 {
             self.look_once(sign);
@@ -36,6 +39,7 @@ impl Keeper {
             }
         }
         self.last_look = Instant::now();
+        self.look_took = self.last_look - begun;
         let pause = match (self.how, &self.notices) {
             (config::Watch::Off, _) => None,
             (config::Watch::Events, Some(_)) => Some(LOOK_BESIDE_EVENTS),
@@ -46,6 +50,7 @@ impl Keeper {
     }
 
     pub(super) fn look_once(&mut self, sign: Sign<'_>) {
+        tracing::trace!("looking at all plugins");
         let seen = match Root::at(&self.root, &self.looks) {
             Ok(seen) => seen,
             Err(error) => return self.lose_root(error.to_string()),
