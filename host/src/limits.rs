@@ -130,7 +130,7 @@ impl Limits {
         })
     }
 
-    /// The names of those that allow more than `other` does.
+    /// Names those that allow more than `other` does.
     pub fn above(&self, other: &Self) -> Vec<&'static str> {
         macro_rules! above {
             ($($name:ident)*; $($open:ident)*) => {

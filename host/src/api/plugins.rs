@@ -280,7 +280,7 @@ struct ShownHolder<'a> {
 }
 
 impl<'a> ShownHolder<'a> {
-    /// `None` if no process is left.
+    /// Returns `None` if no process is left.
     fn new(holder: &'a Holder, running: &[Seen]) -> Option<Self> {
         let Holder { plugin, rights } = holder;
         let own = running.iter().map(|seen| &seen.begun);

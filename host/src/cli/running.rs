@@ -216,7 +216,7 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Whose processes hold what was revoked, and the commands that end them.
+/// Lists the processes that hold what was revoked, and the commands that end them.
 fn holding(holders: &[Holder]) -> String {
     holders.iter().fold(String::new(), |mut text, Holder { plugin, generation, rights, processes, ids }| {
         let (subject, verb) = if *processes == 1 { ("process", "holds") } else { ("processes", "hold") };

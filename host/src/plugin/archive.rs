@@ -59,17 +59,17 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The archive in the directory `data`, for the server that uses it.
+    /// Opens the archive in the directory `data` for the server that uses it.
     pub fn of(data: &Path) -> Self {
         Self { writes: true, ..Self::view(data) }
     }
 
-    /// The same, only to be read.
+    /// Opens it only to be read.
     pub fn view(data: &Path) -> Self {
         Self { root: data.join(DIRECTORY), writes: false, records: Mutex::default() }
     }
 
-    /// What is remembered of the plugin `name`. A record that cannot be read is an error: it may forbid something.
+    /// Returns what is remembered of the plugin `name`. A record that cannot be read is an error: it may forbid something.
     pub fn record(&self, name: &str) -> Result<Record, LoadError> {
         let mut records = self.records.lock();
         if let Some(record) = records.get(name) {
@@ -122,7 +122,7 @@ impl Archive {
         fs::rename(&aside, directory.join(RECORD))
     }
 
-    /// The directory of a plugin, made if there is none, for the user of the server alone.
+    /// Makes the directory of a plugin if there is none, for the user of the server alone.
     fn make(&self, name: &str) -> io::Result<PathBuf> {
         let directory = self.root.join(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
@@ -151,7 +151,7 @@ impl Archive {
         fs::rename(&aside, &version).inspect_err(|_| drop(fs::remove_dir_all(&aside)))
     }
 
-    /// The version `digest` of the plugin in `directory`, from its copy.
+    /// Reads the version `digest` of the plugin in `directory` from its copy.
     pub fn source(&self, directory: &Path, digest: &str, max_module: Size) -> Result<Source, LoadError> {
         let no_copy = |why: String| LoadError::NoCopy { digest: digest.to_owned(), why };
         let name: CallName = directory
@@ -234,7 +234,7 @@ fn keep_signature(source: &Source, version: &Path) -> io::Result<()> {
 }
 
 impl Rollback {
-    /// Whether it holds for a directory that was read as this.
+    /// Tells whether it holds for a directory that was read as this.
     pub fn holds_for(&self, read: Result<&Source, &LoadError>) -> bool {
         read.ok().map(Source::fingerprint) == self.from
     }

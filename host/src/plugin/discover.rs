@@ -70,7 +70,7 @@ pub enum LoadError {
     Grant { directory: PathBuf, error: GrantError },
 }
 
-/// The beginning of a digest, as people compare it.
+/// Shortens a digest to what people compare.
 fn short(digest: &str) -> &str {
     &digest[..digest.len().min(12)]
 }

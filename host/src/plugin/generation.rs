@@ -23,19 +23,19 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The directory could not be read.
+    /// Makes the failure of a directory that could not be read.
     pub fn new(generation: u64, why: impl fmt::Display) -> Self {
         let (at, why) = (OffsetDateTime::now_utc(), why.to_string());
         Self { generation, digest: None, fingerprint: None, at, why }
     }
 
-    /// What was read does not serve.
+    /// Makes the failure of `source`, which was read.
     pub fn to_make(source: &Source, generation: u64, why: impl fmt::Display) -> Self {
         let (digest, fingerprint) = (Some(source.digest.clone()), Some(source.fingerprint()));
         Self { digest, fingerprint, ..Self::new(generation, why) }
     }
 
-    /// What was loaded as `plugin` does not serve.
+    /// Makes the failure of `plugin`, which was loaded.
     pub fn of(plugin: &Plugin, generation: u64, why: impl fmt::Display) -> Self {
         let (digest, fingerprint) = (Some(plugin.digest.clone()), Some(plugin.fingerprint().to_owned()));
         Self { digest, fingerprint, ..Self::new(generation, why) }
@@ -133,7 +133,7 @@ impl Plugin {
         self.revoked.store(true, SeqCst);
     }
 
-    /// Whether no process of it may start. To be asked while one is counted: a revocation then either counts that
+    /// Tells whether no process of it may start. Call this while one is counted: a revocation then either counts that
     /// process or is seen here.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(SeqCst)

@@ -117,8 +117,8 @@ impl Loader {
         Ok(source)
     }
 
-    /// The generation that a server begins with: the version in the directory, unless that was rolled back and has not
-    /// changed since.
+    /// Makes the generation that a server begins with: the version in the directory, unless that was rolled back and has
+    /// not changed since.
     fn first_generation(
         &self,
         name: &str,

@@ -43,8 +43,8 @@ impl From<&Source> for Version {
 }
 
 impl Version {
-    /// The rights that this version gets under the rules of `operator`. It is refused if it asks for more than those
-    /// grant. Directories are opened and secrets are read now.
+    /// Returns the rights that this version gets under the rules of `operator`. It is refused if it asks for more than
+    /// those grant. Opens directories and reads secrets.
     pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
         let directory = || self.directory.clone();
         if let Some(trusted) = &operator.trusted {
@@ -68,7 +68,7 @@ impl Version {
 }
 
 impl Plugin {
-    /// What this generation holds and `now` does not give, each in words.
+    /// Names what this generation holds and `now` does not give.
     pub fn lost(&self, now: &Rights) -> Vec<String> {
         let limits = self.limits.above(&now.limits).into_iter().map(|limit| format!("a higher limits.{limit}"));
         let kept = |name: &str| now.reach.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
@@ -87,13 +87,13 @@ impl Plugin {
             && self.reach.mounts == rights.reach.mounts
     }
 
-    /// The rights that the version of this generation gets under the rules of `operator`.
+    /// Returns the rights that the version of this generation gets under the rules of `operator`.
     pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
         self.version.rights(operator)
     }
 
-    /// The same version under the rules of `operator`: this generation if it has the same rights under them, or the one
-    /// of the number `generation`.
+    /// Returns the same version under the rules of `operator`: this generation if they give it the same rights, or else
+    /// the one of the number `generation`.
     pub fn renewed(
         self: &Arc<Self>,
         operator: &Operator,
@@ -113,7 +113,7 @@ impl Plugin {
         Ok(Arc::new(Self::of(version.clone(), rights, generation, self.program.clone())))
     }
 
-    /// Whether both are generations of the same version.
+    /// Tells whether both are generations of the same version.
     pub fn is_version_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.version, &other.version)
     }

@@ -66,14 +66,14 @@ fn read_key<T>(file: &Path, what: &'static str, parse: impl FnOnce(&str) -> Opti
 }
 
 impl Trusted {
-    /// The public keys in `files`; `None` without any.
+    /// Reads the public keys in `files`; `None` without any.
     pub fn read(files: &[PathBuf]) -> Result<Option<Self>, KeyError> {
         let read = |file: &PathBuf| read_key(file, "a public key", |pem| PublicKey::from_pem(pem).ok());
         let keys = files.iter().map(read).collect::<Result<_, _>>()?;
         Ok((!files.is_empty()).then_some(Self { keys }))
     }
 
-    /// Whether one of the keys has signed this.
+    /// Checks whether one of the keys has signed this.
     pub fn check(&self, signed: &Signed) -> Result<(), Untrusted> {
         let written = signed.signature.as_deref().ok_or(Untrusted::Unsigned)?;
         let signature = from_hex(written).and_then(|bytes| Signature::from_slice(&bytes).ok());
@@ -88,7 +88,7 @@ impl Trusted {
 }
 
 impl Signed {
-    /// The bytes that are signed: nothing else that is ever signed begins like them.
+    /// Returns the bytes that are signed: nothing else that is ever signed begins like them.
     fn statement(&self) -> Vec<u8> {
         let Self { name, has_manifest, digest, .. } = self;
         let manifest = if *has_manifest { "with a manifest" } else { "without a manifest" };

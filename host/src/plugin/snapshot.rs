@@ -29,7 +29,7 @@ impl State {
         self.serving.is_some() || self.error.is_some()
     }
 
-    /// The generation that serves if the directory does not load.
+    /// Returns the generation that serves if the directory does not load.
     pub fn last_good(&self) -> Option<&Arc<Plugin>> {
         self.last_good.as_ref()?.as_ref().ok()
     }
@@ -61,7 +61,7 @@ impl State {
         }
     }
 
-    /// Says in its error why the last good generation does not serve, either.
+    /// Adds to its error why the last good generation does not serve, either.
     fn explain(&mut self, generation: u64, why: &str) {
         if let Some(error) = self.error.as_mut().filter(|error| error.why != why) {
             error.why = format!("{}; generation {generation} stopped serving: {why}", error.why);
@@ -86,7 +86,7 @@ impl Snapshot {
         self.with(found, &BTreeMap::new())
     }
 
-    /// The same, where the last good generations of the plugins in `renewed` have others in their places, or none.
+    /// Does the same after the last good generations of the plugins in `renewed` were replaced by others, or had to stop.
     pub fn with(&self, found: &BTreeMap<String, Found>, renewed: &BTreeMap<String, Found>) -> Self {
         let mut next = Self { plugins: BTreeMap::new(), calls: HashMap::with_capacity(self.calls.len()) };
         for (name, read) in found {

@@ -133,12 +133,13 @@ fn read_manifest(text: Option<&str>, directory: &Path, name: &CallName) -> Resul
     }
 }
 
-/// The text of the manifest in `directory`, if there is one.
+/// Reads the text of the manifest in `directory`, if there is one.
 pub(super) fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
     text_of_manifest(&Listing::of(directory)?, directory)
 }
 
-/// Without a manifest a call takes any parameters. So one that is there, and cannot be read, is an error.
+/// Reads the text of a listed manifest. Without one a call takes any parameters, so that one which is there and cannot
+/// be read is an error.
 fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String>, LoadError> {
     if let Some(misnamed) = &listing.misnamed {
         return Err(LoadError::Misnamed(misnamed.clone()));
@@ -204,7 +205,7 @@ pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, Load
     Ok((bytes.len() <= max.as_usize()).then_some(bytes))
 }
 
-/// The digest of a manifest and a module.
+/// Returns the digest of a manifest and a module.
 pub(super) fn digest(manifest: &[u8], module: &[u8]) -> String {
     // The length keeps a byte that moves from one file to the other from giving the same digest.
     let length = (manifest.len() as u64).to_le_bytes();

@@ -170,7 +170,7 @@ impl Program {
         self.0.on_demand
     }
 
-    /// Whether its processes can begin within `limits`.
+    /// Checks whether its processes can begin within `limits`.
     pub fn fits(&self, limits: &Limits) -> Result<(), CompileError> {
         fits(self.needs(), limits, &self.0.most)
     }

@@ -106,7 +106,9 @@ fn a_build_that_fails_or_makes_nothing_good_is_a_failure() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(stdout(&bad).contains("problem: ") && stdout(&bad).ends_with("1 problem\n"), "{}", stdout(&bad));
 
-    let none = distillery(plugin("").path(), &["build", "greet"]);
+    let here = plugin("");
+    fs::write(here.path().join("greet/plugin.yaml"), "description: nothing to build\n").expect("a manifest");
+    let none = distillery(here.path(), &["build", "greet"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(stderr(&none).contains("add build: COMMAND"), "{}", stderr(&none));
 }

@@ -52,37 +52,35 @@ impl Keeper {
         }
     }
 
-    /// Asks for the rights of all generations that serve or run, by the rules of this moment. What does not get its rights
-    /// any more stops serving now, and what gets others serves with those. Returns whose processes hold more.
+    /// Renews the rights of all generations by the rules of this moment. A generation that does not get its rights any
+    /// more stops serving now; one that gets others serves with those. Returns the generations whose processes hold more.
     fn renew(&mut self) -> Vec<Holder> {
         self.rules += 1;
         let before = self.catalog.snapshot();
         let mut renewed = BTreeMap::new();
-        for (name, state) in before.plugins() {
-            let found = self.found.get(name).and_then(|found| found.as_ref().ok()).cloned();
-            let last_good = state.last_good().cloned();
+        // Also what was loaded a moment ago, and is in no snapshot yet.
+        let names: BTreeSet<_> = before.plugins().keys().chain(self.found.keys()).cloned().collect();
+        for name in names {
+            let found = self.found.get(&name).and_then(|found| found.as_ref().ok()).cloned();
+            let last_good = before.plugins().get(&name).and_then(|state| state.last_good()).cloned();
             let same = found.as_ref().zip(last_good.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-            let last_good = last_good.map(|plugin| self.renewal(name, &plugin));
-            let found = if same { last_good.clone() } else { found.map(|plugin| self.renewal(name, &plugin)) };
-            if let Some(found) = found {
-                self.found.insert(name.clone(), found);
-            }
-            renewed.extend(last_good.map(|last_good| (name.clone(), last_good)));
+            let last_good = last_good.map(|plugin| self.renewal(&name, &plugin));
+            let found = if same { last_good.clone() } else { found.map(|plugin| self.renewal(&name, &plugin)) };
+            self.found.extend(found.map(|found| (name.clone(), found)));
+            renewed.extend(last_good.map(|last_good| (name, last_good)));
         }
-        let holders = self.holders(
-            &before
-                .plugins()
-                .values()
-                .flat_map(|state| state.serving.iter().cloned().chain(state.retired()))
-                .collect::<Vec<_>>(),
-        );
+        let generations =
+            before.plugins().values().flat_map(|state| state.serving.iter().cloned().chain(state.retired()));
+        let holders = self.holders(generations);
         let next = before.with(&self.found, &renewed);
-        self.uncommitted.extend(renewed.into_keys().map(|name| (name, None)));
+        for name in renewed.into_keys() {
+            self.uncommitted.entry(name).or_default();
+        }
         self.swap(next);
         holders
     }
 
-    /// What becomes of a generation by the rules of this moment.
+    /// Renews one generation by the rules of this moment.
     fn renewal(&mut self, name: &str, plugin: &Arc<Plugin>) -> Found {
         let record = self.records.entry(name.to_owned()).or_default();
         let generation = record.generation + 1;
@@ -93,17 +91,17 @@ impl Keeper {
         renewed.map_err(|error| Failure::of(plugin, generation, error))
     }
 
-    /// Those of `generations` that hold more than the rules of this moment give. No process of them may start any more.
-    fn holders(&self, generations: &[Arc<Plugin>]) -> Vec<Holder> {
-        let holder = |plugin: &Arc<Plugin>| {
-            let rights = self.lost(plugin).unwrap_or_else(|error| vec![error.to_string()]);
+    /// Returns those of `generations` that hold more than the rules of this moment give. No process of them starts any more.
+    fn holders(&self, generations: impl Iterator<Item = Arc<Plugin>>) -> Vec<Holder> {
+        let holder = |plugin: Arc<Plugin>| {
+            let rights = self.lost(&plugin).unwrap_or_else(|error| vec![error.to_string()]);
             if rights.is_empty() {
                 return None;
             }
             plugin.revoke();
-            Some(Holder { plugin: plugin.clone(), rights })
+            Some(Holder { plugin, rights })
         };
-        generations.iter().filter_map(holder).collect()
+        generations.filter_map(holder).collect()
     }
 
     fn lost(&self, plugin: &Arc<Plugin>) -> Result<Vec<String>, LoadError> {
@@ -124,7 +122,7 @@ impl Keeper {
     }
 }
 
-/// Says in the log whose processes hold what was revoked.
+/// Logs whose processes hold what was revoked.
 fn tell(holders: &[Holder]) {
     for Holder { plugin, rights } in holders.iter().filter(|it| it.plugin.running() > 0) {
         let calls: Vec<_> = plugin.manifest.calls.keys().map(|call| call.as_str()).collect();

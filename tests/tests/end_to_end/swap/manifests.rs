@@ -115,3 +115,22 @@ async fn renamed_or_copied_plugin_has_a_manifest_of_its_own() {
     server.log().line("the refusal", |line| line.field("error").contains("had a manifest, and it is gone")).await;
     assert_eq!(said(&server, "renamed").await.as_deref(), Ok("one"));
 }
+
+#[tokio::test]
+async fn link_to_a_release_without_a_manifest_is_refused() {
+    let server = builder().set("auth.anonymous", vec!["call:*", "plugins:*"]).start().await;
+    for (release, word) in [("one", "first"), ("two", "second")] {
+        server.put(&format!("releases/{release}/linked.wat"), says(word));
+    }
+    server.put("releases/one/plugin.yaml", public("linked"));
+    let link = |release: &str| {
+        let aside = server.directory().join("link");
+        symlink(server.directory().join("releases").join(release), &aside).unwrap();
+        fs::rename(aside, server.plugins().join("linked")).unwrap();
+    };
+    link("one");
+    until(&server, "linked", "first", &["unknown call \"linked\""]).await;
+    link("two");
+    server.log().line("the refusal", |line| line.field("error").contains("had a manifest, and it is gone")).await;
+    assert_eq!(said(&server, "linked").await.as_deref(), Ok("first"));
+}

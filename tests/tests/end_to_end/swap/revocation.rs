@@ -124,7 +124,7 @@ async fn every_kind_of_right_is_revoked() {
 #[tokio::test]
 async fn last_good_generation_loses_what_is_revoked() {
     let mut server = with_secret().start().await;
-    server.put("plugins/echo/echo.wat", "(module (func");
+    server.put("plugins/echo/plugin.yaml", "cals: {}\n");
     server.log().line("the failure", |line| line.message() == "plugin not loaded").await;
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     server.reconfigure("limits.params", 0);
@@ -136,7 +136,7 @@ async fn last_good_generation_loses_what_is_revoked() {
     assert_eq!(said(&server, "echo").await, unknown("echo"));
     let error = error(&server, "echo").await;
     assert!(
-        error.contains("echo.wat") && error.contains("stopped serving: ") && error.contains("not granted"),
+        error.contains("cals: unknown key") && error.contains("stopped serving: ") && error.contains("not granted"),
         "{error}"
     );
 }
