@@ -157,7 +157,7 @@ fn moment(at: OffsetDateTime) -> String {
 mod tests {
     use super::*;
     use crate::{
-        plugin::{Operator, Plugin, Snapshot, discover::Source},
+        plugin::{Operator, Plugin, Snapshot, source::Source},
         size::Size,
         store::{news::News, systems::System},
     };
@@ -227,7 +227,7 @@ calls:
             enabled,
             history: Arc::new(History::start(&database, retention).unwrap()),
             shelf: None,
-            catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
+            catalog: Arc::new(Catalog::new(Snapshot::default().next(&found))),
             plugins: Watcher::ended(),
             drain: Drain::default(),
             public: Arc::new(Public::open(&database, vec![system], &news).unwrap()),

@@ -294,6 +294,8 @@ pub enum Refusal {
     NoProcess(String),
     /// The credential of the connection was revoked or has expired.
     Revoked,
+    /// What the call may touch was changed by the operator while it waited.
+    RightsChanged(String),
     ShuttingDown,
 }
 
@@ -309,6 +311,9 @@ impl fmt::Display for Refusal {
             Self::Cancelled(reason) => reason.fmt(f),
             Self::NoProcess(id) => write!(f, "there is no process {} that you may attach to", Named(id)),
             Self::Revoked => f.write_str("the token or session of this connection is no longer valid: connect again"),
+            Self::RightsChanged(name) => {
+                write!(f, "the rights of {} were changed while it waited: call it again", Named(name))
+            }
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
     }

@@ -21,7 +21,7 @@ mod status;
 use crate::{
     auth::Scope,
     config::Config,
-    plugin::{Operator, granted::Grants, load::Loader, signature::Trusted},
+    plugin::{Operator, archive::Archive, granted::Grants, load::Loader, signature::Trusted},
     runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker},
 };
 use anyhow::Context;
@@ -54,7 +54,7 @@ enum Command {
         /// Where to write them
         name: PathBuf,
     },
-    /// Signs the plugin in a directory: its module in place, and its manifest in plugin.yaml.sig
+    /// Signs the plugin in a directory, under its name: writes plugin.sig beside its manifest and its module
     Sign {
         /// The secret key: what `distillery keygen` has made, or any Ed25519 key in PEM form
         #[arg(long, value_name = "FILE")]
@@ -172,7 +172,8 @@ fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
 
 /// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
 fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
-    loader_with(config, capacity, Some(&config.cache))
+    let archive = Some(Arc::new(Archive::view(&config.data)));
+    Ok(Loader { archive, ..loader_with(config, capacity, Some(&config.cache))? })
 }
 
 /// What loads one plugin to look at it, or to run it once. It keeps compiled code only where a server did already: it
@@ -189,6 +190,7 @@ fn loader_with(config: &Config, capacity: &Capacity, cache: Option<&Path>) -> an
         runtime: Arc::new(runtime.compile_apart(limits)),
         operator: operator(config)?,
         max_module: config.limits.module,
+        archive: None,
     })
 }
 

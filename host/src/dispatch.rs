@@ -88,7 +88,7 @@ impl Dispatcher {
             most_of_plugin: plugin.limits.processes,
         };
         match self.admission.ask(wanted) {
-            Asked::Admitted(place) => Ok(Admitted::Now(order.start(place))),
+            Asked::Admitted(place) => order.start(place).map(Admitted::Now),
             Asked::Wait(turn) => {
                 let asked = Instant::now();
                 let until = asked + self.admission.queue_time();
@@ -205,14 +205,19 @@ impl Dispatcher {
 }
 
 impl Order {
-    fn start(self, place: Place) -> Process {
+    /// Fails if the operator has revoked something of what it would hold since it was made.
+    fn start(self, place: Place) -> Result<Process, Refusal> {
+        let _counted = self.call.plugin.enter();
+        if self.call.plugin.is_revoked() {
+            return Err(Refusal::RightsChanged(self.call.spec.name.as_str().to_owned()));
+        }
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         if let Some(history) = &self.history {
             let begun = history::begun(&self.control, &self.user, &self.call, &self.invocation.params);
             history.begin(&self.control, begun);
         }
         self.counted.started();
-        Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place)
+        Ok(Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place))
     }
 }
 
@@ -253,7 +258,7 @@ impl Queued {
             let order = self.order.take().expect("a queued call is not polled after it was started");
             self.metrics.waited(now.saturating_duration_since(self.asked));
             self.wait = None;
-            return Poll::Ready(Ok(order.start(place)));
+            return Poll::Ready(order.start(place).inspect_err(|refusal| self.metrics.refused(refusal)));
         }
         if now < self.until {
             return Poll::Pending;

@@ -133,6 +133,23 @@ impl Limits {
             processes: lower_open("processes", self.processes, wish.processes, |it| it)?,
         })
     }
+
+    /// Names those that allow more than `other` does.
+    pub fn above(&self, other: &Self) -> Vec<&'static str> {
+        macro_rules! above {
+            ($($name:ident)*; $($open:ident)*) => {
+                [$((stringify!($name), self.$name > other.$name),)*
+                 // Without a bound, everything is allowed.
+                 $((stringify!($open), match (self.$open, other.$open) {
+                     (Some(own), Some(other)) => own > other,
+                     (own, other) => own.is_none() && other.is_some(),
+                 }),)*]
+            };
+        }
+        let all =
+            above!(memory time cpu input line params params_size tables instances stack resources; output processes);
+        all.into_iter().filter(|(_, above)| *above).map(|(name, _)| name).collect()
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +162,10 @@ mod tests {
         let wish = Lowered { memory: Some(Size::mib(16)), processes: Some(4), ..Lowered::default() };
         let limits = operator.lowered(&wish).unwrap();
         assert_eq!((limits.memory, limits.processes, limits.output), (Size::mib(16), Some(4), Some(Size::mib(4))));
+
+        assert_eq!(operator.above(&limits), ["memory", "processes"]);
+        assert_eq!(Limits::default().above(&operator), ["output"]);
+        assert!(limits.above(&operator).is_empty());
 
         let wish = Lowered { output: Some(Size::mib(5)), ..Lowered::default() };
         assert_eq!(

@@ -28,13 +28,14 @@ const DURATIONS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0
 const WAITS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 30.0];
 
 const OUTCOMES: [&str; 5] = ["success", "exited", "trapped", "cancelled", "failed"];
-const REASONS: [&str; 10] = [
+const REASONS: [&str; 11] = [
     "no_call",
     "protocol_error",
     "unknown_call",
     "unknown_process",
     "not_authorized",
     "bad_params",
+    "rights_changed",
     "server_full",
     "plugin_full",
     "caller_full",
@@ -147,6 +148,7 @@ impl Metrics {
             Refusal::NoProcess(_) => "unknown_process",
             Refusal::NotAuthorized(_) | Refusal::Revoked => "not_authorized",
             Refusal::BadParams(_) => "bad_params",
+            Refusal::RightsChanged(_) => "rights_changed",
             Refusal::Full(Full::Server) => "server_full",
             Refusal::Full(Full::Plugin) => "plugin_full",
             Refusal::Full(Full::Caller) => "caller_full",

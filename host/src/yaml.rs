@@ -2,14 +2,16 @@
 //!
 //! It knows nothing of what the files are for.
 
+mod content;
+
 use crate::one_line::OneLine;
+pub(crate) use content::bounded;
+use content::{NO_VALUE, TOO_MUCH, Valued};
 use serde::de::{
-    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_path_to_error::Segment;
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     fmt,
     marker::PhantomData,
@@ -44,9 +46,10 @@ impl fmt::Display for Error {
 const KEY: usize = 200;
 const MESSAGE: usize = 1 << 10;
 
-/// Reads `text`, which was found in `file`. A text of nothing but comments is an empty mapping.
+/// Reads `text`, which was found in `file`. A key without a value is an error, and so is a text without a key: where a
+/// file was cut off or emptied, the default would be taken for what its author wrote. `{}` says that there is none.
 pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
-    let text = if is_blank(text) { "{}" } else { text };
+    let text = if is_blank(text) { "~" } else { text };
     // Apart from what it means, the text must be YAML at all: the place of such a fault is where the parser stopped.
     serde_yaml::from_str::<IgnoredAny>(text).and_then(|_| bounded(text)).map_err(|error| Error {
         file: file.to_owned(),
@@ -54,7 +57,9 @@ pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
         key: String::new(),
         message: in_words(&bare_message(&error, &[])),
     })?;
-    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+    let whole = serde_path_to_error::deserialize::<_, Valued>(serde_yaml::Deserializer::from_str(text));
+    let read = whole.and_then(|_| serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)));
+    read.map_err(|error| {
         let mut steps = steps(error.path());
         let error = error.into_inner();
         let message = bare_message(&error, &steps);
@@ -65,104 +70,19 @@ pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
             file: file.to_owned(),
             place: locate(text, &steps).or_else(|| place(&error)).unwrap_or(TOP),
             key: way(&steps),
-            message: in_words(&message),
+            message: if steps.is_empty() && message == NO_VALUE { EMPTY.to_owned() } else { in_words(&message) },
         }
     })
 }
+
+/// The message for a file without a key.
+const EMPTY: &str = "it is empty: put its content back, or write {} if there is nothing to say";
 
 /// The place of what concerns the whole text.
 const TOP: (usize, usize) = (1, 1);
 
 /// How serde begins to say that a mapping has a key twice. It says it of the mapping, not of the key.
 const TWICE: &str = "duplicate field `";
-
-const TOO_MUCH: &str = "its aliases stand for too much: write out what they repeat";
-
-/// What aliases may add to a text, in bytes: a few lines of them can stand for more than any memory holds.
-const REPEATED: usize = 1 << 20;
-
-/// Whether `text`, with each alias replaced by what it stands for, is of a size that is worth reading.
-pub(crate) fn bounded(text: &str) -> Result<(), serde_yaml::Error> {
-    let left = Cell::new(REPEATED + 2 * text.len());
-    Measure(&left).deserialize(serde_yaml::Deserializer::from_str(text))
-}
-
-/// Goes through everything and counts it down.
-#[derive(Clone, Copy)]
-struct Measure<'a>(&'a Cell<usize>);
-
-impl Measure<'_> {
-    fn count<E: serde::de::Error>(self, size: usize) -> Result<(), E> {
-        let left = self.0.get().checked_sub(size);
-        self.0.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
-        Ok(())
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Measure<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Measure<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
-        self.count(1)
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        self.count(1 + text.len())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        self.count(1)?;
-        while seq.next_element_seed(self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        self.count(1)?;
-        while map.next_entry_seed(self, self)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<(), A::Error> {
-        let (_, content) = tagged.variant::<IgnoredAny>()?;
-        content.newtype_variant_seed(self)
-    }
-}
 
 fn is_blank(text: &str) -> bool {
     text.trim_start_matches('\u{feff}').lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
@@ -488,14 +408,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_comments_is_all_defaults() {
-        for text in ["", "# nothing\n\n", "\u{feff}# nothing", "limits:\n"] {
-            let file: File = read(text, Path::new("f.yaml")).unwrap();
-            assert_eq!(
-                (file.name.as_str(), file.limits.memory, file.calls.len()),
-                ("", Size::default(), 0),
-                "{text:?}"
-            );
+    fn empty_file_is_an_error() {
+        for text in ["", " \n", "# nothing\n\n", "\u{feff}# nothing", "---\n", "~", "null\n"] {
+            let error = error(text);
+            assert!(error.contains(": it is empty: put its content back"), "{text:?}: {error}");
+        }
+        let file: File = read("{}", Path::new("f.yaml")).unwrap();
+        assert_eq!((file.name.as_str(), file.limits.memory, file.calls.len()), ("", Size::default(), 0));
+    }
+
+    #[test]
+    fn key_without_a_value_is_an_error() {
+        for (text, told) in [
+            ("limits:\n", "1:1: limits: it has no value: write one, or remove the key"),
+            ("name: x\ncalls:\n", "2:1: calls: it has no value: write one, or remove the key"),
+            ("calls:\n  a:\n", "2:3: calls.a: it has no value: write one, or remove the key"),
+            ("calls: {a: {access: scoped, params: [~]}}", "1:38: calls.a.params[0]: it has no value"),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(&format!("a/f.yaml:{told}")), "{error}");
         }
     }
 

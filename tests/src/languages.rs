@@ -78,7 +78,7 @@ impl Language {
     /// Makes the plugin, and builds it unless that was done with the same text before.
     fn build(name: &'static str, toolchain: &'static str) -> Self {
         let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
-        printed(&output(Command::new(program()).args(["new", name, name]).current_dir(made.path())));
+        printed(&output(Command::new(program()).args(["new", "--public", name, name]).current_dir(made.path())));
         let (made, kept) = (made.path().join(name), Path::new(TARGET).join("languages").join(name));
         let language = Self { name, toolchain, directory: kept };
         let text = texts(&made);

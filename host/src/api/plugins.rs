@@ -4,12 +4,13 @@ use super::{Api, auth::needs, error::ApiError, json_of, moment, operation::Opera
 use crate::{
     auth::Caller,
     call::Refusal,
+    history::Seen,
     identity::standing::{Credential, Standing},
     plugin::{
         Plugin, Snapshot, State as PluginState,
         generation::{Change, Failure, What},
         granted::Granted,
-        watch::NoWayBack,
+        watch::{Holder, NoWayBack, RolledBack},
     },
 };
 use axum::{
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a reload is waited for: compiling takes its time, but a directory may never come to rest.
 const RELOAD: Duration = Duration::from_secs(180);
+/// How many processes of a generation that hold what was revoked are named.
+const HOLDERS: usize = 100;
 /// How often a silent stream shows that it is alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -76,23 +79,37 @@ pub(super) fn routes() -> Vec<Route> {
         .answers_with::<String>(200, "The events.", "text/event-stream", Some(json!(events)));
     let reload_operation =
         Operation::new("reloadPlugins", "plugins", "Looks at the configuration and at all plugins again")
-            .described("The answer comes when they have been looked at, and what changed is loaded.")
+            .described(
+                "What serves gets the rights that the configuration gives it now, or stops. The answer comes when all \
+                 plugins have been looked at, and what changed is loaded. Processes that run keep what they have: `holders` \
+                 names those that hold more than the configuration gives, which DELETE ends one by one.",
+            )
             .needs(WRITE)
             .error(503, "The server is ending, or there are too many connections.")
             .error(504, "Plugins are still loading after 3 minutes: their list will tell.")
             .answers::<ShownReload<'_>>(
                 200,
                 "What became of it.",
-                json!({"changed": ["log.level"], "restart": [], "error": null, "plugins": [plugin]}),
+                json!({
+                    "changed": ["plugins.grants"], "restart": [], "error": null, "plugins": [plugin],
+                    "holders": [{
+                        "plugin": "echo", "generation": 1, "rights": ["the old value of KEY"],
+                        "processes": 1, "ids": ["019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b"],
+                    }],
+                }),
             );
     let roll_back_operation = Operation::new("rollBackPlugin", "plugins", "Serves the generation that served before")
-        .described("Until the directory of the plugin changes again.")
+        .described("Until the directory of the plugin changes again, also after a restart.")
         .needs(WRITE)
         .segment("name", "The name of the plugin", json!({"type": "string"}), json!("echo"))
         .error(404, "There is no such plugin.")
         .error(409, "No generation is kept that could serve.")
         .error(503, "The server is ending, or there are too many connections.")
-        .answers::<RolledBack<'_>>(200, "What serves from now on.", json!({"plugin": "echo", "generation": 1}));
+        .answers::<ShownRollback<'_>>(
+            200,
+            "What serves from now on.",
+            json!({"plugin": "echo", "generation": 1, "forgotten": null}),
+        );
     vec![
         Route::at("/plugins").get(list, list_operation),
         Route::at("/plugins/events").get(events_stream, events_operation),
@@ -216,15 +233,17 @@ async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiE
 /// What became of a rollback.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Rollback")]
-struct RolledBack<'a> {
+struct ShownRollback<'a> {
     plugin: &'a str,
     generation: u64,
+    /// Why a restart will not know of it, if the disk is full, say.
+    forgotten: Option<String>,
 }
 
 async fn roll_back(State(state): State<Api>, caller: Caller, Segment(name): Segment) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     match state.plugins.roll_back(&name).await {
-        Ok(generation) => json_of(&RolledBack { plugin: &name, generation }),
+        Ok(RolledBack { generation, forgotten }) => json_of(&ShownRollback { plugin: &name, generation, forgotten }),
         Err(error) => {
             let status = match error {
                 NoWayBack::Unknown(_) => StatusCode::NOT_FOUND,
@@ -247,6 +266,33 @@ struct ShownReload<'a> {
     /// Why something stays as it was.
     error: Option<String>,
     plugins: Vec<Shown<'a>>,
+    /// Generations whose processes hold more than the configuration gives now. They keep it until they end.
+    holders: Vec<ShownHolder<'a>>,
+}
+
+/// A generation whose processes hold what was revoked.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Holder")]
+struct ShownHolder<'a> {
+    plugin: &'a str,
+    generation: u64,
+    /// What they hold, in words.
+    rights: &'a [String],
+    processes: usize,
+    /// Some of these processes, the newest first.
+    ids: Vec<String>,
+}
+
+impl<'a> ShownHolder<'a> {
+    /// Returns `None` if no process is left.
+    fn new(holder: &'a Holder, running: &[Seen]) -> Option<Self> {
+        let Holder { plugin, rights } = holder;
+        let own = running.iter().map(|seen| &seen.begun);
+        let own = own.filter(|begun| begun.plugin == plugin.name && begun.generation == plugin.generation);
+        let ids = own.take(HOLDERS).map(|begun| begun.id.to_string()).collect();
+        let processes = plugin.running();
+        (processes > 0).then_some(Self { plugin: &plugin.name, generation: plugin.generation, rights, processes, ids })
+    }
 }
 
 async fn reload(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
@@ -260,11 +306,13 @@ async fn reload(State(state): State<Api>, caller: Caller) -> Result<Response, Ap
         }
     };
     let snapshot = state.catalog.snapshot();
+    let running = if reloaded.holders.is_empty() { Vec::new() } else { state.history.running(|_| true) };
     json_of(&ShownReload {
         changed: reloaded.changed,
         restart: reloaded.restart,
         error: reloaded.error,
         plugins: Shown::all(&snapshot),
+        holders: reloaded.holders.iter().filter_map(|holder| ShownHolder::new(holder, &running)).collect(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! `distillery build`: runs the `build` of a manifest, and looks at what came out.
 
-use crate::{config::Config, plugin::discover};
+use crate::{config::Config, plugin::source};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::{
@@ -18,7 +18,7 @@ pub struct Arguments {
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let directory = fs::canonicalize(&arguments.plugin).with_context(|| arguments.plugin.display().to_string())?;
-    let (_, manifest) = discover::manifest(&directory)?;
+    let (_, manifest) = source::manifest(&directory)?;
     let Some(build) = manifest.build else {
         bail!("{}: its plugin.yaml says nothing of how to build it: add build: COMMAND", directory.display());
     };

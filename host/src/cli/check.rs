@@ -6,10 +6,11 @@ use crate::{
     config::Config,
     plugin::{
         Plugin,
-        discover::{LoadError, Source},
+        discover::LoadError,
         granted::{Granted, wishes},
         load::{Loader, snapshot},
         params::{CallSpec, ParamSpec},
+        source::Source,
     },
     runtime::Capacity,
     size::Size,
@@ -65,7 +66,7 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     let one = Capacity::of(1);
     let loaded = super::loader(config, &one)?.load_all(&config.plugins.directory, |_| {})?;
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
-    let snapshot = snapshot(loaded);
+    let snapshot = snapshot(&loaded);
     for (name, took) in took {
         let state = &snapshot.plugins()[&name];
         match (&state.serving, &state.error) {

@@ -4,7 +4,7 @@ use crate::{
     auth::{self, Access, Caller, Scope, Wish},
     call::CallName,
     config::Config,
-    plugin::discover::{Source, plugin_directories},
+    plugin::{discover::plugin_directories, source::Source},
     store::{accounts::Accounts, database::Database},
 };
 use anyhow::Context;

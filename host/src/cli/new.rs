@@ -7,8 +7,11 @@ use anyhow::{Context as _, bail};
 use clap::{Args, builder::PossibleValuesParser};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
-/// What stands in a template for the name of the plugin.
+/// The placeholder of a template for the name of the plugin.
 const NAME: &str = "{{name}}";
+/// The line of each manifest that opens its call to anyone. It is a comment, as calls are private.
+const CLOSED: &str = "#access: public";
+const OPEN: &str = "access: public";
 
 struct Template {
     language: &'static str,
@@ -41,6 +44,9 @@ const TEMPLATES: [Template; 10] = [
 
 #[derive(Args)]
 pub struct Arguments {
+    /// Lets anyone run the call: without this, a caller needs the scope call:NAME
+    #[arg(long)]
+    public: bool,
     /// The language to write it in
     #[arg(value_name = "LANGUAGE", value_parser = PossibleValuesParser::new(TEMPLATES.map(|it| it.language)))]
     language: String,
@@ -50,7 +56,7 @@ pub struct Arguments {
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { language, name } = arguments;
+    let Arguments { public, language, name } = arguments;
     let Some(template) = TEMPLATES.iter().find(|template| template.language == language) else {
         bail!("there is no template for {language}");
     };
@@ -63,21 +69,28 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
             _ => bail!("{}: {error}", directory.display()),
         }
     }
-    write(template, &name, &directory)?;
+    write(template, &name, public, &directory)?;
     let shown = directory.display();
     println!("made {shown}, a call in {language}: its README.md says what it needs. Then");
     println!("  distillery build {shown}");
     println!("  distillery run {shown} Ada");
+    if public {
+        println!("anyone may run it: `{OPEN}` in its plugin.yaml says so");
+    } else {
+        println!(
+            "a server lets only callers with the scope call:{name} run it: `{OPEN}` in its plugin.yaml opens it to anyone"
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(template: &Template, name: &CallName, directory: &Path) -> anyhow::Result<()> {
+fn write(template: &Template, name: &CallName, public: bool, directory: &Path) -> anyhow::Result<()> {
     for (file, text) in template.files {
         let path = directory.join(file);
+        let text = text.replace(NAME, name.as_str());
+        let text = if public { text.replace(CLOSED, OPEN) } else { text };
         let written = path.parent().map_or(Ok(()), fs::create_dir_all);
-        written
-            .and_then(|()| fs::write(&path, text.replace(NAME, name.as_str())))
-            .with_context(|| path.display().to_string())?;
+        written.and_then(|()| fs::write(&path, text)).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
@@ -85,7 +98,7 @@ fn write(template: &Template, name: &CallName, directory: &Path) -> anyhow::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::manifest::Manifest;
+    use crate::{auth::Access, plugin::manifest::Manifest};
     use std::{collections::BTreeSet, path::PathBuf};
 
     fn files_below(directory: &Path, root: &Path, found: &mut BTreeSet<PathBuf>) {
@@ -113,13 +126,29 @@ mod tests {
         let name: CallName = "hello".parse().unwrap();
         for template in &TEMPLATES {
             let directory = tempfile::tempdir().unwrap();
-            write(template, &name, directory.path()).unwrap();
+            write(template, &name, false, directory.path()).unwrap();
             let file = directory.path().join("plugin.yaml");
             let manifest = Manifest::read(&fs::read_to_string(&file).unwrap(), &file, &name).unwrap();
             assert!(manifest.build.is_some() && manifest.cancel.cleanup, "{}", template.language);
             assert_eq!(manifest.calls.keys().collect::<Vec<_>>(), [&name], "{}", template.language);
             let readme = fs::read_to_string(directory.path().join("README.md")).unwrap();
             assert!(readme.starts_with("# hello\n") && !readme.contains("{{"), "{readme}");
+        }
+    }
+
+    #[test]
+    fn new_call_is_private_unless_asked_otherwise() {
+        let name: CallName = "hello".parse().unwrap();
+        for template in &TEMPLATES {
+            for (public, access) in [(false, Access::Scoped), (true, Access::Public)] {
+                let directory = tempfile::tempdir().unwrap();
+                write(template, &name, public, directory.path()).unwrap();
+                let file = directory.path().join("plugin.yaml");
+                let text = fs::read_to_string(&file).unwrap();
+                let manifest = Manifest::read(&text, &file, &name).unwrap();
+                assert_eq!(manifest.calls[&name].access, access, "{}", template.language);
+                assert_eq!(text.matches(OPEN).count(), 1, "{}: the line that opens it", template.language);
+            }
         }
     }
 }

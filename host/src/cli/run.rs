@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Log},
     control::Control,
     dispatch::{Admitted, Dispatcher},
-    plugin::{Catalog, Plugin, Snapshot, discover::Source},
+    plugin::{Catalog, Plugin, Snapshot, source::Source},
     process::{
         Process,
         admission::{Admission, Bounds},
@@ -80,7 +80,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     let call = choose(&plugin, arguments.call)?;
     let found = BTreeMap::from([(plugin.name.clone(), Ok(plugin))]);
     let dispatcher = Dispatcher {
-        catalog: Arc::new(Catalog::new(Snapshot::default().next(found))),
+        catalog: Arc::new(Catalog::new(Snapshot::default().next(&found))),
         admission: Admission::new(Bounds { processes: 1, per_caller: None, queue: 0, queue_time: Duration::ZERO }),
         compute: Arc::new(ComputeThreads::start(1).context("cannot start the thread that guests compute on")?),
         grace: config.cancel.grace,

@@ -128,6 +128,17 @@ struct Reloaded {
     restart: Vec<String>,
     error: Option<String>,
     plugins: Vec<Plugin>,
+    holders: Vec<Holder>,
+}
+
+/// A generation whose processes hold what was revoked.
+#[derive(Deserialize)]
+struct Holder {
+    plugin: String,
+    generation: u64,
+    rights: Vec<String>,
+    processes: usize,
+    ids: Vec<String>,
 }
 
 /// `distillery plugins`
@@ -141,6 +152,9 @@ pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
                 name.parse().ok().with_context(|| format!("there is no plugin {name:?}"))?;
             let done: Value = ask(&peer, Method::POST, &format!("plugins/{name}/rollback"))?;
             println!("{name}: generation {} serves until its directory changes again", done["generation"]);
+            if let Some(why) = done["forgotten"].as_str() {
+                eprintln!("distillery: a restart will undo this: {why}");
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -187,19 +201,30 @@ pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
 /// `distillery reload`
 pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     let local = Peer { place: Place::Local(config.data.join(SOCKET)), token: None, authorities: None };
-    let Reloaded { changed, restart, error, plugins } = ask(&local, Method::POST, "plugins/reload")?;
+    let Reloaded { changed, restart, error, plugins, holders } = ask(&local, Method::POST, "plugins/reload")?;
     if !changed.is_empty() {
         println!("taken over: {}", changed.join(", "));
     }
     if !restart.is_empty() {
         println!("needs a restart: {}", restart.join(", "));
     }
-    print!("{}", table(&plugins));
+    print!("{}{}", table(&plugins), holding(&holders));
     if let Some(error) = error {
-        bail!("nothing else was changed: {error}");
+        bail!("the configuration stays as it was: {error}");
     }
     let bad = plugins.iter().any(|plugin| plugin.generations.iter().any(|it| it.state.starts_with("failed")));
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Lists the processes that hold what was revoked, and the commands that end them.
+fn holding(holders: &[Holder]) -> String {
+    holders.iter().fold(String::new(), |mut text, Holder { plugin, generation, rights, processes, ids }| {
+        let (subject, verb) = if *processes == 1 { ("process", "holds") } else { ("processes", "hold") };
+        let rights = rights.join("; ");
+        let _ = writeln!(text, "{processes} {subject} of {plugin}, generation {generation}, still {verb}: {rights}");
+        ids.iter().for_each(|id| _ = writeln!(text, "  to end it: distillery cancel {id}"));
+        text
+    })
 }
 
 /// Prints an answer: as it came, or as people read it.

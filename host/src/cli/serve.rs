@@ -11,6 +11,7 @@ use crate::{
     ops::{self, Ops},
     plugin::{
         Catalog, Snapshot,
+        archive::Archive,
         load::{Loaded, Loader, found},
         rebuild::Rebuilding,
         watch::{Watch, Watcher, report},
@@ -115,6 +116,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     let store = Store::open(config)?;
     let mut loader = super::loader(config, &capacity)?;
     loader.operator.grants.systems = Some(store.public.clone());
+    loader.archive = Some(Arc::new(Archive::of(&config.data)));
     let catalog = Arc::<Catalog>::default();
     let loaded = load_plugins(config, &loader, &catalog)?;
     let reloaded_tls = tls.clone();
@@ -434,7 +436,7 @@ fn load_plugins(config: &Config, loader: &Loader, catalog: &Catalog) -> anyhow::
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
     // Only the snapshot knows of plugins that provide the same call.
-    let changes = catalog.swap(Snapshot::default().next(found(&loaded)));
+    let changes = catalog.swap(Snapshot::default().next(&found(&loaded)));
     let took = |name: &str| loaded.iter().find(|loaded| loaded.name == name).map(|loaded| loaded.took);
     report(&changes, &catalog.snapshot(), took);
     Ok(loaded)

@@ -3,8 +3,8 @@
 use crate::{
     config::Config,
     plugin::{
-        discover::Source,
         signature::{self, Signer},
+        source::Source,
     },
 };
 use anyhow::Context;
@@ -22,8 +22,6 @@ pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<Exit
     // `.` has no name of its own, but the directory that it stands for has.
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
     let source = Source::read(&directory, config.limits.module)?;
-    for file in signer.sign(&source)? {
-        println!("signed: {}", file.display());
-    }
+    println!("signed: {}", signer.sign(&source)?.display());
     Ok(ExitCode::SUCCESS)
 }

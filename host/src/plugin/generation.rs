@@ -2,8 +2,11 @@
 //!
 //! It knows no directory and loads nothing.
 
-use super::{Plugin, Snapshot, State};
-use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed};
+use super::{Plugin, Snapshot, State, source::Source};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
@@ -11,15 +14,31 @@ use tokio::sync::broadcast;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub generation: u64,
-    /// Nothing where the directory could not even be read.
+    /// `None` if the directory could not even be read.
     pub digest: Option<String>,
+    /// The same of its fingerprint.
+    pub fingerprint: Option<String>,
     pub at: OffsetDateTime,
     pub why: String,
 }
 
 impl Failure {
-    pub fn new(generation: u64, digest: Option<String>, why: impl fmt::Display) -> Self {
-        Self { generation, digest, at: OffsetDateTime::now_utc(), why: why.to_string() }
+    /// Makes the failure of a directory that could not be read.
+    pub fn new(generation: u64, why: impl fmt::Display) -> Self {
+        let (at, why) = (OffsetDateTime::now_utc(), why.to_string());
+        Self { generation, digest: None, fingerprint: None, at, why }
+    }
+
+    /// Makes the failure of `source`, which was read.
+    pub fn to_make(source: &Source, generation: u64, why: impl fmt::Display) -> Self {
+        let (digest, fingerprint) = (Some(source.digest.clone()), Some(source.fingerprint()));
+        Self { digest, fingerprint, ..Self::new(generation, why) }
+    }
+
+    /// Makes the failure of `plugin`, which was loaded.
+    pub fn of(plugin: &Plugin, generation: u64, why: impl fmt::Display) -> Self {
+        let (digest, fingerprint) = (Some(plugin.digest.clone()), Some(plugin.fingerprint().to_owned()));
+        Self { digest, fingerprint, ..Self::new(generation, why) }
     }
 }
 
@@ -100,19 +119,30 @@ pub struct Running(Arc<Plugin>);
 impl Plugin {
     /// Counts one process more, until the answer is dropped.
     pub fn enter(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Relaxed);
+        self.running.fetch_add(1, SeqCst);
         Running(self.clone())
     }
 
     /// How many processes of this generation run.
     pub fn running(&self) -> usize {
-        self.running.load(Relaxed)
+        self.running.load(SeqCst)
+    }
+
+    /// Lets no process of it start from now on. A process that is counted may be about to see that.
+    pub fn revoke(&self) {
+        self.revoked.store(true, SeqCst);
+    }
+
+    /// Tells whether no process of it may start. Call this while one is counted: a revocation then either counts that
+    /// process or is seen here.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(SeqCst)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Relaxed);
+        self.0.running.fetch_sub(1, SeqCst);
     }
 }
 

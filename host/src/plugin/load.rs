@@ -4,14 +4,18 @@
 
 use super::{
     Found, Operator, Plugin, Snapshot,
-    discover::{self, LoadError, Source},
+    archive::{Archive, Rollback},
+    discover::{self, LoadError},
     generation::Failure,
     look::Look,
+    manifest,
+    source::Source,
 };
 use crate::{runtime::Runtime, size::Size};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,6 +26,8 @@ pub struct Loader {
     pub operator: Operator,
     /// The largest module.
     pub max_module: Size,
+    /// What is remembered of plugins; `None` if one is loaded alone.
+    pub archive: Option<Arc<Archive>>,
 }
 
 /// What became of one directory.
@@ -29,6 +35,8 @@ pub struct Loaded {
     pub name: String,
     pub took: Duration,
     pub result: Found,
+    /// The rollback that holds: the result is the version that it went back to.
+    pub(super) rollback: Option<Rollback>,
     /// What was seen of the directory before it was read.
     pub(super) look: Option<Look>,
 }
@@ -39,19 +47,21 @@ pub(super) struct Again {
     pub directory: PathBuf,
     /// The number of the generation, should it become one.
     pub generation: u64,
-    /// How often the rules of the operator had changed.
-    pub rules: u64,
-    /// What need not be loaded: it serves already, or is known not to.
+    /// Fingerprints of what need not be loaded: it serves already, or is known not to.
     pub known: Vec<String>,
+    /// The rollback that holds, if the version that it went back to is to be loaded again.
+    pub rollback: Option<Rollback>,
 }
 
 /// What came of loading a directory again.
 #[derive(Debug)]
 pub(super) enum Fresh {
     Plugin(Arc<Plugin>),
+    /// It is what was rolled back: this is the version that serves instead.
+    RolledBack(Found),
     /// It is what is known already.
     Known {
-        digest: String,
+        fingerprint: String,
     },
     /// It changed while it was read.
     Torn,
@@ -65,14 +75,18 @@ impl Loader {
     /// no other from loading.
     pub fn load_all(&self, root: &Path, each: impl Fn(&Loaded) + Sync) -> Result<Vec<Loaded>, LoadError> {
         let found = discover::plugin_directories(root)?;
+        // Where nothing is there, a disk may not be mounted.
+        if let Some(archive) = self.archive.as_ref().filter(|_| !found.is_empty()) {
+            archive.sweep(root);
+        }
         let mut loaded: Vec<Loaded> = found
             .into_par_iter()
             .map(|(name, found)| {
                 let begun = Instant::now();
                 let look = Look::at(&found.path, None).ok();
-                let source = found.problem.map_or_else(|| Source::read(&found.path, self.max_module), Err);
-                let result = self.make_generation(1, source).map(Arc::new);
-                let loaded = Loaded { name, took: begun.elapsed(), result, look };
+                let source = found.problem.map_or_else(|| self.read(&found.path), Err);
+                let (result, rollback) = self.first_generation(&name, &found.path, source);
+                let loaded = Loaded { name, took: begun.elapsed(), result: result.map(Arc::new), rollback, look };
                 each(&loaded);
                 loaded
             })
@@ -83,7 +97,47 @@ impl Loader {
 
     /// Loads the plugin of one directory.
     pub fn load(&self, directory: &Path) -> Result<Plugin, LoadError> {
-        self.make(&Source::read(directory, self.max_module)?)
+        self.make(&self.read(directory)?)
+    }
+
+    /// Reads the plugin in `directory`. One that had a manifest is not taken without.
+    fn read(&self, directory: &Path) -> Result<Source, LoadError> {
+        let Some((archive, name)) = self.archive.as_ref().zip(directory.file_name().and_then(|name| name.to_str()))
+        else {
+            return Source::read(directory, self.max_module);
+        };
+        // Also one that cannot be read.
+        if fs::symlink_metadata(directory.join(manifest::FILE)).is_ok() {
+            archive.has_manifest(name)?;
+        }
+        let source = Source::read(directory, self.max_module)?;
+        if !source.has_manifest && archive.record(name)?.manifest {
+            return Err(LoadError::ManifestGone(directory.to_owned()));
+        }
+        Ok(source)
+    }
+
+    /// Makes the generation that a server begins with: the version in the directory, unless that was rolled back and has
+    /// not changed since.
+    fn first_generation(
+        &self,
+        name: &str,
+        directory: &Path,
+        source: Result<Source, LoadError>,
+    ) -> (Result<Plugin, Failure>, Option<Rollback>) {
+        let Some(archive) = &self.archive else { return (self.make_generation(1, source), None) };
+        let rollback = match archive.record(name) {
+            Ok(record) => record.rollback,
+            Err(error) => return (Err(Failure::new(1, error)), None),
+        };
+        let Some(rollback) = rollback.filter(|it| it.holds_for(source.as_ref())) else {
+            if let Err(error) = archive.set_rollback(name, None) {
+                tracing::warn!(plugin = name, %error, "the end of a rollback is not remembered");
+            }
+            return (self.make_generation(1, source), None);
+        };
+        let copy = archive.source(directory, &rollback.to, self.max_module);
+        (self.make_generation(1, copy), Some(rollback))
     }
 
     /// Makes a plugin of what was read.
@@ -91,16 +145,14 @@ impl Loader {
         Plugin::new(source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
     }
 
-    /// Makes the generation of this number, where something could be read at all.
+    /// Makes the generation of this number, if something could be read at all, and keeps a copy of it.
     fn make_generation(&self, generation: u64, source: Result<Source, LoadError>) -> Result<Plugin, Failure> {
-        let failure = |digest, error| Failure::new(generation, digest, error);
-        let source = source.map_err(|error| failure(None, error))?;
-        let mut plugin = self.make(&source).map_err(|error| {
-            // The same files may be signed later: then they are not what is known already.
-            let signed = !matches!(error, LoadError::Signature { .. });
-            failure(Some(source.digest).filter(|_| signed), error)
-        })?;
+        let source = source.map_err(|error| Failure::new(generation, error))?;
+        let mut plugin = self.make(&source).map_err(|error| Failure::to_make(&source, generation, error))?;
         plugin.generation = generation;
+        if let Some(Err(error)) = self.archive.as_ref().map(|archive| archive.keep(&source)) {
+            tracing::warn!(plugin = plugin.name, %error, "no copy is kept: a rollback to it will not survive a restart");
+        }
         Ok(plugin)
     }
 
@@ -111,19 +163,22 @@ impl Loader {
         let look = Look::at(directory, None).ok();
         let source = match discover::plugin_directory(directory) {
             None => return (Fresh::Gone, look),
-            Some(found) => found.problem.map_or_else(|| Source::read(directory, self.max_module), Err),
+            Some(found) => found.problem.map_or_else(|| self.read(directory), Err),
         };
         if look.is_none() || Look::at(directory, look.as_ref()).ok() != look {
             return (Fresh::Torn, look);
         }
-        if let Some(source) = source.as_ref().ok().filter(|source| again.known.contains(&source.digest)) {
-            return (Fresh::Known { digest: source.digest.clone() }, look);
+        let rollback = again.rollback.as_ref().filter(|rollback| rollback.holds_for(source.as_ref()));
+        if let Some((archive, rollback)) = self.archive.as_ref().zip(rollback) {
+            let copy = archive.source(directory, &rollback.to, self.max_module);
+            return (Fresh::RolledBack(self.make_generation(again.generation, copy).map(Arc::new)), look);
+        }
+        let fingerprint = source.as_ref().ok().map(Source::fingerprint);
+        if let Some(fingerprint) = fingerprint.filter(|it| again.known.contains(it)) {
+            return (Fresh::Known { fingerprint }, look);
         }
         let fresh = match self.make_generation(again.generation, source) {
-            Ok(mut plugin) => {
-                plugin.rules = again.rules;
-                Fresh::Plugin(Arc::new(plugin))
-            }
+            Ok(plugin) => Fresh::Plugin(Arc::new(plugin)),
             Err(failure) => Fresh::Failed(failure),
         };
         (fresh, look)
@@ -136,6 +191,6 @@ pub fn found(loaded: &[Loaded]) -> BTreeMap<String, Found> {
 }
 
 /// The first snapshot of what was loaded.
-pub fn snapshot(loaded: Vec<Loaded>) -> Snapshot {
-    Snapshot::default().next(found(&loaded))
+pub fn snapshot(loaded: &[Loaded]) -> Snapshot {
+    Snapshot::default().next(&found(loaded))
 }

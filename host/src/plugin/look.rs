@@ -6,6 +6,7 @@
 use super::{
     discover::{self, Found, LoadError},
     manifest::{self, Manifest},
+    source,
 };
 use crate::call::CallName;
 use std::{
@@ -89,6 +90,11 @@ impl Look {
         Ok(Self { directory: directory.to_owned(), identity, files, component })
     }
 
+    /// Whether its module lies in a directory of its own, which can come and go between two equal looks.
+    pub fn lies_deeper(&self) -> bool {
+        self.component.is_some()
+    }
+
     /// The real paths of what a change of this plugin happens to: its directory, that of a module which lies deeper, and
     /// the files, which links may put anywhere.
     pub fn places(&self) -> BTreeSet<PathBuf> {
@@ -109,7 +115,7 @@ fn see(directory: &Path, name: PathBuf, files: &mut BTreeMap<PathBuf, Stat>) {
 
 /// The module that the manifest in `directory` names, where it does not lie in the directory itself.
 fn deeper_component(directory: &Path) -> Option<PathBuf> {
-    let text = discover::manifest_text(directory).ok()??;
+    let text = source::manifest_text(directory).ok()??;
     // The name only matters for the calls, which nobody looks at here.
     let name: CallName = "plugin".parse().ok()?;
     let component = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?.component?;

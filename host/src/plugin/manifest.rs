@@ -311,7 +311,7 @@ calls:
       - {name: slug, description: Its name, pattern: "[a-z][a-z0-9-]{0,30}"}
       - {name: flavor, choices: [drupal-10, 11], default: 11}
     on_disconnect: detach
-  list:
+  list: {}
 limits: {memory: 64MiB, time: 5m, cpu: 10s, output: 16MiB, processes: 4}
 cancel: {grace: 2s, cleanup: true}
 capabilities:
@@ -345,7 +345,7 @@ capabilities:
 
     #[test]
     fn a_manifest_that_says_nothing_provides_one_call_named_after_the_directory() {
-        for manifest in [read("").unwrap(), Manifest::of(&"echo".parse().unwrap())] {
+        for manifest in [read("{}").unwrap(), Manifest::of(&"echo".parse().unwrap())] {
             assert_eq!(manifest.calls.keys().map(CallName::as_str).collect::<Vec<_>>(), ["echo"]);
             assert!(manifest.calls["echo"].params.is_none());
             assert_eq!(manifest.limits, Lowered::default());
@@ -380,6 +380,10 @@ capabilities:
     #[test]
     fn what_makes_no_sense_is_refused() {
         for (text, why) in [
+            ("", "it is empty"),
+            ("calls:", "calls: it has no value"),
+            ("calls: {a: {params: }}", "calls.a.params: it has no value"),
+            ("calls: {a: {params: [{name: b, pattern: }]}}", "calls.a.params[0].pattern: it has no value"),
             ("calls: {}", "calls: no call is listed"),
             ("calls: {a: {}, a: {}}", "calls.a: this key is there twice"),
             ("component: ../x.wasm", "component: \"../x.wasm\" is not a module of this directory"),

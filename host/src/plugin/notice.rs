@@ -46,6 +46,10 @@ pub struct Notices {
     watcher: RecommendedWatcher,
     /// By their real paths: the system tells of directories, whatever they are called.
     watched: BTreeMap<PathBuf, Identity>,
+    /// The places of each plugin, as long as its look is the same: finding them takes longer than the look.
+    places: BTreeMap<String, (Look, BTreeSet<PathBuf>)>,
+    /// The real path of the root that they lie below.
+    root: Option<PathBuf>,
     map: Map,
 }
 
@@ -75,28 +79,36 @@ impl Notices {
             };
             event.paths.into_iter().map(as_notice).for_each(&tell);
         })?;
-        Ok(Self { watcher, watched: BTreeMap::new(), map: Map::default() })
+        Ok(Self { watcher, watched: BTreeMap::new(), places: BTreeMap::new(), root: None, map: Map::default() })
     }
 
-    /// Watches the root, its plugins and what may become one, and no others. Gives whether any directory was not watched before, so that what
-    /// happened in it until now is not known; and why one cannot be watched.
-    pub fn watch<'a>(
-        &mut self,
-        root: &Path,
-        plugins: impl IntoIterator<Item = (&'a String, &'a Look)>,
-    ) -> (bool, Option<notify::Error>) {
+    /// Watches the root, its plugins and what may become one, and no others. Returns whether any directory was not watched
+    /// before, so that what happened in it until now is not known; and why one cannot be watched.
+    pub fn watch(&mut self, root: &Path, plugins: &BTreeMap<String, Look>) -> (bool, Option<notify::Error>) {
         let mut wanted = BTreeSet::new();
         self.map = Map::default();
+        let real = root.canonicalize().ok();
+        if self.root != real {
+            self.places.clear();
+            self.root.clone_from(&real);
+        }
+        self.places.retain(|name, _| plugins.contains_key(name));
         for (name, look) in plugins {
-            for place in look.places() {
-                let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
-                wanted.extend(directory.map(Path::to_owned));
-                self.map.owners.entry(place).or_default().insert(name.clone());
+            if look.lies_deeper() || self.places.get(name).is_none_or(|(known, _)| known != look) {
+                self.places.insert(name.clone(), (look.clone(), look.places()));
+            }
+            for place in self.places.get(name).into_iter().flat_map(|(_, places)| places) {
+                self.map.owners.entry(place.clone()).or_default().insert(name.clone());
             }
         }
-        wanted.extend(root.canonicalize().ok());
+        for place in self.map.owners.keys() {
+            let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+            wanted.extend(directory.map(Path::to_owned));
+        }
+        wanted.extend(real);
         // What holds no plugin yet may be about to: people make a directory, and then put things into it.
-        wanted.extend(discover::visible_directories(root).take(EMPTY).filter_map(|it| it.canonicalize().ok()));
+        let empty = discover::visible_directories(root, |name| !plugins.contains_key(name));
+        wanted.extend(empty.take(EMPTY).filter_map(|it| it.canonicalize().ok()));
         // A relative path of one part has an empty parent.
         let above = root.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
         if let (Some(above), Some(name)) = (above.and_then(|above| above.canonicalize().ok()), root.file_name()) {
@@ -199,7 +211,7 @@ mod tests {
         std::fs::create_dir_all(plugins.join("empty")).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let mut notices = Notices::start(move |notice| _ = tell.send(notice)).unwrap();
-        assert!(matches!(notices.watch(&plugins, []), (true, None)));
+        assert!(matches!(notices.watch(&plugins, &BTreeMap::new()), (true, None)));
         let module = plugins.join("empty/x.wasm");
         std::fs::write(&module, "").unwrap();
         let notice = told.recv_timeout(std::time::Duration::from_secs(60)).unwrap();

@@ -5,6 +5,7 @@
 use super::{
     discover::{self, Found},
     manifest::{self, Manifest},
+    source,
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
@@ -67,7 +68,7 @@ fn round(root: &Path, desks: &mut BTreeMap<String, Desk>, ended: &mpsc::Receiver
     let found = discover::plugin_directories(root).unwrap_or_default();
     desks.retain(|name, _| found.contains_key(name));
     for (name, Found { path, .. }) in found {
-        let Ok((_, Manifest { build: Some(build), component, .. })) = discover::manifest(&path) else { continue };
+        let Ok((_, Manifest { build: Some(build), component, .. })) = source::manifest(&path) else { continue };
         let module = component.map_or_else(|| made(&path), |component| path.join(component));
         let times = times(&path, &module);
         let desk = desks.entry(name.clone()).or_default();

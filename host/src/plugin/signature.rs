@@ -1,50 +1,48 @@
-//! Who vouches for a plugin: Ed25519 signatures of modules and manifests, made and checked.
+//! Signatures of plugins, made and checked: Ed25519, in a file beside the manifest and the module.
 //!
-//! A module bears its signature inside itself, in the form of the WebAssembly module signatures proposal, so that other
-//! tools can make and check it. A manifest decides what its module is started with and what it asks for; its signature
-//! therefore covers both together, and lies beside it in [`FILE`].
+//! One signature covers all that a plugin is: its name, whether it has a manifest, the manifest and the module. A plugin
+//! that is copied to another name, or loses its manifest, is not signed any more. A signature has no date: an old
+//! version stays signed until its key is taken out of `plugins.keys`.
 
-use super::{discover::Source, manifest};
+use super::source::Source;
+use crate::call::CallName;
 use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 use std::{
-    collections::HashSet,
     fmt, fs, io,
     io::Write as _,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-use wasmsign2::{Module, PublicKeySet};
 
-/// The file of the signature of a manifest with its module.
-pub const FILE: &str = "plugin.yaml.sig";
+/// The file of the signature.
+pub const FILE: &str = "plugin.sig";
 
 /// The keys whose signatures count.
 pub struct Trusted {
     keys: Vec<PublicKey>,
-    modules: PublicKeySet,
+}
+
+/// What a signature covers, and the signature.
+#[derive(Debug)]
+pub struct Signed {
+    pub name: CallName,
+    pub has_manifest: bool,
+    /// Of manifest and module.
+    pub digest: String,
+    /// The content of the file of the signature.
+    pub signature: Option<Vec<u8>>,
 }
 
 /// Why a plugin is not trusted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Untrusted {
-    #[error("its module is text, which bears no signature: make a .wasm of it, and sign that with `distillery sign`")]
-    Text,
-    #[error("its module is not signed, and plugins.keys is set: sign it with `distillery sign`")]
+    #[error("it is not signed, and plugins.keys is set: sign it with `distillery sign`, which makes {FILE}")]
     Unsigned,
     #[error(
-        "the signature of its module is none of a key in plugins.keys, or the module was changed after it was signed"
+        "{FILE} is no signature of this plugin by a key in plugins.keys: its name, its manifest or its module is another \
+         than when it was signed, or the key does not count any more: sign it with `distillery sign`"
     )]
-    Module,
-    #[error(
-        "{} is not signed, and plugins.keys is set: sign it with `distillery sign`, which makes {FILE}",
-        manifest::FILE
-    )]
-    ManifestUnsigned,
-    #[error(
-        "{FILE} is no signature by a key in plugins.keys, or {} or the module was changed after it was signed",
-        manifest::FILE
-    )]
-    Manifest,
+    Invalid,
 }
 
 /// What is wrong with the file of a key.
@@ -68,49 +66,45 @@ fn read_key<T>(file: &Path, what: &'static str, parse: impl FnOnce(&str) -> Opti
 }
 
 impl Trusted {
-    /// The public keys in `files`; nothing without any.
+    /// Reads the public keys in `files`; `None` without any.
     pub fn read(files: &[PathBuf]) -> Result<Option<Self>, KeyError> {
-        let mut trusted = Self { keys: Vec::new(), modules: PublicKeySet::empty() };
-        for file in files {
-            let (key, module_key) = read_key(file, "a public key", |pem| {
-                Some((PublicKey::from_pem(pem).ok()?, wasmsign2::PublicKey::from_pem(pem).ok()?))
-            })?;
-            if !trusted.keys.contains(&key) {
-                trusted.keys.push(key);
-                trusted.modules.pks.insert(module_key);
-            }
-        }
-        Ok((!files.is_empty()).then_some(trusted))
+        let read = |file: &PathBuf| read_key(file, "a public key", |pem| PublicKey::from_pem(pem).ok());
+        let keys = files.iter().map(read).collect::<Result<_, _>>()?;
+        Ok((!files.is_empty()).then_some(Self { keys }))
     }
 
-    /// Whether one of the keys has signed all of `source`.
-    pub fn check(&self, source: &Source) -> Result<(), Untrusted> {
-        if !source.module_bytes.starts_with(b"\0asm") {
-            return Err(Untrusted::Text);
-        }
-        match self.modules.verify(&mut source.module_bytes.as_slice(), None) {
-            Ok(keys) if !HashSet::is_empty(&keys) => {}
-            Err(wasmsign2::WSError::NoSignatures) => return Err(Untrusted::Unsigned),
-            _ => return Err(Untrusted::Module),
-        }
-        if !source.has_manifest {
-            return Ok(());
-        }
-        let written = source.signature.as_deref().ok_or(Untrusted::ManifestUnsigned)?;
+    /// Checks whether one of the keys has signed this.
+    pub fn check(&self, signed: &Signed) -> Result<(), Untrusted> {
+        let written = signed.signature.as_deref().ok_or(Untrusted::Unsigned)?;
         let signature = from_hex(written).and_then(|bytes| Signature::from_slice(&bytes).ok());
-        let signature = signature.ok_or(Untrusted::Manifest)?;
-        let signed = statement(&source.digest);
-        if self.keys.iter().any(|key| key.verify(&signed, &signature).is_ok()) {
+        let signature = signature.ok_or(Untrusted::Invalid)?;
+        let statement = signed.statement();
+        if self.keys.iter().any(|key| key.verify(&statement, &signature).is_ok()) {
             Ok(())
         } else {
-            Err(Untrusted::Manifest)
+            Err(Untrusted::Invalid)
         }
     }
 }
 
-/// What the signature of a manifest signs: nothing else that is ever signed begins like it.
-fn statement(digest: &str) -> Vec<u8> {
-    format!("distillery plugin\n{digest}\n").into_bytes()
+impl Signed {
+    /// Returns the bytes that are signed: nothing else that is ever signed begins like them.
+    fn statement(&self) -> Vec<u8> {
+        let Self { name, has_manifest, digest, .. } = self;
+        let manifest = if *has_manifest { "with a manifest" } else { "without a manifest" };
+        format!("distillery plugin 2\n{name}\n{manifest}\n{digest}\n").into_bytes()
+    }
+}
+
+impl From<&Source> for Signed {
+    fn from(source: &Source) -> Self {
+        Self {
+            name: source.name.clone(),
+            has_manifest: source.has_manifest,
+            digest: source.digest.clone(),
+            signature: source.signature.clone(),
+        }
+    }
 }
 
 fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
@@ -121,66 +115,37 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A secret key.
-pub struct Signer {
-    pair: KeyPair,
-    module_key: wasmsign2::SecretKey,
-}
+pub struct Signer(KeyPair);
 
-/// Why a plugin cannot be signed.
+/// The signature cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum SignError {
-    #[error(transparent)]
-    Untrusted(#[from] Untrusted),
-    #[error("cannot sign the module: {0}")]
-    Module(wasmsign2::WSError),
-    #[error("cannot write {}: {error}", .file.display())]
-    Write { file: PathBuf, error: io::Error },
+#[error("cannot write {}: {error}", .file.display())]
+pub struct NotWritten {
+    file: PathBuf,
+    error: io::Error,
 }
 
 impl Signer {
     pub fn read(file: &Path) -> Result<Self, KeyError> {
-        read_key(file, "a secret key", |pem| {
-            let pair = KeyPair::from_pem(pem).ok()?;
-            Some(Self { module_key: wasmsign2::SecretKey::from_pem(pem).ok()?, pair })
-        })
+        read_key(file, "a secret key", |pem| Some(Self(KeyPair::from_pem(pem).ok()?)))
     }
 
-    /// Signs the module of `source` and, where it has one, its manifest. Gives the files that were written.
-    pub fn sign(&self, source: &Source) -> Result<Vec<PathBuf>, SignError> {
-        if !source.module_bytes.starts_with(b"\0asm") {
-            return Err(Untrusted::Text.into());
-        }
-        let module = Module::deserialize(&mut source.module_bytes.as_slice()).map_err(SignError::Module)?;
-        let signed = match self.module_key.sign_multi(module, None, false, false) {
-            Ok((module, _)) => {
-                let mut bytes = Vec::new();
-                module.serialize(&mut bytes).map_err(SignError::Module)?;
-                bytes
-            }
-            // It bears this very signature already.
-            Err(wasmsign2::WSError::DuplicateSignature) => source.module_bytes.clone(),
-            Err(error) => return Err(SignError::Module(error)),
-        };
-        let digest = source.digest_with(&signed);
-        let mut written = vec![source.module_path.clone()];
-        replace(&source.module_path, &signed)?;
-        if source.has_manifest {
-            let signature = self.pair.sk.sign(statement(&digest), None);
-            let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-            let file = source.directory.join(FILE);
-            replace(&file, format!("{hex}\n").as_bytes())?;
-            written.push(file);
-        }
-        Ok(written)
+    /// Signs `source`. Returns the file that was written.
+    pub fn sign(&self, source: &Source) -> Result<PathBuf, NotWritten> {
+        let signature = self.0.sk.sign(Signed::from(source).statement(), None);
+        let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        let file = source.directory.join(FILE);
+        replace(&file, format!("{hex}\n").as_bytes())?;
+        Ok(file)
     }
 }
 
 /// Writes a file beside `path` and moves it there, so that nobody ever reads half of it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), SignError> {
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), NotWritten> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let done = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
-    done.map_err(|error| SignError::Write { file: path.to_owned(), error })
+    done.map_err(|error| NotWritten { file: path.to_owned(), error })
 }
 
 /// Makes a new key: the secret one in `NAME.key`, which only its owner may read, the public one in `NAME.pub`. Neither
@@ -203,7 +168,7 @@ pub fn generate(name: &Path) -> io::Result<[PathBuf; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::size::Size;
+    use crate::{plugin::manifest, size::Size};
 
     const MODULE: &str = r#"(module (func (export "_start")))"#;
 
@@ -218,7 +183,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let plugin = root.path().join("echo");
         fs::create_dir(&plugin).unwrap();
-        fs::write(plugin.join("echo.wasm"), wat::parse_str(MODULE).unwrap()).unwrap();
+        fs::write(plugin.join("echo.wat"), MODULE).unwrap();
         if let Some(manifest) = manifest {
             fs::write(plugin.join(manifest::FILE), manifest).unwrap();
         }
@@ -228,81 +193,87 @@ mod tests {
     }
 
     impl Desk {
-        fn source(&self) -> Source {
-            Source::read(&self.root.path().join("echo"), Size::mib(1)).unwrap()
+        fn source_of(&self, name: &str) -> Source {
+            Source::read(&self.root.path().join(name), Size::mib(1)).unwrap()
         }
 
-        fn check(&self) -> Result<(), String> {
-            self.trusted.check(&self.source()).map_err(|error| error.to_string())
+        fn check_of(&self, name: &str) -> Result<(), Untrusted> {
+            self.trusted.check(&(&self.source_of(name)).into())
+        }
+
+        fn check(&self) -> Result<(), Untrusted> {
+            self.check_of("echo")
         }
 
         fn sign(&self) {
-            self.signer.sign(&self.source()).unwrap();
+            self.signer.sign(&self.source_of("echo")).unwrap();
         }
 
-        fn change(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
-            let file = self.root.path().join("echo").join(file);
-            let mut bytes = fs::read(&file).unwrap();
-            change(&mut bytes);
-            fs::write(file, bytes).unwrap();
+        fn at(&self, file: &str) -> PathBuf {
+            self.root.path().join("echo").join(file)
         }
     }
 
     #[test]
-    fn a_plugin_is_trusted_once_it_is_signed_and_as_long_as_nothing_changes() {
+    fn signed_plugin_is_trusted_until_it_changes() {
         for manifest in [None, Some("description: x\n")] {
             let desk = desk(manifest);
-            assert!(desk.check().unwrap_err().contains("not signed"));
+            assert_eq!(desk.check(), Err(Untrusted::Unsigned));
             desk.sign();
             desk.check().unwrap();
             // Signing again changes nothing.
             desk.sign();
             desk.check().unwrap();
-            desk.change("echo.wasm", |module| module.extend([0, 2, 1, b'x']));
-            assert!(desk.check().unwrap_err().contains("changed after it was signed"));
+            fs::write(desk.at("echo.wat"), format!("{MODULE} ")).unwrap();
+            assert_eq!(desk.check(), Err(Untrusted::Invalid));
         }
     }
 
     #[test]
-    fn a_manifest_is_signed_together_with_its_module() {
-        let desk = desk(Some("description: x\n"));
+    fn signature_covers_the_manifest_and_its_absence() {
+        let signed = desk(Some("{}\n"));
+        signed.sign();
+        let signature = fs::read(signed.at(FILE)).unwrap();
+        fs::write(signed.at(manifest::FILE), "arguments: [other.py]\n").unwrap();
+        assert_eq!(signed.check(), Err(Untrusted::Invalid));
+        fs::remove_file(signed.at(manifest::FILE)).unwrap();
+        assert_eq!(signed.check(), Err(Untrusted::Invalid));
+        fs::remove_file(signed.at(FILE)).unwrap();
+        assert_eq!(signed.check(), Err(Untrusted::Unsigned));
+        // A manifest beside a module that was signed without one.
+        signed.sign();
+        signed.check().unwrap();
+        fs::write(signed.at(manifest::FILE), "{}\n").unwrap();
+        assert_eq!(signed.check(), Err(Untrusted::Invalid));
+        fs::write(signed.at(FILE), signature).unwrap();
+        signed.check().unwrap();
+    }
+
+    #[test]
+    fn signature_covers_the_name() {
+        let desk = desk(Some("{}"));
         desk.sign();
-        let (module, signature) = {
-            let source = desk.source();
-            (source.module_bytes, source.signature.unwrap())
-        };
-        desk.change("plugin.yaml", |manifest| manifest.extend(b"arguments: [other.py]\n"));
-        assert!(desk.check().unwrap_err().contains("plugin.yaml.sig"));
-        desk.sign();
+        fs::create_dir(desk.root.path().join("other")).unwrap();
+        for file in ["echo.wat", manifest::FILE, FILE] {
+            fs::copy(desk.at(file), desk.root.path().join("other").join(file)).unwrap();
+        }
+        assert_eq!(desk.check_of("other"), Err(Untrusted::Invalid));
         desk.check().unwrap();
-        // An old module with a new manifest, and a manifest without its signature.
-        desk.change(FILE, |it| *it = signature);
-        assert!(desk.check().is_err());
-        assert_eq!(desk.source().module_bytes, module);
-        fs::remove_file(desk.root.path().join("echo").join(FILE)).unwrap();
-        assert!(desk.check().unwrap_err().contains("plugin.yaml is not signed"));
     }
 
     #[test]
-    fn the_key_of_somebody_else_does_not_count() {
-        let (ours, theirs) = (desk(Some("")), desk(Some("")));
+    fn signature_by_another_key_does_not_count() {
+        let (ours, theirs) = (desk(Some("{}")), desk(Some("{}")));
         ours.sign();
-        assert!(theirs.trusted.check(&ours.source()).is_err());
-        // Signed by both, it is trusted by each.
-        theirs.signer.sign(&ours.source()).unwrap();
-        assert!(theirs.trusted.check(&ours.source()).is_ok());
+        assert_eq!(theirs.trusted.check(&(&ours.source_of("echo")).into()), Err(Untrusted::Invalid));
+        fs::write(ours.at(FILE), "no signature").unwrap();
+        assert_eq!(ours.check(), Err(Untrusted::Invalid));
     }
 
     #[test]
-    fn text_and_what_is_no_key_are_refused_with_what_to_do() {
+    fn file_that_is_no_key_is_refused() {
         let desk = desk(None);
-        let text = desk.root.path().join("text");
-        fs::create_dir(&text).unwrap();
-        fs::write(text.join("text.wat"), MODULE).unwrap();
-        let source = Source::read(&text, Size::mib(1)).unwrap();
-        assert!(desk.trusted.check(&source).unwrap_err().to_string().contains("make a .wasm of it"));
-        assert!(desk.signer.sign(&source).is_err());
-        let error = Trusted::read(&[text.join("text.wat")]).unwrap_err().to_string();
+        let error = Trusted::read(&[desk.at("echo.wat")]).unwrap_err().to_string();
         assert!(
             error.ends_with("not a public key of Ed25519 in PEM form: make one with `distillery keygen NAME`"),
             "{error}"

@@ -5,16 +5,18 @@
 //! `plugin::plan`. It never knows who asks, and where a configuration comes from.
 
 mod keeper;
+mod looking;
+mod reload;
+mod rollback;
 
 use super::{
-    Catalog, Snapshot,
+    Catalog, Plugin, Snapshot,
     generation::{Change, What},
-    load::{Fresh, Loaded, Loader},
-    look::Look,
+    load::{Loaded, Loader},
     notice::Notice,
 };
 use crate::config;
-use keeper::Keeper;
+use keeper::{Done, Keeper};
 use std::{
     io,
     path::PathBuf,
@@ -38,10 +40,9 @@ pub struct Watch {
 }
 
 /// What reading the configuration again gave.
-#[derive(Default)]
 pub struct Reread {
-    /// What loads plugins from now on, where that is different.
-    pub loader: Option<Loader>,
+    /// What loads plugins from now on.
+    pub loader: Loader,
     /// The keys that have a new value.
     pub changed: Vec<&'static str>,
     /// The keys whose new value has no effect before the next start.
@@ -49,12 +50,31 @@ pub struct Reread {
 }
 
 /// What a reload did with the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Reloaded {
     pub changed: Vec<&'static str>,
     pub restart: Vec<&'static str>,
     /// Why the configuration stays as it is.
     pub error: Option<String>,
+    /// The generations whose processes hold what the operator has revoked.
+    pub holders: Vec<Holder>,
+}
+
+/// A generation whose processes hold more than the rules of this moment give.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub plugin: Arc<Plugin>,
+    /// What they hold, each in words.
+    pub rights: Vec<String>,
+}
+
+/// What a rollback did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The generation that serves now.
+    pub generation: u64,
+    /// Why a restart will not know of it.
+    pub forgotten: Option<String>,
 }
 
 /// Why a plugin cannot go back to the generation before.
@@ -62,7 +82,7 @@ pub struct Reloaded {
 pub enum NoWayBack {
     #[error("there is no plugin {0:?}")]
     Unknown(String),
-    #[error("no earlier generation of {0:?} is kept: only one that served before, under the same configuration, is")]
+    #[error("no earlier generation of {0:?} is kept: only one that served since the server was started is")]
     NothingKept(String),
     #[error("the generation before does not serve any more: {0}")]
     Refused(String),
@@ -79,21 +99,21 @@ pub struct Watcher {
 #[derive(Debug)]
 enum Message {
     Notice(Notice),
-    Loaded(String, Duration, Fresh, Option<Look>),
+    Loaded(Box<Done>),
     Reload(oneshot::Sender<Reloaded>),
-    RollBack(String, oneshot::Sender<Result<u64, NoWayBack>>),
+    RollBack(String, oneshot::Sender<Result<RolledBack, NoWayBack>>),
     End,
 }
 
 impl Watcher {
-    /// Reads the configuration again and looks at all plugins. The answer comes when all of them are loaded; none comes
-    /// when the server ends.
+    /// Reads the configuration again, renews the rights of all that serves, and looks at all plugins. The answer comes
+    /// when all of them are loaded; none comes when the server ends.
     pub fn reload(&self) -> oneshot::Receiver<Reloaded> {
         self.ask(Message::Reload)
     }
 
-    /// Serves the generation that served before, until the directory changes again. Gives its number.
-    pub async fn roll_back(&self, name: &str) -> Result<u64, NoWayBack> {
+    /// Serves the generation that served before, until the directory changes again, also after a restart.
+    pub async fn roll_back(&self, name: &str) -> Result<RolledBack, NoWayBack> {
         self.ask(|answer| Message::RollBack(name.to_owned(), answer)).await.unwrap_or(Err(NoWayBack::Ending))
     }
 

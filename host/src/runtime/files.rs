@@ -35,7 +35,7 @@ use open::Wanted;
 use pending::Pending;
 pub(super) use pending::{PENDING, TooMuchPending};
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fs::{Mode, OFlags, fstat, open},
     io::Errno,
 };
 use std::{
@@ -63,6 +63,8 @@ const PATH_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Mounted {
     directory: Arc<OwnedFd>,
+    /// Device and inode. The handle keeps their numbers from being used anew.
+    identity: (u64, u64),
     at: String,
     write: bool,
 }
@@ -71,7 +73,15 @@ impl Mounted {
     /// Blocks.
     pub fn open(path: &Path, at: String, write: bool) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory: Arc::new(directory), at, write })
+        let stat = fstat(&directory)?;
+        Ok(Self { directory: Arc::new(directory), identity: (stat.st_dev, stat.st_ino), at, write })
+    }
+}
+
+/// Whether both are the same directory, for the same use.
+impl PartialEq for Mounted {
+    fn eq(&self, other: &Self) -> bool {
+        (self.identity, &self.at, self.write) == (other.identity, &other.at, other.write)
     }
 }
 
@@ -133,7 +143,7 @@ fn open_all(wasi: &mut WasiCtxBuilder, reach: &Reach, descriptors: &Arc<Descript
         wasi.preopened_dir(scratch.path(), SCRATCH_AT, FsPerms::ReadWrite)?;
         files.scratch = Some(scratch);
     }
-    for Mounted { directory, at, write } in &reach.mounts {
+    for Mounted { directory, at, write, .. } in &reach.mounts {
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         wasi.preopened_dir(path, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
     }

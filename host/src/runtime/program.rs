@@ -37,6 +37,8 @@ pub struct Program(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
+    /// The limits that the engine was made for.
+    most: Limits,
     ticker: Arc<Ticker>,
     descriptors: Arc<Descriptors>,
     code: Code,
@@ -155,7 +157,8 @@ impl Program {
             }
         };
         let (ticker, descriptors) = (runtime.ticker.clone(), runtime.descriptors.clone());
-        Ok(Self(Arc::new(Inner { engine, ticker, descriptors, code, on_demand: linked.on_demand })))
+        let most = runtime.limits().clone();
+        Ok(Self(Arc::new(Inner { engine, most, ticker, descriptors, code, on_demand: linked.on_demand })))
     }
 
     pub fn kind(&self) -> Kind {
@@ -171,14 +174,22 @@ impl Program {
         self.0.on_demand
     }
 
-    /// The largest memory that a process of it begins with; nothing where that shows only when it runs.
-    pub fn first_memory(&self) -> Option<Size> {
-        let needs = match &self.0.code {
+    /// Checks whether its processes can begin within `limits`.
+    pub fn fits(&self, limits: &Limits) -> Result<(), CompileError> {
+        fits(self.needs(), limits, &self.0.most)
+    }
+
+    fn needs(&self) -> Option<ResourcesRequired> {
+        match &self.0.code {
             Code::Preview1 { module, .. } => Some(module.module().resources_required()),
             Code::Component2 { component } => component.instance_pre().component().resources_required(),
             Code::Component3 { component, .. } => component.component().resources_required(),
-        };
-        Some(Size::bytes(needs?.max_initial_memory_size?.saturating_mul(PAGE)))
+        }
+    }
+
+    /// The largest memory that a process of it begins with; nothing where that shows only when it runs.
+    pub fn first_memory(&self) -> Option<Size> {
+        Some(Size::bytes(self.needs()?.max_initial_memory_size?.saturating_mul(PAGE)))
     }
 
     /// A process of this program. Nothing of it runs before the guest is polled. `held` is dropped when the guest's

@@ -38,6 +38,20 @@ fn a_new_plugin_lies_among_the_plugins_where_there_are_some() {
 }
 
 #[test]
+fn new_call_is_private_and_says_what_opens_it() {
+    let here = directory();
+    let (private, public) = ("\n    #access: public ", "\n    access: public ");
+    let made = distillery(here.path(), &["new", "c", "hello"]);
+    assert!(stdout(&made).contains("only callers with the scope call:hello run it: `access: public`"), "{made:?}");
+    let manifest = fs::read_to_string(here.path().join("hello/plugin.yaml")).expect("a manifest");
+    assert!(manifest.contains(private) && !manifest.contains(public), "{manifest}");
+    let made = distillery(here.path(), &["new", "--public", "c", "open"]);
+    assert!(stdout(&made).contains("anyone may run it"), "{made:?}");
+    let manifest = fs::read_to_string(here.path().join("open/plugin.yaml")).expect("a manifest");
+    assert!(manifest.contains(public) && !manifest.contains(private), "{manifest}");
+}
+
+#[test]
 fn nothing_that_is_there_is_overwritten() {
     let here = directory();
     fs::create_dir(here.path().join("hello")).expect("a directory");
@@ -92,7 +106,9 @@ fn a_build_that_fails_or_makes_nothing_good_is_a_failure() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(stdout(&bad).contains("problem: ") && stdout(&bad).ends_with("1 problem\n"), "{}", stdout(&bad));
 
-    let none = distillery(plugin("").path(), &["build", "greet"]);
+    let here = plugin("");
+    fs::write(here.path().join("greet/plugin.yaml"), "description: nothing to build\n").expect("a manifest");
+    let none = distillery(here.path(), &["build", "greet"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(stderr(&none).contains("add build: COMMAND"), "{}", stderr(&none));
 }

@@ -93,6 +93,35 @@ async fn of_two_plugins_with_the_same_call_the_log_names_the_one_that_does_not_h
 }
 
 #[tokio::test]
+async fn owner_of_a_call_is_the_same_for_check_server_and_restart() {
+    let manifest = |name: &str| format!("calls: {{same: {{access: public}}, only-{name}: {{access: public}}}}\n");
+    let mut server = Server::builder().plugin("second", Guest::component("args"), &manifest("second")).start().await;
+    assert_eq!(server.call("same", &[]).await.finish().await.success(), ["same"]);
+    // One that comes later, and is earlier by name, has the call.
+    let module = std::fs::read(server.plugins().join("second/second.wasm")).unwrap();
+    server.put("aside/first.wasm", module);
+    server.put("aside/plugin.yaml", manifest("first"));
+    std::fs::rename(server.directory().join("aside"), server.plugins().join("first")).unwrap();
+    let refused = "the call \"same\" is already provided by the plugin \"first\": rename one of them";
+    let told =
+        |line: &distillery_tests::log::Line| line.field("plugin") == "second" && line.field("error").contains(refused);
+    server.log().line("the plugin that has to yield", told).await;
+    for restarted in [false, true] {
+        if restarted {
+            server.crash_and_restart().await;
+            server.log().line("the plugin that has to yield", told).await;
+        }
+        for (call, there) in [("same", true), ("only-first", true), ("only-second", false)] {
+            let end = server.call(call, &[]).await.finish().await;
+            assert_eq!(end.verdict == distillery_tests::Verdict::Success, there, "{call}: {end:?}");
+        }
+        let checked = server.run(&["check"]);
+        let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(printed.contains(&format!("plugin second: {refused}")), "{printed}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_plugins_serves() {
     let server = Server::builder().start().await;
     assert_eq!(server.call("echo", &[]).await.finish().await.failure(), "unknown call \"echo\"");

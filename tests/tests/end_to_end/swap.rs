@@ -3,8 +3,11 @@
 
 mod generations;
 mod load;
+mod manifests;
 mod noticing;
 mod operator;
+mod revocation;
+mod rollback;
 
 use distillery_tests::{Server, patiently, server::Builder};
 

@@ -69,9 +69,9 @@ impl World {
         let capacity = Capacity::of(PROCESSES);
         let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
         let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
-        let loader = Loader { runtime, operator, max_module: Size::mib(64) };
+        let loader = Loader { runtime, operator, max_module: Size::mib(64), archive: None };
         let loaded = loader.load_all(&plugins, |_| ())?;
-        let catalog = Arc::new(Catalog::new(Snapshot::default().next(found(&loaded))));
+        let catalog = Arc::new(Catalog::new(Snapshot::default().next(&found(&loaded))));
         for (name, state) in catalog.snapshot().plugins() {
             if let Some(error) = &state.error {
                 anyhow::bail!("the plugin {name} does not load: {error}");

@@ -343,3 +343,26 @@ async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
     // There is no moment without the call.
     until(&server, "echo", "second", &["one"]).await;
 }
+
+#[tokio::test]
+async fn many_removals_take_few_looks_and_snapshots() {
+    const MANY: usize = 120;
+    let mut builder = builder().set("log.level", "info,distillery::plugin=trace");
+    for number in 0..MANY {
+        builder = builder.file(&format!("plugins/p{number}/p{number}.wat"), says("many"));
+    }
+    let server = builder.start().await;
+    let count = |message: &str| server.log().lines().iter().filter(|line| line.message() == message).count();
+    let work = || count("looking at all plugins") + count("the next snapshot");
+    let before = work();
+    for number in 0..MANY {
+        fs::remove_dir_all(server.plugins().join(format!("p{number}"))).unwrap();
+    }
+    server.log().lines_of("the removals", MANY, |line| line.message() == "plugin removed").await;
+    let work = work() - before;
+    assert!(work < MANY, "{work} looks and snapshots for {MANY} removals");
+    // So does a reload that loads nothing.
+    let before = count("the next snapshot");
+    assert!(server.run(&["reload"]).status.success());
+    assert!(count("the next snapshot") - before <= 2);
+}

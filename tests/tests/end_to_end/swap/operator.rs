@@ -120,7 +120,7 @@ async fn a_configuration_with_a_mistake_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_the_new_rules_forbid_serves_on_as_it_was() {
+async fn plugin_that_the_new_rules_forbid_stops_until_it_keeps_to_them() {
     let limits = "calls: {greedy: {access: public}}\nlimits: {memory: 64MiB}\n";
     let mut server = builder()
         .file("plugins/greedy/plugin.yaml", limits)
@@ -130,8 +130,8 @@ async fn a_plugin_that_the_new_rules_forbid_serves_on_as_it_was() {
     server.reconfigure("limits.memory", "32MiB");
     assert_eq!(failed(&server.run(&["reload"])), "");
     server.log().line("the refusal", |line| line.field("error").contains("limits.memory asks for 64MiB")).await;
-    assert_eq!(said(&server, "greedy").await.as_deref(), Ok("here"));
+    assert_eq!(said(&server, "greedy").await, Err("unknown call \"greedy\"".into()));
     server.put("plugins/greedy/plugin.yaml", public("greedy"));
     server.put("plugins/greedy/greedy.wat", says("modest"));
-    until(&server, "greedy", "modest", &["here"]).await;
+    until(&server, "greedy", "modest", &["unknown call \"greedy\"", "here"]).await;
 }

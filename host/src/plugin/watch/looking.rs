@@ -1,0 +1,97 @@
+//! The looks at the plugin directories: when they are due, and what is different from the look before.
+
+use super::keeper::Keeper;
+use crate::{
+    config,
+    plugin::{look::Root, plan::Sign},
+};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
+
+/// How often plugins are looked at where the system tells of changes: on network file systems it does not.
+const LOOK_BESIDE_EVENTS: Duration = Duration::from_secs(5);
+/// How often they are looked at where nobody tells.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often they are looked at while something changes.
+const LOOK_CLOSELY: Duration = Duration::from_millis(250);
+/// The least time between two looks, however much happens.
+const LOOK_APART: Duration = Duration::from_millis(20);
+/// With many plugins a look takes time. So many times as long there is none, for what else there is to do.
+const LOOK_SHARE: u32 = 3;
+
+impl Keeper {
+    pub(super) fn look_soon(&mut self) {
+        let due = self.last_look + LOOK_APART.max(self.look_took * LOOK_SHARE);
+        self.next_look = Some(self.next_look.map_or(due, |look| look.min(due)));
+        self.told = true;
+    }
+
+    /// Looks at everything, and notes what is different from the last time.
+    pub(super) fn look(&mut self, sign: Sign<'_>) {
+        let begun = Instant::now();
+        // What happened in a directory before it was watched can only be seen.
+        for _ in 0..3 {
+            self.look_once(sign);
+            if !self.watch_places() {
+                break;
+            }
+        }
+        self.last_look = Instant::now();
+        self.look_took = self.last_look - begun;
+        let pause = match (self.how, &self.notices) {
+            (config::Watch::Off, _) => None,
+            (config::Watch::Events, Some(_)) => Some(LOOK_BESIDE_EVENTS),
+            (config::Watch::Events, None) | (config::Watch::Poll, _) => Some(LOOK),
+        };
+        let pause = pause.map(|pause| if self.plan.is_watching() { LOOK_CLOSELY } else { pause });
+        self.next_look = pause.map(|pause| self.last_look + pause);
+    }
+
+    pub(super) fn look_once(&mut self, sign: Sign<'_>) {
+        tracing::trace!("looking at all plugins");
+        let seen = match Root::at(&self.root, &self.looks) {
+            Ok(seen) => seen,
+            Err(error) => return self.lose_root(error.to_string()),
+        };
+        let replaced = self.identity.is_some_and(|identity| identity != seen.identity);
+        if seen.plugins.is_empty() && replaced && !self.looks.is_empty() && sign != Sign::Asked {
+            let root = self.root.display();
+            return self.lose_root(format!("{root}: another directory, which is empty, is in its place"));
+        }
+        if self.rootless.take().is_some() {
+            tracing::info!(directory = %self.root.display(), "the directory of plugins is there again");
+        }
+        self.identity = Some(seen.identity);
+        let now = Instant::now();
+        for name in self.looks.keys().chain(seen.plugins.keys()) {
+            if self.looks.get(name) != seen.plugins.get(name) {
+                self.plan.notice(name, sign, now);
+            }
+        }
+        self.looks = seen.plugins;
+    }
+
+    /// The root is gone, or as good as gone: a disk that is not mounted, most likely. What serves goes on.
+    fn lose_root(&mut self, why: String) {
+        if self.rootless.as_ref() != Some(&why) {
+            tracing::error!(error = why, "the directory of plugins is gone: what was loaded from it serves on");
+            self.rootless = Some(why);
+        }
+    }
+
+    /// Watches what is to be watched now, and gives whether any of it is new.
+    pub(super) fn watch_places(&mut self) -> bool {
+        let Some(notices) = &mut self.notices else { return false };
+        let (new, problem) = notices.watch(&self.root, &self.looks);
+        if let Some(error) = problem.filter(|_| !mem::replace(&mut self.blind, true)) {
+            tracing::warn!(
+                %error,
+                every = ?LOOK_BESIDE_EVENTS,
+                "not every directory can be watched: those are looked at (a higher fs.inotify.max_user_watches may help)"
+            );
+        }
+        new
+    }
+}
