@@ -105,11 +105,7 @@ pub(super) fn routes() -> Vec<Route> {
         .error(404, "There is no such plugin.")
         .error(409, "No generation is kept that could serve.")
         .error(503, "The server is ending, or there are too many connections.")
-        .answers::<ShownRollback<'_>>(
-            200,
-            "What serves from now on.",
-            json!({"plugin": "echo", "generation": 1, "forgotten": null}),
-        );
+        .answers::<ShownRollback<'_>>(200, "What serves from now on.", json!({"plugin": "echo", "generation": 1}));
     vec![
         Route::at("/plugins").get(list, list_operation),
         Route::at("/plugins/events").get(events_stream, events_operation),
@@ -237,6 +233,7 @@ struct ShownRollback<'a> {
     plugin: &'a str,
     generation: u64,
     /// Why a restart will not know of it, if the disk is full, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
 }
 

@@ -18,7 +18,9 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    thread,
 };
+use uuid::Uuid;
 
 /// The name of the archive in the `data` directory.
 pub const DIRECTORY: &str = "plugins";
@@ -28,6 +30,9 @@ const RECORD: &str = "record.json";
 const RECORD_SIZE: Size = Size::kib(4);
 /// The module in the copy of a version.
 const MODULE: &str = "module";
+
+/// The beginning of the names of what is to be removed: no plugin has such a name.
+const ASIDE: &str = ".gone-";
 
 /// What is remembered of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +106,11 @@ impl Archive {
     /// Remembers the rollback of the plugin `name`, or that there is none any more.
     pub fn set_rollback(&self, name: &str, rollback: Option<Rollback>) -> io::Result<()> {
         let record = self.record(name).map_err(io::Error::other)?;
+        if let Some(Rollback { to, .. }) = &rollback
+            && !self.root.join(name).join(to).is_dir()
+        {
+            return Err(io::Error::other("no copy of that version is kept"));
+        }
         if record.rollback == rollback {
             return Ok(());
         }
@@ -198,24 +208,43 @@ impl Archive {
         }
     }
 
-    /// Forgets the plugin `name`: its directory is gone, and what comes under that name is new.
+    /// Forgets the plugin `name`: its directory is gone, and what comes under that name is new. What is kept of it is put
+    /// aside for [`Archive::clear`]: removing files takes time.
     pub fn forget(&self, name: &str) {
         self.records.lock().remove(name);
+        let aside = self.root.join(format!("{ASIDE}{}", Uuid::now_v7()));
         if self.writes
-            && let Err(error) = fs::remove_dir_all(self.root.join(name))
+            && let Err(error) = fs::rename(self.root.join(name), aside)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(plugin = name, %error, "what is remembered of a removed plugin stays");
         }
     }
 
+    /// Removes what was put aside, on a thread of its own.
+    pub fn clear(&self) {
+        let root = self.root.clone();
+        let cleared = thread::Builder::new().name("archive".into()).spawn(move || {
+            for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+                if entry.file_name().as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+                    // It is of no use, and does no harm.
+                    let _ = fs::remove_dir_all(entry.path());
+                }
+            }
+        });
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "what is remembered of removed plugins stays");
+        }
+    }
+
     /// Forgets every plugin that has no directory below `plugins` any more.
     pub fn sweep(&self, plugins: &Path) {
-        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if let Some(name) = name.to_str().filter(|_| fs::symlink_metadata(plugins.join(&name)).is_err()) {
-                self.forget(name);
-            }
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let gone = entries.filter(|name| fs::symlink_metadata(plugins.join(name)).is_err());
+        let gone: Vec<_> = gone.filter_map(|name| name.into_string().ok()).collect();
+        gone.iter().filter(|name| !name.starts_with(ASIDE)).for_each(|name| self.forget(name));
+        if self.writes && !gone.is_empty() {
+            self.clear();
         }
     }
 }
@@ -288,9 +317,13 @@ mod tests {
 
     #[test]
     fn record_outlives_the_server() {
-        let (root, _) = world(&[]);
-        let rollback = Some(Rollback { from: None, to: "digest".into() });
+        let (root, plugin) = world(&[("echo.wat", "(module)")]);
         let archive = Archive::of(root.path());
+        let rollback = |digest: &str| Some(Rollback { from: None, to: digest.to_owned() });
+        assert!(archive.set_rollback("echo", rollback("other")).is_err());
+        let source = Source::read(&plugin, MAX).unwrap();
+        archive.keep(&source).unwrap();
+        let rollback = rollback(&source.digest);
         archive.has_manifest("echo").unwrap();
         archive.set_rollback("echo", rollback.clone()).unwrap();
         assert_eq!(Archive::view(root.path()).record("echo").unwrap(), Record { manifest: true, rollback });

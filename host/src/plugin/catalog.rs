@@ -136,7 +136,7 @@ mod tests {
     fn what_did_not_load_is_told_once() {
         let catalog = Catalog::default();
         let bad = found([("a", broken(1))]);
-        let told = |found: &BTreeMap<String, Found>| catalog.swap(catalog.snapshot().next(&found)).len();
+        let told = |found: &BTreeMap<String, Found>| catalog.swap(catalog.snapshot().next(found)).len();
         assert_eq!((told(&bad), told(&bad)), (1, 0));
         assert_eq!(told(&found([("a", broken(2))])), 1);
     }

@@ -85,26 +85,14 @@ impl Notices {
     /// Watches the root, its plugins and what may become one, and no others. Returns whether any directory was not watched
     /// before, so that what happened in it until now is not known; and why one cannot be watched.
     pub fn watch(&mut self, root: &Path, plugins: &BTreeMap<String, Look>) -> (bool, Option<notify::Error>) {
-        let mut wanted = BTreeSet::new();
-        self.map = Map::default();
         let real = root.canonicalize().ok();
         if self.root != real {
             self.places.clear();
             self.root.clone_from(&real);
         }
         self.places.retain(|name, _| plugins.contains_key(name));
-        for (name, look) in plugins {
-            if look.lies_deeper() || self.places.get(name).is_none_or(|(known, _)| known != look) {
-                self.places.insert(name.clone(), (look.clone(), look.places()));
-            }
-            for place in self.places.get(name).into_iter().flat_map(|(_, places)| places) {
-                self.map.owners.entry(place.clone()).or_default().insert(name.clone());
-            }
-        }
-        for place in self.map.owners.keys() {
-            let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
-            wanted.extend(directory.map(Path::to_owned));
-        }
+        self.map = Map::default();
+        let mut wanted: BTreeSet<_> = plugins.iter().flat_map(|(name, look)| self.place(name, look)).collect();
         wanted.extend(real);
         // What holds no plugin yet may be about to: people make a directory, and then put things into it.
         let empty = discover::visible_directories(root, |name| !plugins.contains_key(name));
@@ -115,23 +103,62 @@ impl Notices {
             wanted.insert(above.clone());
             self.map.above = Some((above, name.into()));
         }
-        self.watch_only(&wanted)
+        self.unwatch_others(&wanted);
+        self.unwatch_stale(&wanted);
+        self.watch_all(wanted)
     }
 
-    fn watch_only(&mut self, wanted: &BTreeSet<PathBuf>) -> (bool, Option<notify::Error>) {
-        // One that another took the place of is watched under its name, but is not the one of that name.
-        let stale = |path: &PathBuf, known: &Identity| {
-            !wanted.contains(path) || Identity::of(path).ok().as_ref() != Some(known)
+    /// Watches what `look` saw of one plugin, beside all that is watched already.
+    pub fn watch_one(&mut self, name: &str, look: &Look) -> (bool, Option<notify::Error>) {
+        let wanted = self.place(name, look);
+        self.unwatch_stale(&wanted);
+        self.watch_all(wanted)
+    }
+
+    /// Notes the places of a plugin as its own. Returns the directories to watch for it.
+    fn place(&mut self, name: &str, look: &Look) -> BTreeSet<PathBuf> {
+        if look.lies_deeper() || self.places.get(name).is_none_or(|(known, _)| known != look) {
+            self.places.insert(name.to_owned(), (look.clone(), look.places()));
+        }
+        let places = self.places.get(name).map(|(_, places)| places).into_iter().flatten();
+        let mut wanted = BTreeSet::new();
+        for place in places {
+            let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
+            wanted.extend(directory.map(Path::to_owned));
+            self.map.owners.entry(place.clone()).or_default().insert(name.to_owned());
+        }
+        wanted
+    }
+
+    /// Stops to watch all but `wanted`.
+    fn unwatch_others(&mut self, wanted: &BTreeSet<PathBuf>) {
+        let others = self.watched.keys().filter(|path| !wanted.contains(*path));
+        self.unwatch(others.cloned().collect());
+    }
+
+    /// Stops to watch what is not what its name stands for any more: another directory took its place.
+    fn unwatch_stale<'a>(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
+        let stale = |path: &&PathBuf| {
+            self.watched.get(*path).is_some_and(|known| Identity::of(path).ok().as_ref() != Some(known))
         };
-        let gone: Vec<_> =
-            self.watched.iter().filter(|(path, known)| stale(path, known)).map(|it| it.0.clone()).collect();
-        for path in gone {
+        let stale = paths.into_iter().filter(stale).cloned().collect();
+        self.unwatch(stale);
+    }
+
+    fn unwatch(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
             // It may have been removed, and with it what watched it.
             let _ = self.watcher.unwatch(&path);
             self.watched.remove(&path);
         }
+    }
+
+    fn watch_all(&mut self, wanted: BTreeSet<PathBuf>) -> (bool, Option<notify::Error>) {
         let (mut new, mut problem) = (false, None);
-        for path in wanted.iter().filter(|path| !self.watched.contains_key(*path)).cloned().collect::<Vec<_>>() {
+        for path in wanted {
+            if self.watched.contains_key(&path) {
+                continue;
+            }
             let Ok(identity) = Identity::of(&path) else { continue };
             match self.watcher.watch(&path, RecursiveMode::NonRecursive) {
                 Ok(()) => {

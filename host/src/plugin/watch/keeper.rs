@@ -10,7 +10,7 @@ use crate::{
         Catalog, Found, Snapshot,
         archive::Rollback,
         discover,
-        generation::Failure,
+        generation::{Failure, What},
         load::{self, Again, Fresh, Loaded, Loader},
         look::{Identity, Look},
         notice::{Notice, Notices, Whose},
@@ -165,23 +165,15 @@ impl Keeper {
         }
     }
 
-    /// Does what is due. However many plugins are gone, one look is enough for all of them.
+    /// Does what is due. However many plugins are gone, nothing is done for each that takes time for all.
     fn take_steps(&mut self) {
-        let mut gone = Vec::new();
         while let Some(step) = self.plan.next(Instant::now()) {
             match step {
                 Step::Load(name) => self.load(name),
                 Step::Believe(name, Doubt::Failed(failure, took)) => self.fail(&name, failure, took),
-                Step::Believe(name, Doubt::Gone) => gone.push(name),
-            }
-        }
-        if gone.is_empty() {
-            return;
-        }
-        self.look_once(Sign::Told);
-        for name in gone {
-            if self.rootless.is_none() && !self.looks.contains_key(&name) {
-                self.forget(&name);
+                Step::Believe(name, Doubt::Gone) if self.is_gone(&name) => self.forget(&name),
+                // It came back, or the directory of all plugins went: a look tells.
+                Step::Believe(_, Doubt::Gone) => self.look_soon(),
             }
         }
     }
@@ -263,7 +255,7 @@ impl Keeper {
     fn on_loaded(&mut self, Done { name, took, rules, fresh, look }: Done) {
         if let Some((known, look)) = self.looks.get_mut(&name).zip(look).filter(|(known, look)| *known != look) {
             *known = look;
-            if self.watch_places() {
+            if self.watch_places_of(&name) {
                 self.look_soon();
             }
         }
@@ -342,6 +334,7 @@ impl Keeper {
     /// there, it stays the same plugin, which had a manifest or had none.
     fn forget(&mut self, name: &str) {
         self.found.remove(name);
+        self.looks.remove(name);
         self.uncommitted.entry(name.to_owned()).or_default();
         if let Some(record) = self.records.get_mut(name) {
             *record = Record { generation: record.generation, ..Record::default() };
@@ -388,6 +381,9 @@ impl Keeper {
         let snapshot = self.catalog.snapshot();
         report(&changes, &snapshot, |plugin| loaded.get(plugin).copied().flatten());
         let Some(archive) = &self.loader.archive else { return };
+        if changes.iter().any(|change| change.what == What::Removed) {
+            archive.clear();
+        }
         for (name, state) in loaded.keys().filter_map(|name| Some((name, snapshot.plugins().get(name)?))) {
             let found = self.found.get(name).and_then(|found| found.as_ref().ok());
             let generations = found.into_iter().chain(state.last_good()).chain(&state.previous);

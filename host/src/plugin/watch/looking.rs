@@ -3,7 +3,11 @@
 use super::keeper::Keeper;
 use crate::{
     config,
-    plugin::{look::Root, plan::Sign},
+    plugin::{
+        discover,
+        look::{Identity, Root},
+        plan::Sign,
+    },
 };
 use std::{
     mem,
@@ -46,7 +50,7 @@ impl Keeper {
             (config::Watch::Events, None) | (config::Watch::Poll, _) => Some(LOOK),
         };
         let pause = pause.map(|pause| if self.plan.is_watching() { LOOK_CLOSELY } else { pause });
-        self.next_look = pause.map(|pause| self.last_look + pause);
+        self.next_look = pause.map(|pause| self.last_look + pause.max(self.look_took * LOOK_SHARE));
     }
 
     pub(super) fn look_once(&mut self, sign: Sign<'_>) {
@@ -81,10 +85,21 @@ impl Keeper {
         }
     }
 
-    /// Watches what is to be watched now, and gives whether any of it is new.
+    /// Watches what is to be watched now. Returns whether any of it is new.
     pub(super) fn watch_places(&mut self) -> bool {
         let Some(notices) = &mut self.notices else { return false };
-        let (new, problem) = notices.watch(&self.root, &self.looks);
+        let watched = notices.watch(&self.root, &self.looks);
+        self.on_watched(watched)
+    }
+
+    /// Does the same for what is new of one plugin.
+    pub(super) fn watch_places_of(&mut self, name: &str) -> bool {
+        let Some((notices, look)) = self.notices.as_mut().zip(self.looks.get(name)) else { return false };
+        let watched = notices.watch_one(name, look);
+        self.on_watched(watched)
+    }
+
+    fn on_watched(&mut self, (new, problem): (bool, Option<notify::Error>)) -> bool {
         if let Some(error) = problem.filter(|_| !mem::replace(&mut self.blind, true)) {
             tracing::warn!(
                 %error,
@@ -93,5 +108,11 @@ impl Keeper {
             );
         }
         new
+    }
+
+    /// Tells whether the directory of the plugin `name` gives no plugin, while that of all plugins is still the same.
+    pub(super) fn is_gone(&self, name: &str) -> bool {
+        let same = self.identity.is_some() && Identity::of(&self.root).ok() == self.identity;
+        self.rootless.is_none() && same && discover::plugin_directory(&self.root.join(name)).is_none()
     }
 }

@@ -6,8 +6,10 @@ use distillery_tests::{Server, log::Line, program::failed};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-/// Ways to spoil a manifest, and what is said of each.
-const SPOILED: [(&str, fn(&Path), &str); 8] = [
+/// A name, a way to spoil a manifest, and what is said of it.
+type Spoiled = (&'static str, fn(&Path), &'static str);
+
+const SPOILED: [Spoiled; 8] = [
     ("emptied", |file| fs::write(file, "").unwrap(), "plugin.yaml:1:1: it is empty"),
     ("cut off", |file| fs::write(file, "calls:\n").unwrap(), "plugin.yaml:1:1: calls: it has no value"),
     ("gone", |file| fs::remove_file(file).unwrap(), "the plugin had a manifest, and it is gone: put it back"),

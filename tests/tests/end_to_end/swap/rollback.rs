@@ -11,7 +11,7 @@ async fn rolled_back() -> Server {
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
     let answer = server.post("/api/v1/plugins/echo/rollback").await.json();
-    assert_eq!(answer, json!({"plugin": "echo", "generation": 1, "forgotten": null}));
+    assert_eq!(answer, json!({"plugin": "echo", "generation": 1}));
     server
 }
 
@@ -85,4 +85,19 @@ async fn rolled_back_version_without_a_copy_is_an_error() {
     server.log().line("the reason", |line| line.field("error").contains("no whole copy is left")).await;
     server.put("plugins/echo/echo.wat", says("three"));
     until(&server, "echo", "three", &["unknown call \"echo\""]).await;
+}
+
+#[tokio::test]
+async fn rollback_that_cannot_be_remembered_says_so() {
+    let server = builder().start().await;
+    server.put("plugins/echo/echo.wat", says("two"));
+    until(&server, "echo", "two", &["one"]).await;
+    let kept = server.data().join("plugins/echo");
+    fs::remove_dir_all(&kept).unwrap();
+    fs::write(&kept, "in the way").unwrap();
+    let rolled_back = server.run(&["plugins", "rollback", "echo"]);
+    assert!(rolled_back.status.success(), "{rolled_back:?}");
+    let warning = String::from_utf8_lossy(&rolled_back.stderr).into_owned();
+    assert!(warning.starts_with("distillery: a restart will undo this: "), "{warning}");
+    assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
 }
