@@ -35,6 +35,9 @@ pub const NATIVE: &str = "a cancel, a thread of the floor p99";
 /// How many guests spin, from none on.
 const LOADS: [usize; 5] = [0, 1, 4, 16, 64];
 
+/// How long guests are busy before they begin anew.
+const STAY: Duration = Duration::from_millis(300);
+
 /// Between two requests of the one who asks all the while.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -119,14 +122,17 @@ pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
     Ok(section)
 }
 
-/// How long GET `auth` takes while guests are busy: the median, and p99.
+/// How long GET `auth` takes while guests are busy that begin over and over: the median, and p99.
 fn beside_busy(busy: &Busy, asked: &Target, time: Duration) -> Result<(f64, f64)> {
-    let held = (0..busy.count).map(|_| begin(&busy.target, busy.says)).collect::<Result<Vec<_>>>()?;
     let (mut requests, ()) = beside_requests(asked, || {
-        thread::sleep(time);
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            let held = (0..busy.count).map(|_| begin(&busy.target, busy.says)).collect::<Result<Vec<_>>>()?;
+            thread::sleep(STAY);
+            drop(held);
+        }
         Ok(())
     })?;
-    drop(held);
     ensure!(!requests.is_empty(), "nothing was measured: give it more --seconds");
     let (median, late) = (part(&mut requests, 0.5), part(&mut requests, 0.99));
     eprintln!("  beside {} that {}: GET auth {median:.3} ms median {late:.3} ms p99", busy.count, busy.what);

@@ -55,7 +55,7 @@ impl Worker {
 
     async fn stay_if_over(&self) {
         if self.is_over() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }

@@ -70,7 +70,7 @@ pub async fn give(state: &mut State, below: i32, new: New, flags: Fdflags) -> wa
         Descriptor::File(_) => (*b"comm", Oflags::empty()),
         Descriptor::Dir(_) => (*b"././", Oflags::DIRECTORY),
     };
-    let stand_in = Descriptor::Dir(own_process()?);
+    let Ok(stand_in) = own_process().map(Descriptor::Dir) else { return Ok(Err(Errno::Nfile)) };
     let real = mem::replace(table.get_mut(&directory)?, stand_in);
     let length = path.len() as u32;
     state.wasi.set_hostcall_fuel(path.len());
