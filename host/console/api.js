@@ -10,7 +10,9 @@ export class Refused extends Error {
   }
 
   // The whole API is off: nothing else is to be asked.
-  get off() { return this.status === 501; }
+  get off() {
+    return this.status === 501;
+  }
 }
 
 async function request(method, path, body) {
@@ -69,5 +71,5 @@ export async function logOut() {
 
 // Whether the caller holds a scope, which decides what is offered. What is allowed the server decides.
 export function may(scope) {
-  return caller.scopes.some((held) => held.endsWith("*") ? scope.startsWith(held.slice(0, -1)) : held === scope);
+  return caller.scopes.some((held) => (held.endsWith("*") ? scope.startsWith(held.slice(0, -1)) : held === scope));
 }

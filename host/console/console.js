@@ -42,14 +42,23 @@ async function show() {
   const moved = shown !== null && shown !== `${at.path}/${at.name}`;
   shown = `${at.path}/${at.name}`;
   around(at.path);
-  const title = (text) => { document.title = `${text} · distillery`; };
+  const title = (text) => {
+    document.title = `${text} · distillery`;
+  };
   title(known?.title ?? "Not found");
   if (moved) window.scrollTo(0, 0);
   try {
-    if (!caller.known) { await whoAmI(); around(at.path); }
+    if (!caller.known) {
+      await whoAmI();
+      around(at.path);
+    }
     if (signal.aborted) return;
     if (!known) {
-      fill(main, h("h1", { tabindex: "-1" }, "Not found"), notice("", "There is no such page here. ", h("a", { href: "#/" }, "Go to the overview.")));
+      fill(
+        main,
+        h("h1", { tabindex: "-1" }, "Not found"),
+        notice("", "There is no such page here. ", h("a", { href: "#/" }, "Go to the overview.")),
+      );
     } else {
       const page = at.name && known.one ? known.one : known.page;
       await page.show({ main, at, signal, title });
@@ -68,25 +77,72 @@ function failed(error, title) {
   if (error.status === undefined) console.error(error);
   const again = h("button", { type: "button", onclick: show }, "Try again");
   const what = error.off
-    ? [h("strong", {}, "The API of this server is off"), ", and without it there is nothing to show. Whoever runs the server turns it on: set ", h("code", {}, "http.api"), " to ", h("code", {}, "true"), " in ", h("code", {}, "distillery.yaml"), " and start it again."]
+    ? [
+        h("strong", {}, "The API of this server is off"),
+        ", and without it there is nothing to show. Whoever runs the server turns it on: set ",
+        h("code", {}, "http.api"),
+        " to ",
+        h("code", {}, "true"),
+        " in ",
+        h("code", {}, "distillery.yaml"),
+        " and start it again.",
+      ]
     : [h("strong", {}, "This page cannot be shown: "), error.message, "."];
-  fill(main, h("h1", { tabindex: "-1" }, title), notice("bad", what), h("p", { class: "row" }, again, error.status === 401 && h("a", { class: "button", href: "#/login" }, "Log in")));
+  fill(
+    main,
+    h("h1", { tabindex: "-1" }, title),
+    notice("bad", what),
+    h("p", { class: "row" }, again, error.status === 401 && h("a", { class: "button", href: "#/login" }, "Log in")),
+  );
 }
 
 // The parts that stay: where one is, what runs, and who one is.
 function around(path) {
-  fill(document.getElementById("pages"), h("ul", {}, PAGES.map(({ path: to, title, key }) => h("li", {},
-    h("a", { href: `#/${to}`, "aria-current": to === path ? "page" : undefined, "aria-keyshortcuts": `g ${key}` }, title)))));
+  fill(
+    document.getElementById("pages"),
+    h(
+      "ul",
+      {},
+      PAGES.map(({ path: to, title, key }) =>
+        h(
+          "li",
+          {},
+          h(
+            "a",
+            { href: `#/${to}`, "aria-current": to === path ? "page" : undefined, "aria-keyshortcuts": `g ${key}` },
+            title,
+          ),
+        ),
+      ),
+    ),
+  );
   const name = caller.user
-    ? [h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user)), h("button", { type: "button", onclick: leave }, "Log out")]
-    : caller.known && [h("p", { class: "who aside" }, "Not logged in"), h("a", { class: "button", href: "#/login" }, "Log in")];
-  fill(document.getElementById("account"), name || [], h("button", { type: "button", class: "quiet", onclick: settings, "aria-keyshortcuts": "?" }, "Settings"));
+    ? [
+        h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user)),
+        h("button", { type: "button", onclick: leave }, "Log out"),
+      ]
+    : caller.known && [
+        h("p", { class: "who aside" }, "Not logged in"),
+        h("a", { class: "button", href: "#/login" }, "Log in"),
+      ];
+  fill(
+    document.getElementById("account"),
+    name || [],
+    h("button", { type: "button", class: "quiet", onclick: settings, "aria-keyshortcuts": "?" }, "Settings"),
+  );
   here();
 }
 
 async function leave() {
-  const ends = running.list().filter((it) => it.live && !it.kept).map((it) => it.call);
-  if (ends.length && !await ask("Log out?", `Processes that end with this page are cancelled: ${ends.join(", ")}.`, "Log out")) return;
+  const ends = running
+    .list()
+    .filter((it) => it.live && !it.kept)
+    .map((it) => it.call);
+  if (
+    ends.length &&
+    !(await ask("Log out?", `Processes that end with this page are cancelled: ${ends.join(", ")}.`, "Log out"))
+  )
+    return;
   try {
     await logOut();
     // Whoever comes next sees nothing of it.
@@ -104,8 +160,29 @@ function here() {
   const place = document.getElementById("here");
   const live = running.list().filter((it) => it.live && it.id);
   place.hidden = live.length === 0;
-  fill(place, h("h2", {}, "Running here"), h("ul", {}, live.map((it) => h("li", {},
-    h("a", { href: `#/processes/${it.id}`, "aria-current": location.hash === `#/processes/${it.id}` ? "page" : undefined }, h("span", { class: "dot", "aria-hidden": "true" }), it.call ?? it.id)))));
+  fill(
+    place,
+    h("h2", {}, "Running here"),
+    h(
+      "ul",
+      {},
+      live.map((it) =>
+        h(
+          "li",
+          {},
+          h(
+            "a",
+            {
+              href: `#/processes/${it.id}`,
+              "aria-current": location.hash === `#/processes/${it.id}` ? "page" : undefined,
+            },
+            h("span", { class: "dot", "aria-hidden": "true" }),
+            it.call ?? it.id,
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
@@ -116,8 +193,20 @@ function wear(name) {
 }
 
 // A browser may forbid to keep anything: then nothing is kept.
-function keep(what, value) { try { localStorage.setItem(`distillery ${what}`, value); } catch { /* as said */ } }
-function kept(what) { try { return localStorage.getItem(`distillery ${what}`); } catch { return null; } }
+function keep(what, value) {
+  try {
+    localStorage.setItem(`distillery ${what}`, value);
+  } catch {
+    /* as said */
+  }
+}
+function kept(what) {
+  try {
+    return localStorage.getItem(`distillery ${what}`);
+  } catch {
+    return null;
+  }
+}
 
 const KEYS = [
   ...PAGES.map(({ title, key }) => [`g ${key}`, title]),
@@ -130,20 +219,51 @@ const KEYS = [
 ];
 
 function settings() {
-  const colours = h("select", { onchange: () => {
-    keep("theme", colours.value);
-    wear(colours.value);
-  } }, Object.entries(THEMES).map(([value, text]) => h("option", { value }, text)));
+  const colours = h(
+    "select",
+    {
+      onchange: () => {
+        keep("theme", colours.value);
+        wear(colours.value);
+      },
+    },
+    Object.entries(THEMES).map(([value, text]) => h("option", { value }, text)),
+  );
   colours.value = document.documentElement.dataset.theme ?? "auto";
-  const single = h("input", { type: "checkbox", checked: kept("keys") !== "off", onchange: () => keep("keys", single.checked ? "on" : "off") });
-  const dialog = h("dialog", { "aria-labelledby": "settings-title" },
-    h("form", { method: "dialog" },
+  const single = h("input", {
+    type: "checkbox",
+    checked: kept("keys") !== "off",
+    onchange: () => keep("keys", single.checked ? "on" : "off"),
+  });
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": "settings-title" },
+    h(
+      "form",
+      { method: "dialog" },
       h("h2", { id: "settings-title" }, "Settings"),
       field("Colours", colours).element,
       h("label", { class: "check" }, single, " Keys without Ctrl are shortcuts"),
       h("h3", {}, "Keys"),
-      h("dl", { class: "keys" }, KEYS.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((it) => h("kbd", {}, it))), h("dd", {}, what)))),
-      h("div", { class: "row end" }, h("button", {}, "Close"))));
+      h(
+        "dl",
+        { class: "keys" },
+        KEYS.map(([key, what]) =>
+          h(
+            "div",
+            {},
+            h(
+              "dt",
+              {},
+              key.split(" ").map((it) => h("kbd", {}, it)),
+            ),
+            h("dd", {}, what),
+          ),
+        ),
+      ),
+      h("div", { class: "row end" }, h("button", {}, "Close")),
+    ),
+  );
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);
   dialog.showModal();
@@ -178,7 +298,8 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 wear(kept("theme"));
 running.changes.addEventListener("change", here);
 // One that is shown already is not shown anew: what is typed into it stays.
-addEventListener("hashchange", () => { if (location.hash !== hash) show(); });
+addEventListener("hashchange", () => {
+  if (location.hash !== hash) show();
+});
 addEventListener("again", show);
 show();
-

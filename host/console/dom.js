@@ -60,9 +60,14 @@ export function field(label, input, { hint, more } = {}) {
     else input.removeAttribute("aria-describedby");
   };
   describe();
-  const element = h("div", { class: "field" },
-    h("label", { for: id }, label), hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
-    more ? h("div", { class: "beside" }, input, more) : input, error);
+  const element = h(
+    "div",
+    { class: "field" },
+    h("label", { for: id }, label),
+    hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
+    more ? h("div", { class: "beside" }, input, more) : input,
+    error,
+  );
   const complain = (what) => {
     error.textContent = what ?? "";
     error.hidden = !what;
@@ -78,13 +83,26 @@ export function field(label, input, { hint, more } = {}) {
 export function ask(title, text, yes) {
   const heading = newId("ask");
   return new Promise((resolve) => {
-    const dialog = h("dialog", { "aria-labelledby": heading },
-      h("form", { method: "dialog" },
-        h("h2", { id: heading }, title), h("p", {}, text),
-        h("div", { class: "row end" },
+    const dialog = h(
+      "dialog",
+      { "aria-labelledby": heading },
+      h(
+        "form",
+        { method: "dialog" },
+        h("h2", { id: heading }, title),
+        h("p", {}, text),
+        h(
+          "div",
+          { class: "row end" },
           h("button", { value: "no", autofocus: true }, "Leave it"),
-          h("button", { value: "yes", class: "danger" }, yes))));
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue === "yes"); });
+          h("button", { value: "yes", class: "danger" }, yes),
+        ),
+      ),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
     document.body.append(dialog);
     dialog.showModal();
   });
@@ -92,11 +110,24 @@ export function ask(title, text, yes) {
 
 // Something to take along. The button says that it was copied, as nothing else on the page would.
 export function copyButton(label, content, attributes = {}) {
-  const button = h("button", { type: "button", ...attributes, onclick: async () => {
-    const done = await navigator.clipboard.writeText(content()).then(() => "Copied", () => "Not copied: select it instead");
-    button.textContent = done;
-    say(done);
-    setTimeout(() => { button.textContent = label; }, 2000);
-  } }, label);
+  const button = h(
+    "button",
+    {
+      type: "button",
+      ...attributes,
+      onclick: async () => {
+        const done = await navigator.clipboard.writeText(content()).then(
+          () => "Copied",
+          () => "Not copied: select it instead",
+        );
+        button.textContent = done;
+        say(done);
+        setTimeout(() => {
+          button.textContent = label;
+        }, 2000);
+      },
+    },
+    label,
+  );
   return button;
 }

@@ -14,13 +14,23 @@ const REMEMBERED = 200;
 const sent = [];
 
 const KINDS = {
-  waiting: ["", "starting"], queued: ["", "waits for a place"], running: ["live", "running"], cancelling: ["warn", "ending"],
-  lost: ["warn", "connection lost, trying again"], detached: ["", "left running"], refused: ["bad", "refused"],
+  waiting: ["", "starting"],
+  queued: ["", "waits for a place"],
+  running: ["live", "running"],
+  cancelling: ["warn", "ending"],
+  lost: ["warn", "connection lost, trying again"],
+  detached: ["", "left running"],
+  refused: ["bad", "refused"],
 };
 
 export const OUTCOMES = {
-  running: ["live", "running"], success: ["good", "success"], exited: ["bad", "failed"], trapped: ["bad", "trapped"],
-  cancelled: ["warn", "cancelled"], failed: ["bad", "failed"], interrupted: ["bad", "interrupted"],
+  running: ["live", "running"],
+  success: ["good", "success"],
+  exited: ["bad", "failed"],
+  trapped: ["bad", "trapped"],
+  cancelled: ["warn", "cancelled"],
+  failed: ["bad", "failed"],
+  interrupted: ["bad", "interrupted"],
 };
 
 export async function show(context) {
@@ -39,7 +49,13 @@ export async function show(context) {
       if (signal.aborted) return;
       if (process.state === "refused") {
         running.forget(process);
-        if (!seen) return fill(main, head(at.name), notice("bad", h("strong", {}, "This process cannot be shown: "), `${process.why}.`), caller.user ? null : h("p", { class: "row" }, h("a", { class: "button", href: "#/login" }, "Log in")));
+        if (!seen)
+          return fill(
+            main,
+            head(at.name),
+            notice("bad", h("strong", {}, "This process cannot be shown: "), `${process.why}.`),
+            caller.user ? null : h("p", { class: "row" }, h("a", { class: "button", href: "#/login" }, "Log in")),
+          );
         process = null;
       }
     } else process = null;
@@ -59,7 +75,9 @@ async function details(id) {
 // Once it is known whether it is there.
 function settled(process) {
   return new Promise((resolve) => {
-    const look = () => { if (process.state !== "waiting") resolve(); };
+    const look = () => {
+      if (process.state !== "waiting") resolve();
+    };
     process.addEventListener("state", look);
     look();
   });
@@ -77,31 +95,77 @@ function terminal({ main, signal, title }, process) {
   const state = h("span", { class: "state", role: "status" });
   const facts = h("dl", { class: "facts" });
   const outcome = h("div");
-  const input = h("input", { type: "text", "aria-label": "Input: one line", autocomplete: "off", autocapitalize: "off", spellcheck: "false", enterkeyhint: "send" });
+  const input = h("input", {
+    type: "text",
+    "aria-label": "Input: one line",
+    autocomplete: "off",
+    autocapitalize: "off",
+    spellcheck: "false",
+    enterkeyhint: "send",
+  });
   const send = h("button", {}, "Send");
-  const end = h("button", { type: "button", "aria-keyshortcuts": "Control+D", onclick: () => process.endInput() }, "End input");
-  const cancel = h("button", { type: "button", class: "danger", "aria-keyshortcuts": "Control+C", onclick: () => process.cancel() });
+  const end = h(
+    "button",
+    { type: "button", "aria-keyshortcuts": "Control+D", onclick: () => process.endInput() },
+    "End input",
+  );
+  const cancel = h("button", {
+    type: "button",
+    class: "danger",
+    "aria-keyshortcuts": "Control+C",
+    onclick: () => process.cancel(),
+  });
   const leave = h("button", { type: "button", onclick: () => process.detach() }, "Leave running");
   const repeat = h("button", { type: "button", onclick: () => runAgain(process) }, "Run again");
-  const back = h("button", { type: "button", onclick: () => { running.forget(process); dispatchEvent(new Event("again")); } }, "Attach again");
+  const back = h(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        running.forget(process);
+        dispatchEvent(new Event("again"));
+      },
+    },
+    "Attach again",
+  );
   const save = h("button", { type: "button", onclick: () => download(process) }, "Download");
   const copy = copyButton("Copy all", () => process.screen.text());
-  const line = h("form", { class: "input", onsubmit: (event) => {
-    event.preventDefault();
-    if (!process.live || process.inputEnded) return;
-    remember(input.value);
-    process.type(input.value);
-    input.value = "";
-  } }, h("span", { class: "prompt", "aria-hidden": "true" }, "›"), input, send, end);
+  const line = h(
+    "form",
+    {
+      class: "input",
+      onsubmit: (event) => {
+        event.preventDefault();
+        if (!process.live || process.inputEnded) return;
+        remember(input.value);
+        process.type(input.value);
+        input.value = "";
+      },
+    },
+    h("span", { class: "prompt", "aria-hidden": "true" }, "›"),
+    input,
+    send,
+    end,
+  );
   keys(input, process);
 
   let last = null;
   const draw = () => {
     const [kind, text] = process.outcome ? ending(process) : KINDS[process.state];
-    if (last !== text) { fill(state, badge(kind, text)); last = text; }
-    fill(facts, fact("Elapsed", duration(process.elapsed())), process.used && [
-      fact("CPU", duration(process.used.cpu_ms)), fact("Memory", bytes(process.used.memory)),
-      fact("In", bytes(process.used.bytes_in)), fact("Out", bytes(process.used.bytes_out))]);
+    if (last !== text) {
+      fill(state, badge(kind, text));
+      last = text;
+    }
+    fill(
+      facts,
+      fact("Elapsed", duration(process.elapsed())),
+      process.used && [
+        fact("CPU", duration(process.used.cpu_ms)),
+        fact("Memory", bytes(process.used.memory)),
+        fact("In", bytes(process.used.bytes_in)),
+        fact("Out", bytes(process.used.bytes_out)),
+      ],
+    );
   };
   const turn = () => {
     const typing = process.live && !process.inputEnded;
@@ -113,21 +177,46 @@ function terminal({ main, signal, title }, process) {
     repeat.hidden = !process.over || process.params === null;
     back.hidden = process.state !== "detached";
     draw();
-    fill(outcome, process.outcome && verdict(process.outcome), process.state === "detached" && notice("", "It goes on without this page."));
+    fill(
+      outcome,
+      process.outcome && verdict(process.outcome),
+      process.state === "detached" && notice("", "It goes on without this page."),
+    );
     // What had the focus is gone.
     if (had && !typing && !line.contains(document.activeElement)) (cancel.hidden ? screen : cancel).focus();
   };
   process.addEventListener("state", turn, { signal });
   process.addEventListener("screen", () => screen.update(), { signal });
-  const clock = setInterval(() => { if (process.live) draw(); }, 500);
+  const clock = setInterval(() => {
+    if (process.live) draw();
+  }, 500);
   signal.addEventListener("abort", () => clearInterval(clock));
 
-  fill(main, h("div", { class: "process" },
-    head(process.call ?? process.id, state, process.kept && badge("", "kept")),
-    h("p", { class: "command" }, h("code", {}, written(process.call ?? "", process.params))),
-    h("div", { class: "strip" }, facts, h("div", { class: "row" }, cancel, leave, back, repeat)),
-    screen.element, line, outcome,
-    h("div", { class: "strip" }, h("p", { class: "aside" }, "Process ", h("code", {}, process.id), process.generation !== null && `, generation ${process.generation}`), h("div", { class: "row small" }, copy, save))));
+  fill(
+    main,
+    h(
+      "div",
+      { class: "process" },
+      head(process.call ?? process.id, state, process.kept && badge("", "kept")),
+      h("p", { class: "command" }, h("code", {}, written(process.call ?? "", process.params))),
+      h("div", { class: "strip" }, facts, h("div", { class: "row" }, cancel, leave, back, repeat)),
+      screen.element,
+      line,
+      outcome,
+      h(
+        "div",
+        { class: "strip" },
+        h(
+          "p",
+          { class: "aside" },
+          "Process ",
+          h("code", {}, process.id),
+          process.generation !== null && `, generation ${process.generation}`,
+        ),
+        h("div", { class: "row small" }, copy, save),
+      ),
+    ),
+  );
   turn();
   screen.update();
   if (process.live) input.focus({ preventScroll: true });
@@ -153,8 +242,15 @@ function keys(input, process) {
     if (key === "ArrowUp") go(at - 1);
     else if (key === "ArrowDown") go(at + 1);
     else if (ctrlKey && key === "d") process.endInput();
-    else if (ctrlKey && key === "c" && input.selectionStart === input.selectionEnd && !String(getSelection())) process.cancel();
-    else { if (key === "Enter") { at = sent.length + 1; draft = ""; } return; }
+    else if (ctrlKey && key === "c" && input.selectionStart === input.selectionEnd && !String(getSelection()))
+      process.cancel();
+    else {
+      if (key === "Enter") {
+        at = sent.length + 1;
+        draft = "";
+      }
+      return;
+    }
     event.preventDefault();
   });
   // A field holds one line: of several, all but the last are sent.
@@ -176,7 +272,10 @@ function remember(line) {
 }
 
 function download(process) {
-  const link = h("a", { href: URL.createObjectURL(new Blob([process.screen.text()], { type: "text/plain" })), download: `${process.call}-${process.id}.txt` });
+  const link = h("a", {
+    href: URL.createObjectURL(new Blob([process.screen.text()], { type: "text/plain" })),
+    download: `${process.call}-${process.id}.txt`,
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -188,7 +287,8 @@ function ending({ outcome }) {
 }
 
 const STOPS = {
-  told: "It ended by itself when it was told to.", interrupted: "It was interrupted while it computed.",
+  told: "It ended by itself when it was told to.",
+  interrupted: "It was interrupted while it computed.",
   dropped: "It was stopped while it waited.",
 };
 
@@ -201,10 +301,27 @@ function verdict({ success, kind, message, status, stop, cleanup, value }) {
   ].filter(Boolean);
   const [, word] = ending({ outcome: { success, kind } });
   const title = word[0].toUpperCase() + word.slice(1);
-  return h("section", { class: `outcome ${success ? "good" : kind === "cancelled" ? "warn" : "bad"}`, "aria-label": "Outcome" },
-    h("p", { role: "status" }, h("strong", {}, title), message && (message.startsWith(`${word} `) ? message.slice(word.length) : `: ${message}`)),
-    facts.length > 0 && h("dl", { class: "facts" }, facts.map(([name, it]) => fact(name, it))),
-    value !== null && value !== undefined && [h("h2", {}, "Value"), h("pre", { tabindex: "0", role: "group", "aria-label": "Value" }, JSON.stringify(value, null, 2))]);
+  return h(
+    "section",
+    { class: `outcome ${success ? "good" : kind === "cancelled" ? "warn" : "bad"}`, "aria-label": "Outcome" },
+    h(
+      "p",
+      { role: "status" },
+      h("strong", {}, title),
+      message && (message.startsWith(`${word} `) ? message.slice(word.length) : `: ${message}`),
+    ),
+    facts.length > 0 &&
+      h(
+        "dl",
+        { class: "facts" },
+        facts.map(([name, it]) => fact(name, it)),
+      ),
+    value !== null &&
+      value !== undefined && [
+        h("h2", {}, "Value"),
+        h("pre", { tabindex: "0", role: "group", "aria-label": "Value" }, JSON.stringify(value, null, 2)),
+      ],
+  );
 }
 
 // A process whose output is nowhere to be read.
@@ -214,28 +331,56 @@ function past({ main, signal, title }, seen) {
   const draw = () => {
     const runs = seen.outcome === "running";
     const [kind, text] = OUTCOMES[seen.outcome] ?? ["", seen.outcome];
-    const cancel = h("button", { type: "button", class: "danger", onclick: async () => {
-      try {
-        await remove(`processes/${encodeURIComponent(seen.id)}`);
-        say("Told to end");
-        fill(wrong);
-      } catch (error) {
-        fill(wrong, notice("bad", `Not cancelled: ${error.message}.`));
-      }
-      await again();
-    } }, "Cancel");
+    const cancel = h(
+      "button",
+      {
+        type: "button",
+        class: "danger",
+        onclick: async () => {
+          try {
+            await remove(`processes/${encodeURIComponent(seen.id)}`);
+            say("Told to end");
+            fill(wrong);
+          } catch (error) {
+            fill(wrong, notice("bad", `Not cancelled: ${error.message}.`));
+          }
+          await again();
+        },
+      },
+      "Cancel",
+    );
     const took = (seen.ended ? Date.parse(seen.ended) : Date.now()) - Date.parse(seen.started);
-    fill(main,
+    fill(
+      main,
       head(seen.call, h("span", { role: "status" }, badge(kind, text))),
       h("p", { class: "command" }, h("code", {}, written(seen.call, seen.params))),
-      h("p", { class: "row" }, runs ? cancel : h("button", { type: "button", onclick: () => runAgain(seen) }, "Run again")), wrong,
+      h(
+        "p",
+        { class: "row" },
+        runs ? cancel : h("button", { type: "button", onclick: () => runAgain(seen) }, "Run again"),
+      ),
+      wrong,
       !runs && verdict({ success: seen.outcome === "success", kind: seen.outcome, ...seen, status: null }),
-      h("p", { class: "hint" }, runs ? "Another client talks to it: what it writes goes there." : "What it wrote is not kept."),
-      h("dl", { class: "facts large" },
-        fact("User", seen.user || "nobody"), fact("Plugin", `${seen.plugin}, generation ${seen.generation}`),
-        fact("Started", moment(seen.started)), seen.ended && fact("Ended", moment(seen.ended)), fact("Elapsed", duration(took)),
-        fact("CPU", duration(seen.cpu_ms)), fact("Most memory", bytes(seen.memory)), fact("In", bytes(seen.bytes_in)), fact("Out", bytes(seen.bytes_out)),
-        fact("Process", h("code", {}, seen.id))));
+      h(
+        "p",
+        { class: "hint" },
+        runs ? "Another client talks to it: what it writes goes there." : "What it wrote is not kept.",
+      ),
+      h(
+        "dl",
+        { class: "facts large" },
+        fact("User", seen.user || "nobody"),
+        fact("Plugin", `${seen.plugin}, generation ${seen.generation}`),
+        fact("Started", moment(seen.started)),
+        seen.ended && fact("Ended", moment(seen.ended)),
+        fact("Elapsed", duration(took)),
+        fact("CPU", duration(seen.cpu_ms)),
+        fact("Most memory", bytes(seen.memory)),
+        fact("In", bytes(seen.bytes_in)),
+        fact("Out", bytes(seen.bytes_out)),
+        fact("Process", h("code", {}, seen.id)),
+      ),
+    );
     if (runs && !signal.aborted) setTimeout(again, LOOK_MS);
   };
   const again = async () => {

@@ -24,7 +24,9 @@ export const changes = new EventTarget();
 export const list = () => [...all];
 export const find = (id) => all.find((it) => it.id === id);
 
-function tell() { changes.dispatchEvent(new Event("change")); }
+function tell() {
+  changes.dispatchEvent(new Event("change"));
+}
 
 export function start(call, params, secrets, onDisconnect) {
   const shown = params.map((value, at) => (secrets.has(at) ? null : value));
@@ -88,8 +90,12 @@ class Running extends EventTarget {
     Object.assign(this, { id, call, params });
   }
 
-  get live() { return ["running", "cancelling", "lost"].includes(this.state); }
-  get over() { return ["ended", "detached", "refused"].includes(this.state); }
+  get live() {
+    return ["running", "cancelling", "lost"].includes(this.state);
+  }
+  get over() {
+    return ["ended", "detached", "refused"].includes(this.state);
+  }
 
   begin(first) {
     if (!all.includes(this)) {
@@ -98,9 +104,15 @@ class Running extends EventTarget {
       all.splice(0, all.length, ...all.filter((it) => !old.includes(it)));
     }
     const wire = open(first, {
-      message: (message) => { if (this.#wire === wire) this.#hear(message); },
-      data: (stream, offset, bytes) => { if (this.#wire === wire) this.#take(stream, offset, bytes); },
-      gone: (why) => { if (this.#wire === wire) this.#gone(why); },
+      message: (message) => {
+        if (this.#wire === wire) this.#hear(message);
+      },
+      data: (stream, offset, bytes) => {
+        if (this.#wire === wire) this.#take(stream, offset, bytes);
+      },
+      gone: (why) => {
+        if (this.#wire === wire) this.#gone(why);
+      },
     });
     this.#wire = wire;
     tell();
@@ -166,7 +178,12 @@ class Running extends EventTarget {
         this.#seen[message.stream] = Math.max(this.#seen[message.stream], message.to);
         return this.#show();
       case "heartbeat":
-        this.used = { cpu_ms: message.cpu_ms, memory: message.memory, bytes_in: message.bytes_in, bytes_out: message.bytes_out };
+        this.used = {
+          cpu_ms: message.cpu_ms,
+          memory: message.memory,
+          bytes_in: message.bytes_in,
+          bytes_out: message.bytes_out,
+        };
         if (this.live) this.#clock = { ms: message.elapsed_ms, at: performance.now() };
         return this.dispatchEvent(new Event("state"));
       case "cancelling":
@@ -193,7 +210,9 @@ class Running extends EventTarget {
     this.why = outcome.message;
     this.#end(outcome.kind === "refused" && !began ? "refused" : "ended");
     // The last numbers are in the history, for who may see it.
-    const seen = await get(`auth`).then(({ User }) => (User && this.id ? get(`processes/${this.id}`) : null)).catch(() => null);
+    const seen = await get(`auth`)
+      .then(({ User }) => (User && this.id ? get(`processes/${this.id}`) : null))
+      .catch(() => null);
     if (!seen || seen.outcome === "running") return;
     const { cpu_ms, memory, bytes_in, bytes_out } = seen;
     this.used = { cpu_ms, memory, bytes_in, bytes_out };
@@ -261,7 +280,10 @@ class Running extends EventTarget {
   #show() {
     if (this.#pumping) return;
     this.#pumping = true;
-    const pump = () => { this.#pumping = false; this.#pump(); };
+    const pump = () => {
+      this.#pumping = false;
+      this.#pump();
+    };
     if (document.hidden) setTimeout(pump, 200);
     else requestAnimationFrame(pump);
   }

@@ -17,7 +17,8 @@ const BEGUN = /^\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)$/;
 const TEXT = /[^\x00-\x1f\x7f-\x9f]+/y;
 const PLAIN = /^[\x20-\x7e]*$/;
 const ZERO = /\p{Mn}|\p{Me}|\u200d|[\ufe00-\ufe0f]/u;
-const WIDE = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{20000}-\u{3fffd}]/u;
+const WIDE =
+  /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{20000}-\u{3fffd}]/u;
 
 // How many columns a character takes.
 export function columns(character) {
@@ -89,7 +90,10 @@ export class Line {
     let run = "";
     cells.forEach(([character, of], at) => {
       run += character;
-      if (cells[at + 1]?.[1] !== of) { this.append(run, of); run = ""; }
+      if (cells[at + 1]?.[1] !== of) {
+        this.append(run, of);
+        run = "";
+      }
     });
     this.version = version + 1;
   }
@@ -104,9 +108,13 @@ class Pen {
     this.plain();
   }
 
-  plain() { this.style = bare(this.kind); }
+  plain() {
+    this.style = bare(this.kind);
+  }
 
-  set(change) { this.style = style({ ...this.style, ...change }); }
+  set(change) {
+    this.style = style({ ...this.style, ...change });
+  }
 }
 
 export class Screen {
@@ -134,35 +142,57 @@ export class Screen {
   }
 
   // Bytes are missing: what comes next has nothing to do with what came last.
-  skip(stream) { this.#pens[stream] = new Pen(stream); }
+  skip(stream) {
+    this.#pens[stream] = new Pen(stream);
+  }
 
   // A line that no stream has written: what was typed (`in`), or a remark of the console (`note`).
   say(kind, text) {
     if (kind === "note" && this.#column > 0) this.#feed();
     const parts = text.split("\n");
-    parts.forEach((part) => { this.#put(part.replace(/[\x00-\x1f\x7f-\x9f]/g, "\ufffd"), bare(kind)); this.#feed(); });
+    parts.forEach((part) => {
+      this.#put(part.replace(/[\x00-\x1f\x7f-\x9f]/g, "\ufffd"), bare(kind));
+      this.#feed();
+    });
     this.#trim();
   }
 
   // All of it, without looks.
   text() {
     let text = "";
-    this.lines.forEach((line, at) => { text += (at && !line.joined ? "\n" : "") + line.text; });
+    this.lines.forEach((line, at) => {
+      text += (at && !line.joined ? "\n" : "") + line.text;
+    });
     return text;
   }
 
   #read(text, pen) {
     let at = 0;
     pen.begun = "";
-    const match = (what) => { what.lastIndex = at; const found = what.exec(text); if (found) at = what.lastIndex; return found; };
+    const match = (what) => {
+      what.lastIndex = at;
+      const found = what.exec(text);
+      if (found) at = what.lastIndex;
+      return found;
+    };
     while (at < text.length) {
       const run = match(TEXT);
-      if (run) { this.#put(run[0], pen.style); continue; }
+      if (run) {
+        this.#put(run[0], pen.style);
+        continue;
+      }
       const code = text.charCodeAt(at);
-      if (code !== 0x1b) { this.#control(code, pen); at += 1; continue; }
+      if (code !== 0x1b) {
+        this.#control(code, pen);
+        at += 1;
+        continue;
+      }
       // The two ends of a string are told apart only when the character behind an escape is there.
       const rest = text.length - at < SEQUENCE ? text.slice(at) : "";
-      if (rest && BEGUN.test(rest)) { pen.begun = rest; return; }
+      if (rest && BEGUN.test(rest)) {
+        pen.begun = rest;
+        return;
+      }
       const found = match(CSI);
       if (found) this.#sequence(found[1], found[2], pen);
       else if (!match(STRING) && !match(OTHER)) at += 1;
@@ -183,7 +213,9 @@ export class Screen {
     this.#touch(this.#row);
   }
 
-  #touch(row) { if (row < this.changed) this.changed = row; }
+  #touch(row) {
+    if (row < this.changed) this.changed = row;
+  }
 
   #put(text, of) {
     let line = this.lines[this.#row];
@@ -221,23 +253,37 @@ export class Screen {
     const given = text.split(";").map((it) => Number.parseInt(it, 10));
     const count = Math.max(1, given[0] || 1);
     switch (final) {
-      case "A": return this.#go(this.#row - count, this.#column);
-      case "B": return this.#go(this.#row + count, this.#column);
-      case "C": return this.#go(this.#row, this.#column + count);
-      case "D": return this.#go(this.#row, this.#column - count);
-      case "E": return this.#go(this.#row + count, 0);
-      case "F": return this.#go(this.#row - count, 0);
-      case "G": return this.#go(this.#row, count - 1);
-      case "H": case "f": return this.#go(this.#top + count - 1, Math.max(1, given[1] || 1) - 1);
-      case "J": return this.#eraseBelow(given[0] || 0);
-      case "K": return this.#eraseLine(given[0] || 0);
+      case "A":
+        return this.#go(this.#row - count, this.#column);
+      case "B":
+        return this.#go(this.#row + count, this.#column);
+      case "C":
+        return this.#go(this.#row, this.#column + count);
+      case "D":
+        return this.#go(this.#row, this.#column - count);
+      case "E":
+        return this.#go(this.#row + count, 0);
+      case "F":
+        return this.#go(this.#row - count, 0);
+      case "G":
+        return this.#go(this.#row, count - 1);
+      case "H":
+      case "f":
+        return this.#go(this.#top + count - 1, Math.max(1, given[1] || 1) - 1);
+      case "J":
+        return this.#eraseBelow(given[0] || 0);
+      case "K":
+        return this.#eraseLine(given[0] || 0);
     }
   }
 
   #go(row, column) {
     const last = this.lines.length - 1;
     this.#row = Math.min(Math.max(row, this.#top), last + BELOW);
-    while (this.lines.length <= this.#row) { this.#touch(this.lines.length); this.lines.push(new Line()); }
+    while (this.lines.length <= this.#row) {
+      this.#touch(this.lines.length);
+      this.lines.push(new Line());
+    }
     this.#column = Math.min(Math.max(column, 0), LINE - 1);
   }
 
@@ -289,10 +335,22 @@ export class Screen {
 }
 
 const FLAGS = {
-  1: { bold: true }, 2: { dim: true }, 3: { italic: true }, 4: { underline: true }, 7: { inverse: true }, 8: { hidden: true },
-  9: { strike: true }, 21: { underline: true }, 22: { bold: undefined, dim: undefined }, 23: { italic: undefined },
-  24: { underline: undefined }, 27: { inverse: undefined }, 28: { hidden: undefined }, 29: { strike: undefined },
-  39: { fg: null }, 49: { bg: null },
+  1: { bold: true },
+  2: { dim: true },
+  3: { italic: true },
+  4: { underline: true },
+  7: { inverse: true },
+  8: { hidden: true },
+  9: { strike: true },
+  21: { underline: true },
+  22: { bold: undefined, dim: undefined },
+  23: { italic: undefined },
+  24: { underline: undefined },
+  27: { inverse: undefined },
+  28: { hidden: undefined },
+  29: { strike: undefined },
+  39: { fg: null },
+  49: { bg: null },
 };
 
 // Select graphic rendition: how what follows looks.

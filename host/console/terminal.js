@@ -34,7 +34,10 @@ export class Terminal {
     this.#screen = screen;
     this.#told = screen.dropped + screen.lines.length;
     this.#view.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    const resized = new ResizeObserver(() => { this.#measure(); this.#draw(); });
+    const resized = new ResizeObserver(() => {
+      this.#measure();
+      this.#draw();
+    });
     resized.observe(this.#view);
     screen.changed = 0;
   }
@@ -52,7 +55,9 @@ export class Terminal {
     this.#view.focus({ preventScroll: true });
   }
 
-  focus() { this.#view.focus(); }
+  focus() {
+    this.#view.focus();
+  }
 
   #measure() {
     const probe = h("div", { class: "row-of-text" }, h("span", {}, "0".repeat(100)));
@@ -98,13 +103,18 @@ export class Terminal {
   #cut(line) {
     const cuts = [];
     if (line.plain) {
-      for (let at = 0; at === 0 || at < line.size; at += this.#columns) cuts.push([at, Math.min(line.size, at + this.#columns)]);
+      for (let at = 0; at === 0 || at < line.size; at += this.#columns)
+        cuts.push([at, Math.min(line.size, at + this.#columns)]);
       return cuts;
     }
     let [from, at, used] = [0, 0, 0];
     for (const character of line.text) {
       const width = columns(character);
-      if (used + width > this.#columns) { cuts.push([from, at]); from = at; used = 0; }
+      if (used + width > this.#columns) {
+        cuts.push([from, at]);
+        from = at;
+        used = 0;
+      }
       used += width;
       at += 1;
     }
@@ -112,14 +122,19 @@ export class Terminal {
     return cuts;
   }
 
-  #total() { return this.#first.at(-1); }
+  #total() {
+    return this.#first.at(-1);
+  }
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#view;
     this.#follows = scrollTop + clientHeight >= scrollHeight - this.#height;
     if (this.#later) return;
     this.#later = true;
-    requestAnimationFrame(() => { this.#later = false; this.#draw(); });
+    requestAnimationFrame(() => {
+      this.#later = false;
+      this.#draw();
+    });
   }
 
   // The line that a row belongs to.
@@ -202,9 +217,17 @@ export class Terminal {
 
 function run(text, style) {
   const { kind, fg, bg, bold, dim, italic, underline, strike, inverse, hidden } = style;
-  if (kind === "out" && fg === null && bg === null && !(bold || dim || italic || underline || strike || inverse || hidden)) return text;
+  if (
+    kind === "out" &&
+    fg === null &&
+    bg === null &&
+    !(bold || dim || italic || underline || strike || inverse || hidden)
+  )
+    return text;
   const [ink, paper] = colours(style);
-  const names = Object.entries({ bold, italic, underline, strike }).filter(([, on]) => on).map(([name]) => name);
+  const names = Object.entries({ bold, italic, underline, strike })
+    .filter(([, on]) => on)
+    .map(([name]) => name);
   const span = h("span", { class: names.length ? names.join(" ") : undefined }, text);
   span.style.color = css(ink);
   if (paper) span.style.backgroundColor = css(paper);

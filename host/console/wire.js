@@ -17,8 +17,11 @@ export function open(first, heard) {
     const stream = STREAMS[head.getUint8(0)];
     if (stream) heard.data(stream, Number(head.getBigUint64(1)), new Uint8Array(data, 9));
   };
-  socket.onclose = ({ code, reason }) => heard.gone(code === 1000 ? null : reason || `the connection was lost (${code})`);
-  const send = (what) => { if (socket.readyState === WebSocket.OPEN) socket.send(what); };
+  socket.onclose = ({ code, reason }) =>
+    heard.gone(code === 1000 ? null : reason || `the connection was lost (${code})`);
+  const send = (what) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(what);
+  };
   return {
     say: (message) => send(JSON.stringify(message)),
     input: (bytes) => send(bytes),

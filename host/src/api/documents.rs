@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::LazyLock};
 
-const STYLE: &str = include_str!("documents/page.css");
-const SCRIPT: &str = include_str!("documents/page.js");
-const PAGE: &str = include_str!("documents/page.html");
+const STYLE: &str = include_str!("../../pages/docs/page.css");
+const SCRIPT: &str = include_str!("../../pages/docs/page.js");
+const PAGE: &str = include_str!("../../pages/docs/page.html");
 
 /// The OpenAPI document.
 pub fn openapi() -> Value {

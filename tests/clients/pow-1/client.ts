@@ -61,7 +61,9 @@ export class Call {
         if (result !== undefined && code === NORMAL && reason === "") {
           resolve(result);
         } else {
-          reject(new Error(`closed with ${code} ${JSON.stringify(reason)}, the result being ${JSON.stringify(result)}`));
+          reject(
+            new Error(`closed with ${code} ${JSON.stringify(reason)}, the result being ${JSON.stringify(result)}`),
+          );
         }
       });
       this.opened.catch(reject);

@@ -127,7 +127,10 @@ const conversations: Record<string, () => Promise<void>> = {
     await talk.call.cancel();
     await talk.call.cancel();
     const result = await talk.result;
-    check(result.status === "rejected" && result.reason.startsWith("cancelled by the client (forced after "), JSON.stringify(result));
+    check(
+      result.status === "rejected" && result.reason.startsWith("cancelled by the client (forced after "),
+      JSON.stringify(result),
+    );
   },
 
   async "a form of many kilobytes is one parameter"() {
