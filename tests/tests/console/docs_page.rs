@@ -16,7 +16,9 @@ async fn docs_page_shows_operations_and_sends_requests() {
         browser.sees(text).await;
     }
     browser.press("Send").await;
-    browser.until("the calls", "document.querySelector('[aria-label=Response]').textContent.includes('provision')").await;
+    browser
+        .until("the calls", "document.querySelector('[aria-label=Response]').textContent.includes('provision')")
+        .await;
 
     // A scope is needed, and the token has it.
     browser.run("location.hash = '#listPlugins'").await;
