@@ -17,7 +17,8 @@
  * }} ProcessRecord
  * @typedef {string | { name: string, at: string, write?: boolean }} Mount
  * @typedef {{
- *   mounts?: Mount[], http?: string[], env?: string[], secrets?: string[], systems?: string, scratch?: string,
+ *   mounts?: Mount[], http?: string[], env?: string[], secrets?: string[], systems?: string | null,
+ *   scratch?: string | null,
  * }} Grants
  * @typedef {{ generation: number, state: string, at: string, processes: number, digest: string | null }} Generation
  * @typedef {{

@@ -238,7 +238,7 @@ function grantList({ mounts = [], http = [], env = [], secrets = [], systems, sc
     ...secrets.map((it) => `secret ${it}`),
     systems && `systems: ${systems}`,
     scratch && `/tmp of ${scratch}`,
-  ].filter((it) => it !== undefined && it !== "");
+  ].filter((it) => typeof it === "string" && it !== "");
   const all = names.length ? names.map((name) => h("code", { class: "scope" }, name)) : "nothing outside its sandbox";
   return h("p", { class: "grants" }, h("span", { class: "aside" }, "Granted "), all);
 }

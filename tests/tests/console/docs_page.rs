@@ -12,7 +12,7 @@ async fn docs_page_shows_operations_and_sends_requests() {
     let Some(browser) = Browser::open().await else { return };
     browser.go(&format!("http://{}/api/v1/docs#listCalls", server.address())).await;
     // The operation of the address is open.
-    for text in ["For programs: openapi.json and asyncapi.json.", "Example for 200", "CallParameter", "curl"] {
+    for text in ["For programs: openapi.json and asyncapi.json.", "EXAMPLE FOR 200", "CallParameter", "curl"] {
         browser.sees(text).await;
     }
     browser.press("Send").await;
