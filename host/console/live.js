@@ -39,6 +39,7 @@ export function showLive({ main, signal, setTitle }, process) {
   const outcome = h("div");
   const line = inputLine(process);
   const controls = controlButtons(process);
+  const detachable = badge("", "detachable");
 
   let shown = "";
   const drawFacts = () => {
@@ -53,6 +54,7 @@ export function showLive({ main, signal, setTitle }, process) {
     const hadFocus = line.element.contains(focus) || focus === controls.cancel;
     line.element.hidden = !process.acceptsInput;
     controls.update();
+    detachable.hidden = !(process.live && process.kept);
     drawFacts();
     fill(
       outcome,
@@ -72,7 +74,7 @@ export function showLive({ main, signal, setTitle }, process) {
   const command = [process.call ?? "", ...(process.params ?? []).map(param)].join(" ");
   const title = h("h1", { tabindex: "-1" }, process.call ?? process.id);
   const parts = [
-    h("div", { class: "head" }, title, state, process.kept && badge("", "detachable")),
+    h("div", { class: "head" }, title, state, detachable),
     h("p", { class: "command" }, h("code", {}, command)),
     h("div", { class: "strip" }, facts, controls.element),
     terminal.element,

@@ -57,8 +57,8 @@ export async function show({ main, route, signal }) {
 function showAnonymous(main, heading) {
   const here = running.list().filter((it) => it.id);
   const login = h("a", { href: "#/login?to=%23/processes" }, "Log in");
-  const text = here.length ? "These are the processes of this page. " : "Processes belong to users. ";
-  const hint = h("p", { class: "empty" }, text, login, " to see all of yours.");
+  const text = here.length ? "Only processes of this page are shown. " : "Processes belong to users. ";
+  const hint = h("p", { class: "empty" }, text, login, " to see yours.");
   fill(main, heading, here.length > 0 && list(here), hint);
 }
 

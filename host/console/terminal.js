@@ -21,7 +21,7 @@ export class Terminal {
   #screen;
   #rows = h("div", { class: "rows" });
   #view = h("div", { class: "view", tabindex: "0", role: "region", "aria-label": "Output" }, this.#rows);
-  #log = h("div", { class: "away", role: "log", "aria-live": "polite" });
+  #log = h("div", { class: "visually-hidden", role: "log", "aria-live": "polite" });
   #toEnd = h(
     "button",
     { type: "button", class: "to-end", hidden: true, onclick: () => this.scrollToEnd() },

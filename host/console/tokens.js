@@ -75,7 +75,14 @@ function table(tokens, draw, error) {
       h("td", {}, h("button", button, "Revoke")),
     );
   };
-  const columns = ["Label", "Scopes", "Created", "Expires", "Last used", h("span", { class: "away" }, "Revoke")];
+  const columns = [
+    "Label",
+    "Scopes",
+    "Created",
+    "Expires",
+    "Last used",
+    h("span", { class: "visually-hidden" }, "Revoke"),
+  ];
   return h("table", { class: "cards" }, tableHead(columns), h("tbody", {}, tokens.map(row)));
 }
 

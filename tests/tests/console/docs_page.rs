@@ -26,7 +26,7 @@ async fn docs_page_shows_operations_and_sends_requests() {
     let response = "document.querySelector('#listPlugins .status').textContent";
     let send = "document.querySelector('#listPlugins [type=submit]').click()";
     browser.run(send).await;
-    browser.until("a refusal", &format!("{response}.startsWith('401')")).await;
+    browser.until("a refusal", &format!("{response}.startsWith('403')")).await;
     browser.write("Token", &token).await;
     browser.run(send).await;
     browser.until("a success", &format!("{response}.startsWith('200')")).await;
@@ -39,5 +39,5 @@ async fn docs_page_shows_operations_and_sends_requests() {
     }
     browser.write("Filter", "rollback").await;
     browser.until("one operation", "document.querySelectorAll('details:not([hidden])').length === 1").await;
-    assert_eq!(browser.complaints(&["401"]).await, [""; 0]);
+    assert_eq!(browser.complaints(&["403"]).await, [""; 0]);
 }

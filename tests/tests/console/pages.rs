@@ -122,6 +122,11 @@ async fn token_is_shown_once_and_can_be_revoked() {
     assert_eq!(who().await.json(), json!({ "User": "ada", "Token": true, "Scopes": ["call:conversation"] }));
     browser.reload().await;
     browser.sees("backups").await;
+    // The page scrolls rather than its table.
+    browser.window(1280, 500).await;
+    let hidden =
+        "const { scrollHeight, clientHeight } = document.querySelector('.wide'); return scrollHeight - clientHeight";
+    assert_eq!(browser.run(hidden).await, 0);
     assert!(!browser.text().await.contains(token.as_str().expect("a token")));
     browser.press("Revoke backups").await;
     browser.press("Cancel").await;
