@@ -32,6 +32,7 @@ export class Terminal {
   #first = [0];
   #columns = 80;
   #height = 20;
+  #measured = false;
   #dropped = 0;
   // Whether the view stays at the end when there is more output.
   #follows = true;
@@ -57,6 +58,8 @@ export class Terminal {
 
   // Shows what has changed on the screen.
   update() {
+    // Otherwise the first frame would have rows of a guessed width.
+    if (!this.#measured) this.#measure();
     this.#layOut();
     this.#draw();
     this.#scheduleAnnouncement();
@@ -84,6 +87,7 @@ export class Terminal {
     if (!width || !height) return;
     this.#columns = Math.max(10, Math.floor(room / (width / 100)));
     this.#height = height;
+    this.#measured = true;
     this.#screen.changed = 0;
     this.#layOut();
   }

@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_read() {
+    fn valid_file_is_read() {
         let file: File = read("calls: {a: {access: scoped, params: [1]}}", Path::new("f.yaml")).unwrap();
         assert_eq!((&file.calls["a"].access, file.calls["a"].params.as_slice()), (&Access::Scoped, [1].as_slice()));
     }

@@ -211,7 +211,7 @@ function tokenForm() {
   return h(
     "form",
     { onsubmit: (event) => event.preventDefault() },
-    h("h4", {}, "Authentication"),
+    h("h2", { class: "minor" }, "Authentication"),
     h("div", { class: "field" }, h("label", { for: "token" }, "Token"), input),
     h("p", { class: "rule" }, "The token stays on this page. Without one, requests use the session of this browser."),
   );
