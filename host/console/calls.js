@@ -1,91 +1,177 @@
-// The calls that the caller may run, and the form of one.
+// The calls that the caller can run, and the form of each.
 
 import { caller, get } from "./api.js";
-import { badge, fill, h, notice, say } from "./dom.js";
-import { form } from "./form.js";
+import { announce, badge, notice } from "./dom.js";
+import { fill, h } from "./element.js";
+import { callForm } from "./form.js";
 import * as running from "./running.js";
 
-// What a process was run with, to be run again: it goes with the page, as it may be worth knowing.
+/** @import { Call } from "./api.js" */
+/** @import { Page } from "./console.js" */
+
+/**
+ * The parameters of a process to run again. Lost with the page, because they can be confidential.
+ * @type {{ call: string, params: (string | null)[] } | null}
+ */
 let again = null;
 
+/** @param {{ call: string | null, params: (string | null)[] | null }} process */
 export function runAgain({ call, params }) {
+  if (call === null || params === null) return;
   again = { call, params };
   location.hash = `#/calls/${encodeURIComponent(call)}`;
 }
 
-export async function show({ main, at, signal, title }) {
+/** @param {Page} page */
+export async function show({ main, route, signal, setTitle }) {
+  /** @type {Call[]} */
   const calls = await get("calls");
   if (signal.aborted) return;
+  if (!calls.length) return showNone(main);
+  const call = calls.find((it) => it.name === route.name);
+  if (call) setTitle(call.name);
+  const body = call ? detail(call, signal) : route.name ? unknown(route.name) : overview();
+  fill(
+    main,
+    h(
+      "div",
+      { class: `split ${route.name ? "chosen" : ""}` },
+      sidebar(calls, route.name),
+      h("section", { class: "body" }, body),
+    ),
+  );
+}
+
+/** @param {HTMLElement} main */
+function showNone(main) {
+  const login = !caller.user && [h("a", { href: "#/login" }, "Log in"), " to see the calls that need a scope."];
+  const text = h("p", { class: "empty" }, "There is no call that you can run. ", login);
+  fill(main, h("h1", { tabindex: "-1" }, "Calls"), text);
+}
+
+/** @param {string} name */
+function unknown(name) {
+  return [
+    h("h1", { tabindex: "-1" }, name),
+    notice("bad", `There is no call ${JSON.stringify(name)} that you can run.`),
+  ];
+}
+
+function overview() {
+  return [
+    h("h1", { tabindex: "-1" }, "Calls"),
+    h("p", { class: "hint" }, "Choose a call to see its parameters and to run it."),
+  ];
+}
+
+/**
+ * The list of calls, with a filter.
+ * @param {Call[]} calls
+ * @param {string} current
+ */
+function sidebar(calls, current) {
   const list = h("ul", { class: "list" });
-  const filter = h("input", { type: "search", "aria-label": "Filter calls", placeholder: "Filter", "data-filter": "", autocomplete: "off", spellcheck: "false" });
+  const filter = h("input", {
+    type: "search",
+    "aria-label": "Filter calls",
+    placeholder: "Filter",
+    "data-filter": "",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  /** @param {Call} call */
+  const item = ({ name, description }) =>
+    h(
+      "a",
+      { href: `#/calls/${encodeURIComponent(name)}`, "aria-current": name === current && "page" },
+      h("strong", {}, name),
+      h("span", {}, description),
+    );
   const draw = () => {
-    const wanted = calls.filter((it) => `${it.name} ${it.description} ${it.plugin}`.toLowerCase().includes(filter.value.trim().toLowerCase()));
-    fill(list, wanted.map((call) => h("li", {}, h("a", { href: `#/calls/${encodeURIComponent(call.name)}`, "aria-current": call.name === at.name ? "page" : undefined },
-      h("strong", {}, call.name), h("span", {}, call.description)))));
-    if (!wanted.length) fill(list, h("li", { class: "empty" }, "No call is like that."));
+    const wanted = filter.value.trim().toLowerCase();
+    const found = calls.filter((it) => `${it.name} ${it.description} ${it.plugin}`.toLowerCase().includes(wanted));
+    if (found.length)
+      fill(
+        list,
+        found.map((call) => h("li", {}, item(call))),
+      );
+    else fill(list, h("li", { class: "empty" }, "No call matches."));
   };
   filter.addEventListener("input", draw);
   draw();
-  const call = calls.find((it) => it.name === at.name);
-  if (call) title(call.name);
-  if (!calls.length) {
-    return fill(main, h("h1", { tabindex: "-1" }, "Calls"), h("p", { class: "empty" }, "There is no call that you may run. ",
-      !caller.user && [h("a", { href: "#/login" }, "Log in"), " to see those that need a scope."]));
-  }
-  const side = h("section", { class: "side", "aria-label": "All calls" }, filter, list);
-  const body = at.name
-    ? h("section", { class: "body" }, call ? one(call, signal) : [h("h1", { tabindex: "-1" }, at.name), notice("bad", `There is no call ${JSON.stringify(at.name)} that you may run.`)])
-    : h("section", { class: "body" }, h("h1", { tabindex: "-1" }, "Calls"), h("p", { class: "hint" }, "Choose a call to see its parameters and to run it."));
-  fill(main, h("div", { class: `split ${at.name ? "chosen" : ""}` }, side, body));
+  return h("section", { class: "side", "aria-label": "All calls" }, filter, list);
 }
 
-function one(call, signal) {
-  const before = again?.call === call.name ? again.params.map((it) => it ?? "") : [];
-  again = null;
-  const fields = form(call.params, before);
-  const detach = h("input", { type: "checkbox", checked: call.on_disconnect === "detach" });
-  const button = h("button", { class: "primary" }, "Run");
-  const give_up = h("button", { type: "button", hidden: true }, "Give up");
-  const state = h("div", { class: "state" });
-  const element = h("form", { novalidate: true, onsubmit: (event) => {
-    event.preventDefault();
-    const read = fields.read();
-    if (read) run(read);
-  } }, fields.element,
-  h("p", { class: "field" }, h("label", { class: "check" }, detach, " Keep it running when this page is closed")),
-  h("p", { class: "row" }, button, give_up), state);
-
-  function run({ values, secrets }) {
-    const process = running.start(call.name, values, secrets, detach.checked ? "detach" : "cancel");
-    button.disabled = true;
-    give_up.hidden = false;
-    give_up.onclick = () => { running.forget(process); settle(); fill(state); };
-    fill(state, h("p", { class: "hint", role: "status" }, "Starting…"));
-    process.addEventListener("state", () => {
-      if (process.state === "queued") fill(state, h("p", { class: "hint", role: "status" }, `All places are taken. Waiting as number ${process.position}.`));
-      else if (process.state === "refused") {
-        settle();
-        fill(state, notice("bad", h("strong", {}, "Not run: "), `${process.why ?? "the server did not say why"}.`));
-        running.forget(process);
-      } else if (process.id) {
-        settle();
-        fill(state);
-        say(`${call.name} runs`);
-        if (!signal.aborted) location.hash = `#/processes/${process.id}`;
-      }
-    });
-  }
-
-  function settle() {
-    button.disabled = false;
-    give_up.hidden = true;
-  }
-
+/**
+ * A call with the form that runs it.
+ * @param {Call} call
+ * @param {AbortSignal} signal
+ */
+function detail(call, signal) {
+  const access = call.access === "public" ? "public" : `needs call:${call.name}`;
   return [
     h("p", { class: "back" }, h("a", { href: "#/calls" }, "All calls")),
     h("h1", { tabindex: "-1" }, call.name),
     call.description && h("p", { class: "lead" }, call.description),
-    h("p", { class: "aside" }, "From the plugin ", h("strong", {}, call.plugin), " ", call.access === "public" ? badge("", "public") : badge("", `needs call:${call.name}`)),
-    element,
+    h("p", { class: "aside" }, "Plugin ", h("strong", {}, call.plugin), " ", badge("", access)),
+    runForm(call, signal),
   ];
+}
+
+/**
+ * @param {Call} call
+ * @param {AbortSignal} signal
+ */
+function runForm(call, signal) {
+  const params = again?.call === call.name ? again.params.map((it) => it ?? "") : [];
+  again = null;
+  const fields = callForm(call.params, params);
+  const detach = h("input", { type: "checkbox", checked: call.on_disconnect === "detach" });
+  const run = h("button", { class: "primary" }, "Run");
+  const cancel = h("button", { type: "button", hidden: true }, "Cancel");
+  const state = h("div", { class: "state" });
+
+  const settle = () => {
+    run.disabled = false;
+    cancel.hidden = true;
+    fill(state);
+  };
+  /** @param {string} text */
+  const waiting = (text) => fill(state, h("p", { class: "hint", role: "status" }, text));
+  /** @param {SubmitEvent} event */
+  const submit = (event) => {
+    event.preventDefault();
+    const read = fields.read();
+    if (!read) return;
+    const process = running.start(call.name, read.values, read.secrets, detach.checked ? "detach" : "cancel");
+    run.disabled = true;
+    cancel.hidden = false;
+    cancel.onclick = () => {
+      running.forget(process);
+      settle();
+    };
+    waiting("Starting…");
+    process.addEventListener("state", () => {
+      if (process.state === "queued") {
+        waiting(`All slots are in use. Position in the queue: ${process.position}.`);
+      } else if (process.state === "refused") {
+        settle();
+        const reason = process.reason ?? "the server gave no reason";
+        fill(state, notice("bad", h("strong", {}, "Could not run: "), `${reason}.`));
+        running.forget(process);
+      } else if (process.id) {
+        settle();
+        announce(`${call.name} is running`);
+        if (!signal.aborted) location.hash = `#/processes/${process.id}`;
+      }
+    });
+  };
+  return h(
+    "form",
+    { novalidate: true, onsubmit: submit },
+    fields.element,
+    h("p", { class: "field" }, h("label", { class: "check" }, detach, " Keep running after this page is closed")),
+    h("p", { class: "row" }, run, cancel),
+    state,
+  );
 }

@@ -1,184 +1,220 @@
-// The console: which page is shown, and what stands around it.
+// The console: shows the page that the address names, and what surrounds it.
 
-import { caller, logOut, whoAmI } from "./api.js";
-import { ask, field, fill, h, notice, say } from "./dom.js";
-import * as running from "./running.js";
+import { ApiError, caller, loadCaller, logOut, messageOf } from "./api.js";
 import * as calls from "./calls.js";
+import { announce, byId, confirm, notice } from "./dom.js";
+import { fill, h } from "./element.js";
 import * as login from "./login.js";
 import * as overview from "./overview.js";
 import * as plugins from "./plugins.js";
-import * as processes from "./processes.js";
 import * as process from "./process.js";
+import * as processes from "./processes.js";
+import * as running from "./running.js";
+import { applyStoredTheme, openSettings, shortcutsEnabled } from "./settings.js";
 import * as tokens from "./tokens.js";
 
+/**
+ * An address such as `#/processes/1?x=y`, which is `{ path: "processes", name: "1", query }`.
+ * @typedef {{ path: string, name: string, query: URLSearchParams }} Route
+ *
+ * What a page is given. The signal is aborted when another page is shown.
+ * @typedef {{ main: HTMLElement, route: Route, signal: AbortSignal, setTitle: (title: string) => void }} Page
+ *
+ * @typedef {{ show: (page: Page) => unknown }} Module
+ * @typedef {{ path: string, title: string, page: Module, detail?: Module }} Entry
+ */
+
+/** @type {(Entry & { key: string })[]} */
 const PAGES = [
   { path: "", title: "Overview", key: "o", page: overview },
   { path: "calls", title: "Calls", key: "c", page: calls },
-  { path: "processes", title: "Processes", key: "p", page: processes, one: process },
+  { path: "processes", title: "Processes", key: "p", page: processes, detail: process },
   { path: "plugins", title: "Plugins", key: "l", page: plugins },
   { path: "tokens", title: "Tokens", key: "t", page: tokens },
 ];
+/** @type {Entry} */
 const LOGIN = { path: "login", title: "Log in", page: login };
 
-const main = document.getElementById("main");
-let gone = new AbortController();
-let shown = null;
-let hash = null;
+/** @type {import("./settings.js").Shortcut[]} */
+const SHORTCUTS = [
+  ...PAGES.map(({ title, key }) => /** @type {[string, string]} */ ([`g ${key}`, title])),
+  ["/", "Focus the filter"],
+  ["?", "Settings"],
+  ["Enter", "Process input: send the line"],
+  ["↑ ↓", "Process input: earlier lines"],
+  ["Ctrl+D", "Process input: close stdin"],
+  ["Ctrl+C", "Process input, nothing selected: cancel; again to force"],
+];
+// The second key of a shortcut has to follow within this time.
+const SHORTCUT_MS = 1500;
 
-// `#/processes/1?x=y` is {path: "processes", name: "1", query: {x: "y"}}.
-function route() {
+const main = byId("main");
+let controller = new AbortController();
+/** @type {string | null} the page that is shown */
+let shown = null;
+let shownHash = "";
+
+/** @returns {Route} */
+function parseRoute() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [first = "", ...rest] = path.split("/");
   return { path: first, name: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
 }
 
 async function show() {
-  gone.abort();
-  gone = new AbortController();
-  const { signal } = gone;
-  const at = route();
-  hash = location.hash;
-  const known = [...PAGES, LOGIN].find((it) => it.path === at.path);
-  const moved = shown !== null && shown !== `${at.path}/${at.name}`;
-  shown = `${at.path}/${at.name}`;
-  around(at.path);
-  const title = (text) => { document.title = `${text} · distillery`; };
-  title(known?.title ?? "Not found");
+  controller.abort();
+  controller = new AbortController();
+  const { signal } = controller;
+  const route = parseRoute();
+  const page = `${route.path}/${route.name}`;
+  const moved = shown !== null && shown !== page;
+  shown = page;
+  shownHash = location.hash;
+  const entry = [...PAGES, LOGIN].find((it) => it.path === route.path);
+  drawFrame(route.path);
+  setTitle(entry?.title ?? "Not found");
   if (moved) window.scrollTo(0, 0);
   try {
-    if (!caller.known) { await whoAmI(); around(at.path); }
-    if (signal.aborted) return;
-    if (!known) {
-      fill(main, h("h1", { tabindex: "-1" }, "Not found"), notice("", "There is no such page here. ", h("a", { href: "#/" }, "Go to the overview.")));
-    } else {
-      const page = at.name && known.one ? known.one : known.page;
-      await page.show({ main, at, signal, title });
+    if (!caller.known) {
+      await loadCaller();
+      drawFrame(route.path);
     }
+    if (signal.aborted) return;
+    if (!entry) showUnknown();
+    else await ((route.name && entry.detail) || entry.page).show({ main, route, signal, setTitle });
   } catch (error) {
     if (signal.aborted) return;
-    failed(error, known?.title ?? "Console");
+    showError(error, entry?.title ?? "Console");
   }
-  // Who moves by keyboard or ear begins at the top of the new page.
+  // Keyboards and screen readers start at the top of the new page.
   const { activeElement } = document;
   const elsewhere = activeElement === main || !main.contains(activeElement);
-  if (moved && !signal.aborted && elsewhere) main.querySelector("h1")?.focus({ preventScroll: true });
+  const heading = main.querySelector("h1");
+  if (moved && !signal.aborted && elsewhere) heading?.focus({ preventScroll: true });
 }
 
-function failed(error, title) {
-  if (error.status === undefined) console.error(error);
-  const again = h("button", { type: "button", onclick: show }, "Try again");
-  const what = error.off
-    ? [h("strong", {}, "The API of this server is off"), ", and without it there is nothing to show. Whoever runs the server turns it on: set ", h("code", {}, "http.api"), " to ", h("code", {}, "true"), " in ", h("code", {}, "distillery.yaml"), " and start it again."]
-    : [h("strong", {}, "This page cannot be shown: "), error.message, "."];
-  fill(main, h("h1", { tabindex: "-1" }, title), notice("bad", what), h("p", { class: "row" }, again, error.status === 401 && h("a", { class: "button", href: "#/login" }, "Log in")));
+/** @param {string} text */
+function setTitle(text) {
+  document.title = `${text} · distillery`;
 }
 
-// The parts that stay: where one is, what runs, and who one is.
-function around(path) {
-  fill(document.getElementById("pages"), h("ul", {}, PAGES.map(({ path: to, title, key }) => h("li", {},
-    h("a", { href: `#/${to}`, "aria-current": to === path ? "page" : undefined, "aria-keyshortcuts": `g ${key}` }, title)))));
-  const name = caller.user
-    ? [h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user)), h("button", { type: "button", onclick: leave }, "Log out")]
-    : caller.known && [h("p", { class: "who aside" }, "Not logged in"), h("a", { class: "button", href: "#/login" }, "Log in")];
-  fill(document.getElementById("account"), name || [], h("button", { type: "button", class: "quiet", onclick: settings, "aria-keyshortcuts": "?" }, "Settings"));
-  here();
+function showUnknown() {
+  const link = h("a", { href: "#/" }, "Go to the overview.");
+  fill(main, h("h1", { tabindex: "-1" }, "Not found"), notice("", "There is no such page. ", link));
+}
+
+/**
+ * @param {unknown} error
+ * @param {string} title
+ */
+function showError(error, title) {
+  const answer = error instanceof ApiError ? error : null;
+  if (!answer) console.error(error);
+  const text = answer?.disabled
+    ? [
+        h("strong", {}, "The API of this server is disabled."),
+        " The console needs it. The operator enables it: set ",
+        h("code", {}, "http.api"),
+        " to ",
+        h("code", {}, "true"),
+        " in ",
+        h("code", {}, "distillery.yaml"),
+        " and restart the server.",
+      ]
+    : [h("strong", {}, "Cannot show this page: "), messageOf(error), "."];
+  const retry = h("button", { type: "button", onclick: show }, "Try again");
+  const login = answer?.status === 401 && h("a", { class: "button", href: "#/login" }, "Log in");
+  fill(main, h("h1", { tabindex: "-1" }, title), notice("bad", text), h("p", { class: "row" }, retry, login));
+}
+
+/**
+ * Draws what surrounds every page.
+ * @param {string} path
+ */
+function drawFrame(path) {
+  const links = PAGES.map(({ path: to, title, key }) => {
+    const current = to === path && "page";
+    return h("a", { href: `#/${to}`, "aria-current": current, "aria-keyshortcuts": `g ${key}` }, title);
+  });
+  const items = links.map((link) => h("li", {}, link));
+  fill(byId("pages"), h("ul", {}, items));
+  const settings = { type: "button", class: "quiet", onclick: () => openSettings(SHORTCUTS), "aria-keyshortcuts": "?" };
+  fill(byId("account"), account(), h("button", settings, "Settings"));
+  drawRunning();
+}
+
+function account() {
+  if (!caller.known) return null;
+  if (!caller.user) {
+    const link = h("a", { class: "button", href: "#/login" }, "Log in");
+    return [h("p", { class: "who aside" }, "Not logged in"), link];
+  }
+  const name = h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user));
+  return [name, h("button", { type: "button", onclick: leave }, "Log out")];
 }
 
 async function leave() {
-  const ends = running.list().filter((it) => it.live && !it.kept).map((it) => it.call);
-  if (ends.length && !await ask("Log out?", `Processes that end with this page are cancelled: ${ends.join(", ")}.`, "Log out")) return;
+  const ending = running.list().filter((it) => it.live && !it.kept);
+  const names = ending.map((it) => it.call).join(", ");
+  if (ending.length && !(await confirm("Log out?", `This cancels the processes of this page: ${names}.`, "Log out")))
+    return;
   try {
     await logOut();
-    // Whoever comes next sees nothing of it.
+    // The next user of this browser must not see them.
     running.list().forEach(running.forget);
     fill(main);
-    say("Logged out");
+    announce("Logged out");
   } catch (error) {
-    say(error.message);
+    announce(messageOf(error));
   }
   await show();
 }
 
-// The processes of this page, so that one that goes on behind another page is not forgotten.
-function here() {
-  const place = document.getElementById("here");
+// Lists the processes of this page, which keep running while other pages are shown.
+function drawRunning() {
+  const section = byId("here");
   const live = running.list().filter((it) => it.live && it.id);
-  place.hidden = live.length === 0;
-  fill(place, h("h2", {}, "Running here"), h("ul", {}, live.map((it) => h("li", {},
-    h("a", { href: `#/processes/${it.id}`, "aria-current": location.hash === `#/processes/${it.id}` ? "page" : undefined }, h("span", { class: "dot", "aria-hidden": "true" }), it.call ?? it.id)))));
+  section.hidden = live.length === 0;
+  const items = live.map(({ id, call }) => {
+    const href = `#/processes/${id}`;
+    const dot = h("span", { class: "dot", "aria-hidden": "true" });
+    return h("li", {}, h("a", { href, "aria-current": location.hash === href && "page" }, dot, call ?? id));
+  });
+  fill(section, h("h2", {}, "Running here"), h("ul", {}, items));
 }
 
-const THEMES = { auto: "As the system", light: "Light", dark: "Dark" };
+let prefixAt = -Infinity;
 
-function wear(name) {
-  if (name in THEMES && name !== "auto") document.documentElement.dataset.theme = name;
-  else delete document.documentElement.dataset.theme;
-}
-
-// A browser may forbid to keep anything: then nothing is kept.
-function keep(what, value) { try { localStorage.setItem(`distillery ${what}`, value); } catch { /* as said */ } }
-function kept(what) { try { return localStorage.getItem(`distillery ${what}`); } catch { return null; } }
-
-const KEYS = [
-  ...PAGES.map(({ title, key }) => [`g ${key}`, title]),
-  ["/", "To the first field that filters"],
-  ["?", "Settings and keys"],
-  ["Enter", "In the input of a process: send the line"],
-  ["↑ ↓", "In the input: lines that were sent before"],
-  ["Ctrl+D", "In the input: end of input"],
-  ["Ctrl+C", "In the input, with nothing selected: cancel, and again to force"],
-];
-
-function settings() {
-  const colours = h("select", { onchange: () => {
-    keep("theme", colours.value);
-    wear(colours.value);
-  } }, Object.entries(THEMES).map(([value, text]) => h("option", { value }, text)));
-  colours.value = document.documentElement.dataset.theme ?? "auto";
-  const single = h("input", { type: "checkbox", checked: kept("keys") !== "off", onchange: () => keep("keys", single.checked ? "on" : "off") });
-  const dialog = h("dialog", { "aria-labelledby": "settings-title" },
-    h("form", { method: "dialog" },
-      h("h2", { id: "settings-title" }, "Settings"),
-      field("Colours", colours).element,
-      h("label", { class: "check" }, single, " Keys without Ctrl are shortcuts"),
-      h("h3", {}, "Keys"),
-      h("dl", { class: "keys" }, KEYS.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((it) => h("kbd", {}, it))), h("dd", {}, what)))),
-      h("div", { class: "row end" }, h("button", {}, "Close"))));
-  dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
-}
-
-let went = 0;
-
-addEventListener("keydown", (event) => {
+/** @param {KeyboardEvent} event */
+function onKey(event) {
   const { key, target } = event;
-  const typing = target.closest?.("input, select, textarea, dialog");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || kept("keys") === "off") return;
-  if (key === "?") settings();
+  const typing = target instanceof Element && target.closest("input, select, textarea, dialog");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !shortcutsEnabled()) return;
+  if (key === "?") openSettings(SHORTCUTS);
   else if (key === "/") {
     const filter = main.querySelector("[data-filter]");
-    if (!filter) return;
+    if (!(filter instanceof HTMLElement)) return;
     filter.focus();
-  } else if (key === "g") went = event.timeStamp;
+  } else if (key === "g") prefixAt = event.timeStamp;
   else {
     const page = PAGES.find((it) => it.key === key);
-    if (!page || event.timeStamp - went > 1500) return;
-    went = 0;
+    if (!page || event.timeStamp - prefixAt > SHORTCUT_MS) return;
+    prefixAt = -Infinity;
     location.hash = `#/${page.path}`;
   }
   event.preventDefault();
-});
+}
 
-document.querySelector(".skip").addEventListener("click", (event) => {
+applyStoredTheme();
+addEventListener("keydown", onKey);
+byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-
-wear(kept("theme"));
-running.changes.addEventListener("change", here);
-// One that is shown already is not shown anew: what is typed into it stays.
-addEventListener("hashchange", () => { if (location.hash !== hash) show(); });
-addEventListener("again", show);
+running.changes.addEventListener("change", drawRunning);
+// A page that is already shown stays as it is, with what is typed into it.
+addEventListener("hashchange", () => {
+  if (location.hash !== shownHash) show();
+});
+addEventListener("reload-page", show);
 show();
-

@@ -1,102 +1,151 @@
-// Elements, made and shown. It knows the document, and nothing of what is shown in it.
+// Parts that several pages of the console consist of. Knows the document, not what is shown in it.
 
-// An element: `h("p", {class: "x", onclick: f}, "text", element, [more])`. Text is only ever text.
-export function h(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
-    else if (key in PROPERTIES) element[key] = value;
-    else element.setAttribute(key, value === true ? "" : value);
-  }
-  add(element, children);
-  return element;
-}
+import { h } from "./element.js";
 
-// What has an effect after the first moment only as a property.
-const PROPERTIES = { value: 1, checked: 1, disabled: 1, hidden: 1, indeterminate: 1 };
-
-function add(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child === undefined || child === null || child === false) continue;
-    element.append(child);
-  }
-}
-
-export function fill(element, ...children) {
-  element.replaceChildren();
-  add(element, children);
-}
+/** @import { Content } from "./element.js" */
 
 let ids = 0;
 
-// A name for an element that another refers to.
-export function newId(what) {
-  return `${what}-${++ids}`;
+/**
+ * Returns an id that no other element has.
+ * @param {string} prefix
+ */
+export function newId(prefix) {
+  return `${prefix}-${++ids}`;
 }
 
-// Says it to who hears the page rather than sees it.
-export function say(text) {
-  document.getElementById("said").textContent = text;
+/**
+ * Returns an element of `index.html`.
+ * @param {string} id
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no element with the id ${id}`);
+  return element;
 }
 
+/**
+ * Announces a text to screen readers.
+ * @param {string} text
+ */
+export function announce(text) {
+  byId("announcement").textContent = text;
+}
+
+/** The element that has the focus. It also has it if it is removed by the next change of the page. */
+export function focused() {
+  return /** @type {HTMLElement | null} */ (document.activeElement);
+}
+
+/**
+ * A box with a message. `kind` is its class: "", "good" or "bad".
+ * @param {string} kind
+ * @param {...Content} content
+ */
 export function notice(kind, ...content) {
   return h("p", { class: `notice ${kind}`, role: kind === "bad" ? "alert" : undefined }, ...content);
 }
 
+/**
+ * A word in colour.
+ * @param {string} kind
+ * @param {string} text
+ */
 export function badge(kind, text) {
   return h("span", { class: `badge ${kind}` }, text);
 }
 
-// A field with its label, what it is for, and what is wrong with it.
+/**
+ * A name and its value, for a list of class `facts`.
+ * @param {string} name
+ * @param {Content} value
+ */
+export function fact(name, value) {
+  return h("div", {}, h("dt", {}, name), h("dd", {}, value));
+}
+
+/**
+ * The head of a table.
+ * @param {Content[]} columns
+ */
+export function tableHead(columns) {
+  const cells = columns.map((column) => h("th", { scope: "col" }, column));
+  return h("thead", {}, h("tr", {}, cells));
+}
+
+/**
+ * A cell of a table. A narrow screen shows the name of the column beside the value.
+ * @param {string} column
+ * @param {...Content} content
+ */
+export function cell(column, ...content) {
+  return h("td", { "data-label": column }, ...content);
+}
+
+/**
+ * A control with its label, a hint, and its error.
+ * @template {HTMLInputElement | HTMLSelectElement} Input
+ * @param {Content} label
+ * @param {Input} input
+ * @param {{ hint?: Content, more?: Content }} [options] `more` stands beside the input
+ */
 export function field(label, input, { hint, more } = {}) {
   const id = newId("field");
   input.id = id;
   const error = h("p", { class: "error", id: `${id}-error`, hidden: true });
-  const described = [hint && `${id}-hint`].filter(Boolean);
   const describe = () => {
-    const all = error.hidden ? described : [...described, error.id];
-    if (all.length) input.setAttribute("aria-describedby", all.join(" "));
+    const ids = [hint && `${id}-hint`, !error.hidden && error.id].filter(Boolean);
+    if (ids.length) input.setAttribute("aria-describedby", ids.join(" "));
     else input.removeAttribute("aria-describedby");
   };
   describe();
-  const element = h("div", { class: "field" },
-    h("label", { for: id }, label), hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
-    more ? h("div", { class: "beside" }, input, more) : input, error);
-  const complain = (what) => {
-    error.textContent = what ?? "";
-    error.hidden = !what;
-    if (what) input.setAttribute("aria-invalid", "true");
+  const element = h(
+    "div",
+    { class: "field" },
+    h("label", { for: id }, label),
+    hint && h("p", { class: "hint", id: `${id}-hint` }, hint),
+    more ? h("div", { class: "beside" }, input, more) : input,
+    error,
+  );
+  /** @param {string} [message] shows an error, or removes the one that is shown */
+  const setError = (message = "") => {
+    error.textContent = message;
+    error.hidden = !message;
+    if (message) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
     describe();
   };
-  input.addEventListener("input", () => complain());
-  return { element, input, complain };
+  input.addEventListener("input", () => setError());
+  return { element, input, setError };
 }
 
-// Asks before something is done that cannot be taken back by a click. Resolves to whether to do it.
-export function ask(title, text, yes) {
-  const heading = newId("ask");
+/**
+ * Asks before an action that a click cannot undo.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} action the label of the button that confirms
+ * @returns {Promise<boolean>} whether the action was confirmed
+ */
+export function confirm(title, text, action) {
+  const heading = newId("confirm");
   return new Promise((resolve) => {
-    const dialog = h("dialog", { "aria-labelledby": heading },
-      h("form", { method: "dialog" },
-        h("h2", { id: heading }, title), h("p", {}, text),
-        h("div", { class: "row end" },
-          h("button", { value: "no", autofocus: true }, "Leave it"),
-          h("button", { value: "yes", class: "danger" }, yes))));
-    dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue === "yes"); });
+    const buttons = [
+      h("button", { value: "no", autofocus: true }, "Cancel"),
+      h("button", { value: "yes", class: "danger" }, action),
+    ];
+    const form = h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: heading }, title),
+      h("p", {}, text),
+      h("div", { class: "row end" }, buttons),
+    );
+    const dialog = h("dialog", { "aria-labelledby": heading }, form);
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
     document.body.append(dialog);
     dialog.showModal();
   });
-}
-
-// Something to take along. The button says that it was copied, as nothing else on the page would.
-export function copyButton(label, content, attributes = {}) {
-  const button = h("button", { type: "button", ...attributes, onclick: async () => {
-    const done = await navigator.clipboard.writeText(content()).then(() => "Copied", () => "Not copied: select it instead");
-    button.textContent = done;
-    say(done);
-    setTimeout(() => { button.textContent = label; }, 2000);
-  } }, label);
-  return button;
 }

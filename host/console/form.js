@@ -1,16 +1,34 @@
-// The fields for the parameters of a call, and the values that are in them. What is right the server decides; what is
-// surely wrong is said here before it is asked.
+// The fields for the parameters of a call, and their values. The server decides what is valid; what is certainly invalid is
+// reported here before a request is made.
 
-import { field, h } from "./dom.js";
+import { field } from "./dom.js";
+import { h } from "./element.js";
 
-// The regular expressions that mean the same to the server and to a browser: characters, classes of them, groups and
-// repetitions.
-const SAME = /^(?:[\w ,;:@/=%#!"'<>&~-]|\\[.+*?()|[\]{}^$/-]|\[\^?(?:[\w .,;:@/=%#!"'+*?()|{}$&~-]|\\[.\][\\^-])+\]|[.+*?()|]|\{\d+(?:,\d*)?\})+$/;
-const SETS = /&&|--|~~|\(\?/;
+/** @import { Param } from "./api.js" */
+/** @import { Content } from "./element.js" */
+/**
+ * One parameter on the form. `read` returns the values that were given and, if they are invalid, why.
+ * @typedef {{
+ *   param: Param, element: HTMLElement, setError: (message?: string) => void, focus: () => void,
+ *   read: () => { given: string[], error?: string },
+ * }} Field
+ * @typedef {{ values: string[], secrets: Set<number> }} Values `secrets` holds the positions of secret values
+ * @typedef {{ element: HTMLElement, read: () => Values | null }} Form
+ */
 
-// Whether a value breaks a pattern; nothing where a browser cannot tell.
-export function breaks(pattern, value) {
-  if (pattern === null || !SAME.test(pattern) || SETS.test(pattern)) return false;
+// Regular expressions that mean the same to the server and to a browser: characters, classes, groups and repetitions.
+const PORTABLE =
+  /^(?:[\w ,;:@/=%#!"'<>&~-]|\\[.+*?()|[\]{}^$/-]|\[\^?(?:[\w .,;:@/=%#!"'+*?()|{}$&~-]|\\[.\][\\^-])+\]|[.+*?()|]|\{\d+(?:,\d*)?\})+$/;
+const SET_OPERATIONS = /&&|--|~~|\(\?/;
+
+/**
+ * Tells whether a value certainly does not match a pattern. False if a browser cannot tell.
+ * @param {string | null | undefined} pattern
+ * @param {string} value
+ */
+export function violates(pattern, value) {
+  if (pattern === null || pattern === undefined || !PORTABLE.test(pattern) || SET_OPERATIONS.test(pattern))
+    return false;
   try {
     return !new RegExp(`^(?:${pattern})$`, "u").test(value);
   } catch {
@@ -18,122 +36,211 @@ export function breaks(pattern, value) {
   }
 }
 
-// The fields: `element`, and `read()`, which gives {values, secrets} or nothing, with what is wrong beside its field.
-export function form(params, before = []) {
-  if (params === null) return free(before);
-  const fields = params.map((spec, at) => (spec.rest ? rest(spec, before.slice(at)) : one(spec, before[at])));
-  const read = () => {
-    const given = fields.map((it) => it.read());
-    const values = [];
-    const secrets = new Set();
-    let first = null;
-    const wrong = (it, what) => { it.complain(what); first ??= it; };
-    // Values are told apart by where they stand: none may be missing before the last one that is given.
-    const last = given.findLastIndex((it) => it.given.length > 0);
-    fields.forEach((it, at) => {
-      const { given: own, bad } = given[at];
-      if (bad) wrong(it, bad);
-      else if (own.length === 0 && it.spec.required) wrong(it, "This is needed.");
-      else if (own.length === 0 && at < last) wrong(it, `This is needed where ${fields[last].spec.name} is given.`);
-      for (const value of own) {
-        if (it.spec.secret) secrets.add(values.length);
-        values.push(value);
-      }
-    });
-    first?.focus();
-    return first ? null : { values, secrets };
-  };
+/**
+ * Makes the form of a call. Its `read` returns null if a value is invalid, and shows the error beside its field.
+ * @param {Param[] | null} params null if the call takes any parameters
+ * @param {string[]} [values] the initial values
+ * @returns {Form}
+ */
+export function callForm(params, values = []) {
+  if (params === null) return anyParams(values);
+  const fields = params.map((param, at) =>
+    param.rest ? restField(param, values.slice(at)) : oneField(param, values[at]),
+  );
   const none = params.length === 0 && h("p", { class: "hint" }, "This call takes no parameters.");
-  return { element: h("div", { class: "fields" }, none, fields.map((it) => it.element)), read };
+  const elements = fields.map((it) => it.element);
+  return { element: h("div", { class: "fields" }, none, elements), read: () => readAll(fields) };
 }
 
-const OPTIONAL = "may be left out";
-
-function label(spec) {
-  return [spec.name, !spec.required && spec.default === null && h("span", { class: "aside" }, ` ${OPTIONAL}`)];
+/**
+ * @param {Field[]} fields
+ * @returns {Values | null}
+ */
+function readAll(fields) {
+  const read = fields.map((it) => it.read());
+  /** @type {Values} */
+  const all = { values: [], secrets: new Set() };
+  /** @type {Field | null} */
+  let invalid = null;
+  // Parameters are positional: none can be left out before the last one that is given.
+  const last = read.findLastIndex((it) => it.given.length > 0);
+  fields.forEach((it, at) => {
+    const { given, error } = read[at];
+    const required = it.param.required
+      ? "Required."
+      : at < last
+        ? `Required if ${fields[last].param.name} is given.`
+        : "";
+    const message = given.length > 0 ? error : required;
+    if (message) {
+      it.setError(message);
+      invalid ??= it;
+    }
+    for (const value of given) {
+      if (it.param.secret) all.secrets.add(all.values.length);
+      all.values.push(value);
+    }
+  });
+  const first = /** @type {Field | null} */ (invalid);
+  first?.focus();
+  return first ? null : all;
 }
 
-function hint(spec) {
-  const parts = [spec.description, spec.pattern !== null && spec.choices === null && ["Pattern: ", h("code", {}, spec.pattern)]];
-  const shown = parts.filter(Boolean);
-  return shown.length ? shown.flatMap((it, at) => (at ? [" · ", it] : it)) : null;
+/** @param {Param} param */
+function label(param) {
+  return [param.name, !param.required && param.default === null && h("span", { class: "aside" }, " optional")];
 }
 
-function one(spec, before) {
-  const value = before ?? spec.default ?? "";
-  const typed = { autocomplete: "off", autocapitalize: "off", spellcheck: "false", value };
-  if (spec.choices) {
-    const empty = spec.default === null && h("option", { value: "" }, spec.required ? "Choose one" : "Not given");
-    const select = h("select", { required: spec.required }, empty, spec.choices.map((it) => h("option", { value: it }, it === "" ? "(empty)" : it)));
-    if (spec.choices.includes(value)) select.value = value;
-    return checked(spec, field(label(spec), select, { hint: hint(spec) }));
+/** @param {Param} param */
+function hint({ description, pattern, choices }) {
+  const rule = pattern !== null && choices === null && ["Pattern: ", h("code", {}, pattern)];
+  if (!description || !rule) return description || rule || null;
+  return [description, " · ", rule];
+}
+
+const TEXT = { autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
+/** The label of the choice that is the empty string. */
+const EMPTY = "(empty)";
+
+/**
+ * A parameter that takes one value.
+ * @param {Param} param
+ * @param {string} [initial]
+ */
+function oneField(param, initial) {
+  const { choices, required, secret } = param;
+  const value = initial ?? param.default ?? "";
+  const options = { hint: hint(param) };
+  if (choices) {
+    const none = param.default === null && h("option", { value: "" }, required ? "Choose one" : "None");
+    const select = h(
+      "select",
+      { required },
+      none,
+      choices.map((it) => h("option", { value: it }, it === "" ? EMPTY : it)),
+    );
+    if (choices.includes(value)) select.value = value;
+    return checked(param, field(label(param), select, options));
   }
-  if (!spec.secret) return checked(spec, field(label(spec), h("input", { type: "text", required: spec.required, ...typed }), { hint: hint(spec) }));
-  const input = h("input", { type: "password", required: spec.required, ...typed, value: "", autocomplete: "new-password" });
-  const show = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
+  if (!secret) {
+    const input = h("input", { type: "text", required, ...TEXT, value });
+    return checked(param, field(label(param), input, options));
+  }
+  const input = h("input", { type: "password", required, ...TEXT, value: "", autocomplete: "new-password" });
+  const toggle = () => {
     const shown = input.type === "password";
     input.type = shown ? "text" : "password";
     show.setAttribute("aria-pressed", String(shown));
-  } }, `Show ${spec.name}`);
-  return checked(spec, field(label(spec), input, { hint: hint(spec), more: show }));
-}
-
-function checked(spec, { element, input, complain }) {
-  const read = () => {
-    const value = input.value;
-    if (value === "" && !(spec.choices?.includes("") && input.selectedOptions?.[0]?.textContent === "(empty)")) return { given: [] };
-    return { given: [value], bad: breaks(spec.pattern, value) && `This does not match ${spec.pattern}.` };
   };
-  return { spec, element, complain, read, focus: () => input.focus() };
+  const show = h("button", { type: "button", "aria-pressed": "false", onclick: toggle }, `Show ${param.name}`);
+  return checked(param, field(label(param), input, { ...options, more: show }));
 }
 
-// As many values as somebody wants: a field each.
-function rest(spec, before) {
-  const { element, read, complain, focus } = several(spec.name, hint(spec), spec, before.length ? before : spec.default === null ? [] : [spec.default]);
-  return { spec, element, complain, focus, read: () => {
-    const given = read();
-    const bad = given.map((value) => breaks(spec.pattern, value)).indexOf(true);
-    return { given, bad: bad >= 0 && `Number ${bad + 1} does not match ${spec.pattern}.` };
-  } };
+/**
+ * @param {Param} param
+ * @param {{ element: HTMLElement, input: HTMLInputElement | HTMLSelectElement, setError: Field["setError"] }} field
+ * @returns {Field}
+ */
+function checked(param, { element, input, setError }) {
+  const read = () => {
+    const { value } = input;
+    const chosen = input instanceof HTMLSelectElement ? input.selectedOptions[0]?.textContent : null;
+    if (value === "" && chosen !== EMPTY) return { given: [] };
+    const error = violates(param.pattern, value) ? `Does not match ${param.pattern}.` : undefined;
+    return { given: [value], error };
+  };
+  return { param, element, setError, read, focus: () => input.focus() };
 }
 
-// A call that takes anything.
-function free(before) {
-  const all = several("Parameters", "This call takes any number of parameters.", {}, before);
-  return { element: h("div", { class: "fields" }, all.element), read: () => ({ values: all.read(), secrets: new Set() }) };
+/**
+ * A parameter that takes all remaining values.
+ * @param {Param} param
+ * @param {string[]} initial
+ * @returns {Field}
+ */
+function restField(param, initial) {
+  const values = initial.length || param.default === null ? initial : [param.default];
+  const list = listField(param.name, hint(param), param, values);
+  const read = () => {
+    const given = list.read();
+    const invalid = given.findIndex((value) => violates(param.pattern, value));
+    return { given, error: invalid < 0 ? undefined : `Value ${invalid + 1} does not match ${param.pattern}.` };
+  };
+  return { ...list, param, read };
 }
 
-function several(name, description, spec, before) {
+/**
+ * The form of a call that takes any parameters.
+ * @param {string[]} values
+ * @returns {Form}
+ */
+function anyParams(values) {
+  const hint = "This call takes any number of parameters.";
+  const list = listField("Parameters", hint, { choices: null, secret: false }, values);
+  return {
+    element: h("div", { class: "fields" }, list.element),
+    read: () => ({ values: list.read(), secrets: new Set() }),
+  };
+}
+
+/**
+ * A list of inputs that grows and shrinks.
+ * @param {string} name
+ * @param {Content} description
+ * @param {Pick<Param, "choices" | "secret">} kind
+ * @param {string[]} values
+ */
+function listField(name, description, { choices, secret }, values) {
+  /** @type {{ input: HTMLInputElement | HTMLSelectElement, remove: HTMLButtonElement }[]} */
   const items = [];
   const list = h("div", { class: "several" });
   const error = h("p", { class: "error", role: "alert", hidden: true });
-  const renumber = () => items.forEach((it, at) => {
-    it.input.setAttribute("aria-label", `${name}, number ${at + 1}`);
-    it.remove.setAttribute("aria-label", `Remove number ${at + 1} of ${name}`);
-  });
-  const more = h("button", { type: "button", onclick: () => add("").focus() }, "Add a value");
+  const setError = (message = "") => {
+    error.textContent = message;
+    error.hidden = !message;
+  };
+  const number = () =>
+    items.forEach(({ input, remove }, at) => {
+      input.setAttribute("aria-label", `${name}, value ${at + 1}`);
+      remove.setAttribute("aria-label", `Remove value ${at + 1} of ${name}`);
+    });
+  /** @param {string} value */
   const add = (value) => {
-    const common = { value, autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
-    const input = spec.choices
-      ? h("select", {}, spec.choices.map((it) => h("option", { value: it }, it)))
-      : h("input", { type: spec.secret ? "password" : "text", ...common });
-    if (spec.choices?.includes(value)) input.value = value;
-    const item = { input, remove: h("button", { type: "button", class: "quiet", onclick: () => {
+    const input = choices
+      ? h(
+          "select",
+          {},
+          choices.map((it) => h("option", { value: it }, it)),
+        )
+      : h("input", { type: secret ? "password" : "text", ...TEXT, value });
+    if (choices?.includes(value)) input.value = value;
+    const remove = h("button", { type: "button", class: "quiet" }, "✕");
+    const item = { input, remove };
+    const element = h("div", { class: "beside" }, input, remove);
+    remove.onclick = () => {
       const at = items.indexOf(item);
       items.splice(at, 1);
-      item.element.remove();
-      renumber();
+      element.remove();
+      number();
       (items[Math.min(at, items.length - 1)]?.input ?? more).focus();
-    } }, "✕") };
-    item.element = h("div", { class: "beside" }, input, item.remove);
+    };
     items.push(item);
-    list.append(item.element);
-    renumber();
+    list.append(element);
+    number();
     return input;
   };
-  before.forEach(add);
-  const element = h("fieldset", {}, h("legend", {}, name), description && h("p", { class: "hint" }, description), list, more, error);
-  const complain = (what) => { error.textContent = what ?? ""; error.hidden = !what; };
-  element.addEventListener("input", () => complain());
-  return { element, complain, read: () => items.map((it) => it.input.value), focus: () => (items[0]?.input ?? more).focus() };
+  const more = h("button", { type: "button", onclick: () => add("").focus() }, "Add value");
+  values.forEach(add);
+  const element = h(
+    "fieldset",
+    {},
+    h("legend", {}, name),
+    description && h("p", { class: "hint" }, description),
+    list,
+    more,
+    error,
+  );
+  element.addEventListener("input", () => setError());
+  const read = () => items.map((it) => it.input.value);
+  return { element, setError, read, focus: () => (items[0]?.input ?? more).focus() };
 }

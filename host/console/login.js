@@ -1,32 +1,63 @@
-// The page to log in at.
+// The login page.
 
-import { caller, logIn } from "./api.js";
-import { field, fill, h, say } from "./dom.js";
+import { caller, logIn, messageOf } from "./api.js";
+import { announce, field } from "./dom.js";
+import { fill, h } from "./element.js";
 
-export async function show({ main, at }) {
-  const user = field("User", h("input", { type: "text", name: "user", autocomplete: "username", autocapitalize: "off", spellcheck: "false", required: true }));
-  const password = field("Password", h("input", { type: "password", name: "password", autocomplete: "current-password", required: true }));
-  const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
+/** @import { Page } from "./console.js" */
+
+/** @param {Page} page */
+export async function show({ main, route }) {
+  const user = field(
+    "User",
+    h("input", {
+      type: "text",
+      name: "user",
+      autocomplete: "username",
+      autocapitalize: "off",
+      spellcheck: "false",
+      required: true,
+    }),
+  );
+  const password = field(
+    "Password",
+    h("input", { type: "password", name: "password", autocomplete: "current-password", required: true }),
+  );
+  const error = h("p", { class: "notice bad", role: "alert", hidden: true });
   const button = h("button", { class: "primary" }, "Log in");
-  const form = h("form", { class: "narrow card", onsubmit: async (event) => {
+  /** @param {SubmitEvent} event */
+  const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
-    wrong.hidden = true;
+    error.hidden = true;
     try {
       await logIn(user.input.value, password.input.value);
-      say(`Logged in as ${caller.user}`);
-      location.hash = at.query.get("to") ?? "#/";
-    } catch (error) {
-      wrong.textContent = `${error.message}.`;
-      wrong.hidden = false;
+      announce(`Logged in as ${caller.user}`);
+      location.hash = route.query.get("to") ?? "#/";
+    } catch (failure) {
+      error.textContent = `${messageOf(failure)}.`;
+      error.hidden = false;
       password.input.value = "";
       password.input.focus();
     } finally {
       button.disabled = false;
     }
-  } }, wrong, user.element, password.element, h("p", { class: "row" }, button));
-  fill(main, h("h1", { tabindex: "-1" }, "Log in"),
-    caller.user && h("p", {}, "You are logged in as ", h("strong", {}, caller.user), "."), form,
-    h("p", { class: "hint narrow" }, "Whoever runs the server makes users with ", h("code", {}, "distillery user add"), "."));
+  };
+  const form = h(
+    "form",
+    { class: "narrow card", onsubmit: submit },
+    error,
+    user.element,
+    password.element,
+    h("p", { class: "row" }, button),
+  );
+  const hint = ["The operator creates users with ", h("code", {}, "distillery user add"), "."];
+  fill(
+    main,
+    h("h1", { tabindex: "-1" }, "Log in"),
+    caller.user && h("p", {}, "You are logged in as ", h("strong", {}, caller.user), "."),
+    form,
+    h("p", { class: "hint narrow" }, hint),
+  );
   user.input.focus();
 }

@@ -1,60 +1,123 @@
 // The first page: the public systems and the news.
 
 import { get } from "./api.js";
-import { fill, h } from "./dom.js";
-import { day, many } from "./text.js";
+import { fill, h } from "./element.js";
+import { day, plural } from "./text.js";
 
+/** @import { News, System } from "./api.js" */
+/** @import { Page } from "./console.js" */
+/** @import { Content } from "./element.js" */
+
+/** @param {Page} page */
 export async function show({ main, signal }) {
+  /** @type {[System[], News[]]} */
   const [systems, news] = await Promise.all([get("systems"), get("news")]);
   if (signal.aborted) return;
-  fill(main, h("h1", { tabindex: "-1" }, "Overview"),
-    h("section", { "aria-labelledby": "systems" }, h("h2", { id: "systems" }, "Systems"),
-      systems.length ? h("ul", { class: "grid" }, systems.map(system)) : h("p", { class: "empty" }, "There are no public systems yet.")),
-    h("section", { "aria-labelledby": "news" }, h("h2", { id: "news" }, "News"),
-      news.length ? news.map(item) : h("p", { class: "empty" }, "There is no news yet.")));
+  const noSystems = h("p", { class: "empty" }, "There are no public systems yet.");
+  const noNews = h("p", { class: "empty" }, "There is no news yet.");
+  fill(
+    main,
+    h("h1", { tabindex: "-1" }, "Overview"),
+    section("systems", "Systems", systems.length ? h("ul", { class: "grid" }, systems.map(systemCard)) : noSystems),
+    section("news", "News", news.length ? news.map(article) : noNews),
+  );
 }
 
-function system({ Slug, URL: url, Tagline, EntityCount, BundleCount, LastEdit }) {
-  return h("li", { class: "card" },
+/**
+ * @param {string} id
+ * @param {string} title
+ * @param {Content} content
+ */
+function section(id, title, content) {
+  return h("section", { "aria-labelledby": id }, h("h2", { id }, title), content);
+}
+
+/** @param {System} system */
+function systemCard({ Slug, URL: url, Tagline, EntityCount, BundleCount, LastEdit }) {
+  const counts = [plural(EntityCount, "entity", "entities"), plural(BundleCount, "bundle")];
+  if (LastEdit) counts.push(`edited ${day(LastEdit)}`);
+  return h(
+    "li",
+    { class: "card" },
     h("h3", {}, h("a", { href: safe(url), rel: "noopener noreferrer" }, Slug)),
     Tagline && h("p", {}, Tagline),
-    h("p", { class: "aside" }, [many(EntityCount, "entity", "entities"), many(BundleCount, "bundle"), LastEdit && `edited ${day(LastEdit)}`].filter(Boolean).join(" · ")));
+    h("p", { class: "aside" }, counts.join(" · ")),
+  );
 }
 
-function item({ Date: date, Title, Content }) {
-  return h("article", { class: "news" }, h("h3", {}, Title), h("p", { class: "aside" }, h("time", { datetime: date }, day(date))), h("div", { class: "prose" }, prose(Content)));
+/** @param {News} news */
+function article({ Date: date, Title, Content }) {
+  return h(
+    "article",
+    { class: "news" },
+    h("h3", {}, Title),
+    h("p", { class: "aside" }, h("time", { datetime: date }, day(date))),
+    h("div", { class: "prose" }, prose(Content)),
+  );
 }
 
+/**
+ * Returns a web address unchanged; undefined for any other kind of address.
+ * @param {string | null} url
+ */
 function safe(url) {
-  return /^https?:/i.test(url) ? url : undefined;
+  return url && /^https?:/i.test(url) ? url : undefined;
 }
 
-const policy = globalThis.trustedTypes?.createPolicy("news", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
-const TEXT = new Set("A B BLOCKQUOTE BR CODE DD DEL DL DT EM H3 H4 H5 H6 HR I KBD LI OL P PRE S STRONG SUB SUP TABLE TBODY TD TH THEAD TR U UL".split(" "));
-// A news item has its own title above these.
-const LOWER = { H1: "h4", H2: "h4", H3: "h5", H4: "h6", H5: "h6", H6: "h6" };
+/** @typedef {{ createPolicy(name: string, rules: { createHTML: (text: string) => string }): HtmlPolicy }} TrustedTypes */
+/** @typedef {{ createHTML: (text: string) => string }} HtmlPolicy */
 
-// The HTML of the server, which has cleaned it already, taken over element by element: what is not text is left out.
+const { trustedTypes } = /** @type {{ trustedTypes?: TrustedTypes }} */ (/** @type {unknown} */ (globalThis));
+/** @type {HtmlPolicy} */
+const unchanged = { createHTML: (text) => text };
+const policy = trustedTypes?.createPolicy("news", unchanged) ?? unchanged;
+
+// prettier-ignore
+const ALLOWED = new Set([
+  "a", "b", "blockquote", "br", "code", "dd", "del", "dl", "dt", "em", "h3", "h4", "h5", "h6", "hr", "i", "kbd", "li", "ol", "p",
+  "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
+]);
+/**
+ * Headings of a news item, which stand below its own title.
+ * @type {Record<string, "h4" | "h5" | "h6" | undefined>}
+ */
+const HEADINGS = { h1: "h4", h2: "h4", h3: "h5", h4: "h6", h5: "h6", h6: "h6" };
+
+/**
+ * Copies HTML that the server has sanitized, element by element. Only text elements are kept.
+ * @param {string} html
+ */
 function prose(html) {
-  const read = new DOMParser().parseFromString(policy.createHTML(html), "text/html");
-  return [...read.body.childNodes].map(taken);
+  const parsed = new DOMParser().parseFromString(policy.createHTML(html), "text/html");
+  return [...parsed.body.childNodes].map(copy);
 }
 
-function taken(node) {
-  if (node.nodeType === Node.TEXT_NODE) return node.data;
-  if (node.nodeType !== Node.ELEMENT_NODE) return null;
-  if (node.tagName === "IMG") return image(node);
-  const children = [...node.childNodes].map(taken);
-  if (node.tagName in LOWER) return h(LOWER[node.tagName], {}, children);
-  if (!TEXT.has(node.tagName)) return children;
-  if (node.tagName === "A") return h("a", { href: safe(node.getAttribute("href") ?? ""), rel: "noopener noreferrer" }, children);
-  const wide = node.tagName === "PRE" || node.tagName === "TABLE";
-  const element = h(node.tagName.toLowerCase(), {}, children);
-  // What may be wider than the page is scrolled, also by keys.
-  return wide ? h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": node.tagName === "PRE" ? "Code" : "Table" }, element) : element;
+/**
+ * @param {Node} node
+ * @returns {Content}
+ */
+function copy(node) {
+  if (node instanceof Text) return node.data;
+  if (!(node instanceof Element)) return null;
+  const name = node.tagName.toLowerCase();
+  if (name === "img") return image(node);
+  const children = [...node.childNodes].map(copy);
+  const heading = HEADINGS[name];
+  if (heading) return h(heading, {}, children);
+  if (!ALLOWED.has(name)) return children;
+  if (name === "a") return h("a", { href: safe(node.getAttribute("href")), rel: "noopener noreferrer" }, children);
+  const element = h(/** @type {keyof HTMLElementTagNameMap} */ (name), {}, children);
+  if (name !== "pre" && name !== "table") return element;
+  // Can be wider than the page: scrolls, also by keyboard.
+  const label = name === "pre" ? "Code" : "Table";
+  return h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": label }, element);
 }
 
-// Pictures of other servers would tell them who reads the console.
+/**
+ * A link in place of an image, which would tell another server about the reader.
+ * @param {Element} node
+ */
 function image(node) {
-  return h("a", { href: safe(node.getAttribute("src") ?? ""), rel: "noopener noreferrer" }, `Picture: ${node.getAttribute("alt") || "without a description"}`);
+  const label = `Image: ${node.getAttribute("alt") || "no description"}`;
+  return h("a", { href: safe(node.getAttribute("src")), rel: "noopener noreferrer" }, label);
 }

@@ -1,84 +1,188 @@
-// The processes that run and that have run, as far as the caller may see them.
+// The processes that the caller can see, running and ended.
 
-import { caller, get, may } from "./api.js";
-import { badge, fill, h } from "./dom.js";
-import { OUTCOMES } from "./process.js";
+import { caller, can, get } from "./api.js";
+import { badge, cell, focused, tableHead } from "./dom.js";
+import { fill, h } from "./element.js";
+import { OUTCOMES, outcomeBadge } from "./outcome.js";
 import * as running from "./running.js";
-import { bytes, duration, moment, param } from "./text.js";
+import { bytes, dateTime, duration, param } from "./text.js";
 
-const PAGE = 25;
-// How often the newest are asked for while somebody looks at them.
-const LOOK_MS = 3000;
+/** @import { ProcessRecord } from "./api.js" */
+/** @import { Page } from "./console.js" */
+/** @import { Running } from "./running.js" */
 
-export async function show({ main, at, signal }) {
+const PAGE_SIZE = 25;
+// How often the newest page is loaded again while it is visible.
+const REFRESH_MS = 3000;
+
+/** @param {Page} page */
+export async function show({ main, route, signal }) {
   const heading = h("h1", { tabindex: "-1" }, "Processes");
-  const mine = running.list().filter((it) => it.id);
-  if (!caller.user && !may("processes:*")) {
-    return fill(main, heading, mine.length ? own(mine) : null,
-      h("p", { class: "empty" }, mine.length ? "These are the processes of this page. " : "Processes belong to users. ", h("a", { href: "#/login?to=%23/processes" }, "Log in"), " to see those that you ran, now and before."));
-  }
-  const everybody = may("processes:*");
-  const { query } = at;
-  const go = (changes) => {
-    const next = new URLSearchParams(query);
-    for (const [name, value] of Object.entries(changes)) value ? next.set(name, value) : next.delete(name);
-    location.hash = `#/processes${next.size ? `?${next}` : ""}`;
-  };
-  const text = (name, label) => h("label", {}, h("span", {}, label), h("input", { type: "search", name, value: query.get(name) ?? "", autocomplete: "off", spellcheck: "false", "data-filter": true }));
-  const outcome = h("select", { name: "outcome" }, h("option", { value: "" }, "any"), Object.keys(OUTCOMES).map((it) => h("option", { value: it }, it)));
-  outcome.value = query.get("outcome") ?? "";
-  const filters = h("form", { class: "filters", role: "search", "aria-label": "Filter processes", onsubmit: (event) => {
-    event.preventDefault();
-    go({ ...Object.fromEntries(new FormData(filters)), before: null });
-  }, onchange: () => filters.requestSubmit() },
-  text("call", "Call"), everybody && text("user", "User"), h("label", {}, h("span", {}, "Outcome"), outcome), h("button", {}, "Filter"));
+  const everyone = can("processes:*");
+  if (!caller.user && !everyone) return showAnonymous(main, heading);
+  const { query } = route;
   const table = h("div", { class: "wide" });
   const pages = h("nav", { class: "row", "aria-label": "Pages of processes" });
   const asked = new URLSearchParams([...query].filter(([, value]) => value));
-  asked.set("limit", PAGE + 1);
-
-  let before = null;
-  const look = async () => {
+  // One more than is shown tells whether there is another page.
+  asked.set("limit", String(PAGE_SIZE + 1));
+  let previous = "";
+  const load = async () => {
+    /** @type {ProcessRecord[]} */
     const found = await get(`processes?${asked}`);
     if (signal.aborted) return;
     const text = JSON.stringify(found);
-    // Nothing moves under the pointer where nothing has changed.
-    if (text === before && !found.some((it) => it.outcome === "running")) return;
-    before = text;
-    const shown = found.slice(0, PAGE);
-    const focused = document.activeElement?.closest?.("[data-id]")?.dataset.id;
-    fill(table, shown.length ? rows(shown, everybody) : h("p", { class: "empty" }, query.size ? "No process is like that." : "No process has run yet."));
-    if (focused) table.querySelector(`[data-id="${CSS.escape(focused)}"] a`)?.focus();
-    fill(pages,
-      query.has("before") && h("button", { type: "button", onclick: () => go({ before: null }) }, "Newest"),
-      found.length > PAGE && h("button", { type: "button", onclick: () => go({ before: shown.at(-1).id }) }, "Older"));
+    // Unchanged rows stay as they are, so that nothing moves under the pointer.
+    if (text === previous && !found.some((it) => it.outcome === "running")) return;
+    previous = text;
+    drawTable(table, found.slice(0, PAGE_SIZE), everyone, query.size > 0);
+    const last = found.length > PAGE_SIZE ? found[PAGE_SIZE - 1].id : null;
+    const newest = h("button", { type: "button", onclick: () => go(query, { before: null }) }, "Newest");
+    const older = h("button", { type: "button", onclick: () => go(query, { before: last }) }, "Older");
+    fill(pages, query.has("before") && newest, last && older);
   };
-  fill(main, heading, filters, table, pages);
-  await look();
+  fill(main, heading, filters(query, everyone), table, pages);
+  await load();
   if (query.has("before")) return;
-  const timer = setInterval(() => { if (!document.hidden) look().catch(() => {}); }, LOOK_MS);
+  const timer = setInterval(() => {
+    if (!document.hidden) load().catch(() => {});
+  }, REFRESH_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
 
-function rows(processes, everybody) {
-  return h("table", { class: "cards" },
-    h("thead", {}, h("tr", {}, ["Call", "Outcome", everybody && "User", "Started", "Took", "CPU", "Memory"].filter(Boolean).map((it) => h("th", { scope: "col" }, it)))),
-    h("tbody", {}, processes.map((it) => {
-      const [kind, text] = OUTCOMES[it.outcome] ?? ["", it.outcome];
-      const took = it.ended || it.outcome === "running" ? duration((it.ended ? Date.parse(it.ended) : Date.now()) - Date.parse(it.started)) : "";
-      return h("tr", { "data-id": it.id },
-        h("td", { "data-label": "Call" }, h("a", { href: `#/processes/${it.id}` }, h("strong", {}, it.call)), it.params.length > 0 && h("code", { class: "params" }, it.params.map(param).join(" "))),
-        h("td", { "data-label": "Outcome" }, badge(kind, text), it.message && h("span", { class: "aside message" }, it.message)),
-        everybody && h("td", { "data-label": "User" }, it.user || h("span", { class: "aside" }, "nobody")),
-        h("td", { "data-label": "Started" }, h("time", { datetime: it.started }, moment(it.started))),
-        h("td", { "data-label": "Took", class: "number" }, took),
-        h("td", { "data-label": "CPU", class: "number" }, duration(it.cpu_ms)),
-        h("td", { "data-label": "Memory", class: "number" }, bytes(it.memory)));
-    })));
+/**
+ * @param {HTMLElement} main
+ * @param {HTMLElement} heading
+ */
+function showAnonymous(main, heading) {
+  const here = running.list().filter((it) => it.id);
+  const login = h("a", { href: "#/login?to=%23/processes" }, "Log in");
+  const text = here.length ? "Only processes of this page are shown. " : "Processes belong to users. ";
+  const hint = h("p", { class: "empty" }, text, login, " to see yours.");
+  fill(main, heading, here.length > 0 && list(here), hint);
 }
 
-// Those that this page talks to, for who has no history.
-function own(processes) {
-  return h("ul", { class: "list" }, processes.map((it) => h("li", {}, h("a", { href: `#/processes/${it.id}` },
-    h("strong", {}, it.call ?? it.id), h("span", {}, it.outcome ? (it.outcome.success ? "success" : it.outcome.message ?? it.outcome.kind) : it.state)))));
+/**
+ * Shows the same page with other filters.
+ * @param {URLSearchParams} query
+ * @param {Record<string, FormDataEntryValue | null>} changes
+ */
+function go(query, changes) {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) next.set(name, String(value));
+    else next.delete(name);
+  }
+  location.hash = `#/processes${next.size ? `?${next}` : ""}`;
+}
+
+/**
+ * @param {URLSearchParams} query
+ * @param {boolean} everyone whether the processes of all users are shown
+ */
+function filters(query, everyone) {
+  /**
+   * @param {string} name
+   * @param {string} label
+   */
+  const text = (name, label) => {
+    const value = query.get(name) ?? "";
+    const options = { type: "search", name, value, autocomplete: "off", spellcheck: "false", "data-filter": true };
+    return h("label", {}, h("span", {}, label), h("input", options));
+  };
+  const outcomes = Object.entries(OUTCOMES).map(([value, { label }]) => h("option", { value }, label));
+  const outcome = h("select", { name: "outcome" }, h("option", { value: "" }, "any"), outcomes);
+  outcome.value = query.get("outcome") ?? "";
+  /** @param {SubmitEvent} event */
+  const submit = (event) => {
+    event.preventDefault();
+    go(query, { ...Object.fromEntries(new FormData(form)), before: null });
+  };
+  const form = h(
+    "form",
+    {
+      class: "filters",
+      role: "search",
+      "aria-label": "Filter processes",
+      onsubmit: submit,
+      onchange: () => form.requestSubmit(),
+    },
+    text("call", "Call"),
+    everyone && text("user", "User"),
+    h("label", {}, h("span", {}, "Outcome"), outcome),
+    h("button", {}, "Filter"),
+  );
+  return form;
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {ProcessRecord[]} processes
+ * @param {boolean} everyone
+ * @param {boolean} filtered
+ */
+function drawTable(element, processes, everyone, filtered) {
+  const row = /** @type {HTMLElement | null | undefined} */ (focused()?.closest("[data-id]"));
+  const focus = row?.dataset.id;
+  const none = filtered ? "No process matches." : "No process has run yet.";
+  fill(element, processes.length ? table(processes, everyone) : h("p", { class: "empty" }, none));
+  const link = focus && element.querySelector(`[data-id="${CSS.escape(focus)}"] a`);
+  if (link instanceof HTMLElement) link.focus();
+}
+
+/**
+ * @param {ProcessRecord[]} processes
+ * @param {boolean} everyone
+ */
+function table(processes, everyone) {
+  const columns = ["Call", "Outcome", everyone && "User", "Started", "Duration", "CPU", "Memory"].filter(
+    (it) => it !== false,
+  );
+  /** @param {ProcessRecord} it */
+  const row = (it) =>
+    h(
+      "tr",
+      { "data-id": it.id },
+      cell(
+        "Call",
+        h("a", { href: `#/processes/${it.id}` }, h("strong", {}, it.call)),
+        it.params.length > 0 && h("code", { class: "params" }, it.params.map(param).join(" ")),
+      ),
+      cell("Outcome", outcomeBadge(it.outcome), it.message && h("span", { class: "aside message" }, it.message)),
+      everyone && cell("User", it.user || h("span", { class: "aside" }, "anonymous")),
+      cell("Started", h("time", { datetime: it.started }, dateTime(it.started))),
+      numberCell("Duration", it.ended || it.outcome === "running" ? duration(elapsed(it)) : ""),
+      numberCell("CPU", duration(it.cpu_ms)),
+      numberCell("Memory", bytes(it.memory)),
+    );
+  return h("table", { class: "cards" }, tableHead(columns), h("tbody", {}, processes.map(row)));
+}
+
+/**
+ * Returns how long a process has run, in milliseconds.
+ * @param {ProcessRecord} process
+ */
+export function elapsed({ started, ended }) {
+  return (ended ? Date.parse(ended) : Date.now()) - Date.parse(started);
+}
+
+/**
+ * @param {string} column
+ * @param {string} text
+ */
+function numberCell(column, text) {
+  return h("td", { "data-label": column, class: "number" }, text);
+}
+
+/**
+ * The processes of this page, for callers without a history.
+ * @param {Running[]} processes
+ */
+function list(processes) {
+  /** @param {Running} it */
+  const item = ({ id, call, outcome, state }) => {
+    const text = !outcome ? state : outcome.success ? "success" : (outcome.message ?? outcome.kind);
+    return h("li", {}, h("a", { href: `#/processes/${id}` }, h("strong", {}, call ?? id), h("span", {}, text)));
+  };
+  return h("ul", { class: "list" }, processes.map(item));
 }

@@ -1,31 +1,47 @@
-// The processes that this page talks to: each goes on while other pages of the console are shown. It knows the meaning of
-// the messages, and nothing of how they are shown.
+// The processes that this page is connected to. They keep running while other pages of the console are shown. Knows what
+// the messages mean, not how they are shown.
 
 import { get } from "./api.js";
-import { Screen, CHARACTERS } from "./screen.js";
+import { Output } from "./output.js";
+import { Screen } from "./screen.js";
 import { bytes as size } from "./text.js";
 import { open } from "./wire.js";
 
-// How many that have ended are kept to be looked at.
-const ENDED = 8;
-// How long a frame may be spent on output, and how much is looked at between two looks at the clock.
-const SLICE_MS = 8;
-const PIECE = 32 << 10;
-// More than this waits only behind a flood. The screen would forget the beginning of it anyway.
-const WAITING = 4 * CHARACTERS;
-// How long after a lost connection, in milliseconds.
-const RETRY = [250, 1000, 2000, 4000, 8000];
-const KEYS = "distillery keys";
+/** @import { ProcessRecord } from "./api.js" */
+/** @import { Message, Outcome, Stream, Usage } from "./wire.js" */
+/**
+ * `lost`: the connection was lost and is opened again. `refused`: no process was started, or none can be attached to.
+ * @typedef {"waiting" | "queued" | "running" | "cancelling" | "lost" | "ended" | "detached" | "refused"} State
+ */
+
+// Ended processes that can still be shown.
+const MAX_ENDED = 8;
+// Delays before each attempt to reconnect.
+const RECONNECT_MS = [250, 1000, 2000, 4000, 8000];
+const KEYS_ITEM = "distillery keys";
+const MAX_KEYS = 100;
 
 const encoder = new TextEncoder();
-const all = [];
+/** @type {Running[]} */
+let all = [];
+/** Sends a `change` event when a process starts, ends or changes its state. */
 export const changes = new EventTarget();
 
 export const list = () => [...all];
+/** @param {string} id */
 export const find = (id) => all.find((it) => it.id === id);
 
-function tell() { changes.dispatchEvent(new Event("change")); }
+function notifyChange() {
+  changes.dispatchEvent(new Event("change"));
+}
 
+/**
+ * Starts a call.
+ * @param {string} call
+ * @param {string[]} params
+ * @param {Set<number>} secrets positions of the parameters that are never shown
+ * @param {"cancel" | "detach"} onDisconnect
+ */
 export function start(call, params, secrets, onDisconnect) {
   const shown = params.map((value, at) => (secrets.has(at) ? null : value));
   const process = new Running({ call, params: shown });
@@ -33,145 +49,202 @@ export function start(call, params, secrets, onDisconnect) {
   return process;
 }
 
+/**
+ * Attaches to a process.
+ * @param {string} id
+ * @param {string | null} call
+ */
 export function attach(id, call) {
   const process = new Running({ id, call, params: null });
-  process.begin({ type: "attach", id, key: keys()[id] });
+  process.begin({ type: "attach", id, key: storedKeys()[id] });
   return process;
 }
 
-// Not to be shown any more.
+/**
+ * Disconnects from a process and removes it from the list.
+ * @param {Running} process
+ */
 export function forget(process) {
-  process.leave();
-  all.splice(0, all.length, ...all.filter((it) => it !== process));
-  tell();
+  process.disconnect();
+  all = all.filter((it) => it !== process);
+  notifyChange();
 }
 
-// The keys of processes that are nobody's. They outlive a reload of the page, and not the tab.
-function keys() {
+/**
+ * Returns the access keys of processes without an owner. They survive a reload of the page, but not the tab.
+ * @returns {Record<string, string>}
+ */
+function storedKeys() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEYS)) ?? {};
+    return JSON.parse(sessionStorage.getItem(KEYS_ITEM) ?? "{}");
   } catch {
     return {};
   }
 }
 
-function remember(id, key) {
-  const newest = Object.entries(keys()).slice(-99);
-  sessionStorage.setItem(KEYS, JSON.stringify({ ...Object.fromEntries(newest), [id]: key }));
+/**
+ * @param {string} id
+ * @param {string} key
+ */
+function storeKey(id, key) {
+  const newest = Object.entries(storedKeys()).slice(1 - MAX_KEYS);
+  sessionStorage.setItem(KEYS_ITEM, JSON.stringify({ ...Object.fromEntries(newest), [id]: key }));
 }
 
-class Running extends EventTarget {
-  // waiting, queued, running, cancelling, lost (the connection, and it is tried again), ended, detached or refused.
+/**
+ * A process and the connection to it. Sends `state` when a property changes and `screen` when there is output.
+ */
+export class Running extends EventTarget {
+  /** @type {State} */
   state = "waiting";
+  /** @type {string | null} */
+  id;
+  /** @type {string | null} */
+  call;
+  /** @type {(string | null)[] | null} */
+  params;
+  /** @type {number | null} the position in the queue */
   position = null;
+  // Whether the process outlives its client.
   kept = false;
+  /** @type {number | null} */
   generation = null;
+  /** @type {Outcome | null} */
   outcome = null;
-  // Why there is no process, or no connection to it.
-  why = null;
+  /** @type {string | null} why there is no process, or no connection to it */
+  reason = null;
   cancels = 0;
-  inputEnded = false;
+  inputClosed = false;
+  /** @type {Usage | null} */
   used = null;
   screen = new Screen();
+  /** @type {ReturnType<typeof open> | null} */
   #wire = null;
-  #queue = [];
-  // How many at its beginning are done: taking them out one by one would move all the others each time.
-  #done = 0;
-  #waiting = 0;
-  #pumping = false;
-  #seen = { stdout: 0, stderr: 0 };
-  #tries = 0;
+  #output = new Output(this.screen, () => this.dispatchEvent(new Event("screen")));
+  // The offset behind the last byte that has come.
+  #received = { stdout: 0, stderr: 0 };
+  #attempts = 0;
+  /** @type {{ ms: number, at: number, stopped?: number } | null} `ms` had elapsed at the time `at` */
   #clock = null;
 
+  /** @param {{ id?: string | null, call: string | null, params: (string | null)[] | null }} process */
   constructor({ id = null, call, params }) {
     super();
-    Object.assign(this, { id, call, params });
+    this.id = id;
+    this.call = call;
+    this.params = params;
   }
 
-  get live() { return ["running", "cancelling", "lost"].includes(this.state); }
-  get over() { return ["ended", "detached", "refused"].includes(this.state); }
+  get live() {
+    return ["running", "cancelling", "lost"].includes(this.state);
+  }
 
+  get over() {
+    return ["ended", "detached", "refused"].includes(this.state);
+  }
+
+  get acceptsInput() {
+    return this.live && !this.inputClosed;
+  }
+
+  // Whether a message reaches the process now. It does not while the connection is opened again.
+  get #connected() {
+    return this.state === "running" || this.state === "cancelling";
+  }
+
+  /**
+   * Connects, and sends the first message.
+   * @param {object} first
+   */
   begin(first) {
     if (!all.includes(this)) {
-      all.unshift(this);
-      const old = all.filter((it) => it.over).slice(ENDED);
-      all.splice(0, all.length, ...all.filter((it) => !old.includes(it)));
+      const old = all.filter((it) => it.over).slice(MAX_ENDED);
+      all = [this, ...all.filter((it) => !old.includes(it))];
     }
+    /** @type {ReturnType<typeof open>} */
     const wire = open(first, {
-      message: (message) => { if (this.#wire === wire) this.#hear(message); },
-      data: (stream, offset, bytes) => { if (this.#wire === wire) this.#take(stream, offset, bytes); },
-      gone: (why) => { if (this.#wire === wire) this.#gone(why); },
+      message: (message) => {
+        if (this.#wire === wire) this.#onMessage(message);
+      },
+      data: (stream, offset, bytes) => {
+        if (this.#wire === wire) this.#onData(stream, offset, bytes);
+      },
+      closed: (reason) => {
+        if (this.#wire === wire) this.#onClosed(reason);
+      },
     });
     this.#wire = wire;
-    tell();
+    notifyChange();
   }
 
-  // How long it has run, in milliseconds.
+  // Returns how long the process has run, in milliseconds.
   elapsed() {
     if (!this.#clock) return 0;
     return this.#clock.ms + (this.#clock.stopped ?? performance.now()) - this.#clock.at;
   }
 
-  // One line of stdin.
+  /**
+   * Sends one line of stdin.
+   * @param {string} line without its line break
+   * @returns {boolean} whether it was sent
+   */
   type(line) {
-    if (!this.live || this.inputEnded) return;
-    this.screen.say("in", line);
-    this.#wire.input(encoder.encode(`${line}\n`));
-    this.#show();
+    if (!this.#connected || this.inputClosed) return false;
+    this.screen.addLine("in", line);
+    this.#wire?.input(encoder.encode(`${line}\n`));
+    this.#output.requestFrame();
+    return true;
   }
 
-  endInput() {
-    if (!this.live || this.inputEnded) return;
-    this.inputEnded = true;
-    this.#wire.say({ type: "end" });
-    this.screen.say("note", "end of input");
-    this.#show();
-    this.#turn(this.state);
+  closeInput() {
+    if (!this.#connected || this.inputClosed) return;
+    this.inputClosed = true;
+    this.#wire?.send({ type: "end" });
+    this.screen.addLine("note", "stdin closed");
+    this.#output.requestFrame();
+    this.#setState(this.state);
   }
 
-  // Again: by force.
+  // Cancels the process. A second cancel forces its end.
   cancel() {
-    if (this.over) return;
+    if (!this.#connected) return;
     this.cancels += 1;
-    this.#wire.say({ type: "cancel" });
-    this.#turn(this.state === "running" ? "cancelling" : this.state);
+    this.#wire?.send({ type: "cancel" });
+    this.#setState("cancelling");
   }
 
   detach() {
-    if (this.live && this.kept) this.#wire.say({ type: "detach" });
+    if (this.live && this.kept) this.#wire?.send({ type: "detach" });
   }
 
-  // The page goes away from it for good.
-  leave() {
+  disconnect() {
     const wire = this.#wire;
     this.#wire = null;
     wire?.close();
   }
 
-  #hear(message) {
+  /** @param {Message} message */
+  #onMessage(message) {
     switch (message.type) {
       case "queued":
         this.position = message.position;
-        return this.#turn("queued");
+        return this.#setState("queued");
       case "started":
         Object.assign(this, { id: message.id, generation: message.generation, kept: message.kept });
-        if (message.key) remember(message.id, message.key);
+        if (message.key) storeKey(message.id, message.key);
         this.#clock = { ms: 0, at: performance.now() };
-        return this.#turn("running");
+        return this.#setState("running");
       case "attached":
         return this.#attached(message);
       case "lost":
-        this.screen.skip(short(message.stream));
-        this.screen.say("note", `${size(message.to - message.from)} of ${message.stream} are not kept any more`);
-        this.#seen[message.stream] = Math.max(this.#seen[message.stream], message.to);
-        return this.#show();
+        return this.#lost(message.stream, message.from, message.to);
       case "heartbeat":
-        this.used = { cpu_ms: message.cpu_ms, memory: message.memory, bytes_in: message.bytes_in, bytes_out: message.bytes_out };
+        this.used = usage(message);
         if (this.live) this.#clock = { ms: message.elapsed_ms, at: performance.now() };
         return this.dispatchEvent(new Event("state"));
       case "cancelling":
-        this.why = message.reason;
-        return this.#turn("cancelling");
+        this.reason = message.reason;
+        return this.#setState("cancelling");
       case "detached":
         return this.#end("detached");
       case "ended":
@@ -179,114 +252,108 @@ class Running extends EventTarget {
     }
   }
 
+  /** @param {Extract<Message, { type: "attached" }>} message */
   #attached(message) {
-    this.#tries = 0;
+    this.#attempts = 0;
     Object.assign(this, { call: message.call, params: message.params, generation: message.generation, kept: true });
     const since = Date.now() - Date.parse(message.started);
     if (!this.#clock) this.#clock = { ms: Math.max(0, since), at: performance.now() };
-    this.#turn(this.cancels > 0 ? "cancelling" : "running");
+    this.#setState(this.cancels > 0 ? "cancelling" : "running");
   }
 
+  /**
+   * Notes output that the server has dropped.
+   * @param {Stream} stream
+   * @param {number} from
+   * @param {number} to
+   */
+  #lost(stream, from, to) {
+    this.screen.skip(short(stream));
+    this.screen.addLine("note", `${size(to - from)} of ${stream} were dropped`);
+    this.#received[stream] = Math.max(this.#received[stream], to);
+    this.#output.requestFrame();
+  }
+
+  /** @param {Outcome} outcome */
   async #ended(outcome) {
     this.outcome = outcome;
     const began = this.id !== null && (this.live || this.#clock);
-    this.why = outcome.message;
+    this.reason = outcome.message;
     this.#end(outcome.kind === "refused" && !began ? "refused" : "ended");
-    // The last numbers are in the history, for who may see it.
-    const seen = await get(`auth`).then(({ User }) => (User && this.id ? get(`processes/${this.id}`) : null)).catch(() => null);
-    if (!seen || seen.outcome === "running") return;
-    const { cpu_ms, memory, bytes_in, bytes_out } = seen;
-    this.used = { cpu_ms, memory, bytes_in, bytes_out };
-    if (seen.ended) this.#clock = { ms: Date.parse(seen.ended) - Date.parse(seen.started), at: 0, stopped: 0 };
+    const record = await loadOwn(this.id).catch(() => null);
+    if (!record || record.outcome === "running") return;
+    this.used = usage(record);
+    if (record.ended) this.#clock = { ms: Date.parse(record.ended) - Date.parse(record.started), at: 0, stopped: 0 };
     this.dispatchEvent(new Event("state"));
   }
 
+  /** @param {State} state */
   #end(state) {
     if (this.#clock) this.#clock.stopped ??= performance.now();
     const wire = this.#wire;
     this.#wire = null;
     wire?.close();
-    this.#turn(state);
+    this.#setState(state);
   }
 
-  #gone(why) {
+  /** @param {string | null} reason */
+  #onClosed(reason) {
     this.#wire = null;
     if (this.over) return;
-    this.why = why ?? "the server closed the connection without a word";
-    if (!this.kept || !this.id || this.#tries >= RETRY.length) {
-      this.outcome = { success: false, kind: "lost", message: this.why };
+    this.reason = reason ?? "the server closed the connection and gave no reason";
+    if (!this.kept || !this.id || this.#attempts >= RECONNECT_MS.length) {
+      this.outcome = { success: false, kind: "lost", message: this.reason };
       return this.#end(this.id ? "ended" : "refused");
     }
-    this.#turn("lost");
+    this.#setState("lost");
+    const { id } = this;
     setTimeout(() => {
       if (this.state !== "lost") return;
-      const { stdout, stderr } = this.#seen;
-      this.begin({ type: "attach", id: this.id, key: keys()[this.id], stdout, stderr });
-    }, RETRY[this.#tries]);
-    this.#tries += 1;
+      this.begin({ type: "attach", id, key: storedKeys()[id], ...this.#received });
+    }, RECONNECT_MS[this.#attempts]);
+    this.#attempts += 1;
   }
 
-  #turn(state) {
+  /** @param {State} state */
+  #setState(state) {
     this.state = state;
     this.dispatchEvent(new Event("state"));
-    tell();
+    notifyChange();
   }
 
-  #take(stream, offset, bytes) {
-    // What was there before the connection was lost may come again.
-    const again = Math.min(bytes.length, Math.max(0, this.#seen[stream] - offset));
-    this.#seen[stream] = Math.max(this.#seen[stream], offset + bytes.length);
-    if (again < bytes.length) {
-      this.#queue.push([short(stream), again ? bytes.subarray(again) : bytes]);
-      this.#waiting += bytes.length - again;
-    }
-    if (this.#waiting > WAITING) this.#shed();
-    this.#show();
-  }
-
-  // Leaves out the oldest of what waits: it would be scrolled out of the screen before anybody saw it.
-  #shed() {
-    let out = 0;
-    while (this.#waiting > WAITING / 2) {
-      const [, bytes] = this.#queue[this.#done++];
-      this.#waiting -= bytes.length;
-      out += bytes.length;
-    }
-    this.screen.skip("out");
-    this.screen.skip("err");
-    this.screen.say("note", `${size(out)} came too fast to be shown`);
-  }
-
-  // Soon, and once for all that comes until then. A page that is not seen has no frames.
-  #show() {
-    if (this.#pumping) return;
-    this.#pumping = true;
-    const pump = () => { this.#pumping = false; this.#pump(); };
-    if (document.hidden) setTimeout(pump, 200);
-    else requestAnimationFrame(pump);
-  }
-
-  #pump() {
-    const until = performance.now() + SLICE_MS;
-    while (this.#done < this.#queue.length && performance.now() < until) {
-      const [stream, bytes] = this.#queue[this.#done];
-      this.screen.write(stream, bytes.subarray(0, PIECE));
-      this.#waiting -= Math.min(PIECE, bytes.length);
-      if (bytes.length > PIECE) this.#queue[this.#done] = [stream, bytes.subarray(PIECE)];
-      else this.#done += 1;
-    }
-    if (this.#done > this.#queue.length / 2) {
-      this.#queue.splice(0, this.#done);
-      this.#done = 0;
-    }
-    this.dispatchEvent(new Event("screen"));
-    if (this.#queue.length) this.#show();
+  /**
+   * @param {Stream} stream
+   * @param {number} offset
+   * @param {Uint8Array} bytes
+   */
+  #onData(stream, offset, bytes) {
+    // After a lost connection, the first bytes can be ones that have come already.
+    const known = Math.min(bytes.length, Math.max(0, this.#received[stream] - offset));
+    this.#received[stream] = Math.max(this.#received[stream], offset + bytes.length);
+    if (known < bytes.length) this.#output.add(short(stream), bytes.subarray(known));
   }
 }
 
+/** @param {Stream} stream */
 const short = (stream) => (stream === "stderr" ? "err" : "out");
 
-// A process that ends with its client is not to be lost by a slip of the hand.
+/**
+ * @param {Usage} of
+ * @returns {Usage}
+ */
+const usage = ({ cpu_ms, memory, bytes_in, bytes_out }) => ({ cpu_ms, memory, bytes_in, bytes_out });
+
+/**
+ * Returns the record of an ended process, which has its final usage. Null if the caller is anonymous.
+ * @param {string | null} id
+ * @returns {Promise<ProcessRecord | null>}
+ */
+async function loadOwn(id) {
+  const { User } = await get("auth");
+  return User && id ? get(`processes/${id}`) : null;
+}
+
+// The browser asks before it closes the page if a process would end with it.
 addEventListener("beforeunload", (event) => {
   if (all.some((it) => it.live && !it.kept)) event.preventDefault();
 });

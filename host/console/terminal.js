@@ -1,79 +1,103 @@
-// A screen on the page: only the rows that can be seen are elements, however many lines there are. It knows the lines of
-// `screen.js` and the document, and nothing of processes.
+// Draws a screen on the page. Only visible rows are elements, however many lines there are. Knows the screen and the
+// document, not processes.
 
 import { colours, css } from "./colour.js";
-import { h } from "./dom.js";
-import { columns } from "./screen.js";
-import { many } from "./text.js";
+import { h } from "./element.js";
+import { columns } from "./line.js";
+import { plural } from "./text.js";
 
-// Rows that are drawn above and below what can be seen.
-const AROUND = 8;
-// How often somebody who hears the page is told what is new, and of how many lines.
-const TOLD_MS = 1000;
-const TOLD_LINES = 8;
+/** @import { Line } from "./line.js" */
+/** @import { Screen } from "./screen.js" */
+/** @import { Style } from "./style.js" */
+/** @typedef {{ version: number, columns: number, line: Line, element: HTMLElement }} Drawn */
+
+// Rows that are drawn above and below the visible ones.
+const OVERSCAN_ROWS = 8;
+// Screen readers hear new lines at this interval, and no more than so many of them.
+const ANNOUNCE_MS = 1000;
+const ANNOUNCED_LINES = 8;
 
 export class Terminal {
   #screen;
   #rows = h("div", { class: "rows" });
   #view = h("div", { class: "view", tabindex: "0", role: "region", "aria-label": "Output" }, this.#rows);
-  #heard = h("div", { class: "away", role: "log", "aria-live": "polite" });
-  #end = h("button", { type: "button", class: "to-end", hidden: true, onclick: () => this.toEnd() }, "To the end");
-  element = h("div", { class: "screen" }, this.#view, this.#end, this.#heard);
-  // Of each line the first row; and behind them how many rows there are in all.
+  #log = h("div", { class: "visually-hidden", role: "log", "aria-live": "polite" });
+  #toEnd = h(
+    "button",
+    { type: "button", class: "to-end", hidden: true, onclick: () => this.scrollToEnd() },
+    "Scroll to end",
+  );
+  element = h("div", { class: "screen" }, this.#view, this.#toEnd, this.#log);
+  // The first row of each line, and behind them the number of all rows.
   #first = [0];
   #columns = 80;
   #height = 20;
+  #measured = false;
   #dropped = 0;
+  // Whether the view stays at the end when there is more output.
   #follows = true;
+  /** @type {Map<number, Drawn>} */
   #drawn = new Map();
-  #told = 0;
-  #telling = false;
-  #later = false;
+  // Lines that screen readers have heard, or that were there before.
+  #announced = 0;
+  #announceScheduled = false;
+  #drawScheduled = false;
 
+  /** @param {Screen} screen */
   constructor(screen) {
     this.#screen = screen;
-    this.#told = screen.dropped + screen.lines.length;
+    this.#announced = screen.dropped + screen.lines.length;
     this.#view.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    const resized = new ResizeObserver(() => { this.#measure(); this.#draw(); });
+    const resized = new ResizeObserver(() => {
+      this.#measure();
+      this.#draw();
+    });
     resized.observe(this.#view);
     screen.changed = 0;
   }
 
-  // What has changed on the screen is shown.
+  // Shows what has changed on the screen.
   update() {
-    this.#lay();
+    // Otherwise the first frame would have rows of a guessed width.
+    if (!this.#measured) this.#measure();
+    this.#layOut();
     this.#draw();
-    this.#tell();
+    this.#scheduleAnnouncement();
   }
 
-  toEnd() {
+  scrollToEnd() {
     this.#follows = true;
     this.#draw();
     this.#view.focus({ preventScroll: true });
   }
 
-  focus() { this.#view.focus(); }
+  focus() {
+    this.#view.focus();
+  }
 
   #measure() {
-    const probe = h("div", { class: "row-of-text" }, h("span", {}, "0".repeat(100)));
+    const text = h("span", {}, "0".repeat(100));
+    const probe = h("div", { class: "row-of-text" }, text);
     const line = h("div", { class: "line", "aria-hidden": "true" }, probe);
     this.#rows.append(line);
-    const { width } = probe.firstChild.getBoundingClientRect();
+    const { width } = text.getBoundingClientRect();
     const { height } = probe.getBoundingClientRect();
     const room = this.#view.clientWidth - 2 * line.offsetLeft;
     line.remove();
     if (!width || !height) return;
     this.#columns = Math.max(10, Math.floor(room / (width / 100)));
     this.#height = height;
+    this.#measured = true;
     this.#screen.changed = 0;
-    this.#lay();
+    this.#layOut();
   }
 
-  // Finds out anew where the lines are, from the first one that has changed.
-  #lay() {
+  // Computes the rows of all lines from the first one that has changed.
+  #layOut() {
     const { lines, changed, dropped } = this.#screen;
     if (dropped > this.#dropped) {
       const gone = dropped - this.#dropped;
+      // The visible rows stay where they are when lines above them are dropped.
       const rows = this.#first[Math.min(gone, this.#first.length - 1)];
       this.#dropped = dropped;
       this.#view.scrollTop -= rows * this.#height;
@@ -83,28 +107,38 @@ export class Terminal {
       this.#first.length = from + 1;
       let row = this.#first[from];
       for (let at = from; at < lines.length; at += 1) {
-        row += this.#height_of(lines[at]);
+        row += this.#rowCount(lines[at]);
         this.#first.push(row);
       }
     }
     this.#screen.changed = Infinity;
   }
 
-  #height_of(line) {
+  /** @param {Line} line */
+  #rowCount(line) {
     return line.plain ? Math.max(1, Math.ceil(line.size / this.#columns)) : this.#cut(line).length;
   }
 
-  // Where the rows of a line begin and end, in characters. Wide ones take two columns.
+  /**
+   * Returns the first and the last character of each row of a line.
+   * @param {Line} line
+   */
   #cut(line) {
+    /** @type {[from: number, to: number][]} */
     const cuts = [];
     if (line.plain) {
-      for (let at = 0; at === 0 || at < line.size; at += this.#columns) cuts.push([at, Math.min(line.size, at + this.#columns)]);
+      for (let at = 0; at === 0 || at < line.size; at += this.#columns)
+        cuts.push([at, Math.min(line.size, at + this.#columns)]);
       return cuts;
     }
     let [from, at, used] = [0, 0, 0];
     for (const character of line.text) {
       const width = columns(character);
-      if (used + width > this.#columns) { cuts.push([from, at]); from = at; used = 0; }
+      if (used + width > this.#columns) {
+        cuts.push([from, at]);
+        from = at;
+        used = 0;
+      }
       used += width;
       at += 1;
     }
@@ -112,18 +146,26 @@ export class Terminal {
     return cuts;
   }
 
-  #total() { return this.#first.at(-1); }
+  get #total() {
+    return this.#first[this.#first.length - 1];
+  }
 
   #scrolled() {
     const { scrollTop, clientHeight, scrollHeight } = this.#view;
     this.#follows = scrollTop + clientHeight >= scrollHeight - this.#height;
-    if (this.#later) return;
-    this.#later = true;
-    requestAnimationFrame(() => { this.#later = false; this.#draw(); });
+    if (this.#drawScheduled) return;
+    this.#drawScheduled = true;
+    requestAnimationFrame(() => {
+      this.#drawScheduled = false;
+      this.#draw();
+    });
   }
 
-  // The line that a row belongs to.
-  #line_at(row) {
+  /**
+   * Returns the line that a row belongs to.
+   * @param {number} row
+   */
+  #lineAt(row) {
     let [low, high] = [0, this.#first.length - 2];
     while (low < high) {
       const middle = (low + high + 1) >> 1;
@@ -135,15 +177,20 @@ export class Terminal {
 
   #draw() {
     const view = this.#view;
-    this.#rows.style.height = `${this.#total() * this.#height}px`;
+    this.#rows.style.height = `${this.#total * this.#height}px`;
     if (this.#follows) view.scrollTop = view.scrollHeight;
-    this.#end.hidden = this.#follows;
-    const top = Math.max(0, Math.floor(view.scrollTop / this.#height) - AROUND);
-    const bottom = Math.min(this.#total(), Math.ceil((view.scrollTop + view.clientHeight) / this.#height) + AROUND);
+    this.#toEnd.hidden = this.#follows;
+    const top = Math.max(0, Math.floor(view.scrollTop / this.#height) - OVERSCAN_ROWS);
+    const bottom = Math.min(
+      this.#total,
+      Math.ceil((view.scrollTop + view.clientHeight) / this.#height) + OVERSCAN_ROWS,
+    );
     const { lines, dropped } = this.#screen;
+    /** @type {Map<number, Drawn>} */
     const wanted = new Map();
+    /** @type {HTMLElement | null} */
     let after = null;
-    for (let at = this.#line_at(top); at < lines.length && this.#first[at] < bottom; at += 1) {
+    for (let at = this.#lineAt(top); at < lines.length && this.#first[at] < bottom; at += 1) {
       const line = lines[at];
       const key = dropped + at;
       let drawn = this.#drawn.get(key);
@@ -152,7 +199,8 @@ export class Terminal {
         drawn = { version: line.version, columns: this.#columns, line, element: this.#element(line) };
       }
       drawn.element.style.top = `${this.#first[at] * this.#height}px`;
-      // Those that are there already stay as they are, and with them what is selected.
+      // An element that is already in its place stays there, and keeps its selected text.
+      /** @type {ChildNode | null} */
       const next = after ? after.nextSibling : this.#rows.firstChild;
       if (next !== drawn.element) this.#rows.insertBefore(drawn.element, next);
       after = drawn.element;
@@ -164,17 +212,19 @@ export class Terminal {
     this.#drawn = wanted;
   }
 
+  /** @param {Line} line */
   #element(line) {
     const kind = line.spans.find(([, of]) => of.kind !== "out")?.[1].kind ?? "out";
     const element = h("div", { class: `line ${kind}` });
-    const characters = line.plain ? line.text : [...line.text];
-    const part = (from, to) => (line.plain ? characters.slice(from, to) : characters.slice(from, to).join(""));
+    const characters = line.plain ? [] : [...line.text];
+    /** @type {(from: number, to: number) => string} */
+    const part = (from, to) => (line.plain ? line.text.slice(from, to) : characters.slice(from, to).join(""));
     for (const [from, to] of this.#cut(line)) {
       const row = h("div", { class: "row-of-text" });
       let at = 0;
       for (const [size, of] of line.spans) {
         const [begins, ends] = [Math.max(at, from), Math.min(at + size, to)];
-        if (begins < ends) row.append(run(part(begins, ends), of));
+        if (begins < ends) row.append(styled(part(begins, ends), of));
         at += size;
         if (at >= to) break;
       }
@@ -183,30 +233,44 @@ export class Terminal {
     return element;
   }
 
-  // The same for those who hear the page, and never faster than it can be said.
-  #tell() {
-    if (this.#telling) return;
-    this.#telling = true;
+  // Puts new lines into the log, which screen readers read out.
+  #scheduleAnnouncement() {
+    if (this.#announceScheduled) return;
+    this.#announceScheduled = true;
     setTimeout(() => {
-      this.#telling = false;
+      this.#announceScheduled = false;
       const { lines, dropped } = this.#screen;
-      const last = lines.at(-1).size ? lines.length : lines.length - 1;
-      const news = lines.slice(Math.max(0, this.#told - dropped - 1), last);
-      this.#told = dropped + last + 1;
-      const heard = news.slice(-TOLD_LINES).map((line) => h("p", {}, line.text));
-      if (news.length > heard.length) heard.unshift(h("p", {}, `${many(news.length - heard.length, "line")} before:`));
-      if (heard.length) this.#heard.replaceChildren(...heard);
-    }, TOLD_MS);
+      // The last line can still grow.
+      const end = lines[lines.length - 1].size ? lines.length : lines.length - 1;
+      const added = lines.slice(Math.max(0, this.#announced - dropped - 1), end);
+      this.#announced = dropped + end + 1;
+      const shown = added.slice(-ANNOUNCED_LINES).map((line) => h("p", {}, line.text));
+      const skipped = added.length - shown.length;
+      if (skipped > 0) shown.unshift(h("p", {}, `${plural(skipped, "more line")} before:`));
+      if (shown.length) this.#log.replaceChildren(...shown);
+    }, ANNOUNCE_MS);
   }
 }
 
-function run(text, style) {
+/**
+ * @param {string} text
+ * @param {Style} style
+ */
+function styled(text, style) {
   const { kind, fg, bg, bold, dim, italic, underline, strike, inverse, hidden } = style;
-  if (kind === "out" && fg === null && bg === null && !(bold || dim || italic || underline || strike || inverse || hidden)) return text;
-  const [ink, paper] = colours(style);
-  const names = Object.entries({ bold, italic, underline, strike }).filter(([, on]) => on).map(([name]) => name);
+  if (
+    kind === "out" &&
+    fg === null &&
+    bg === null &&
+    !(bold || dim || italic || underline || strike || inverse || hidden)
+  )
+    return text;
+  const [front, back] = colours(style);
+  const names = Object.entries({ bold, italic, underline, strike })
+    .filter(([, on]) => on)
+    .map(([name]) => name);
   const span = h("span", { class: names.length ? names.join(" ") : undefined }, text);
-  span.style.color = css(ink);
-  if (paper) span.style.backgroundColor = css(paper);
+  span.style.color = css(front);
+  if (back) span.style.backgroundColor = css(back);
   return span;
 }

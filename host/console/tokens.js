@@ -1,77 +1,141 @@
-// The caller's own API tokens.
+// The caller's API tokens.
 
-import { caller, get, post, remove } from "./api.js";
-import { ask, copyButton, field, fill, h, notice, say } from "./dom.js";
-import { moment } from "./text.js";
+import { caller, get, messageOf, post, remove } from "./api.js";
+import { announce, cell, confirm, field, notice, tableHead } from "./dom.js";
+import { copyButton, fill, h } from "./element.js";
+import { dateTime } from "./text.js";
 
+/** @import { Token } from "./api.js" */
+/** @import { Page } from "./console.js" */
+
+/** @param {Page} page */
 export async function show({ main, signal }) {
   const heading = h("h1", { tabindex: "-1" }, "Tokens");
   if (!caller.user) {
-    return fill(main, heading, h("p", { class: "empty" }, "Tokens belong to users: ", h("a", { href: "#/login?to=%23/tokens" }, "log in"), " to see and make yours."));
+    const login = h("a", { href: "#/login?to=%23/tokens" }, "Log in");
+    return fill(
+      main,
+      heading,
+      h("p", { class: "empty" }, "Tokens belong to users. ", login, " to see and create yours."),
+    );
   }
   const list = h("div", { class: "wide" });
-  const made = h("div", { role: "status" });
-  const wrong = h("div");
+  const created = h("div", { role: "status" });
+  const error = h("div");
   const draw = async () => {
     const tokens = await get("auth/tokens");
-    if (!signal.aborted) fill(list, table(tokens, draw, wrong));
+    if (!signal.aborted) fill(list, table(tokens, draw, error));
   };
   await draw();
-  fill(main, heading, h("p", { class: "lead" }, "Programs show a token instead of logging in: ", h("code", {}, "Authorization: Bearer …"), ". A token may at most what you may."),
-    made, wrong, list, creation(made, draw));
+  const lead = [
+    "Programs send a token instead of logging in: ",
+    h("code", {}, "Authorization: Bearer …"),
+    ". A token never grants more than its user has.",
+  ];
+  fill(main, heading, h("p", { class: "lead" }, lead), created, error, list, createForm(created, draw));
 }
 
-function table(tokens, draw, wrong) {
+/**
+ * @param {Token[]} tokens
+ * @param {() => Promise<void>} draw
+ * @param {HTMLElement} error
+ */
+function table(tokens, draw, error) {
   if (!tokens.length) return h("p", { class: "empty" }, "You have no tokens.");
-  const revoke = async (token) => {
-    const name = token.label || token.id;
-    if (!await ask("Revoke this token?", `Whoever uses ${JSON.stringify(name)} is turned away from then on.`, "Revoke")) return;
-    fill(wrong);
+  /** @param {Token} token */
+  const revoke = async ({ id, label }) => {
+    const name = label || id;
+    const text = `Programs that use ${JSON.stringify(name)} are refused from then on.`;
+    if (!(await confirm("Revoke this token?", text, "Revoke"))) return;
+    fill(error);
     try {
-      await remove(`auth/tokens/${encodeURIComponent(token.id)}`);
-      say(`Revoked ${name}`);
-    } catch (error) {
-      fill(wrong, notice("bad", `Not revoked: ${error.message}.`));
+      await remove(`auth/tokens/${encodeURIComponent(id)}`);
+      announce(`Revoked ${name}`);
+    } catch (failure) {
+      fill(error, notice("bad", `Could not revoke the token: ${messageOf(failure)}.`));
     }
     await draw();
-    document.querySelector("#main h1")?.focus();
+    /** @type {HTMLElement | null} */ (document.querySelector("#main h1"))?.focus();
   };
-  return h("table", { class: "cards" },
-    h("thead", {}, h("tr", {}, ["Label", "May", "Made", "Expires", "Last used"].map((it) => h("th", { scope: "col" }, it)), h("th", { scope: "col" }, h("span", { class: "away" }, "Revoke")))),
-    h("tbody", {}, tokens.map((token) => h("tr", {},
-      h("td", { "data-label": "Label" }, h("strong", {}, token.label || "without a label"), h("br"), h("code", { class: "aside" }, token.id)),
-      h("td", { "data-label": "May" }, token.scopes.map((it) => h("code", { class: "scope" }, it))),
-      h("td", { "data-label": "Made" }, moment(token.created)),
-      h("td", { "data-label": "Expires" }, token.expires ? moment(token.expires) : "never"),
-      h("td", { "data-label": "Last used" }, token.used ? moment(token.used) : "never"),
-      h("td", {}, h("button", { type: "button", class: "danger", "aria-label": `Revoke ${token.label || token.id}`, onclick: () => revoke(token) }, "Revoke"))))));
+  /** @param {Token} token */
+  const row = (token) => {
+    const label = `Revoke ${token.label || token.id}`;
+    const button = { type: "button", class: "danger", "aria-label": label, onclick: () => revoke(token) };
+    return h(
+      "tr",
+      {},
+      cell("Label", h("strong", {}, token.label || "no label"), h("br"), h("code", { class: "aside" }, token.id)),
+      cell(
+        "Scopes",
+        token.scopes.map((it) => h("code", { class: "scope" }, it)),
+      ),
+      cell("Created", dateTime(token.created)),
+      cell("Expires", token.expires ? dateTime(token.expires) : "never"),
+      cell("Last used", token.used ? dateTime(token.used) : "never"),
+      h("td", {}, h("button", button, "Revoke")),
+    );
+  };
+  const columns = [
+    "Label",
+    "Scopes",
+    "Created",
+    "Expires",
+    "Last used",
+    h("span", { class: "visually-hidden" }, "Revoke"),
+  ];
+  return h("table", { class: "cards" }, tableHead(columns), h("tbody", {}, tokens.map(row)));
 }
 
-function creation(made, draw) {
-  const label = field("Label", h("input", { type: "text", maxlength: "200", autocomplete: "off" }), { hint: "What it is for." });
-  const scopes = field("May", h("input", { type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false" }), { hint: "Scopes with spaces between them, such as call:echo call:demo-*. Empty means all that you may." });
-  const expires = field("Expires after", h("input", { type: "text", autocomplete: "off", value: "30d", spellcheck: "false" }), { hint: "30d or 12h, say. Empty means never." });
-  const wrong = h("div");
-  const button = h("button", { class: "primary" }, "Make a token");
-  return h("form", { class: "card narrow", "aria-labelledby": "new-token", onsubmit: async (event) => {
+const WORD = { type: "text", autocomplete: "off", spellcheck: "false" };
+
+/**
+ * @param {HTMLElement} created shows the new token
+ * @param {() => Promise<void>} draw
+ */
+function createForm(created, draw) {
+  const label = field("Label", h("input", { ...WORD, maxlength: "200" }), { hint: "What the token is for." });
+  const scopes = field("Scopes", h("input", { ...WORD, autocapitalize: "off" }), {
+    hint: "Separated by spaces, such as call:echo call:demo-*. Empty: all scopes that you have.",
+  });
+  const expires = field("Expires after", h("input", { ...WORD, value: "30d" }), {
+    hint: "For example 30d or 12h. Empty: never.",
+  });
+  const error = h("div");
+  const button = h("button", { class: "primary" }, "Create token");
+  /** @param {SubmitEvent} event */
+  const submit = async (event) => {
     event.preventDefault();
     button.disabled = true;
-    fill(wrong);
+    fill(error);
     const words = scopes.input.value.split(/[\s,]+/).filter(Boolean);
-    const wanted = { label: label.input.value.trim() };
-    if (words.length) wanted.scopes = words;
-    if (expires.input.value.trim()) wanted.expires = expires.input.value.trim();
+    const wanted = {
+      label: label.input.value.trim(),
+      scopes: words.length ? words : undefined,
+      expires: expires.input.value.trim() || undefined,
+    };
     try {
-      const token = await post("auth/tokens", wanted);
+      const { token } = await post("auth/tokens", wanted);
       await draw();
-      const secret = h("code", { class: "secret", tabindex: "0" }, token.token);
-      fill(made, h("div", { class: "notice good" }, h("p", {}, h("strong", {}, "This is the only time that the token is shown.")), h("p", { class: "row" }, secret, copyButton("Copy", () => token.token))));
+      const secret = h("code", { class: "secret", tabindex: "0" }, token);
+      const copy = copyButton("Copy", () => token, announce);
+      const warning = h("strong", {}, "Copy the token now: it is shown only once.");
+      fill(created, h("div", { class: "notice good" }, h("p", {}, warning), h("p", { class: "row" }, secret, copy)));
       label.input.value = scopes.input.value = "";
       secret.focus();
-    } catch (error) {
-      fill(wrong, notice("bad", `Not made: ${error.message}.`));
+    } catch (failure) {
+      fill(error, notice("bad", `Could not create the token: ${messageOf(failure)}.`));
     } finally {
       button.disabled = false;
     }
-  } }, h("h2", { id: "new-token" }, "A new token"), wrong, label.element, scopes.element, expires.element, h("p", { class: "row" }, button));
+  };
+  return h(
+    "form",
+    { class: "card narrow", "aria-labelledby": "new-token", onsubmit: submit },
+    h("h2", { id: "new-token" }, "New token"),
+    error,
+    label.element,
+    scopes.element,
+    expires.element,
+    h("p", { class: "row" }, button),
+  );
 }

@@ -1,4 +1,4 @@
-//! A timer for what is due at a time that changes.
+//! A timer whose due time changes.
 
 use std::{
     pin::Pin,
@@ -7,8 +7,8 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// Ready when it is `due`, and sets the timer for that otherwise. A timer that is set for that already is left alone, so
-/// that asking again and again costs little.
+/// Ready when it is `due`; otherwise sets the timer. A timer that is already set for that time stays, so that repeated
+/// polls are cheap.
 pub fn poll_due(mut timer: Pin<&mut Sleep>, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
     let due = due.into();
     if timer.deadline() != due {
@@ -23,7 +23,7 @@ mod tests {
     use std::{future::poll_fn, pin::pin, time::Duration};
 
     #[tokio::test]
-    async fn what_is_due_may_be_later_or_earlier_after_all() {
+    async fn due_time_can_move_in_both_directions() {
         let begun = Instant::now();
         let never = begun + Duration::from_secs(3600);
         let mut timer = pin!(tokio::time::sleep_until(never.into()));

@@ -1,7 +1,7 @@
-//! The console: a page for people at `/`, made of files that are part of the program.
+//! The console: a page for people at `/`. Its files are part of the program.
 //!
-//! It knows how files get to a browser and what the browser may do with them, nothing of what they show: the page asks the
-//! API like any other client.
+//! It knows how the files reach a browser and what the browser is allowed to do, not what they show: the page uses the API
+//! like any other client.
 
 use crate::{api::error::ApiError, server::Shared};
 use axum::{
@@ -16,9 +16,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// The page, and where it says where its files are.
 const PAGE: &str = include_str!("../console/index.html");
-const PLACE: &str = "{files}";
+/// Placeholder in the page for the path of its files.
+const FILES_PATH: &str = "{files}";
 
 macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_bytes!(concat!("../console/", $name)) as &[u8])),*] };
@@ -32,37 +32,47 @@ const FILES: &[(&str, &[u8])] = &files! {
     "console.css"
     "console.js"
     "dom.js"
+    "element.js"
     "form.js"
     "icon.svg"
+    "input.js"
+    "line.js"
+    "live.js"
     "login.js"
+    "outcome.js"
+    "output.js"
     "overview.js"
     "plugins.js"
     "process.js"
     "processes.js"
+    "record.js"
     "running.js"
     "screen.js"
+    "settings.js"
+    "style.js"
     "terminal.js"
     "text.js"
     "tokens.js"
     "wire.js"
 };
 
-/// What the page may do: run, and look like, what came from here as a file of its own; and talk to this very server.
+/// The content security policy: only files of this server run or style the page, and it only connects to this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types news";
 
-/// The page may be another after the next start: it is asked for each time. Its files have names that change with them.
-const ASK_AGAIN: &str = "no-cache";
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// For the page, which can change with the next start of the server.
+const REVALIDATE: &str = "no-cache";
+/// For the files, whose paths change with their content.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 struct Console {
     page: Bytes,
-    /// What the names of the files begin with: the digest of all of them.
+    /// Digest of all files, and part of their paths.
     version: String,
 }
 
-/// The routes of the console. They have no fallback of their own.
+/// Returns the routes of the console, without a fallback.
 pub fn router() -> Router {
     let console = Arc::new(Console::new());
     let files = format!("/console/{}/{{file}}", console.version);
@@ -78,35 +88,35 @@ impl Console {
             digest.update(content);
         }
         let version = format!("{:x}", digest.finalize())[..16].to_owned();
-        Self { page: PAGE.replace(PLACE, &format!("/console/{version}")).into(), version }
+        Self { page: PAGE.replace(FILES_PATH, &format!("/console/{version}")).into(), version }
     }
 }
 
 async fn page(State(console): State<Arc<Console>>, headers: HeaderMap) -> Response {
-    answer(&console.version, &headers, "text/html; charset=utf-8", ASK_AGAIN, console.page.clone())
+    answer(&console.version, &headers, "text/html; charset=utf-8", REVALIDATE, console.page.clone())
 }
 
 async fn file(State(console): State<Arc<Console>>, Path(file): Path<String>, headers: HeaderMap) -> Response {
     let Some((name, content)) = FILES.iter().find(|(name, _)| *name == file) else {
-        let what = format!("no such route: /console/{}/{file}", console.version);
-        return ApiError::new(StatusCode::NOT_FOUND, what).into_response();
+        let message = format!("no such route: /console/{}/{file}", console.version);
+        return ApiError::new(StatusCode::NOT_FOUND, message).into_response();
     };
     let kind = match name.rsplit_once('.') {
         Some((_, "js")) => "text/javascript; charset=utf-8",
         Some((_, "css")) => "text/css; charset=utf-8",
         _ => "image/svg+xml",
     };
-    answer(&console.version, &headers, kind, FOR_EVER, Bytes::from_static(content))
+    answer(&console.version, &headers, kind, IMMUTABLE, Bytes::from_static(content))
 }
 
-/// A file, or the word that the browser has it already.
-fn answer(version: &str, asked: &HeaderMap, kind: &'static str, kept: &'static str, content: Bytes) -> Response {
+/// Sends a file, or 304 if the browser has it already.
+fn answer(version: &str, asked: &HeaderMap, kind: &'static str, cache: &'static str, content: Bytes) -> Response {
     let tag = format!("\"{version}\"");
     let known = asked.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|it| it.to_str().ok());
     let known = known.flat_map(|it| it.split(',')).any(|it| it.trim().trim_start_matches("W/") == tag);
     let headers = [
         (header::ETAG, &*tag),
-        (header::CACHE_CONTROL, kept),
+        (header::CACHE_CONTROL, cache),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -144,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_directory_is_part_of_the_program() {
+    fn program_contains_every_file_of_the_console() {
         let directory = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/console")).unwrap();
         let there: BTreeSet<_> = directory.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
         let part: BTreeSet<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).chain(["index.html".into()]).collect();
@@ -152,18 +162,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_names_its_files_by_what_is_in_them() {
+    async fn page_links_files_by_their_digest() {
         let (status, headers, body) = ask("GET", "/", "").await;
         assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap()));
-        assert!(body.contains(&path_of("console.js")) && !body.contains(PLACE), "{body}");
+        assert!(body.contains(&path_of("console.js")) && !body.contains(FILES_PATH), "{body}");
         for (name, _) in FILES {
             let (status, headers, _) = ask("GET", &path_of(name), "").await;
-            assert_eq!((status, &headers["cache-control"]), (StatusCode::OK, &FOR_EVER.parse().unwrap()), "{name}");
+            assert_eq!((status, &headers["cache-control"]), (StatusCode::OK, &IMMUTABLE.parse().unwrap()), "{name}");
         }
     }
 
     #[tokio::test]
-    async fn what_a_browser_has_is_not_sent_again() {
+    async fn cached_file_is_not_sent_again() {
         for path in ["/".to_owned(), path_of("console.js")] {
             let (_, headers, _) = ask("GET", &path, "").await;
             let tag = headers["etag"].to_str().unwrap();
@@ -177,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_run_but_files_of_this_server() {
+    async fn policy_allows_only_files_of_this_server() {
         for path in ["/".to_owned(), path_of("console.js")] {
             let (_, headers, _) = ask("GET", &path, "").await;
             let policy = headers["content-security-policy"].to_str().unwrap();
@@ -188,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_files_and_other_versions_are_not_there() {
+    async fn unknown_file_or_version_is_not_found() {
         for path in [path_of("Cargo.toml"), path_of("..%2Fsrc%2Fmain.rs"), "/console/0000/console.js".into()] {
             assert_eq!(ask("GET", &path, "").await.0, StatusCode::NOT_FOUND, "{path}");
         }

@@ -1,4 +1,4 @@
-//! The end of the server: everyone is told, and everyone is waited for.
+//! The end of the server: notifies every session, and waits for all of them.
 
 use std::time::Duration;
 use tokio_util::{
@@ -6,7 +6,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-/// Whoever serves connections holds one of these.
+/// A handle for code that serves connections.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     retired: CancellationToken,
@@ -14,22 +14,22 @@ pub struct Drain {
     tasks: TaskTracker,
 }
 
-/// The server waits for this to be dropped.
+/// Keeps the server running until it is dropped.
 pub struct Busy(#[expect(dead_code, reason = "held for its drop")] TaskTrackerToken);
 
 impl Drain {
-    /// Says that nothing new is taken on. What runs goes on.
+    /// Announces that the server takes nothing new. Running processes continue.
     pub fn retire(&self) {
         self.retired.cancel();
         self.tasks.close();
     }
 
-    /// Cancelled when nothing new is taken on any more.
+    /// Returns a token that is cancelled when the server takes nothing new.
     pub fn retired(&self) -> CancellationToken {
         self.retired.clone()
     }
 
-    /// Says that nothing new is taken on, and that what runs shall end.
+    /// Announces that the server takes nothing new, and that running processes must end.
     pub fn begin(&self) {
         self.retire();
         self.begun.cancel();
@@ -39,17 +39,17 @@ impl Drain {
         self.begun.is_cancelled()
     }
 
-    /// Cancelled when the drain begins.
+    /// Returns a token that is cancelled when the drain begins.
     pub fn signal(&self) -> CancellationToken {
         self.begun.clone()
     }
 
-    /// Keeps the server from exiting as long as the answer lives.
+    /// Returns a guard that keeps the server running.
     pub fn busy(&self) -> Busy {
         Busy(self.tasks.token())
     }
 
-    /// Waits until nobody is busy, but no longer than `limit`. Gives how many are left.
+    /// Waits until no guard is left, but at most for `limit`. Returns the number of remaining guards.
     pub async fn wait(&self, limit: Duration) -> usize {
         let _ = tokio::time::timeout(limit, self.tasks.wait()).await;
         self.tasks.len()

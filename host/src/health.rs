@@ -1,21 +1,21 @@
-//! How the server is: whether it takes calls, and whether the threads that serve sockets still get anywhere. It never
-//! knows who wants to know.
+//! State of the server: whether it takes calls, and whether the threads that serve sockets make progress. It does not
+//! know who asks.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// How often the threads that serve sockets show that they live.
+/// Interval in which the threads that serve sockets report.
 pub const BEAT: Duration = Duration::from_secs(1);
-/// After how long without that they count as stuck. A machine that is merely busy takes its time too.
+/// Time without a report after which they count as stuck. It leaves room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the server is in its life.
+/// Stage in the life of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It loads its plugins.
+    /// Loading plugins.
     Starting,
     Serving,
-    /// It takes nothing new on.
+    /// Taking nothing new.
     Draining,
 }
 
@@ -25,7 +25,7 @@ pub struct Health(Mutex<State>);
 #[derive(Debug)]
 struct State {
     stage: Stage,
-    /// When the threads last showed that they live, once they run.
+    /// Time of the last report of the threads, once they run.
     beat: Option<Instant>,
 }
 
@@ -44,18 +44,18 @@ impl Health {
         self.0.lock().stage
     }
 
-    /// The threads that serve sockets live.
+    /// Reports that the threads that serve sockets make progress.
     pub fn beat(&self, now: Instant) {
         self.0.lock().beat = Some(now);
     }
 
-    /// For how long those threads have been stuck, if they are.
+    /// Returns how long those threads have been stuck, if they are.
     pub fn stuck(&self, now: Instant) -> Option<Duration> {
         let since = now.saturating_duration_since(self.0.lock().beat?);
         (since > PATIENCE).then_some(since)
     }
 
-    /// Shows once in a while that these threads live, for as long as they do.
+    /// Reports regularly, as long as these threads make progress.
     pub async fn keep_beating(&self) {
         let mut interval = tokio::time::interval(BEAT);
         loop {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_show_nothing_for_long_are_stuck() {
+    fn silent_threads_count_as_stuck() {
         let health = Health::default();
         let now = Instant::now();
         assert_eq!(health.stuck(now + 10 * PATIENCE), None, "they do not run yet");

@@ -1,8 +1,8 @@
-//! A value that is handed to a guest and shown to nobody else: a secret, or what may be one.
+//! A value that only a guest gets: a secret, or a value that could be one.
 
 use std::fmt;
 
-/// Text that no log, error or answer can show by accident.
+/// Text that never appears in a log, an error or a response by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
@@ -11,7 +11,7 @@ impl Hidden {
         Self(value)
     }
 
-    /// The value itself, for whom it is meant.
+    /// Returns the value itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_shows_nothing_of_itself() {
+    fn secret_is_never_shown() {
         let shown = format!("{:?}", Some(("API_KEY", Hidden::new("swordfish".to_owned()))));
         assert_eq!(shown, r#"Some(("API_KEY", ***))"#);
     }

@@ -1,7 +1,8 @@
-//! What the server counts of its calls. Counting costs a process some atomic additions at its beginning and its end, and
-//! its lines nothing. It never knows who reads the numbers.
+//! Counters of calls. Counting costs a process a few atomic additions at its start and its end, and nothing for its
+//! lines. It does not know who reads the numbers.
 //!
-//! Names become labels only when they are those of calls that exist, and of these only so many: what clients make up
+//! Only names of existing calls become labels, and only a bounded number of them: invalid names that clients send
+//! cannot add labels.
 //! cannot make the numbers grow without bound.
 
 pub mod text;
@@ -18,12 +19,12 @@ use std::{
 };
 use text::{Kind, Text};
 
-/// How many calls are counted by name, over all that plugins ever provided; later ones are counted as one.
+/// Calls that are counted by name, over all calls that plugins ever provided. Later ones are counted together.
 const NAMES: usize = 1000;
-/// The name of those: no call can have it.
+/// Label of calls that are counted together. No call can have this name.
 const OTHERS: &str = "(others)";
 
-/// In seconds: a call may take a moment, or hours.
+/// In seconds: calls are short, or take hours.
 const DURATIONS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0];
 const WAITS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 30.0];
 
@@ -49,7 +50,7 @@ pub struct Metrics {
     waited: Histogram<{ WAITS.len() }>,
 }
 
-/// What is counted of one call.
+/// Counters of one call.
 #[derive(Default)]
 pub struct OfCall {
     started: AtomicU64,
@@ -60,7 +61,7 @@ pub struct OfCall {
     bytes_out: AtomicU64,
 }
 
-/// What a process used up until its end.
+/// Usage of a process over its lifetime.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
     pub time: Duration,
@@ -69,7 +70,7 @@ pub struct Spent {
     pub bytes_out: u64,
 }
 
-/// How often something took how long. The last of the counts is for what took longer than all bounds.
+/// A histogram of durations. The last bucket counts those above all bounds.
 struct Histogram<const BOUNDS: usize> {
     counts: [AtomicU64; BOUNDS],
     beyond: AtomicU64,
@@ -122,14 +123,14 @@ impl OfCall {
     }
 
     fn running(&self) -> u64 {
-        // One that starts and ends between the two reads must not make it less than none.
+        // A process that starts and ends between the two reads must not make the difference negative.
         let ended: u64 = self.ended.iter().map(|count| count.load(Relaxed)).sum();
         self.started.load(Relaxed).saturating_sub(ended)
     }
 }
 
 impl Metrics {
-    /// What counts for the call of this name, which must be one that there is.
+    /// Returns the counters of the call with this name, which must exist.
     pub fn of(&self, call: &CallName) -> Arc<OfCall> {
         if let Some(known) = self.calls.read().get(call.as_str()) {
             return known.clone();
@@ -139,7 +140,7 @@ impl Metrics {
         calls.entry(name.into()).or_default().clone()
     }
 
-    /// A call was not started.
+    /// Counts a call that was not started.
     pub fn refused(&self, refusal: &Refusal) {
         let reason = match refusal {
             Refusal::NoCall(_) => "no_call",
@@ -157,12 +158,12 @@ impl Metrics {
         self.refuse(reason);
     }
 
-    /// A client was refused for what it sent on a socket, before anything of it ran.
+    /// Counts a client that was refused for its first message, before anything ran.
     pub fn at_fault(&self) {
         self.refuse("protocol_error");
     }
 
-    /// A call left the queue before it was its turn: its client is gone or has cancelled it, or the server ends.
+    /// Counts a call that left the queue early: its client is gone or has cancelled it, or the server ends.
     pub fn left_queue(&self) {
         self.refuse("left_queue");
     }
@@ -173,12 +174,12 @@ impl Metrics {
         }
     }
 
-    /// A call found its place after so long in the queue.
+    /// Counts a call that got its slot after this time in the queue.
     pub fn waited(&self, waited: Duration) {
         self.waited.count(&WAITS, waited);
     }
 
-    /// Writes down everything that is counted here.
+    /// Writes all counters.
     pub fn write(&self, text: &mut Text) {
         let mut calls: Vec<_> = self.calls.read().iter().map(|(name, of)| (name.clone(), of.clone())).collect();
         calls.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_counts_where_it_belongs() {
+    fn process_counts_for_its_call() {
         let metrics = Metrics::default();
         let echo = metrics.of(&call("echo"));
         echo.started();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many_names() {
+    fn number_of_labels_is_bounded() {
         let metrics = Metrics::default();
         for number in 0..NAMES + 50 {
             metrics.of(&call(&format!("call{number}"))).started();
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_count_by_their_reason() {
+    fn refusals_count_by_reason() {
         let metrics = Metrics::default();
         metrics.refused(&Refusal::UnknownCall("made up".into()));
         metrics.refused(&Refusal::Full(Full::Plugin));

@@ -2,13 +2,13 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// What is written to be a network.
+/// Format of a network, for error messages.
 pub const NETWORK_FORM: &str = "an address or a network, such as 127.0.0.1, 10.0.0.0/8 or \"fd00::/8\"";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    /// How many of its first bits all addresses of the network have in common.
+    /// Bits at the start that all addresses of the network share.
     bits: u32,
 }
 
@@ -32,7 +32,7 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| BadNetwork)?;
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
-            // No sign and no blank, which a number could have.
+            // Digits only: parsing a number would also accept a sign.
             Some(bits) if bits.bytes().all(|it| it.is_ascii_digit()) => bits.parse().map_err(|_| BadNetwork)?,
             Some(_) => return Err(BadNetwork),
             None => all,
@@ -42,7 +42,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// An IPv4 address is the same whether it comes as one or within IPv6.
+    /// Tells whether the network contains an address. An IPv4 address within IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         fn same(one: u128, other: u128, width: u32, bits: u32) -> bool {
             bits == 0 || (one ^ other) >> (width - bits) == 0
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_has_what_begins_as_it_does() {
+    fn network_contains_addresses_with_its_prefix() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.1.2", "11.0.0.0"),
             ("127.0.0.1", "::ffff:127.0.0.1", "127.0.0.2"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn invalid_network_is_refused() {
         for text in
             ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "::/129", "localhost", "*", "10.0.0.1:80"]
         {

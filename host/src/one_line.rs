@@ -1,9 +1,9 @@
-//! Text from outside, made fit for a message: one line, not longer than its place allows.
+//! Text from outside, made safe for a message: one line of bounded length.
 
 use std::fmt::{self, Write};
 
-/// Shows `text` with its control characters escaped, and cut after about `most` bytes: what someone sent or wrote
-/// must neither break a line of the log in two nor fill it.
+/// Shows `text` with its control characters escaped, and cut after about `most` bytes: text from outside must not break
+/// a line of the log, or fill it.
 pub struct OneLine<'a> {
     pub text: &'a str,
     pub most: usize,
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_becomes_one_line_that_ends() {
+    fn text_becomes_one_bounded_line() {
         let shown = |text, most| OneLine { text, most }.to_string();
         assert_eq!(shown("as it is, ☃", 100), "as it is, ☃");
         assert_eq!(shown("two\nlines\u{7}", 100), "two\\nlines\\u{7}");

@@ -1,15 +1,15 @@
-//! A number of bytes, as people write it: `256MiB`. Used wherever a limit has a size.
+//! A number of bytes with a unit: `256MiB`. The type of every limit that is a size.
 
 use std::{fmt, str::FromStr};
 
-/// A number of bytes. Reads `4096`, `64KiB`, `16MiB`, `1GiB` (powers of 1024) and prints the largest unit that keeps
-/// it whole.
+/// A number of bytes. Reads `4096`, `64KiB`, `16MiB`, `1GiB` (powers of 1024) and prints the largest unit that divides
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(u64);
 
 const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// What a size must look like, for the message of whoever reads one.
+/// Format of a size, for error messages.
 pub const SIZE_FORM: &str = "a whole number of bytes, KiB, MiB, GiB or TiB, such as 256MiB";
 
 impl Size {
@@ -29,7 +29,7 @@ impl Size {
         self.0
     }
 
-    /// The size as an index of this machine; sizes larger than its address space are as good as its largest.
+    /// Returns the size as a `usize`, or the largest `usize` if it does not fit.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// The text was not a size; [`SIZE_FORM`] says what one looks like.
+/// Error for text that is not a size; [`SIZE_FORM`] describes the format.
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not a size: write {SIZE_FORM}")]
 pub struct NotASize {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_prints_as_it_was_written() {
+    fn size_prints_as_written() {
         for text in ["1B", "4095B", "64KiB", "16MiB", "3GiB", "1025KiB"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_size_is_refused() {
+    fn invalid_size_is_refused() {
         for text in ["", "MiB", "1.5MiB", "-1", "16MB", "99999999999TiB", "1 potato"] {
             assert!(text.parse::<Size>().is_err(), "{text:?}");
         }

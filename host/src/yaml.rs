@@ -1,6 +1,6 @@
-//! Reads a YAML file that people wrote, and says where and how it is wrong: file, line, column, key, what is allowed.
+//! Reads YAML files. An error names the file, line, column and key, and the allowed values.
 //!
-//! It knows nothing of what the files are for.
+//! It does not know what the files are for.
 
 mod content;
 
@@ -18,13 +18,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is wrong with a file, in one line.
+/// An error in a file, in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub file: PathBuf,
-    /// Line and column, from 1; the first when the text as a whole is at fault.
+    /// Line and column, from 1. Both are 1 if the error concerns the whole text.
     pub place: (usize, usize),
-    /// The way to the key, such as `calls.echo.access`; empty for the top of the file.
+    /// Path of the key, such as `calls.echo.access`; empty for the top of the file.
     pub key: String,
     pub message: String,
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// How much of a key and of a message an error shows: both may repeat what the file says, however long that is.
+/// Bytes of a key and of a message that an error shows. Both can repeat text of the file, however long it is.
 const KEY: usize = 200;
 const MESSAGE: usize = 1 << 10;
 
@@ -78,18 +78,17 @@ pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
 /// The message for a file without a key.
 const EMPTY: &str = "it is empty: put its content back, or write {} if there is nothing to say";
 
-/// The place of what concerns the whole text.
+/// Place of an error that concerns the whole text.
 const TOP: (usize, usize) = (1, 1);
 
-/// How serde begins to say that a mapping has a key twice. It says it of the mapping, not of the key.
+/// Start of serde's message for a duplicate key. The message names the mapping, not the key.
 const TWICE: &str = "duplicate field `";
 
 fn is_blank(text: &str) -> bool {
     text.trim_start_matches('\u{feff}').lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
-/// Reads a mapping with keys of free choice. Of two entries with the same key YAML would silently keep the last; here
-/// the second is an error.
+/// Reads a mapping with arbitrary keys. A duplicate key is an error; YAML would silently keep the last entry.
 pub fn distinct<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
@@ -120,7 +119,7 @@ where
     deserializer.deserialize_map(Distinct(PhantomData))
 }
 
-/// One step on the way from the top of a file to a value.
+/// A step on the path from the top of a file to a value.
 #[derive(Debug, PartialEq)]
 enum Step {
     Key(String),
@@ -149,8 +148,8 @@ fn place(error: &serde_yaml::Error) -> Option<(usize, usize)> {
     error.location().map(|it| (it.line(), it.column()))
 }
 
-/// Where the key or the item at the end of `steps` begins. The parser tells places only in errors, so this walks there
-/// and fails on purpose.
+/// Finds the key or the item at the end of `steps`. The parser reports places only in errors, so this walks there and
+/// fails on purpose.
 fn locate(text: &str, steps: &[Step]) -> Option<(usize, usize)> {
     let walked = Walk(steps).deserialize(serde_yaml::Deserializer::from_str(text));
     walked.err().as_ref().and_then(place)
@@ -168,7 +167,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     }
 }
 
-/// Whatever is not visited here is refused by the default methods of a visitor, and that is the end of the way too.
+/// The default methods of a visitor refuse everything else, which also ends the walk.
 impl<'de> Visitor<'de> for Walk<'_> {
     type Value = ();
 
@@ -200,7 +199,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
-/// Reads the key of a mapping, and fails at the one called `at`.
+/// Reads the keys of a mapping, and fails at the key called `at`.
 struct Key<'a> {
     at: Option<&'a str>,
 }
@@ -225,20 +224,20 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The message without the key and the place that the parser wraps around it: both are said apart.
+/// Returns the message without the key and the place that the parser adds: both are shown separately.
 fn bare_message(error: &serde_yaml::Error, steps: &[Step]) -> String {
     let text = error.to_string();
     let mut text = text.as_str();
     if let Some((line, column)) = place(error) {
         text = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(text);
     }
-    // The parser names the mapping or the key in it, whichever it was reading.
+    // The parser names the mapping or its key, depending on what it was reading.
     let said = (1..=steps.len()).find_map(|n| text.strip_prefix(way(&steps[..n]).as_str())?.strip_prefix(": "));
     text = said.unwrap_or(text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Says in the terms of the file what serde says in its own.
+/// Rewrites a message of serde in the terms of the file.
 fn in_words(message: &str) -> String {
     match message {
         "repetition limit exceeded" => return TOO_MUCH.to_owned(),
@@ -261,7 +260,7 @@ fn in_words(message: &str) -> String {
     }
 }
 
-/// A kind of value, as people who write YAML call it.
+/// Names a kind of value in the terms of YAML.
 fn kind(serdes: &str) -> &str {
     match serdes {
         "map" | "a map" => "a mapping",
@@ -282,7 +281,7 @@ fn choice(found: &str, allowed: &[&str]) -> String {
     }
 }
 
-/// How many letters must be put in, left out or changed to make one word of the other.
+/// Returns the number of letters to insert, delete or change to turn one word into the other.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_file_line_column_key_and_what_is_allowed() {
+    fn error_names_place_key_and_allowed_values() {
         assert_eq!(
             error("name: x\ncalls:\n  echo:\n    acess: public\n"),
             "a/f.yaml:4:5: calls.echo.acess: unknown key: did you mean access? (allowed: access, params)"
@@ -362,14 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_that_ends_whatever_the_file_says() {
+    fn error_is_one_bounded_line() {
         let key = "x\n".repeat(300);
         let error = error(&format!("{key:?}: 1"));
         assert!(error.starts_with("a/f.yaml:1:1: x\\nx\\n") && !error.contains('\n') && error.len() < 2000, "{error}");
     }
 
     #[test]
-    fn aliases_do_not_stand_for_more_than_a_server_holds() {
+    fn aliases_cannot_expand_beyond_the_bound() {
         let levels =
             (1..9).map(|level| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 4].join(", ")));
         let laughs = "a0: &a0 ha\n".to_owned() + &levels.collect::<String>();
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_silently_read_twice() {
+    fn duplicate_key_is_an_error() {
         assert_eq!(error("name: a\nname: b\n"), "a/f.yaml:1:1: name: this key is there twice: remove one");
         assert_eq!(
             error("calls:\n  a: {access: public}\n  a: {access: scoped}\n"),
@@ -392,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_or_no_mapping_is_one_line_too() {
+    fn invalid_yaml_is_reported_in_one_line() {
         for (text, told) in [
             ("name: a\n  b: c\n", "2:4: mapping values are not allowed in this context"),
             ("name: *x", "1:7: unknown anchor"),
@@ -431,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_read() {
+    fn valid_file_is_read() {
         let file: File = read("calls: {a: {access: scoped, params: [1]}}", Path::new("f.yaml")).unwrap();
         assert_eq!((&file.calls["a"].access, file.calls["a"].params.as_slice()), (&Access::Scoped, [1].as_slice()));
     }

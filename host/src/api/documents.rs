@@ -1,4 +1,6 @@
-//! What describes the API, for programs and for people. It is the same for everyone, and made once.
+//! The documents that describe the API, for programs and for people. They are the same for every caller, and made once.
+
+mod script;
 
 use super::{asyncapi as protocols, openapi as routes_document, operation::Operation, public, route::Route};
 use crate::store::Told;
@@ -12,9 +14,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::LazyLock};
 
-const STYLE: &str = include_str!("documents/page.css");
-const SCRIPT: &str = include_str!("documents/page.js");
-const PAGE: &str = include_str!("documents/page.html");
+const STYLE: &str = include_str!("../../pages/docs/page.css");
+const PAGE: &str = include_str!("../../pages/docs/page.html");
 
 /// The OpenAPI document.
 pub fn openapi() -> Value {
@@ -34,8 +35,8 @@ pub(super) fn routes() -> Vec<Route> {
     };
     let openapi = document("showOpenapi", "The OpenAPI document of these routes", json!({"openapi": "3.1.1"}));
     let asyncapi = document("showAsyncapi", "The AsyncAPI document of the websocket", json!({"asyncapi": "3.0.0"}));
-    let docs = Operation::new("showDocs", "documents", "A page to read both, and to try the routes")
-        .answers_with::<String>(200, "The page, which needs nothing from elsewhere.", "text/html; charset=utf-8", None)
+    let docs = Operation::new("showDocs", "documents", "A page that shows both documents and can try the routes")
+        .answers_with::<String>(200, "The page, complete in one response.", "text/html; charset=utf-8", None)
         .revalidated()
         .with(200, &["Cache-Control", "ETag", "Content-Security-Policy"], json!({}));
     vec![
@@ -64,29 +65,29 @@ async fn show_docs(headers: HeaderMap) -> Response {
     static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| policy().parse().ok());
     let mut answer = public(&headers, "text/html; charset=utf-8", TOLD.clone());
     let headers = answer.headers_mut();
-    // Without a policy nothing runs.
+    // Denies everything if the policy is not a valid header.
     let policy = POLICY.clone().unwrap_or_else(|| HeaderValue::from_static("default-src 'none'"));
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer
 }
 
-/// Everything in one, so that the page needs nothing else.
+/// Returns the page with its style, its script and both documents inside.
 fn page() -> String {
     let within = |document: Value| document.to_string().replace('<', "\\u003c");
     PAGE.replace("{{style}}", STYLE)
         .replace("{{openapi}}", &within(openapi()))
         .replace("{{asyncapi}}", &within(asyncapi()))
-        .replace("{{script}}", SCRIPT)
+        .replace("{{script}}", &script::SCRIPT)
 }
 
-/// This very script and this very style, and requests to this server.
+/// Returns the policy of the page: its own script and style, and requests to this server.
 fn policy() -> String {
     let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(Sha256::digest(text)));
     format!(
         "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
          frame-ancestors 'none'",
-        hash(SCRIPT),
+        hash(&script::SCRIPT),
         hash(STYLE)
     )
 }

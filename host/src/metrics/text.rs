@@ -1,10 +1,10 @@
 //! The text format of Prometheus, version 0.0.4: families of samples, each announced before its samples.
 //!
-//! It never knows what is counted.
+//! It does not know what is counted.
 
 use std::fmt::Write;
 
-/// The media type of what is written here.
+/// Media type of the format.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub enum Kind {
 pub struct Text(String);
 
 impl Text {
-    /// Begins a family: all samples of this name follow, and no other.
+    /// Begins a family: all samples of this name follow, and no others.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
@@ -26,7 +26,7 @@ impl Text {
             Kind::Histogram => "histogram",
         };
         let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -43,13 +43,13 @@ impl Text {
         let _ = writeln!(self.0, " {value}");
     }
 
-    /// A family of one sample without labels.
+    /// Writes a family of one sample without labels.
     pub fn single(&mut self, name: &str, kind: Kind, help: &str, value: f64) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
 
-    /// What was counted up to each bound and beyond the one before, and what was counted `beyond` the last.
+    /// Writes a histogram: the count of each bucket, and the count `beyond` the last bound.
     pub fn histogram(
         &mut self,
         name: &str,
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_cannot_end_their_quotes() {
+    fn label_values_are_escaped() {
         let mut text = Text::default();
         text.family("a", Kind::Gauge, "two\nlines");
         text.sample("a", &[("x", "\"} 1\na 2\\"), ("y", "")], 0.25);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_count_what_is_below_them_too() {
+    fn buckets_are_cumulative() {
         let mut text = Text::default();
         text.histogram("t", &[], [(0.5, 1), (1.0, 2)], 3, 9.5);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `ask`: a prompt that waits on the same line, an answer, and an exit status that says whether there was one.
+//! `ask`: prompts on an unfinished line, reads an answer, and exits with a status that tells whether it got one.
 
 use std::io::{self, Write};
 use wasip2::cli::exit::exit_with_code;
@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
     if name.is_empty() {
         // The last line of stderr becomes the message of the failure.
         eprintln!("a name is needed");
-        // `std::process::exit` of a component only knows 0 and 1.
+        // `std::process::exit` of a component only supports 0 and 1.
         exit_with_code(2);
     }
     println!("Hello, {name}!");

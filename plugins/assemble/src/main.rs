@@ -1,7 +1,7 @@
-//! `assemble [parts]`: adds one part a second. When it is cancelled it takes the parts off again, the last one first,
-//! so that nothing half done is left: the way to clean up for a call that listens.
+//! `assemble [parts]`: adds one part a second. After a cancel it removes the parts again, the last one first, so that
+//! nothing half done is left: how to clean up for a call that listens.
 //!
-//! `distillery:call` tells it that it is to stop, and why, and takes the value that says what it has done.
+//! `distillery:call` reports the cancel and its reason, and takes the value of the call.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -53,7 +53,7 @@ fn take_apart(mut parts: Vec<u32>, reason: Reason) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says what there is now, for the log and the history of the server.
+/// Sets the number of parts as the value of the call, for the log and the history.
 fn finish(parts: usize) {
     if let Err(error) = set_value(&format!(r#"{{"parts": {parts}}}"#)) {
         eprintln!("{error}");

@@ -1,5 +1,5 @@
 //! `countdown [from]`: one number a second, then `liftoff`. It waits for the clock and for a cancel at the same time,
-//! so it can say where it stopped.
+//! so that it can print where it stopped.
 
 use std::process::ExitCode;
 use wasip2::{
@@ -30,8 +30,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Waits until the clock shows `instant`, or until the call is cancelled: then its input ends. What else arrives is
-/// thrown away.
+/// Waits until `instant`, or until a cancel ends the input. Discards all other input.
 fn cancelled_before(instant: u64, input: &InputStream) -> bool {
     let clock = subscribe_instant(instant);
     let arrived = input.subscribe();

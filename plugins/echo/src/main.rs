@@ -1,5 +1,5 @@
-//! `echo [lines]`: sends back what it is sent, in pieces as large as they arrive. It looks for the ends of lines only
-//! when it was told how many to send.
+//! `echo [lines]`: echoes its input, in pieces as large as they arrive. It only looks for the ends of lines if it has
+//! to count them.
 
 use std::process::ExitCode;
 use wasip2::{
@@ -7,7 +7,7 @@ use wasip2::{
     io::streams::{OutputStream, StreamError},
 };
 
-/// How much is read at once, at most.
+/// Largest read.
 const PIECE: u64 = 64 * 1024;
 
 fn main() -> ExitCode {
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         }
     };
     match echo(lines) {
-        // Input that ends is a cancel, output that is closed has nobody left to read it: there is no more to do.
+        // The end of the input is a cancel, and a closed output has no reader: both end the call.
         Ok(()) | Err(StreamError::Closed) => ExitCode::SUCCESS,
         Err(StreamError::LastOperationFailed(why)) => {
             eprintln!("{}", why.to_debug_string());
@@ -43,14 +43,14 @@ fn echo(mut lines: Option<usize>) -> Result<(), StreamError> {
     output.blocking_flush()
 }
 
-/// Where the first `wanted` lines of `piece` end, and how many of them there are.
+/// Returns the end of the first `wanted` lines of `piece`, and their number.
 fn end_of_lines(piece: &[u8], wanted: usize) -> (usize, usize) {
     let ends = piece.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     let (found, last) = ends.take(wanted).fold((0, 0), |(found, _), end| (found + 1, end));
     (if found == wanted { last } else { piece.len() }, found)
 }
 
-/// Writes all of `bytes`, waiting whenever the reader is slower.
+/// Writes all of `bytes`, and waits for a slow reader.
 fn send(output: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     while !bytes.is_empty() {
         let room = output.check_write()?;

@@ -1,8 +1,8 @@
-//! `grind [from]`: looks for the next prime numbers, one after the other, and never looks up: the way to clean up for a
-//! call that does not listen.
+//! `grind [from]`: searches prime numbers and never checks for a cancel: how to clean up for a call that does not
+//! listen.
 //!
-//! A cancel interrupts it wherever it is. Because `plugin.yaml` says `cleanup: true`, the server then starts a fresh
-//! instance with the same arguments and `DISTILLERY_CLEANUP` in its environment. Any language can do that.
+//! A cancel interrupts it anywhere. Because of `cleanup: true` in `plugin.yaml`, the server then starts a fresh
+//! instance with the same arguments and `DISTILLERY_CLEANUP` in its environment. This works in any language.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     if let Ok(reason) = std::env::var("DISTILLERY_CLEANUP") {
-        // Here would be the place to remove half-written files and to give back what was reserved.
+        // A real call would remove half-written files here, and release its reservations.
         println!("cleaning up: stopped because of {reason:?}, began at {from}");
         return ExitCode::SUCCESS;
     }

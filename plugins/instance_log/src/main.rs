@@ -1,8 +1,8 @@
-//! `instance_log SLUG [LINES]`: the last lines of the log of an instance, and whatever is added to it, until it is
-//! cancelled. A log that is cut off or replaced by a new one is followed on.
+//! `instance_log SLUG [LINES]`: prints the last lines of the log of an instance, and follows it until it is cancelled.
+//! It also follows a log that is truncated or replaced.
 //!
-//! Containers write that log, so nothing in it is believed: a link in the place of the log or of its directory is not
-//! followed, as it could lead to the secrets of another instance.
+//! Containers write that log, so that it is not trusted: symbolic links in place of the log or its directory are not
+//! followed, as they could lead to the secrets of another instance.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -28,18 +28,18 @@ use wasip2::{
 
 const DIRECTORY: &str = "log";
 const FILE: &str = "instance.log";
-/// How often to look for more.
+/// Interval of the checks for more.
 const LOOK: u64 = 250_000_000;
-/// What is read at a time.
+/// Bytes of one read.
 const PIECE: u64 = 64 << 10;
-/// So much of the end is looked through for the last lines.
+/// Bytes at the end that are searched for the last lines.
 const END: u64 = 1 << 20;
 
-/// What is followed at the moment.
+/// The log that is followed.
 struct Log {
     file: Descriptor,
     identity: (u64, u64),
-    /// How much of it was sent.
+    /// Bytes that were sent.
     sent: u64,
 }
 
@@ -65,7 +65,7 @@ fn follow(slug: &str, lines: usize) -> Result<(), String> {
         log.sent = begin_of_last(&log.file, lines).map_err(unreadable)?;
     }
     loop {
-        // What is there now, before a newer one is looked for: nothing of the old one is lost.
+        // Sends the rest of the old log before a newer one is opened, so that no line is lost.
         if let Some(log) = &mut log {
             send_rest(log)?;
         }
@@ -83,11 +83,11 @@ fn follow(slug: &str, lines: usize) -> Result<(), String> {
     }
 }
 
-/// The log as it is now, if there is one.
+/// Opens the current log, if there is one.
 fn open(mount: &Descriptor, slug: &str) -> Result<Option<Log>, String> {
     let directory =
         |at: &Descriptor, path: &str, flags| at.open_at(flags, path, OpenFlags::DIRECTORY, DescriptorFlags::READ);
-    // Only the instance itself is a link, which is that of the distillery.
+    // Only the instance itself can be a link, which the calls on instances make.
     let instance = directory(mount, slug, PathFlags::SYMLINK_FOLLOW).map_err(|error| match error {
         ErrorCode::NoEntry => format!("there is no instance {slug}"),
         error => unreadable(error),
@@ -96,7 +96,7 @@ fn open(mount: &Descriptor, slug: &str) -> Result<Option<Log>, String> {
         .and_then(|log| log.open_at(PathFlags::empty(), FILE, OpenFlags::empty(), DescriptorFlags::READ));
     let file = match opened {
         Ok(file) => file,
-        // It may be about to be made.
+        // The log can be in the middle of its replacement.
         Err(ErrorCode::NoEntry) => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
@@ -107,7 +107,7 @@ fn open(mount: &Descriptor, slug: &str) -> Result<Option<Log>, String> {
     Ok(Some(Log { file, identity: (lower, upper), sent: 0 }))
 }
 
-/// Where the last lines of a file begin.
+/// Returns the offset of the last lines of a file.
 fn begin_of_last(file: &Descriptor, lines: usize) -> Result<u64, ErrorCode> {
     let size = file.stat()?.size;
     let begin = size.saturating_sub(END);
@@ -119,7 +119,7 @@ fn begin_of_last(file: &Descriptor, lines: usize) -> Result<u64, ErrorCode> {
             break;
         }
     }
-    // The one that ends the last line begins none.
+    // A newline at the very end does not start another line.
     let last = end.len().saturating_sub(usize::from(end.ends_with(b"\n")));
     let mut starts = end[..last].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     let at = match lines {
@@ -129,7 +129,7 @@ fn begin_of_last(file: &Descriptor, lines: usize) -> Result<u64, ErrorCode> {
     Ok(begin + at as u64)
 }
 
-/// Sends what was not sent yet, or all again when it was cut off.
+/// Sends new content, or all content if the file was truncated.
 fn send_rest(log: &mut Log) -> Result<(), String> {
     if log.file.stat().map_err(unreadable)?.size < log.sent {
         log.sent = 0;
@@ -139,7 +139,7 @@ fn send_rest(log: &mut Log) -> Result<(), String> {
         log.sent += piece.len() as u64;
         let mut stdout = io::stdout();
         if stdout.write_all(&piece).and_then(|()| stdout.flush()).is_err() || cancellation::poll().is_some() {
-            // Nobody reads it any more: the next look ends it.
+            // The client is gone; the next check ends the loop.
             return Ok(());
         }
         if is_end || piece.is_empty() {

@@ -1,4 +1,4 @@
-//! The calls, one file each. All take the directory of instances and their surroundings, and fail in words for the
+//! The calls, one file each. All take the directory of instances and their host, and fail with a message for the
 //! client.
 
 pub mod backup;

@@ -1,7 +1,7 @@
-//! A snapshot: a `tar.gz` of what an instance consists of, with a manifest at its end.
+//! A snapshot: a `tar.gz` of the content of an instance, with a manifest at its end.
 //!
-//! What comes out of one is believed only as far as its manifest bears it out, and nothing of it leads out of the
-//! directory that it is unpacked into.
+//! The content is only trusted if it matches the manifest, and no entry can leave the directory into which it is
+//! unpacked.
 
 use crate::{
     Host,
@@ -23,9 +23,9 @@ use std::{
 use tar::{Archive, Builder, EntryType, Header};
 
 const PIECE: usize = 64 << 10;
-/// A million files fit into it.
+/// Largest manifest; enough for a million files.
 const LONGEST_MANIFEST: u64 = 128 << 20;
-/// How deep directories may lie in each other.
+/// Deepest nesting of directories.
 const DEEPEST: usize = 64;
 
 /// Passes bytes on, counts and hashes them, and fails once the process is cancelled.
@@ -76,7 +76,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes all that is in `directory` to `file`. Gives what is in it, and what `file` is now.
+/// Writes all of `directory` to `file`. Returns the manifest, and the size and checksum of `file`.
 pub fn write(
     directory: &Path,
     slug: &Slug,
@@ -111,7 +111,7 @@ pub fn write(
             header.set_size(0);
             builder.append_data(&mut header, format!("{name}/"), io::empty())?;
             if path.matches('/').count() >= DEEPEST {
-                bail!("{} is nested too deep: move it", shown(&path));
+                bail!("{} is nested too deeply: move it", shown(&path));
             }
             todo.extend(children(&place, &path, &mut manifest)?);
             if !path.is_empty() {
@@ -123,7 +123,7 @@ pub fn write(
             header.set_entry_type(EntryType::Regular);
             header.set_mode(0o644);
             header.set_size(size);
-            // What is added meanwhile, as to a log, belongs to the next one.
+            // Data that is added meanwhile, as to a log, belongs to the next snapshot.
             let mut content = Hashing::new(BufReader::with_capacity(PIECE, file).take(size), host);
             let appended = builder.append_data(&mut header, name, &mut content);
             appended.with_context(|| unreadable(&path))?;
@@ -160,7 +160,7 @@ pub fn write(
     Ok((manifest, hashing.content()))
 }
 
-/// The paths of what is in a directory, the last by name first.
+/// Returns the paths in a directory, in descending order.
 fn children(place: &Path, path: &str, manifest: &mut Manifest) -> Result<Vec<String>> {
     let mut children = Vec::new();
     for entry in fs::read_dir(place).with_context(|| unreadable(path))? {
@@ -186,42 +186,42 @@ fn changed(path: &str) -> String {
     format!("{} changed while it was read: stop the instance, and try again", shown(path))
 }
 
-/// The checksum of a file as a whole.
+/// Returns the size and checksum of a file.
 pub fn checksum(file: File, host: &impl Host) -> Result<String> {
     let mut hashing = Hashing::new(BufReader::with_capacity(PIECE, file), host);
     io::copy(&mut hashing, &mut io::sink()).context("the snapshot cannot be read")?;
     Ok(hashing.content().sha256)
 }
 
-/// One thing in a snapshot.
+/// An entry of a snapshot.
 enum Item<'a> {
     File(&'a mut dyn Read),
     Directory,
     Link(String),
 }
 
-/// Reads a snapshot through, and gives all that is in it to `each`, by its path in the instance. Gives its manifest.
+/// Reads a snapshot, and passes each entry to `each`, with its path in the instance. Returns the manifest.
 fn read(file: File, slug: &Slug, mut each: impl FnMut(&str, Item<'_>) -> Result<()>) -> Result<Manifest> {
     let mut archive = Archive::new(GzDecoder::new(BufReader::with_capacity(PIECE, file)));
     let mut manifest = None;
     for entry in archive.entries().context("it cannot be read")? {
         let mut entry = entry.context("it is damaged")?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).context("it has a name that is not UTF-8")?;
-        ensure!(manifest.is_none(), "something stands behind its manifest");
+        ensure!(manifest.is_none(), "it has data after its manifest");
         let kind = entry.header().entry_type();
         if name == manifest::FILE {
-            ensure!(kind.is_file() && entry.size() <= LONGEST_MANIFEST, "its manifest is none");
+            ensure!(kind.is_file() && entry.size() <= LONGEST_MANIFEST, "its manifest is invalid");
             let text = BufReader::new(entry);
             manifest = Some(serde_json::from_reader(text).context("its manifest is not understood")?);
             continue;
         }
         let path = name.strip_prefix(slug.as_str()).filter(|rest| rest.starts_with('/'));
-        let path = path.with_context(|| format!("it has {} in it, which is not part of {slug}", shown(&name)))?;
+        let path = path.with_context(|| format!("it contains {}, which is not part of {slug}", shown(&name)))?;
         let path = path[1..].strip_suffix('/').filter(|_| kind.is_dir()).unwrap_or(&path[1..]);
         if path.is_empty() && kind.is_dir() {
             continue;
         }
-        ensure!(is_inside(path), "it has {} in it, which leads out of it", shown(path));
+        ensure!(is_inside(path), "it contains {}, which leads out of it", shown(path));
         if kind.is_dir() {
             each(path, Item::Directory)?;
         } else if kind.is_file() {
@@ -229,26 +229,26 @@ fn read(file: File, slug: &Slug, mut each: impl FnMut(&str, Item<'_>) -> Result<
         } else if kind.is_symlink() {
             let target = entry.link_name_bytes().unwrap_or_default().into_owned();
             let target = String::from_utf8(target).context("it has a link that is not UTF-8")?;
-            ensure!(leads_inside(path, &target), "it has the link {} in it, which leads out of it", shown(path));
+            ensure!(leads_inside(path, &target), "it contains the link {}, which leads out of it", shown(path));
             each(path, Item::Link(target))?;
         } else {
-            bail!("it has {} in it, which is neither a file nor a directory nor a link", shown(path));
+            bail!("it contains {}, which is neither a file nor a directory nor a link", shown(path));
         }
     }
-    // The packing has a checksum of its own, which stands behind everything.
+    // The checksum of the compression is at the very end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).context("it is damaged")?;
-    manifest.context("it is not whole: its manifest is missing")
+    manifest.context("it is incomplete: its manifest is missing")
 }
 
-/// Checks a snapshot of `slug` from its beginning to its end, and writes nothing.
+/// Verifies a whole snapshot of `slug`, without writing anything.
 pub fn verify(file: File, slug: &Slug, host: &impl Host) -> Result<Manifest> {
     let (mut files, mut directories, mut links) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
     let mut seen = BTreeSet::new();
     let manifest = read(file, slug, |path, item| {
         host.go_on()?;
-        ensure!(seen.insert(path.to_owned()), "it has {} in it twice", shown(path));
+        ensure!(seen.insert(path.to_owned()), "it contains {} twice", shown(path));
         if let Some((parent, _)) = path.rsplit_once('/') {
-            ensure!(directories.contains(parent), "it has {} in it, but not the directory of that", shown(path));
+            ensure!(directories.contains(parent), "it contains {}, but not its directory", shown(path));
         }
         match item {
             Item::Directory => _ = directories.insert(path.to_owned()),
@@ -262,23 +262,23 @@ pub fn verify(file: File, slug: &Slug, host: &impl Host) -> Result<Manifest> {
         Ok(())
     })?;
     ensure!(manifest.version == manifest::VERSION, "it was taken by another version of this call");
-    ensure!(manifest.slug == slug.as_str(), "it is one of {}", shown(&manifest.slug));
+    ensure!(manifest.slug == slug.as_str(), "it is a snapshot of {}", shown(&manifest.slug));
     for (path, content) in &manifest.files {
         match files.get(path) {
             None => bail!("{} is missing", shown(path)),
-            Some(found) if found != content => bail!("{} is not what its checksum says", shown(path)),
+            Some(found) if found != content => bail!("the checksum of {} does not match", shown(path)),
             Some(_) => {}
         }
     }
     let same = files.len() == manifest.files.len() && links == manifest.links;
     ensure!(
         same && directories.iter().eq(&manifest.directories),
-        "it has something in it that its manifest does not name"
+        "it contains something that its manifest does not name"
     );
     Ok(manifest)
 }
 
-/// Unpacks a snapshot that was verified into a new directory. It is checked again: meanwhile it could have become another.
+/// Unpacks a verified snapshot into a new directory. Verifies it again, because it could have been replaced.
 pub fn unpack(file: File, slug: &Slug, manifest: &Manifest, directory: &Path, host: &impl Host) -> Result<()> {
     let other = "it changed while it was unpacked";
     for path in &manifest.directories {
@@ -299,7 +299,7 @@ pub fn unpack(file: File, slug: &Slug, manifest: &Manifest, directory: &Path, ho
         Ok(())
     })?;
     ensure!(left == 0 && again == *manifest, other);
-    // Last, so that nothing is ever written through one.
+    // Links come last, so that nothing is written through one.
     for (path, target) in &manifest.links {
         link(Path::new(target), &directory.join(path)).with_context(|| format!("cannot make {}", shown(path)))?;
     }

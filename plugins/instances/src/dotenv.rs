@@ -1,4 +1,4 @@
-//! A `.env` file: one `KEY="value"` a line. Lines of others stay as they are.
+//! A `.env` file: one `KEY="value"` per line. Other lines stay unchanged.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl Dotenv {
         self.at(key).is_some()
     }
 
-    /// Sets a value, which must not have anything in it that is special between double quotes.
+    /// Sets a value, which must not contain characters with a meaning between double quotes.
     pub fn set(&mut self, key: &str, value: &str) {
         debug_assert!(!value.contains(['"', '\\', '$', '`', '\n', '\r']), "{key} would have to be escaped");
         let line = format!("{key}=\"{value}\"");
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_put_in_its_place_and_all_else_stays() {
+    fn value_is_set_and_other_lines_stay() {
         let mut dotenv = Dotenv::read("# mine\nA='old' # and why\nAB=2\n\nodd line\n");
         assert!(dotenv.has("A") && dotenv.has("AB") && !dotenv.has("B"));
         dotenv.set("A", "default-src 'self'");

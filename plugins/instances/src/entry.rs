@@ -1,5 +1,5 @@
-//! The entry of an instance among the public systems. It follows the files: what is missing of it is put there by the
-//! next call that changes the instance.
+//! The entry of an instance among the public systems. It follows the files: the next call that changes the instance
+//! restores a missing entry.
 
 use crate::{
     Host,
@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::Result;
 
-/// What the entry of `instance` is to be, where `existing` is there. What others have written into it stays.
+/// Returns the new entry of `instance`, which keeps what others have written into the `existing` one.
 fn wanted(instance: &Instance, existing: Option<System>) -> System {
     let running = instance.flavor.title().to_owned();
     let stopped = format!("{running} (stopped)");
@@ -33,7 +33,7 @@ pub fn find(host: &impl Host, slug: &Slug) -> Result<Option<System>> {
     Ok(host.systems()?.into_iter().find(|system| system.slug == slug.as_str()))
 }
 
-/// Brings the entry of `instance` to what it is to be. To be called with the lock of the instance.
+/// Updates the entry of `instance`. Needs the lock of the instance.
 pub fn follow(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Result<()> {
     let existing = find(host, slug)?;
     let wanted = wanted(instance, existing.clone());
@@ -43,7 +43,7 @@ pub fn follow(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Result<
     Ok(())
 }
 
-/// Removes the entry if it is one that was made for `instance` and changed by nobody since.
+/// Removes the entry, if it was made for `instance` and is unchanged.
 pub fn take_back(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Result<()> {
     if find(host, slug)? == Some(wanted(instance, None)) {
         host.remove_system(slug.as_str())?;
@@ -57,7 +57,7 @@ mod tests {
     use crate::{flavor::Flavor, policy::Policy};
 
     #[test]
-    fn an_entry_follows_the_state_and_keeps_what_others_have_written() {
+    fn entry_follows_the_state_and_keeps_other_fields() {
         let slug = "coins".parse().unwrap();
         let moment = "2026-01-31T12:00:00Z".to_owned();
         let mut instance = Instance::new(&slug, Flavor::Drupal10, Policy::default(), None, moment).unwrap();

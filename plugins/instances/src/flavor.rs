@@ -1,4 +1,4 @@
-//! What an instance runs.
+//! Software of an instance.
 
 use crate::slug::shown;
 use anyhow::{Result, bail};
@@ -24,7 +24,7 @@ impl Flavor {
         }
     }
 
-    /// As people write it.
+    /// Returns the name for people.
     pub fn title(self) -> &'static str {
         match self {
             Self::Drupal10 => "Drupal 10",
@@ -40,7 +40,7 @@ impl Flavor {
     }
 }
 
-/// Both the name and the title: forms of clients send the latter. Nothing at all means the default.
+/// Reads the name or the title, which forms of clients send. Without either, the default.
 impl FromStr for Flavor {
     type Err = anyhow::Error;
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flavor_goes_by_its_name_and_by_its_title() {
+    fn flavor_is_read_from_its_name_or_title() {
         for flavor in ALL {
             assert_eq!(flavor.name().parse::<Flavor>().unwrap(), flavor);
             assert_eq!(flavor.title().parse::<Flavor>().unwrap(), flavor);

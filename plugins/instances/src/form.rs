@@ -1,4 +1,4 @@
-//! What a client sends to have an instance made: one JSON object, of which more is sent than is needed.
+//! The form for a new instance: one JSON object. Clients send more than is needed.
 
 use crate::{
     flavor::Flavor,
@@ -13,7 +13,7 @@ pub struct Form {
     pub slug: Slug,
     pub flavor: Flavor,
     pub policy: Policy,
-    /// The keys that mean nothing here.
+    /// Keys without a meaning here.
     pub ignored: Vec<String>,
 }
 
@@ -33,8 +33,7 @@ impl Form {
     }
 }
 
-/// What clients send with a rebuild: that part of the form that describes the system. The policy, and the keys that mean
-/// nothing.
+/// Reads the form for a rebuild, which is the system part of the form. Returns the policy, and the ignored keys.
 pub fn system(json: &str) -> Result<(Policy, Vec<String>)> {
     let mut ignored = Vec::new();
     let policy = policy(object(json, "the system", "{\"ContentSecurityPolicy\": \"…\"}")?, &mut ignored)?;
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_needs_a_slug_and_takes_whatever_else_clients_send() {
+    fn form_needs_a_slug_and_ignores_unknown_keys() {
         let form = Form::read(r#"{"Slug": "coins"}"#).unwrap();
         assert_eq!((form.slug.as_str(), form.flavor, form.ignored.len()), ("coins", Flavor::Drupal11, 0));
 
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_cannot_be_used_says_why() {
+    fn invalid_form_names_the_error() {
         for (json, told) in [
             ("", "the form is not JSON: EOF"),
             ("{\"Slug\": \"coins\"", "the form is not JSON"),
@@ -99,7 +98,7 @@ mod tests {
             ("{\"Slug\": \"coins\", \"System\": \"8.1\"}", "System is not an object"),
             (
                 "{\"Slug\": \"coins\", \"System\": {\"ContentSecurityPolicy\": \"x\\nROOT=1\"}}",
-                "ContentSecurityPolicy has '\\n' in it",
+                "ContentSecurityPolicy contains '\\n'",
             ),
         ] {
             let error = Form::read(json).unwrap_err().to_string();

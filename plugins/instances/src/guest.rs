@@ -1,4 +1,4 @@
-//! The surroundings of the calls in the sandbox: WASI, and what the distillery offers beside it.
+//! The host of the calls in the sandbox: WASI, and the interfaces of the server.
 
 mod bindings {
     wit_bindgen::generate!({
@@ -30,14 +30,14 @@ use std::{
 };
 use wasip2::{clocks::monotonic_clock::subscribe_duration, io::poll::poll, random::random::get_random_bytes};
 
-/// As plugin.yaml says.
+/// As in plugin.yaml.
 const AT: &str = "/instances";
-/// No answer to a question is longer.
+/// Longest answer to a question.
 const LONGEST_ANSWER: u64 = 4096;
 
 struct Guest {
     process: String,
-    /// In a run that cleans up nobody cancels.
+    /// In a cleanup there is no cancel.
     cleans_up: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The last line is what the client reads.
+            // The last line becomes the message of the failure.
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
@@ -58,8 +58,7 @@ fn run() -> Result<()> {
     let params: Vec<String> = arguments.collect();
     let param = |at: usize| params.get(at).map(String::as_str);
     let slug = || param(0).unwrap_or_default().parse::<Slug>();
-    let process =
-        env::var("DISTILLERY_PROCESS").context("nobody says which process this is: run it in a distillery")?;
+    let process = env::var("DISTILLERY_PROCESS").context("DISTILLERY_PROCESS is not set: run this call on a server")?;
     let host = &mut Guest { process, cleans_up: env::var_os("DISTILLERY_CLEANUP").is_some() };
     let mount = &Mount::open(AT)?;
     if host.cleans_up {
@@ -111,7 +110,7 @@ impl Host for Guest {
     }
 
     fn say(&mut self, line: &str) {
-        // Who has gone does not keep a call from its end.
+        // A client that is gone does not stop a call.
         _ = writeln!(io::stdout(), "{line}");
     }
 
@@ -125,7 +124,7 @@ impl Host for Guest {
 
     fn set_value(&mut self, value: &Value) {
         if let Err(error) = outcome::set_value(&value.to_string()) {
-            eprintln!("the value of the call is not kept: {error}");
+            eprintln!("could not set the value of the call: {error}");
         }
     }
 

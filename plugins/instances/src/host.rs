@@ -1,4 +1,4 @@
-//! What an action asks of its surroundings and tells them.
+//! The surroundings of an action: questions to them, and reports to them.
 
 use crate::moment::Moment;
 use anyhow::{Result, bail};
@@ -17,28 +17,28 @@ pub struct System {
 }
 
 pub trait Host {
-    /// The id of this process, which no other has.
+    /// The unique id of this process.
     fn process(&self) -> String;
     fn now(&self) -> Moment;
     fn random(&mut self, bytes: &mut [u8]);
-    /// The domain that instances are found below, if there is one.
+    /// The domain of the instances, if there is one.
     fn domain(&self) -> Option<String>;
 
     fn is_cancelled(&self) -> bool;
-    /// Returns early when it is cancelled meanwhile.
+    /// Sleeps. A cancel ends the sleep early.
     fn pause(&mut self, time: Duration);
 
     fn say(&mut self, line: &str);
-    /// What the client answers; empty if it does not.
+    /// Returns the answer of the client; empty if there is none.
     fn ask(&mut self, question: &str) -> Result<String>;
-    /// Says, for programs, what came of it.
+    /// Reports the result to programs.
     fn set_value(&mut self, value: &Value);
 
     fn systems(&self) -> Result<Vec<System>>;
     fn put_system(&mut self, system: &System) -> Result<()>;
     fn remove_system(&mut self, slug: &str) -> Result<()>;
 
-    /// An error once it is cancelled.
+    /// Fails once the process is cancelled.
     fn go_on(&self) -> Result<()> {
         if self.is_cancelled() {
             bail!("cancelled");

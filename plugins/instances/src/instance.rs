@@ -1,5 +1,5 @@
-//! What an instance says of itself: `instance.json` in its directory. The entry among the systems follows it, and so does
-//! whatever runs its containers.
+//! The description of an instance: `instance.json` in its directory. The entry among the systems follows it, and so
+//! does the program that runs its containers.
 
 use crate::{flavor::Flavor, mount, policy::Policy, slug::Slug, template};
 use anyhow::{Context, Result, bail};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 
 pub const FILE: &str = "instance.json";
-/// No instance says so much of itself.
+/// Largest file.
 const LONGEST: u64 = 64 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -15,9 +15,9 @@ pub struct Instance {
     pub slug: String,
     pub flavor: Flavor,
     pub url: String,
-    /// Whether its containers are to run.
+    /// Whether its containers should run.
     pub state: State,
-    /// The version of the template that its files are of.
+    /// Version of the template of its files.
     pub template: u32,
     #[serde(default)]
     pub content_security_policy: Policy,
@@ -55,7 +55,7 @@ impl Instance {
         })
     }
 
-    /// Reads that of the instance `slug` in `directory`.
+    /// Reads the description of the instance `slug` in `directory`.
     pub fn read(directory: &Path, slug: &Slug) -> Result<Self> {
         let file = directory.join(FILE);
         let size = fs::symlink_metadata(&file).map(|it| it.len());
@@ -76,13 +76,13 @@ impl Instance {
         mount::write(&directory.join(FILE), text.as_bytes())
     }
 
-    /// The host in its URL.
+    /// Returns the host in its URL.
     pub fn host(&self) -> &str {
         self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
     }
 }
 
-/// Where an instance is found: below the domain, or else below localhost, which leads to this machine.
+/// Returns the host of an instance: below the domain, or below localhost, which is this machine.
 fn url(slug: &Slug, domain: Option<&str>) -> Result<String> {
     let Some(domain) = domain else { return Ok(format!("http://{slug}.localhost")) };
     let label = |label: &str| {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_read_as_it_was_written() {
+    fn instance_is_read_as_written() {
         let directory = tempfile::tempdir().unwrap();
         let instance = instance(Some("example.org")).unwrap();
         instance.write(directory.path()).unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_instance_is_broken() {
+    fn invalid_instance_is_broken() {
         let directory = tempfile::tempdir().unwrap();
         let read = || Instance::read(directory.path(), &"coins".parse().unwrap()).unwrap_err().to_string();
         assert_eq!(read(), "coins is broken: it has no instance.json");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_below_a_domain_or_on_this_machine() {
+    fn url_is_below_a_domain_or_on_this_machine() {
         assert_eq!(instance(None).unwrap().url, "http://coins.localhost");
         for domain in ["", "a b", "a/b", "a..b", "-a", "A.org", "a`) || Host(`b", "a:80"] {
             assert!(instance(Some(domain)).is_err(), "{domain:?}");

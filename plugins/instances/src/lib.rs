@@ -1,8 +1,6 @@
-//! What the calls of the instances do: a directory of instances, their snapshots, and their entries among the public
-//! systems.
+//! The calls on instances: a directory of instances, their snapshots, and their entries among the public systems.
 //!
-//! It knows files, and a [`Host`] to talk to; nothing of WebAssembly. So it is tested natively, where a cancel or a
-//! crash can be put at any point.
+//! It knows files and a [`Host`], not WebAssembly. Native tests can therefore cancel or crash it at any point.
 
 pub mod action;
 pub mod archive;

@@ -1,9 +1,9 @@
-//! One process at a time changes what an instance is: its link, its state, its entry among the systems.
+//! Locks, so that one process at a time changes an instance: its link, its state, its entry among the systems.
 //!
-//! A lock is a file with a name of its own, `SLUG.TIME.PROCESS`. Who has made one looks whether there is another: then it
-//! takes its own back and tries again later. Of two that come at once at least the later one sees the other, so that
-//! never two go on. It is held for moments only; one that is older belongs to a process that was killed together with the
-//! server, and nobody heeds it.
+//! A lock is a file with a unique name, `SLUG.TIME.PROCESS`. After creating its lock, a process looks for others: if
+//! there is one, it removes its own and retries later. Of two processes at the same time, at least the later one sees
+//! the other, so that two never proceed. Locks are held briefly; an old one belongs to a process that was killed with
+//! the server, and is ignored.
 
 use crate::{
     Host, Mount,
@@ -13,12 +13,12 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{fs::File, time::Duration};
 
-/// A lock that is older is heeded no more, in milliseconds.
+/// Age in milliseconds from which a lock is ignored.
 const STALE: u64 = 20_000;
-/// How long to wait for a lock; a stale one is older by then.
+/// Longest wait for a lock, in milliseconds. A stale lock is ignored by then.
 const PATIENCE: u64 = 40_000;
 
-/// Does `action` while nobody else changes `slug`. Whoever is cancelled does not wait for it.
+/// Runs `action` with the lock of `slug`. A cancel ends the wait.
 pub fn locked<H: Host, T>(
     mount: &Mount,
     host: &mut H,
@@ -28,7 +28,7 @@ pub fn locked<H: Host, T>(
     hold(mount, host, slug, H::go_on, action)
 }
 
-/// The same for whoever puts things right after a cancel, and so waits nevertheless.
+/// Runs `action` like [`locked`], but a cancel does not end the wait: for undoing changes after a cancel.
 pub fn locked_to_undo<H: Host, T>(
     mount: &Mount,
     host: &mut H,
@@ -62,7 +62,7 @@ fn hold<H: Host, T>(
         if host.now().0 > begun + PATIENCE {
             bail!("{slug} is busy: other calls change it all the time; try again later");
         }
-        // Not all at the same moment again.
+        // A random delay keeps processes from retrying at the same moment.
         let mut dice = [0];
         host.random(&mut dice);
         host.pause(Duration::from_millis(5 + u64::from(dice[0])));
@@ -73,7 +73,7 @@ fn hold<H: Host, T>(
     done
 }
 
-/// Whether someone else has a lock.
+/// Tells whether another process has a lock.
 fn others(mount: &Mount, host: &impl Host, slug: &Slug, own: &str) -> Result<bool> {
     let now = host.now().0;
     let alive = |name: &String| {

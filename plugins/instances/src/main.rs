@@ -1,7 +1,7 @@
-//! `provision`, `purge`, `snapshot`, `backup`, `restore`, `start`, `stop`, `rebuild` and `update`, on the instances of a
-//! mount. Which of them is meant is the name that the call was started by.
+//! `provision`, `purge`, `snapshot`, `backup`, `restore`, `start`, `stop`, `rebuild` and `update`, on the instances of
+//! a mount. The name of the call selects one of them.
 //!
-//! After one that was forced to end, a fresh instance of this program cleans up.
+//! After a forced end, a fresh instance of this program cleans up.
 
 #[cfg(target_family = "wasm")]
 mod guest;
@@ -13,5 +13,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_family = "wasm"))]
 fn main() {
-    eprintln!("this is a call: build it for wasm32-wasip2, and let a distillery run it");
+    eprintln!("this is a call: build it for wasm32-wasip2 and run it on a server");
 }

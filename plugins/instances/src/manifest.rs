@@ -1,4 +1,4 @@
-//! What a snapshot says of itself, in `manifest.json` at its end: all that is in it, with sizes and checksums.
+//! The manifest of a snapshot, `manifest.json` at its end: every entry, with sizes and checksums.
 
 use crate::flavor::Flavor;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ pub struct Manifest {
     pub taken: String,
     pub files: BTreeMap<String, Content>,
     pub directories: Vec<String>,
-    /// Where symbolic links lead to.
+    /// Targets of symbolic links.
     pub links: BTreeMap<String, String>,
-    /// What is not in it, and why.
+    /// Entries that are left out, and why.
     #[serde(default)]
     pub left_out: BTreeMap<String, String>,
 }
@@ -34,14 +34,14 @@ impl Manifest {
     }
 }
 
-/// Whether something at `path` inside of a directory stays there: plain names only.
+/// Tells whether `path` stays within its directory: plain names only.
 pub fn is_inside(path: &str) -> bool {
     let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
     path.split('/').all(plain)
 }
 
-/// Whether a link at `path` leads nowhere but into the directory that `path` is in. All `..` must come first: behind
-/// another link it could mean anything.
+/// Tells whether a link at `path` stays within the directory of `path`. Every `..` must come first: after another link
+/// it could lead anywhere.
 pub fn leads_inside(path: &str, target: &str) -> bool {
     let mut up = 0;
     let mut rest = target;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_links_that_lead_out_are_known() {
+    fn paths_and_links_that_lead_out_are_refused() {
         for path in ["a", "a/b", ".env", "a/..b"] {
             assert!(is_inside(path), "{path}");
         }

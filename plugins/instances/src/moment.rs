@@ -1,4 +1,4 @@
-//! A moment, in milliseconds since 1970.
+//! A time, in milliseconds since 1970.
 
 use anyhow::{Context, Result};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -7,13 +7,13 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// As in RFC 3339, to the second.
+    /// Formats the time as in RFC 3339, to the second.
     pub fn rfc3339(self) -> Result<String> {
         let whole = OffsetDateTime::from_unix_timestamp((self.0 / 1000) as i64)?;
         whole.format(&Rfc3339).context("the clock of the host is wrong")
     }
 
-    /// Short, fit for the name of a file, and in the order of time: `20260131T120000123Z`.
+    /// Formats the time for a file name, sortable: `20260131T120000123Z`.
     pub fn stamp(self) -> Result<String> {
         let at = OffsetDateTime::from_unix_timestamp((self.0 / 1000) as i64)?;
         let (date, time) = (at.date(), at.time());
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_for_people_and_for_names() {
+    fn time_is_formatted_for_people_and_for_names() {
         let moment = Moment(1_769_860_800_123);
         assert_eq!(moment.rfc3339().unwrap(), "2026-01-31T12:00:00Z");
         assert_eq!(moment.stamp().unwrap(), "20260131T120000123Z");

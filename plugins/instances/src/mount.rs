@@ -1,16 +1,16 @@
 //! The directory of all instances.
 //!
 //! ```text
-//! coins                     a link to a directory in .versions
+//! coins                     an instance: a link to a directory in .versions
 //! snapshots/                archives, and their checksums
-//! .versions/                what instances consist of: SLUG.TIME.PROCESS, with the time and process that made it
-//! .garbage/                 what is being deleted
+//! .versions/                content of instances: SLUG.TIME.PROCESS, with the time and process that created it
+//! .garbage/                 directories that are being deleted
 //! .locks/                   see `lock`
 //! ```
 //!
-//! An instance is there when its link is, and making, exchanging or removing a link is one step of the file system: at
-//! whatever moment a process ends, an instance is whole or not there. What no link leads to is deleted by the process
-//! that made it, by the cleanup after that process, or, when the server itself was killed, by a later call.
+//! An instance exists if its link exists. Creating, replacing or removing a link is one step of the file system:
+//! whenever a process ends, an instance is complete or does not exist. A directory without a link is deleted by the
+//! process that created it, by the cleanup after that process, or, if the server itself was killed, by a later call.
 
 use crate::{
     Host,
@@ -30,8 +30,8 @@ const VERSIONS: &str = ".versions";
 const GARBAGE: &str = ".garbage";
 pub(crate) const LOCKS: &str = ".locks";
 
-/// No process lives as long: `limits.time` in plugin.yaml is shorter, with the time for its cleanup. What is older and
-/// leads nowhere belongs to nobody.
+/// Age in milliseconds from which an unlinked directory has no process any more: `limits.time` in plugin.yaml is
+/// shorter, with the time for its cleanup.
 pub const LONGEST_LIFE: u64 = 2 * 60 * 60 * 1000;
 
 #[derive(Clone, Debug)]
@@ -39,13 +39,13 @@ pub struct Mount {
     root: PathBuf,
 }
 
-/// A directory of what an instance consists of, linked or not.
+/// A directory with the content of an instance, linked or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     name: String,
 }
 
-/// A name of something that a process has made and that lies where all can see it: `SLUG.TIME.PROCESS`.
+/// A unique name for a file or directory that a process creates where all can see it: `SLUG.TIME.PROCESS`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Made<'a> {
     pub what: &'a str,
@@ -66,7 +66,7 @@ impl<'a> Made<'a> {
 }
 
 impl Mount {
-    /// The mount at `root`, with the directories that it needs.
+    /// Opens the mount at `root`, and creates its directories.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let mount = Self { root: root.into() };
         for name in [SNAPSHOTS, VERSIONS, GARBAGE, LOCKS] {
@@ -87,14 +87,14 @@ impl Mount {
         self.root.join(VERSIONS).join(&version.name)
     }
 
-    /// All instances that there are, broken ones as well, by slug.
+    /// Returns the slugs of all instances, including broken ones.
     pub fn instances(&self) -> Result<Vec<Slug>> {
         let mut slugs: Vec<Slug> = names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect();
         slugs.sort();
         Ok(slugs)
     }
 
-    /// What the instance `slug` consists of, if there is one.
+    /// Returns the current version of the instance `slug`, if it exists.
     pub fn current(&self, slug: &Slug) -> Result<Option<Version>> {
         let link = self.root.join(slug.as_str());
         match fs::symlink_metadata(&link) {
@@ -111,44 +111,44 @@ impl Mount {
         }
     }
 
-    /// What the instance `slug` consists of; it is an error if there is none.
+    /// Returns the current version of the instance `slug`, or an error if it does not exist.
     pub fn existing(&self, slug: &Slug) -> Result<Version> {
         self.current(slug)?.with_context(|| format!("there is no instance {slug}"))
     }
 
-    /// A new and empty directory that no link leads to yet.
+    /// Creates an empty directory without a link.
     pub fn begin(&self, slug: &Slug, host: &impl Host) -> Result<Version> {
         let version = Version { name: Made::name(slug.as_str(), host) };
         fs::create_dir(self.directory(&version)).with_context(|| format!("cannot make a directory for {slug}"))?;
         Ok(version)
     }
 
-    /// Makes `version` a new instance. To be called with its lock.
+    /// Makes `version` a new instance. Needs its lock.
     pub fn publish(&self, slug: &Slug, version: &Version) -> Result<()> {
         link(&version.target(), &self.root.join(slug.as_str())).with_context(|| format!("cannot publish {slug}"))?;
         self.settle()
     }
 
-    /// Makes `version` what the instance `slug` consists of, instead of what it does now. To be called with its lock.
+    /// Makes `version` the content of the existing instance `slug`. Needs its lock.
     pub fn exchange(&self, slug: &Slug, version: &Version) -> Result<()> {
-        // Lies among the versions, so that it is garbage like them if it stays.
+        // Lies among the versions, so that it is deleted with them if it remains.
         let aside = self.root.join(VERSIONS).join(format!("{}.link", version.name));
         link(&version.target(), &aside).with_context(|| format!("cannot publish {slug}"))?;
         fs::rename(&aside, self.root.join(slug.as_str())).with_context(|| format!("cannot publish {slug}"))?;
         self.settle()
     }
 
-    /// Takes the instance `slug` away. What it consisted of is still there. To be called with its lock.
+    /// Removes the link of the instance `slug`, but not its content. Needs its lock.
     pub fn withdraw(&self, slug: &Slug) -> Result<()> {
         fs::remove_file(self.root.join(slug.as_str())).with_context(|| format!("cannot remove {slug}"))?;
         self.settle()
     }
 
-    /// Deletes what no link leads to.
+    /// Deletes a version without a link.
     pub fn discard(&self, version: &Version) -> Result<()> {
         let garbage = self.root.join(GARBAGE).join(&version.name);
         match fs::rename(self.directory(version), &garbage) {
-            // Someone else deletes it already.
+            // Another process is deleting it already.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).context("cannot delete what is not needed any more"),
             Ok(()) => {}
@@ -156,7 +156,7 @@ impl Mount {
         delete(&garbage)
     }
 
-    /// The versions that `process` has made.
+    /// Returns the versions that `process` has created.
     pub fn made_by(&self, process: &str) -> Result<Vec<(Slug, Version)>> {
         let names = names(&self.root.join(VERSIONS))?;
         let own = names.into_iter().filter_map(|name| {
@@ -166,8 +166,7 @@ impl Mount {
         Ok(own.collect())
     }
 
-    /// Deletes what processes have left behind that were killed together with the server, and what `process` has left if
-    /// it is named.
+    /// Deletes directories of processes that were killed together with the server, and of `process`, if given.
     pub fn sweep(&self, now: Moment, process: Option<&str>) -> Result<()> {
         let dead = |name: &str| {
             let made = Made::read(name.trim_start_matches('.'));
@@ -183,7 +182,7 @@ impl Mount {
             }
             let slug: Option<Slug> = Made::read(&name).and_then(|it| it.what.parse().ok());
             let version = Version { name };
-            // A link is only ever made by the process that has made the version, so this cannot change any more.
+            // Only the process that created a version makes a link to it, so that this cannot change any more.
             if !slug.is_some_and(|slug| self.current(&slug).ok().flatten().is_some_and(|it| it == version)) {
                 self.discard(&version)?;
             }
@@ -191,18 +190,18 @@ impl Mount {
         for name in names(&self.root.join(GARBAGE))? {
             delete(&self.root.join(GARBAGE).join(name))?;
         }
-        // Locks count by their own, shorter time; here they only go.
+        // Locks expire earlier; here they are only deleted.
         for name in names(&self.locks())?.into_iter().filter(|name| dead(name)) {
             remove(&self.locks().join(name))?;
         }
-        // Only what was not finished begins with a dot.
+        // Only unfinished snapshots begin with a dot.
         for name in names(&self.snapshots())?.into_iter().filter(|name| name.starts_with('.') && dead(name)) {
             remove(&self.snapshots().join(name))?;
         }
         Ok(())
     }
 
-    /// What was changed in the directory is kept even when the machine stops.
+    /// Makes changes of the directory durable.
     fn settle(&self) -> Result<()> {
         settle(&self.root)
     }
@@ -214,7 +213,7 @@ impl Version {
     }
 }
 
-/// Writes a file so that whoever reads it, now or after a crash, finds all of the old content or all of the new.
+/// Writes a file so that readers find all of the old content or all of the new one, also after a crash.
 pub fn write(file: &Path, content: &[u8]) -> Result<()> {
     let name = file.file_name().and_then(OsStr::to_str).context("a file needs a name")?.to_owned();
     let aside = file.with_file_name(format!("{}.new", name.trim_start_matches('.')));
@@ -227,7 +226,7 @@ pub fn write(file: &Path, content: &[u8]) -> Result<()> {
     written.with_context(|| format!("cannot write {name}"))
 }
 
-/// Keeps the names in a directory as they are now.
+/// Makes the names in a directory durable.
 pub(crate) fn settle(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|it| it.sync_all()).context("cannot keep a change of the directory")
 }
@@ -237,9 +236,9 @@ pub(crate) fn link(target: &Path, at: &Path) -> std::io::Result<()> {
     fs::soft_link(target, at)
 }
 
-/// The names in a directory. One that is no text is none of ours.
+/// Returns the names in a directory. Skips those that are not UTF-8, which no call creates.
 pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
-    // In the sandbox a list fails when something of it goes while it is made, as locks do all the time.
+    // In the sandbox, listing fails if an entry disappears meanwhile, as locks often do.
     const TRIES: usize = 100;
     let mut tries = 1;
     loop {
@@ -255,7 +254,7 @@ fn list(directory: &Path) -> std::io::Result<Vec<String>> {
     names.filter_map(Result::transpose).collect()
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file, which can be gone already.
 pub(crate) fn remove(file: &Path) -> Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove a file"),
@@ -263,7 +262,7 @@ pub(crate) fn remove(file: &Path) -> Result<()> {
     }
 }
 
-/// Deletes a directory that someone else may be deleting, too.
+/// Deletes a directory, which another process can be deleting too.
 fn delete(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != ErrorKind::NotFound && directory.exists() => {

@@ -1,13 +1,13 @@
-//! The content security policy of an instance: the one text that a client chooses freely and that goes into its files.
+//! The content security policy of an instance: the only text in its files that a client chooses freely.
 //!
-//! Everything that could mean something to a reader of `.env` is refused here, so that nobody has to escape it.
+//! Every character with a meaning in `.env` is refused here, so that no other code has to escape it.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 const LONGEST: usize = 4096;
-/// What is special between double quotes.
+/// Characters with a meaning between double quotes.
 const SPECIAL: [char; 4] = ['"', '\\', '$', '`'];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -29,7 +29,7 @@ impl FromStr for Policy {
         }
         let plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !SPECIAL.contains(&c);
         match text.chars().find(|c| !plain(*c)) {
-            Some(c) => bail!("ContentSecurityPolicy has {c:?} in it, which it cannot have: remove it"),
+            Some(c) => bail!("ContentSecurityPolicy contains {c:?}, which is not allowed: remove it"),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_plain_text_without_anything_that_ends_or_expands_a_value() {
+    fn policy_has_no_characters_with_a_meaning_in_dotenv() {
         for text in ["", "default-src 'self'; img-src * data:", "script-src 'sha256-ab+/='; # no comment"] {
             assert_eq!(text.parse::<Policy>().unwrap().as_str(), text);
         }

@@ -1,11 +1,11 @@
-//! The name of an instance: a directory, a label of a host name, and the slug of a public system at once.
+//! The name of an instance: at once a directory, a label of a host name, and the slug of a public system.
 
 use anyhow::{Result, bail};
 use std::{fmt, str::FromStr};
 
-/// As long as a label of a host name may be.
+/// Longest label of a host name.
 const LONGEST: usize = 63;
-/// Names in the directory of instances that are not free.
+/// Reserved names in the directory of instances.
 const TAKEN: [&str; 1] = [crate::mount::SNAPSHOTS];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ impl fmt::Display for Slug {
     }
 }
 
-/// What came from outside, short enough for a message and in one line.
+/// Quotes text from outside in one short line.
 pub fn shown(text: &str) -> String {
     const MOST: usize = 64;
     match text.char_indices().nth(MOST) {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slug_is_a_label_of_a_host_name_that_begins_with_a_letter() {
+    fn slug_is_a_host_label_that_begins_with_a_letter() {
         let longest = "a".repeat(63);
         for slug in ["a", "coins", "coins-2", longest.as_str()] {
             assert_eq!(slug.parse::<Slug>().unwrap().as_str(), slug);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_slug_is_repeated_in_one_short_line() {
+    fn invalid_slug_is_quoted_in_one_short_line() {
         let error = format!("x\n{}", "y".repeat(10_000)).parse::<Slug>().unwrap_err().to_string();
         assert!(error.starts_with("\"x\\nyyy") && error.len() < 300 && !error.contains('\n'), "{error}");
     }

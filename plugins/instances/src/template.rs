@@ -1,18 +1,18 @@
-//! What an instance is made from: its compose file, its settings, its secrets.
+//! The files of a new instance: compose file, settings, secrets.
 //!
-//! Three kinds of files: those that belong to the template are made anew, settings are made once, and of `.env` only
-//! what is missing is added. Nothing here runs a container.
+//! There are three kinds: files of the template are replaced, settings are created once, and `.env` only gets missing
+//! values. Containers are run elsewhere.
 
 use crate::{Host, dotenv::Dotenv, instance::Instance, mount};
 use anyhow::{Context, Result, bail};
 use std::{fs, io::ErrorKind, path::Path};
 
-/// To be raised with each change of the files below. `update` brings instances to it.
+/// Increase with each change of the files below. `update` brings instances to this version.
 pub const VERSION: u32 = 1;
 
 pub const COMPOSE: &str = "compose.yaml";
 pub const ENV: &str = ".env";
-/// Where the containers write what `instance_log` follows.
+/// Log of the containers, which `instance_log` follows.
 pub const LOG: &str = "log/instance.log";
 
 const DIRECTORIES: [&str; 5] = ["settings", "data", "data/files", "data/database", "log"];
@@ -22,12 +22,12 @@ const SETTINGS: [(&str, &str); 3] = [
     ("settings/apache.conf", include_str!("../template/apache.conf")),
 ];
 const SECRETS: [&str; 3] = ["DATABASE_PASSWORD", "DATABASE_ROOT_PASSWORD", "HASH_SALT"];
-/// Who the containers run as, so that what they write can be read by the server.
+/// User of the containers, so that the server can read their files.
 const RUN_AS: (&str, &str) = ("RUN_AS", "1000:1000");
 const POLICY: &str = "CONTENT_SECURITY_POLICY";
 const SECRET: usize = 40;
 
-/// Makes all files in a new directory.
+/// Creates all files in a new directory.
 pub fn make(directory: &Path, instance: &Instance, host: &mut impl Host) -> Result<()> {
     for name in DIRECTORIES {
         fs::create_dir(directory.join(name)).with_context(|| format!("cannot make {name}"))?;
@@ -45,7 +45,7 @@ pub fn make(directory: &Path, instance: &Instance, host: &mut impl Host) -> Resu
     mount::write(&directory.join(LOG), format!("{} provisioned\n", instance.provisioned).as_bytes())
 }
 
-/// Makes anew what belongs to the template, and adds what is missing of `.env`. All else is left alone.
+/// Replaces the files of the template, and adds missing values to `.env`. Other files stay.
 pub fn renew(directory: &Path, instance: &Instance, host: &mut impl Host) -> Result<()> {
     for name in DIRECTORIES {
         match fs::create_dir(directory.join(name)) {
@@ -61,7 +61,7 @@ pub fn renew(directory: &Path, instance: &Instance, host: &mut impl Host) -> Res
 }
 
 fn compose(directory: &Path, instance: &Instance) -> Result<()> {
-    // The slug, the image and the host consist of nothing that YAML or a rule of traefik could misunderstand.
+    // The slug, the image and the host have no characters that YAML or a rule of traefik could misread.
     let text = include_str!("../template/compose.yaml")
         .replace("{slug}", &instance.slug)
         .replace("{image}", instance.flavor.image())
@@ -88,14 +88,14 @@ fn env(directory: &Path, instance: &Instance, host: &mut impl Host) -> Result<()
     mount::write(&file, dotenv.to_string().as_bytes())
 }
 
-/// Letters and digits, each equally likely.
+/// Returns random letters and digits, all equally likely.
 fn secret(host: &mut impl Host) -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut secret = String::new();
     while secret.len() < SECRET {
         let mut bytes = [0; SECRET];
         host.random(&mut bytes);
-        // Of 256 values only a multiple of 62 can be shared out evenly.
+        // Only a multiple of 62 of the 256 values can be distributed evenly.
         let even = bytes.into_iter().filter(|byte| *byte < 248).map(|byte| char::from(LETTERS[usize::from(byte % 62)]));
         secret.extend(even.take(SECRET - secret.len()));
     }

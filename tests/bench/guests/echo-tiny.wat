@@ -1,10 +1,10 @@
-;; Sends back what it is sent, in pieces as they arrive, until its input ends. No allocator, no start-up code, two pages.
+;; Echoes its input, in pieces as they arrive, until the input ends. No allocator, no start-up code, two pages.
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
 
-  ;; 0: pointer and 4: length of the one buffer that is read into or written from; 8: how much was moved; 64: the piece.
+  ;; 0: pointer and 4: length of the one buffer to read into or write from; 8: number of bytes moved; 64: the piece.
   (memory (export "memory") 2)
 
   (func (export "_start")

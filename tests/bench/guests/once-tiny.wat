@@ -1,11 +1,11 @@
-;; The same as `once`, in as little as a preview 1 module can be: no allocator, no start-up code, one page of memory.
-;; What is left when this one runs is the cost of the host.
+;; The same as `once`, as a minimal preview 1 module: no allocator, no start-up code, one page of memory. Running it
+;; costs little beyond the host.
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
 
-  ;; 0: pointer and 4: length of the one buffer that is read into or written from; 8: how much was moved; 64: the line.
+  ;; 0: pointer and 4: length of the one buffer to read into or write from; 8: number of bytes moved; 64: the line.
   (memory (export "memory") 1)
 
   (func (export "_start")
@@ -16,7 +16,7 @@
       (if (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))
         (then (call $proc_exit (i32.const 1))))
       (local.set $length (i32.add (local.get $length) (i32.load (i32.const 8))))
-      ;; The end of input, or a line that does not fit, ends the reading too.
+      ;; The end of input, or a line that does not fit, also ends the reading.
       (br_if $reading
         (i32.and
           (i32.and (i32.ne (i32.load (i32.const 8)) (i32.const 0)) (i32.lt_u (local.get $length) (i32.const 65000)))

@@ -1,4 +1,4 @@
-;; Says that it has begun, and sleeps for an hour in one call of the host.
+;; Prints a line, and sleeps for an hour in one host call.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))

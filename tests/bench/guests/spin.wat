@@ -1,4 +1,4 @@
-;; Says that it has begun, and computes for ever.
+;; Prints a line, and computes forever.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

@@ -1,7 +1,7 @@
-//! wasmtime alone, with a pool and nothing that bounds or interrupts a guest: what the server needs beyond this is its own.
+//! wasmtime alone, with a pool but without bounds or interruption of the guest: the cost that is not the server's.
 //!
-//! [`Module`] is the tiny guest with the three functions that it imports as closures, [`Component`] a guest of WASI 0.2 with
-//! the library's own WASI, its input and output in memory.
+//! [`Module`] is the tiny guest, whose three imports are closures. [`Component`] is a WASI 0.2 guest with the library's
+//! own WASI, and its input and output in memory.
 
 use std::path::Path;
 use wasmtime::{
@@ -16,17 +16,17 @@ use wasmtime_wasi::{
     },
 };
 
-/// The most that a guest may write.
+/// Largest output of a guest.
 const OUTPUT: usize = 64 << 10;
 
-/// What stays of a memory or a stack with its place in the pool, so that touching it again costs no fault. Not for counts:
-/// without a kernel to ask which pages were touched, all of it is cleared.
+/// Bytes of a memory or a stack that keep their pages in the pool, so that touching them causes no fault. Not used for
+/// counts: callgrind has no kernel that knows which pages were touched, so all of them are cleared.
 pub const KEEP: usize = 64 << 10;
 
-/// How many core modules a component is made of at most, each with a table of its own.
+/// Core modules of a component. Each has a table of its own.
 const PARTS: u32 = 8;
 
-/// For so many processes of guests of so many parts.
+/// Pool for `processes` guests of `parts` modules each.
 fn engine(processes: u32, parts: u32, keep: usize) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(processes)
@@ -47,7 +47,7 @@ pub struct Module {
     module: InstancePre<Talk>,
 }
 
-/// What a guest reads and writes.
+/// Input and output of a guest.
 #[derive(Default)]
 struct Talk {
     input: Vec<u8>,
@@ -55,7 +55,7 @@ struct Talk {
 }
 
 impl Module {
-    /// Of this module, of which so many may run at once. So many bytes of each stay when it has ended.
+    /// Prepares a pool for `processes` guests of this module, which keeps `resident` bytes of each.
     pub fn load(module: &[u8], processes: u32, keep: usize) -> wasmtime::Result<Self> {
         let engine = engine(processes, 1, keep)?;
         let binary = wat::parse_bytes(module).map_err(wasmtime::Error::new)?;
@@ -91,7 +91,7 @@ impl Module {
         Ok(Self { engine, module })
     }
 
-    /// A process from its beginning to its end: what it writes when this is all that it can read.
+    /// Runs a process from start to end with this input, and returns its output.
     pub fn run(&self, input: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
         let mut store = Store::new(&self.engine, Talk { input, output: Vec::new() });
         let instance = self.module.instantiate(&mut store)?;
@@ -117,7 +117,7 @@ impl WasiView for Host {
 }
 
 impl Component {
-    /// Of this component, of which so many may run at once.
+    /// Prepares a pool for `processes` guests of this component.
     pub fn load(file: &Path, processes: u32) -> wasmtime::Result<Self> {
         let engine = engine(processes, PARTS, KEEP)?;
         let component = component::Component::from_file(&engine, file)?;
@@ -126,7 +126,7 @@ impl Component {
         Ok(Self { component: CommandPre::new(linker.instantiate_pre(&component)?)?, engine })
     }
 
-    /// The same as [`Module::run`].
+    /// Does the same as [`Module::run`].
     pub async fn run(&self, input: Vec<u8>) -> wasmtime::Result<Vec<u8>> {
         let output = MemoryOutputPipe::new(OUTPUT);
         let wasi = WasiCtxBuilder::new().stdin(MemoryInputPipe::new(input)).stdout(output.clone()).build();
@@ -138,7 +138,7 @@ impl Component {
     }
 }
 
-/// Moves bytes between the guest and what it talks to, by the one buffer that `vector` points to.
+/// Moves bytes between the guest and its peer, through the one buffer that `vector` points to.
 fn transfer(
     caller: &mut Caller<'_, Talk>,
     vector: i32,

@@ -1,7 +1,7 @@
-//! The client: loads one server with one workload, checks every byte that comes back, and says what it took.
+//! The client: loads one server with one workload, checks every byte that comes back, and reports the cost.
 //!
-//! It runs as a process of its own, frames by hand, and makes its buffers before the clock starts: the less it needs,
-//! the more of the machine is left to the server.
+//! It is a separate process, frames by hand, and allocates its buffers before the clock starts: it leaves as much of
+//! the machine as possible to the server.
 
 use crate::{
     conversation::{Conversation, Ready},
@@ -19,62 +19,62 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The line of the workloads that send one at a time: 31 bytes, as long as those of the pipeline.
+/// Line of the workloads that send one line at a time: 31 bytes, as in the pipeline.
 pub const LINE: &[u8] = b"the line that is there and back";
 
-/// Lines that are sent over and over; each is numbered, so that none can be lost or overtaken unseen.
+/// Lines that are sent repeatedly. Each is numbered, so that a lost or reordered line is noticed.
 const LINES: usize = 1 << 16;
 
-/// How many of them the pipeline hands to the kernel at once. Divides `LINES`.
+/// Lines that the pipeline writes at once. Divides `LINES`.
 const LINES_A_WRITE: usize = 2048;
 
-/// The line that ends the pipeline.
+/// Line that ends the pipeline.
 const LAST: &[u8] = b"the last one";
 
-/// Runs before the clock starts, so that neither caches nor pools are cold.
+/// Time before the clock starts, which warms caches and pools.
 pub const WARM_UP: Duration = Duration::from_millis(300);
 
-/// A server, and how it is spoken to.
+/// A server, and how to talk to it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Target {
     pub address: SocketAddr,
     pub path: String,
-    /// The process whose time on a processor is measured.
+    /// Process whose CPU time is measured.
     pub pid: u32,
-    /// The call that is asked for; nothing where a socket is all that a server needs, and no result comes.
+    /// Call to run. `None` for a server that needs only a socket and sends no result.
     pub call: Option<String>,
-    /// What is shown with requests that are made for somebody.
+    /// `Authorization` header of requests that need a user.
     pub token: Option<String>,
-    /// It has no websocket: a whole call is a request with the line, and an answer with it.
+    /// Whether a whole call is a request with the line, because the server has no websocket.
     pub requests: bool,
 }
 
-/// What the client does to the server.
+/// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Workload {
-    /// Whole calls, one after the other, by so many clients at once.
+    /// Whole calls, one after the other, by this many clients at once.
     Calls { clients: usize },
-    /// Lines through one socket, never more than so many on their way. An even number that divides 65,536.
+    /// Lines through one socket, at most this many unanswered. An even number that divides 65,536.
     Window { lines: usize },
-    /// Lines through one socket, as many as it takes while another thread reads what comes back.
+    /// Lines through one socket, as fast as it accepts them, while another thread reads the answers.
     Pipeline,
-    /// Lines through one socket, each sent when the one before it is back.
+    /// Lines through one socket, each sent once the previous one has come back.
     ThereAndBack,
-    /// Requests of one resource, by so many clients at once, each over a connection of its own.
+    /// Requests for one resource, by this many clients at once, each over its own connection.
     Requests { resource: Resource, clients: usize },
-    /// The same through so many sockets at once.
+    /// Lines through this many sockets at once, one unanswered on each.
     Sockets { sockets: usize },
-    /// Lines of so many bytes through one socket, up to [`ON_THEIR_WAY`] bytes of them before the first one is back.
+    /// Lines of this many bytes through one socket, with up to [`ON_THEIR_WAY`] bytes unanswered.
     Length { bytes: usize },
 }
 
-/// How many bytes of long lines are on their way at once; of longer ones it is one line.
+/// Unanswered bytes of long lines; a longer line goes alone.
 const ON_THEIR_WAY: usize = 128 << 10;
 
-/// What one run of a workload came to.
+/// Result of one run of a workload.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Run {
-    /// Calls or lines.
+    /// Number of calls or lines.
     pub done: u64,
     pub seconds: f64,
     pub per_second: f64,
@@ -82,26 +82,26 @@ pub struct Run {
     pub p99_us: Option<f64>,
     /// Cores that the client kept busy.
     pub client_cores: f64,
-    /// Cores that the server kept busy, with those of its children that ended.
+    /// Cores that the server kept busy, including its ended children.
     pub server_cores: f64,
-    /// The share of time in which the busiest thread of the client was on a processor.
+    /// Share of the time in which the busiest thread of the client was on a CPU.
     pub busiest_thread: f64,
-    /// What kept the server from doing more, where it was not the server.
+    /// Bottleneck, if it was not the server.
     pub held_back_by: Option<HeldBack>,
 }
 
-/// The client took what the server could have used.
+/// A limit on the server that the client caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldBack {
-    /// A thread of the client was never idle: the client was the bottleneck.
+    /// A thread of the client was never idle.
     BusyClient,
-    /// No core was idle, and the client had more of them than the server. Mostly it is the kernel's share of a
-    /// connection, half of which is the client's; with its client on another machine the server would do more.
+    /// No core was idle, and the client used more of them than the server. Most of this is the kernel's half of each
+    /// connection; a client on another machine would leave more to the server.
     FullMachine,
 }
 
-/// Measures from here on.
+/// Measures from its creation on.
 struct Meter {
     pid: u32,
     begun: Instant,
@@ -122,7 +122,7 @@ impl Meter {
     }
 }
 
-/// What the meter saw.
+/// Measurements of a [`Meter`].
 struct Used {
     time: Duration,
     client_cores: f64,
@@ -175,7 +175,7 @@ pub fn run(target: &Target, workload: Workload, time: Duration) -> Result<Run> {
     }
 }
 
-/// Opens a socket and asks for an upgrade.
+/// Opens a socket and requests an upgrade.
 pub fn connect(target: &Target, request: &[u8], inbox: &mut Inbox) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(target.address).context("cannot connect")?;
     stream.set_nodelay(true)?;
@@ -187,7 +187,7 @@ pub fn connect(target: &Target, request: &[u8], inbox: &mut Inbox) -> Result<Tcp
     Ok(stream)
 }
 
-/// One whole call that sends nothing, and the line that it says.
+/// Runs a whole call without input, and returns the line of its output.
 pub fn said(target: &Target, inbox: &mut Inbox) -> Result<Vec<u8>> {
     let mut stream = connect(target, &frame::upgrade_request(&target.path), inbox)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -208,7 +208,7 @@ pub fn said(target: &Target, inbox: &mut Inbox) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The call message, where the server takes one.
+/// Returns the call message, if the server takes one.
 pub fn call_message(target: &Target) -> Vec<u8> {
     let mut out = Vec::new();
     if let Some(call) = &target.call {
@@ -218,7 +218,7 @@ pub fn call_message(target: &Target) -> Vec<u8> {
     out
 }
 
-/// A text frame with `line`.
+/// Returns a text frame with `line`.
 pub fn text(line: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     frame::push(&mut out, Kind::Text, line);
@@ -233,7 +233,7 @@ pub fn expect_text(inbox: &mut Inbox, stream: &mut TcpStream, line: &[u8]) -> Re
     }
 }
 
-/// A frame in words, for errors.
+/// Describes a frame, for errors.
 pub fn told(frame: Option<Frame<'_>>) -> String {
     match frame {
         Some(Frame { kind: Kind::Close, payload: [high, low, reason @ ..] }) => {
@@ -244,15 +244,15 @@ pub fn told(frame: Option<Frame<'_>>) -> String {
     }
 }
 
-/// What one thread of clients saw: the microseconds of each call, and its share of time on a processor.
+/// Measurements of one client thread: the microseconds of each call, and its share of CPU time.
 type Seen = (Vec<f32>, f64);
 
-/// When calls count, and when they end.
+/// Start and end of the time in which calls count.
 #[derive(Default)]
 struct Phase {
     counting: AtomicBool,
     stop: AtomicBool,
-    /// Clients that have had their first call, or their socket.
+    /// Clients that have completed their first call, or have a socket.
     begun: AtomicUsize,
 }
 
@@ -276,7 +276,7 @@ fn calls(target: &Target, clients: usize, time: Duration) -> Result<Run> {
     })
 }
 
-/// Lets so many clients do something over and over, each thread a share of them.
+/// Runs a task for each of many clients, distributed over threads.
 fn loaded(
     target: &Target,
     clients: usize,
@@ -284,7 +284,7 @@ fn loaded(
     client: impl Fn(usize, &Phase) -> Result<Seen> + Sync,
 ) -> Result<Run> {
     let phase = Phase::default();
-    // A thread for each client would cost a switch for each wait, and more threads than cores gain nothing.
+    // One thread for each client would switch on each wait; more threads than cores gain nothing.
     let threads = clients.min(machine::cores());
     thread::scope(|scope| {
         let started: Vec<_> = (0..threads)
@@ -292,12 +292,12 @@ fn loaded(
                 let (phase, share) = (&phase, clients / threads + usize::from(thread < clients % threads));
                 let client = &client;
                 scope.spawn(move || {
-                    // What one of them failed at, the others need not go on with.
+                    // One failure stops all clients.
                     client(share, phase).inspect_err(|_| phase.stop())
                 })
             })
             .collect();
-        // However many they are, all of them are at it before anything counts.
+        // Counting starts once every client is active.
         while phase.begun.load(Relaxed) < clients && phase.goes_on() {
             thread::sleep(Duration::from_millis(5));
         }
@@ -377,7 +377,7 @@ fn askers(target: &Target, resource: Resource, token: Option<&str>, clients: usi
     Ok((micros.concat(), share(machine::thread_cpu() - cpu, started.elapsed())))
 }
 
-/// The numbered lines, and the frames that carry them, all of one length.
+/// Numbered lines of equal length, and their frames.
 struct Numbered {
     lines: Vec<Vec<u8>>,
     frames: Vec<u8>,
@@ -392,14 +392,14 @@ impl Numbered {
         Self { lines, frames }
     }
 
-    /// The frames of `count` lines from the one with the number `first`, counted over all repetitions.
+    /// Returns the frames of `count` lines, starting with number `first`, counted over all repetitions.
     fn frames(&self, first: u64, count: usize) -> &[u8] {
         let length = self.frames.len() / LINES;
         let first = first as usize % LINES;
         &self.frames[first * length..(first + count) * length]
     }
 
-    /// Whether `payload` is the line with the number `number`.
+    /// Tells whether `payload` is the line with this number.
     fn is(&self, number: u64, payload: &[u8]) -> bool {
         self.lines[number as usize % LINES] == payload
     }
@@ -463,23 +463,23 @@ fn pipeline(target: &Target, time: Duration) -> Result<Run> {
         });
         let received = receive(target, &numbered, &mut stream, &mut inbox);
         if received.is_err() {
-            // The sender may be waiting for a server that waits for us.
+            // The sender can be waiting for a server that waits for the reader.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         let sent = joined(sender.join());
         let received = received?;
         let (sent, sender_busy) = sent?;
         ensure!(sent == received.all, "{sent} lines were sent, and {} came back", received.all);
-        // Whoever holds a process open is told that nobody is there any more.
+        // Tells the server that the client is gone.
         stream.write_all(&frame::close())?;
         Run::new(&received.used, received.counted, received.busy.max(sender_busy), Vec::new())
     })
 }
 
-/// What came out of the pipeline.
+/// Lines that came out of the pipeline.
 struct Received {
     all: u64,
-    /// Those that came after the warm-up.
+    /// Lines after the warm-up.
     counted: u64,
     used: Used,
     busy: f64,
@@ -540,7 +540,7 @@ fn there_and_back(target: &Target, time: Duration) -> Result<Run> {
     Run::new(&used, micros.len() as u64, busy, micros)
 }
 
-/// So many sockets of one thread, each with one line on its way at a time.
+/// Sockets of one thread, each with one unanswered line at a time.
 fn echoes(target: &Target, sockets: usize, phase: &Phase) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (request, opening, line) = (frame::upgrade_request(&target.path), call_message(target), text(LINE));
@@ -558,7 +558,7 @@ fn echoes(target: &Target, sockets: usize, phase: &Phase) -> Result<Seen> {
         let line = &line;
         async move {
             let mut micros = Vec::new();
-            // The runtime has not heard of the socket yet.
+            // The runtime has not reported the socket as ready yet.
             stream.writable().await?;
             while phase.goes_on() {
                 let begun = Instant::now();
@@ -581,7 +581,7 @@ fn echoes(target: &Target, sockets: usize, phase: &Phase) -> Result<Seen> {
     Ok((micros.concat(), share(machine::thread_cpu() - cpu, started.elapsed())))
 }
 
-/// Reads what is here, and says whether it was the line.
+/// Reads available bytes, and tells whether they complete the line.
 fn came_back(inbox: &mut Inbox, stream: &tokio::net::TcpStream) -> Result<bool> {
     match inbox.fill(&mut Ready(stream)) {
         Ok(0) => bail!("the server hung up"),
@@ -641,7 +641,7 @@ fn share(cpu: Duration, of: Duration) -> f64 {
     cpu.as_secs_f64() / of.as_secs_f64().max(1e-9)
 }
 
-/// Sleeps, but not on after something failed.
+/// Sleeps until the deadline, or until something fails.
 fn sleep_while(phase: &Phase, time: Duration) {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now())
@@ -687,7 +687,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(100);
 
     #[test]
-    fn every_workload_gets_from_either_floor_what_it_sent() {
+    fn both_floors_answer_every_workload() {
         for (call, workload) in [
             ("once", Workload::Calls { clients: 1 }),
             ("once", Workload::Calls { clients: 8 }),
@@ -706,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_end_the_call_is_found_out() {
+    fn missing_result_is_an_error() {
         let mut echo = floor("echo");
         let mut inbox = Inbox::new();
         let mut stream = connect(&echo, &frame::upgrade_request(&echo.path), &mut inbox).unwrap();

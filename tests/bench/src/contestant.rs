@@ -1,4 +1,4 @@
-//! The servers that are compared: how each is started, spoken to and stopped.
+//! The servers that are compared: how to start, address and stop each.
 
 use crate::{
     client::Target,
@@ -22,34 +22,34 @@ pub enum Contestant {
     Ours,
     /// The same sockets without wasm.
     Floor,
-    /// A socket as axum's documentation shows one: no wasm, and a flush for each line.
+    /// A socket as in axum's documentation: no wasm, and a flush for each line.
     PlainAxum,
-    /// The floor's sockets with wasmtime and nothing else: each call is an instance, without limits, cancel, history.
+    /// The floor's sockets with an instance of wasmtime for each call: no limits, no cancel, no history.
     FloorWithWasmtime,
     /// Debian's websocketd, which starts `cat` for each socket.
     Websocketd,
-    /// `wasmtime serve`, which makes an instance for each request, and has no websockets.
+    /// `wasmtime serve`, which creates an instance for each request and has no websockets.
     WasmtimeServe,
 }
 
-/// The guests that the server is given, as files.
+/// Files of the guests.
 #[derive(Clone, Debug)]
 pub struct Guests {
     pub once: PathBuf,
     pub once_tiny: PathBuf,
     pub echo: PathBuf,
     pub spin: PathBuf,
-    /// Of `wasmtime serve`.
+    /// Component for `wasmtime serve`.
     pub served: PathBuf,
 }
 
-/// What is needed to start a contestant.
+/// Everything that is needed to start a contestant.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub distillery: PathBuf,
     pub wasmtime: PathBuf,
     pub guests: Guests,
-    /// How many processes and sockets the server's config allows; nothing means its defaults.
+    /// Processes and sockets that the server's config allows; `None` for its defaults.
     pub processes: Option<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Contestant {
         }
     }
 
-    /// The calls that end after one line, by the name that the table has for them.
+    /// Returns the calls that end after one line, with their names in the table.
     pub fn whole_calls(self) -> &'static [(&'static str, Option<&'static str>)] {
         match self {
             Self::Ours => &[("ours", Some("once")), ("ours, tiny guest", Some("once-tiny"))],
@@ -79,17 +79,17 @@ impl Contestant {
         }
     }
 
-    /// Whether a call is a socket, and not a request.
+    /// Tells whether a call is a socket rather than a request.
     fn has_sockets(self) -> bool {
         self != Self::WasmtimeServe
     }
 
-    /// Whether lines can be exchanged with it while it runs.
+    /// Tells whether a running process answers lines.
     pub fn exchanges_lines(self) -> bool {
         matches!(self, Self::Ours | Self::Floor | Self::PlainAxum | Self::Websocketd)
     }
 
-    /// The call that echoes until the client leaves.
+    /// Returns the call that echoes until the client leaves.
     pub fn echo(self) -> Option<&'static str> {
         match self {
             Self::Ours | Self::Floor | Self::PlainAxum => Some("echo"),
@@ -97,13 +97,13 @@ impl Contestant {
         }
     }
 
-    /// Whether lines may be sent without waiting for any to come back. One loop of websocketd carries both
-    /// directions, so that it waits for `cat` to read while `cat` waits for it to read, and for ever.
+    /// Tells whether any number of lines can be sent without reading. One loop of websocketd serves both directions: it
+    /// waits for `cat` to read while `cat` waits for it to read.
     pub fn takes_any_pipeline(self) -> bool {
         matches!(self, Self::Ours | Self::Floor | Self::PlainAxum)
     }
 
-    /// Whether it has the resources of the JSON API.
+    /// Tells whether it has the resources of the JSON API.
     pub fn answers_requests(self) -> bool {
         matches!(self, Self::Ours | Self::Floor)
     }
@@ -116,24 +116,24 @@ impl Contestant {
     }
 }
 
-/// Directories that outlive one start of a server, so that the second one finds its compiled code.
+/// Directories that outlive one start of a server, so that the second start finds its compiled code.
 pub struct Ground {
     directory: TempDir,
-    /// Of a user of the server.
+    /// Token of a user of the server.
     token: Option<String>,
 }
 
-/// How long a server may take until it listens: the first start compiles every guest.
+/// Time until a server listens. The first start compiles every guest.
 const START: Duration = Duration::from_secs(600);
 
-/// How long it may take to stop when it is asked to.
+/// Time to stop on request.
 const STOP: Duration = Duration::from_secs(10);
 
-/// Sockets beside those of the processes that are asked for, such as the one that finds out whether a server listens.
+/// Sockets beside those of the requested processes, such as the one that checks whether the server listens.
 const SPARE_SOCKETS: usize = 64;
 
 impl Ground {
-    /// Lays out plugins and config for the server.
+    /// Creates plugins and config for the server.
     pub fn new(setup: &Setup, contestants: &[Contestant]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("distillery-bench-").tempdir()?;
         if contestants.contains(&Contestant::Ours) {
@@ -146,7 +146,7 @@ impl Ground {
                     .with_context(|| format!("no guest {}: run `make bench`, which builds it", module.display()))?;
                 let mut manifest = format!("calls:\n  {call}:\n    access: public\n");
                 if call == "spin" {
-                    // Without grace, how long a cancel takes is the server's doing alone.
+                    // Without a grace period, the duration of a cancel depends on the server alone.
                     manifest += "cancel:\n  grace: 0s\n";
                 }
                 fs::write(plugin.join("plugin.yaml"), manifest)?;
@@ -214,13 +214,13 @@ impl Ground {
             }
             Contestant::Websocketd => {
                 let mut command = Command::new("websocketd");
-                // It logs every connection unless it is told not to, which would cost it some of its speed.
+                // Logging each connection, which is the default, would slow it down.
                 command.args([&format!("--port={port}"), "--address=127.0.0.1", "--loglevel=error", "cat"]);
                 command
             }
             Contestant::WasmtimeServe => {
                 let mut command = Command::new(&setup.wasmtime);
-                // Rust's library imports more than the world of a proxy has.
+                // Rust's standard library imports more than the proxy world has.
                 command.args(["serve", "-Scli", "--addr", &address.to_string()]).arg(&setup.guests.served);
                 command
             }
@@ -232,15 +232,15 @@ impl Ground {
     }
 }
 
-/// A contestant that runs. Dropping it ends it.
+/// A running contestant. Dropping it ends it.
 pub struct Server {
     contestant: Contestant,
     pub address: SocketAddr,
     child: Child,
     log: PathBuf,
-    /// What is shown with requests that are made for somebody.
+    /// Token of requests that need a user.
     token: Option<String>,
-    /// From its start until it took a connection.
+    /// Time from the start to the first accepted connection.
     pub started_in: Duration,
 }
 
@@ -249,7 +249,7 @@ impl Server {
     pub fn start(contestant: Contestant, address: SocketAddr, mut command: Command, log: PathBuf) -> Result<Self> {
         let out = File::create(&log)?;
         let begun = Instant::now();
-        // A guest that exits is an error within: whoever looks for bugs here pays for its stack trace, and users do not.
+        // An exiting guest is an error inside the server: with backtraces enabled, each would cost a stack trace.
         let child = command
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
@@ -277,14 +277,14 @@ impl Server {
         }
     }
 
-    /// The last lines that it logged, for the message of a failure.
+    /// Returns the last lines of its log, for the message of a failure.
     pub fn last_words(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")
     }
 
-    /// Asks it to stop, and insists when it does not.
+    /// Stops it, by force if it does not react.
     pub fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -317,18 +317,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Neither fails unless the child is gone, which is all that is wanted.
+        // Both fail only if the child is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port that nobody listens on. Whoever takes it between here and the server's start makes the server fail loudly.
+/// Returns an unused port. If another process takes it first, the server fails to start and says so.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Whether websocketd is here; installs Debian's when it may.
+/// Tells whether websocketd is installed; installs Debian's if allowed.
 pub fn websocketd_is_installed(may_install: bool) -> bool {
     let here = || {
         let answer = Command::new("websocketd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();

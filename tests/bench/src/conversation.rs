@@ -1,6 +1,6 @@
 //! A whole call as the client sees it: upgrade, call, one line each way, result, close.
 //!
-//! It is fed bytes and says what it has left to wait for; whoever feeds it decides whether to block or to poll.
+//! It is given bytes and says what it waits for. Its user decides whether to block or to poll.
 
 use crate::{
     client::{LINE, Target, call_message, text, told},
@@ -12,7 +12,7 @@ use std::{
     net::TcpStream,
 };
 
-/// Everything that the calls to one server send, made once, and one call after the other.
+/// Bytes that every call to a server sends, and the state of one call after the other.
 pub struct Conversation<'a> {
     target: &'a Target,
     request: Vec<u8>,
@@ -31,7 +31,7 @@ enum Awaited {
     End,
 }
 
-/// Whether a call is over.
+/// State of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     Waiting,
@@ -43,7 +43,7 @@ impl<'a> Conversation<'a> {
         Self {
             target,
             request: if target.requests { request(target) } else { frame::upgrade_request(&target.path) },
-            // The call and its line leave in one write: the protocol lets a client send both without waiting.
+            // The call and its line leave in one write: the protocol allows to send both without waiting.
             opening: [call_message(target), text(LINE)].concat(),
             close: frame::close(),
             inbox: Inbox::new(),
@@ -51,7 +51,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Connects and asks for the upgrade. On the loopback a connection stands at once, so that this need not be polled.
+    /// Connects and requests the upgrade. Connecting on the loopback is immediate, so it need not be polled.
     pub fn begin(&mut self) -> Result<TcpStream> {
         let mut stream = TcpStream::connect(self.target.address).context("cannot connect")?;
         stream.set_nodelay(true)?;
@@ -61,14 +61,14 @@ impl<'a> Conversation<'a> {
         Ok(stream)
     }
 
-    /// Reads what came, and answers it. The few bytes of an answer always fit the socket.
+    /// Reads available bytes, and answers them. The few bytes of an answer always fit the socket.
     pub fn go_on<S: Read + Write>(&mut self, stream: &mut S) -> Result<Progress> {
         if self.target.requests {
             return self.read_answer(stream);
         }
         match self.inbox.fill(stream) {
             Ok(0) if self.awaited == Awaited::End => return Ok(Progress::Over),
-            // After its close frame a server owes nothing; some hang up without waiting for the answer to it.
+            // A server can hang up without waiting for the answer to its close frame.
             Err(gone) if self.awaited == Awaited::End && is_gone(&gone) => return Ok(Progress::Over),
             Err(later) if later.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waiting),
             Ok(0) => bail!("the server hung up in the middle of a call"),
@@ -112,7 +112,7 @@ impl<'a> Conversation<'a> {
         Ok(Progress::Waiting)
     }
 
-    /// An answer is whole when the server hangs up.
+    /// Reads a response, which is complete when the server hangs up.
     fn read_answer<S: Read>(&mut self, stream: &mut S) -> Result<Progress> {
         match self.inbox.fill(stream) {
             Ok(0) => {
@@ -126,14 +126,14 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// One whole call, waiting in the kernel.
+    /// Runs a whole call on a blocking socket.
     pub fn hold(&mut self) -> Result<()> {
         let mut stream = self.begin()?;
         while self.go_on(&mut stream)? == Progress::Waiting {}
         Ok(())
     }
 
-    /// One whole call, waiting in the runtime.
+    /// Runs a whole call on a socket of the runtime.
     pub async fn hold_among_others(&mut self) -> Result<()> {
         let stream = self.begin()?;
         stream.set_nonblocking(true)?;
@@ -147,7 +147,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// The request of a server without websockets.
+/// Returns the request of a server without websockets.
 fn request(target: &Target) -> Vec<u8> {
     let Target { path, .. } = target;
     let head = format!(
@@ -161,7 +161,7 @@ fn is_gone(failed: &std::io::Error) -> bool {
     matches!(failed.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
-/// A socket of the runtime, without waiting.
+/// A socket of the runtime, used without waiting.
 pub struct Ready<'a>(pub &'a tokio::net::TcpStream);
 
 impl Read for Ready<'_> {

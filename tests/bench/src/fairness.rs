@@ -1,7 +1,7 @@
-//! How long others wait while guests compute: a request, a whole new call, and the cancel of guests that end in each of the
-//! three ways, first on a server that has nothing else to do, then among ever more guests that spin.
+//! Delays for others while guests compute: a request, a new call, and the cancel of guests that end in each of the
+//! three ways; first on an idle server, then among more and more spinning guests.
 //!
-//! One client asks for one thing at a time, so that it never waits for itself.
+//! One client makes one request at a time, so that it never waits for itself.
 
 use crate::{
     client::{Target, call_message, connect, expect_text, text, told},
@@ -21,33 +21,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take before it counts as never.
+/// Longest measured delay; anything longer counts as never.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What guests say when they have begun; one that echoes says what it was sent.
+/// First output of the guests. A guest that echoes repeats its input.
 const SPINS: &[u8] = b"spinning";
 const SLEEPS: &[u8] = b"sleeping";
 const ECHOES: &[u8] = b"echoing";
 
-/// The fact of how long the floor takes to end a thread of its own.
+/// Fact with the time in which the floor ends a thread of its own.
 pub const NATIVE: &str = "a cancel, a thread of the floor p99";
 
-/// How many guests spin, from none on.
+/// Numbers of spinning guests.
 const LOADS: [usize; 5] = [0, 1, 4, 16, 64];
 
 /// How long guests are busy before they begin anew.
 const STAY: Duration = Duration::from_millis(300);
 
-/// Between two requests of the one who asks all the while.
+/// Interval of the client that makes requests all the time.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The guests that are cancelled, by how they end: what is sent to each, and what it says when it has begun.
+/// Guests to cancel, by the way they end: what each is sent, and its first output.
 pub struct Steps {
-    /// Ends when its input does.
+    /// Ends when its input ends.
     pub told: Target,
-    /// Sits in a call of the host, without grace.
+    /// Waits in a host call, without a grace period.
     pub dropped: Target,
-    /// Computes, without grace.
+    /// Computes, without a grace period.
     pub interrupted: Target,
     /// The same by the floor: a thread of its own, and a flag.
     pub native: Target,
@@ -68,27 +68,27 @@ pub struct Busy {
 pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
     let mut section = Section::new(
         "Cancel and fairness",
-        "So many guests compute for ever. Meanwhile one client makes a whole new call with one line each way, starts one \
-         that says a line and then computes, and cancels one guest that ends when it is told, one that sleeps in the host \
-         and is dropped, and one that computes and is interrupted, the latter two without grace; each from the signal to \
-         the result. Another client asks for GET `auth` all the while, over a new connection each time.",
+        "Many guests compute forever. Meanwhile one client makes a whole call with one line each way, starts a guest that \
+         prints a line and then computes, and cancels three guests: one that ends by itself, one that sleeps in the host \
+         and is dropped, and one that computes and is interrupted, the last two without a grace period; each from the \
+         signal to the result. Another client requests GET `auth` all the time, over a new connection each time.",
     );
     let (_, mut native) =
         beside_requests(&steps.native, || cancels(&steps.native, time)).context("a thread of the floor")?;
     let (median, late) = (part(&mut native, 0.5), part(&mut native, 0.99));
     section.notes.push(format!(
-        "The floor has a thread compute, as nice as those of guests, and ends it by a flag, asked for GET `auth` all the \
-         while as well: {} ms median, {} ms p99. What is more than that is the server's own.",
+        "The floor ends a computing thread, as nice as the guest threads, by a flag, with the same requests for GET `auth`: \
+         {} ms median, {} ms p99. Anything above is the server's own.",
         short(median),
         short(late)
     ));
     section.fact(NATIVE, late);
     let chart = |file: &str, title: &str| {
-        // There is no place for none on an axis by tens.
+        // An axis by tens has no zero.
         Chart { log_x: false, ..Chart::by_tens(file, title, "guests that spin", "ms") }
     };
-    let mut p50 = chart("waits-by-load-p50", "How long others wait, median");
-    let mut p99 = chart("waits-by-load-p99", "How long others wait, p99");
+    let mut p50 = chart("waits-by-load-p50", "Delay for others, median");
+    let mut p99 = chart("waits-by-load-p99", "Delay for others, p99");
     let mut spinning = VecDeque::new();
     for load in LOADS {
         while spinning.len() < load {
@@ -96,7 +96,7 @@ pub fn run(steps: &Steps, once: &Target, time: Duration) -> Result<Section> {
         }
         let waits = measure(steps, once, &mut spinning, time).with_context(|| format!("while {load} guests spin"))?;
         for (what, mut times) in waits {
-            ensure!(!times.is_empty(), "nothing was measured: give it more --seconds");
+            ensure!(!times.is_empty(), "nothing was measured: use more --seconds");
             let (median, late) = (part(&mut times, 0.5), part(&mut times, 0.99));
             eprintln!("  {load} spin: {what:<28} {median:>8.3} ms median {late:>8.3} ms p99, {} times", times.len());
             p50.add(what, load as f64, median);
@@ -154,7 +154,7 @@ fn measure(steps: &Steps, once: &Target, spinning: &mut VecDeque<Held>, time: Du
     ])
 }
 
-/// Asks for GET `auth` while something else goes on, and gives how long each answer took.
+/// Requests GET `auth` while something else runs, and returns the duration of each response.
 fn beside_requests<T>(asked: &Target, what: impl FnOnce() -> Result<T>) -> Result<(Vec<Duration>, T)> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn calls_and_cancels(
         told.push(timed(|| guest.cancel())?);
         let mut guest = begin(&steps.dropped, SLEEPS)?;
         dropped.push(timed(|| guest.cancel())?);
-        // One more than shall spin, the longest of which ends: as many are left.
+        // Starts one more than wanted and ends the oldest, so that the number stays the same.
         let begun = Instant::now();
         spinning.push_back(begin(&steps.interrupted, SPINS)?);
         first.push(begun.elapsed());
@@ -215,7 +215,7 @@ fn timed(what: impl FnOnce() -> Result<()>) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// A guest that runs, as its client holds it.
+/// A running guest, as its client holds it.
 struct Held {
     stream: TcpStream,
     inbox: Inbox,
@@ -234,7 +234,7 @@ fn begin(target: &Target, says: &[u8]) -> Result<Held> {
 }
 
 impl Held {
-    /// Until the result is there.
+    /// Waits for the result.
     fn cancel(&mut self) -> Result<()> {
         let mut signal = Vec::new();
         frame::push(&mut signal, Kind::Binary, br#"{"signal":"cancel"}"#);

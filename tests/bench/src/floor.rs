@@ -1,8 +1,8 @@
-//! The floor: a websocket server as lean as axum makes one, which speaks the protocol of the calls and runs no wasm.
-//! Beside it, bare routes that answer with bytes that are there already.
+//! The floor: a websocket server as lean as axum can make one, which speaks the protocol of the calls without wasm, and
+//! bare routes that answer with prepared bytes.
 //!
-//! What the server adds to this is the cost of its sandbox, and nothing that it does can be faster than this. With guests,
-//! each whole call is an instance of wasmtime, too, which tells how much of that cost is wasmtime's own.
+//! The server's cost beyond the floor is the cost of its sandbox, and it cannot be faster than the floor. With guests,
+//! each whole call is an instance of wasmtime, which shows wasmtime's share of that cost.
 
 use crate::request::Resource;
 use anyhow::{Context, Result, anyhow};
@@ -28,27 +28,27 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
-/// What is read from a socket at once. The default, 128 KiB, is zeroed for every socket: a fifth of all whole calls and
-/// most of the memory of a waiting socket went into that, and lines came no faster for it.
+/// Read buffer of a socket. The default of 128 KiB is zeroed for every socket: that took a fifth of a whole call and
+/// most of the memory of a waiting socket, and lines were no faster.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Where the server under test has its sockets, too.
+/// Path of the sockets, as in the server under test.
 pub const PATH: &str = "/api/v1/ws/";
 
-/// The call that computes until it is cancelled, what it says when it has begun, and how it is cancelled.
+/// Call that computes until it is cancelled, its first output, and the message that cancels it.
 pub const SPIN: &str = "spin";
 const SPINS: &str = "spinning";
 const CANCEL: &str = r#"{"signal":"cancel"}"#;
-/// How nice the server's threads are on which guests compute.
+/// Nice value of the server's guest threads.
 const NICE: i32 = 10;
 
 const SUCCESS: &str = r#"{"success":true}"#;
 const CANCELLED: &str = r#"{"success":false,"message":"cancelled by the client"}"#;
 
-/// As many as clients are measured at once, and some that have not hung up yet.
+/// Connections: as many as there are clients, and some that have not closed yet.
 const PROCESSES: u32 = 256;
 
-/// What answers the lines of whole calls.
+/// Program that answers the lines of whole calls.
 pub struct Guests {
     once: Component,
     once_tiny: Module,
@@ -75,18 +75,18 @@ impl Guests {
 /// Serves until the task is dropped.
 pub async fn serve(listener: TcpListener, router: Router) -> Result<()> {
     let listener = listener.tap_io(|stream| {
-        // A socket that cannot do without delay still works.
+        // Failing to disable the delay only makes a socket slower.
         let _ = stream.set_nodelay(true);
     });
     Ok(axum::serve(listener, router).await?)
 }
 
-/// Sockets as one would write them first: the sizes are axum's, and every frame is sent by itself.
+/// Sockets in their simplest form: axum's sizes, and each frame is sent by itself.
 pub fn plain() -> Router {
     Router::new().route(PATH, get(|upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(plain_session) }))
 }
 
-/// What the floor serves.
+/// Routes of the floor.
 pub fn router(guests: Option<Arc<Guests>>) -> Router {
     let upgrade = |upgrade: WebSocketUpgrade| async {
         upgrade.read_buffer_size(READ_BUFFER).on_upgrade(|socket| session(socket, guests))
@@ -129,7 +129,7 @@ async fn plain_session(mut socket: WebSocket) {
     }
 }
 
-/// A thread that computes for ever, as nice as those of guests, until it is told to end.
+/// A thread that computes until it is told to end, as nice as the guest threads.
 struct Spinning {
     stop: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
@@ -141,12 +141,12 @@ impl Spinning {
         let (tell, ended) = oneshot::channel();
         let told = stop.clone();
         thread::Builder::new().name("spinning".into()).spawn(move || {
-            // Without it the thread is less nice, and still computes.
+            // On failure the thread is less nice, but still computes.
             let _ = setpriority_process(None, NICE);
             while !told.load(Relaxed) {
                 hint::spin_loop();
             }
-            // Its client may be gone.
+            // The client can be gone.
             let _ = tell.send(());
         })?;
         Ok(Self { stop, ended })
@@ -154,7 +154,7 @@ impl Spinning {
 
     async fn end(mut self) {
         self.stop.store(true, Relaxed);
-        // It ends by telling so, and in no other way.
+        // The thread confirms its end.
         let _ = (&mut self.ended).await;
     }
 }
@@ -179,7 +179,7 @@ async fn spin(mut socket: WebSocket) {
     }
 }
 
-/// A client that goes away ends its session; there is nobody left to tell.
+/// Serves a session. A client that leaves ends it.
 async fn session(mut socket: WebSocket, guests: Option<Arc<Guests>>) {
     let Some(Ok(Message::Binary(first))) = socket.next().await else { return };
     let Ok(CallMessage { call }) = serde_json::from_slice(&first) else { return };
@@ -218,7 +218,7 @@ async fn session(mut socket: WebSocket, guests: Option<Arc<Guests>>) {
             end(socket, result).await;
             return;
         }
-        // What is here already is answered first, so that one write carries many lines.
+        // Answers all available lines first, so that one write carries many.
         pending = socket.next().now_or_never();
         if pending.is_none() && socket.flush().await.is_err() {
             return;
@@ -226,7 +226,7 @@ async fn session(mut socket: WebSocket, guests: Option<Arc<Guests>>) {
     }
 }
 
-/// The result, the close frame, and the client's own close frame, after which the server hangs up first.
+/// Sends the result and the close frame, and waits for the client's, after which the server hangs up first.
 async fn end(mut socket: WebSocket, result: &'static str) {
     let close = CloseFrame { code: 1000, reason: "".into() };
     if socket.feed(Message::Binary(result.into())).await.is_ok()

@@ -1,7 +1,7 @@
-//! The client's side of a websocket, in as little as works: one request, masked frames out, whole frames in.
+//! The client's side of a websocket, as small as possible: one request, masked frames out, whole frames in.
 //!
-//! It knows nothing of calls, and spends as little as it can, so that what is measured is the server. It is not a
-//! client for anything but this bench: it trusts the server not to fragment messages, and says so when it does.
+//! It knows no calls, and costs as little as possible, so that the server is what is measured. Only for this bench: it
+//! assumes that the server does not fragment messages, and fails if it does.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     ops::Range,
 };
 
-/// What a frame is, by the number that the protocol gives it.
+/// Kinds of frames, with their opcodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -27,14 +27,14 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-// The key of the example in RFC 6455, and the answer to it that the RFC prints: the answer is checked without a hash.
+// Key and answer of the example in RFC 6455: the answer is checked without a hash.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Masks exist for the sake of proxies; to a server one is as good as another.
+/// Fixed mask. Masks exist for proxies; servers treat all alike.
 const MASK: [u8; 4] = [0x3a, 0x91, 0xc7, 0x5e];
 
-/// The request that asks for a websocket at `path`.
+/// Returns the request for a websocket at `path`.
 pub fn upgrade_request(path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -43,7 +43,7 @@ pub fn upgrade_request(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Appends a frame, masked as those of a client must be.
+/// Appends a frame, masked as the frames of a client must be.
 pub fn push(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
     out.push(0x80 | kind as u8);
     match payload.len() {
@@ -61,14 +61,14 @@ pub fn push(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// A close frame with code 1000.
+/// Returns a close frame with code 1000.
 pub fn close() -> Vec<u8> {
     let mut out = Vec::new();
     push(&mut out, Kind::Close, &1000u16.to_be_bytes());
     out
 }
 
-/// Bytes that came from the server and were not yet taken as frames. Reused from one socket to the next.
+/// Received bytes that are not taken as frames yet. Reused by one socket after the other.
 pub struct Inbox {
     buffer: Vec<u8>,
     unread: Range<usize>,
@@ -79,27 +79,27 @@ impl Inbox {
         Self { buffer: vec![0; 256 * 1024], unread: 0..0 }
     }
 
-    /// For one of many sockets, through which little comes.
+    /// Makes a small one, for many sockets with little traffic.
     pub fn small() -> Self {
         Self { buffer: vec![0; 1024], unread: 0..0 }
     }
 
-    /// Everything that is here and was not taken.
+    /// Returns all bytes that are not taken yet.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.unread.clone()]
     }
 
-    /// Forgets what the last socket left.
+    /// Forgets the bytes of the last socket.
     pub fn clear(&mut self) {
         self.unread = 0..0;
     }
 
-    /// Whether everything that came was taken.
+    /// Tells whether everything received was taken.
     pub fn is_empty(&self) -> bool {
         self.unread.is_empty()
     }
 
-    /// Waits for more bytes; 0 is the end of the stream.
+    /// Waits for more bytes; returns 0 at the end of the stream.
     pub fn fill(&mut self, stream: &mut impl Read) -> std::io::Result<usize> {
         if self.unread.is_empty() {
             self.unread = 0..0;
@@ -115,7 +115,7 @@ impl Inbox {
         Ok(read)
     }
 
-    /// Takes the answer to the upgrade request, once it is here whole.
+    /// Takes the answer to the upgrade request, once it is complete.
     pub fn upgraded(&mut self) -> Result<bool> {
         let seen = &self.buffer[self.unread.clone()];
         let Some(end) = find(seen, b"\r\n\r\n") else { return Ok(false) };
@@ -127,12 +127,12 @@ impl Inbox {
         Ok(true)
     }
 
-    /// Takes the next frame that is here already.
+    /// Takes the next complete frame.
     pub fn ready(&mut self) -> Result<Option<Frame<'_>>> {
         Ok(self.take()?.map(|found| self.frame(found)))
     }
 
-    /// Waits for the next frame that is neither ping nor pong, and answers the pings; nothing at the end of the stream.
+    /// Waits for the next frame other than ping and pong, and answers pings; `None` at the end of the stream.
     pub fn next_message<S: Read + Write>(&mut self, stream: &mut S) -> Result<Option<Frame<'_>>> {
         loop {
             match self.wait(stream)? {
@@ -196,13 +196,13 @@ impl Inbox {
     }
 }
 
-/// A whole frame that lies in the inbox.
+/// Position of a complete frame in the inbox.
 struct Found {
     kind: Kind,
     payload: Range<usize>,
 }
 
-/// Where `needle` begins.
+/// Returns the position of `needle`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
@@ -211,7 +211,7 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A server whose bytes come so many at a time, and what it was sent.
+    /// A server whose bytes come in pieces of a given size, and that records what it is sent.
     struct Server<'a> {
         bytes: &'a [u8],
         at_a_time: usize,
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_whole_however_their_bytes_come() {
+    fn split_bytes_become_whole_frames() {
         let long = vec![b'x'; 300];
         let bytes = [unmasked(1, b"hello"), unmasked(2, &long), unmasked(8, &[3, 232])].concat();
         for at_a_time in [1, 3, bytes.len()] {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_answered_on_the_way_to_the_next_message() {
+    fn ping_is_answered_before_the_next_message() {
         let bytes = [unmasked(9, b"?"), unmasked(1, b"hello")].concat();
         let (mut server, mut inbox) = (Server::new(&bytes, 100), Inbox::new());
         assert_eq!(inbox.next_message(&mut server).unwrap(), Some(Frame { kind: Kind::Text, payload: b"hello" }));
@@ -280,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_breaks_off_or_fragments_is_found_out() {
+    fn truncated_or_fragmented_message_is_an_error() {
         for bytes in [&[0x81u8, 5, b'h'][..], &[0x01, 1, b'x']] {
             assert!(Inbox::new().next_message(&mut Server::new(bytes, 100)).is_err(), "{bytes:?}");
         }
     }
 
     #[test]
-    fn frames_of_the_client_are_masked() {
+    fn client_frames_are_masked() {
         let mut out = Vec::new();
         push(&mut out, Kind::Text, b"hello");
         assert_eq!(out[..2], [0x81, 0x85]);

@@ -1,4 +1,4 @@
-//! How the cost of work grows: whole calls by clients, lines by sockets, lines by their length.
+//! Cost of growing work: whole calls by clients, lines by sockets, lines by length.
 
 use crate::{
     client::{Run, Workload},
@@ -7,12 +7,12 @@ use crate::{
 };
 use anyhow::Result;
 
-/// Clients, and sockets.
+/// Numbers of clients, and of sockets.
 const MANY: [usize; 5] = [1, 10, 100, 1_000, 10_000];
-/// The lengths of lines. The last one is the longest that both sides take by default.
+/// Lengths of lines. The last one is the longest that both sides accept by default.
 const LENGTHS: [usize; 7] = [1, 32, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20];
 
-/// `run` gives one workload to a client process.
+/// Measures the growth; `run` gives one workload to a client process.
 pub fn measure(
     ground: &Ground,
     setup: &Setup,
@@ -22,12 +22,11 @@ pub fn measure(
 ) -> Result<Section> {
     let mut section = Section::new(
         "Cost as work grows",
-        "Whole calls of the tiny guest by so many clients at once; lines of 31 bytes through so many sockets, each with \
-         one on its way; lines of so many bytes through one socket, with 128 KiB of them on their way. Medians of the \
-         rounds.",
+        "Whole calls of the tiny guest by many clients at once; lines of 31 bytes through many sockets, one unanswered on \
+         each; lines of different lengths through one socket, with 128 KiB unanswered. Medians of the rounds.",
     );
     let mut calls = Chart::by_tens("calls-by-clients", "Whole calls by clients at once", "clients", "calls/s");
-    let mut call_p99 = Chart::by_tens("call-latency-by-clients", "How long a call takes", "clients", "p99, ms");
+    let mut call_p99 = Chart::by_tens("call-latency-by-clients", "Duration of a call", "clients", "p99, ms");
     let mut lines = Chart::by_tens("lines-by-sockets", "Lines by sockets", "sockets", "lines/s");
     let mut by_length = Chart::by_tens("lines-by-length", "Lines by length", "bytes a line", "lines/s");
     let mut flow = Chart::by_tens("flow-by-length", "Bytes each way by length of a line", "bytes a line", "MiB/s");

@@ -1,3 +1,3 @@
-//! What the bench shares with the layers.
+//! Code that the bench shares with the layers.
 
 pub mod bare;

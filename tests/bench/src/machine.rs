@@ -1,4 +1,4 @@
-//! What the kernel tells about the machine and its processes.
+//! Facts that the kernel knows about the machine and its processes.
 
 use anyhow::{Context, Result};
 use rustix::{
@@ -7,7 +7,7 @@ use rustix::{
 };
 use std::{fs, time::Duration};
 
-/// The machine that the figures were made on.
+/// The machine on which the figures were measured.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct Machine {
     pub cores: usize,
@@ -35,18 +35,18 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |it| it.get())
 }
 
-/// Lets this process and its children open as many files as the system allows them.
+/// Raises the limit of open files to the maximum, for this process and its children.
 pub fn raise_open_files() -> Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the limit of open files")
 }
 
-/// Time that all threads of this process spent on a processor.
+/// Returns the CPU time of all threads of this process.
 pub fn own_cpu() -> Duration {
     clock(ClockId::ProcessCPUTime)
 }
 
-/// Time that the calling thread spent on a processor.
+/// Returns the CPU time of the calling thread.
 pub fn thread_cpu() -> Duration {
     clock(ClockId::ThreadCPUTime)
 }
@@ -55,19 +55,19 @@ fn clock(id: ClockId) -> Duration {
     clock_gettime(id).try_into().unwrap_or_default()
 }
 
-/// The unit in which Linux tells other processes' time on a processor, whatever its own clock ticks at.
+/// Unit of the CPU times of other processes, whatever the kernel's own tick is.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Time that a process and those of its children that it waited for spent on a processor.
+/// Returns the CPU time of a process and of its reaped children.
 pub fn cpu_of(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server is gone")?;
-    // The name, in parentheses, may hold anything; the fields after it are numbers.
+    // The name is in parentheses and can contain anything; the fields after it are numbers.
     let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has no name")?;
     let ticks: u32 = fields.split_whitespace().skip(11).take(4).filter_map(|it| it.parse::<u32>().ok()).sum();
     Ok(ticks * TICK)
 }
 
-/// What a process occupies.
+/// Resources that a process occupies.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Occupied {
     pub rss_kib: u64,
@@ -87,12 +87,12 @@ pub fn occupied(pid: u32) -> Result<Occupied> {
     })
 }
 
-/// What memory a process has.
+/// Memory of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// A page counts for each place where it is mapped.
+    /// Resident: a page counts at each place where it is mapped.
     pub rss_kib: u64,
-    /// A page that is mapped so many times counts for that part at each place.
+    /// Proportional: a page counts once, shared among the places where it is mapped.
     pub pss_kib: u64,
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_can_be_looked_at() {
+    fn own_process_can_be_measured() {
         let pid = std::process::id();
         let occupied = occupied(pid).unwrap();
         let memory = memory(pid).unwrap();

@@ -1,11 +1,8 @@
-//! `bench`: starts each contestant in turn and in rounds, loads it from a process of its own, and prints one table.
+//! `bench`: starts each contestant in turn and in rounds, loads it from a separate process, and prints one table.
 //!
-//! See README.md for what is measured and how to read it.
+//! README.md explains what is measured and how to read it.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "measures for a while, and asks processes that tell nothing by themselves"
-)]
+#![expect(clippy::disallowed_methods, reason = "measures for some time, and polls processes that report nothing")]
 
 mod client;
 mod contestant;
@@ -53,73 +50,73 @@ use std::{
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
-    /// How often every contestant runs every workload.
+    /// Number of rounds in which every contestant runs every workload.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long a run is measured, after a warm-up.
+    /// Seconds that a run is measured, after its warm-up.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// What is measured.
+    /// Measurements to run.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [What::Rounds])]
     measure: Vec<What>,
-    /// How many waiting processes `scale` opens at once.
+    /// Waiting processes that `scale` opens at once.
     #[arg(long, default_value_t = 10_000)]
     scale: usize,
-    /// How many `ceiling` asks for, more than the machine carries.
+    /// Processes that `ceiling` asks for; more than the machine can hold.
     #[arg(long, default_value_t = 12_000)]
     ceiling: usize,
-    /// Who takes part.
+    /// Contestants that take part.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::value_variants().to_vec())]
     only: Vec<Contestant>,
     /// The server under test.
     #[arg(long, default_value = "target/release/distillery")]
     distillery: PathBuf,
-    /// The guest that answers one line.
+    /// Guest that answers one line.
     #[arg(long, default_value = "target/bench/guests/wasm32-wasip2/release/once.wasm")]
     once: PathBuf,
-    /// The same as a minimal preview 1 module.
+    /// The same guest as a minimal preview 1 module.
     #[arg(long, default_value = "tests/bench/guests/once-tiny.wat")]
     once_tiny: PathBuf,
-    /// The guest that computes for ever.
+    /// Guest that computes forever.
     #[arg(long, default_value = "tests/bench/guests/spin.wat")]
     spin: PathBuf,
     #[arg(long, default_value = "tests/bench/guests/fill.wat")]
     fill: PathBuf,
     #[arg(long, default_value = "tests/bench/guests/list.wat")]
     list: PathBuf,
-    /// The guest that echoes until its input ends.
+    /// Guest that echoes until its input ends.
     #[arg(long, default_value = "plugins/echo/echo.wasm")]
     echo: PathBuf,
-    /// The guest that echoes, as a minimal preview 1 module.
+    /// Guest that echoes, as a minimal preview 1 module.
     #[arg(long, default_value = "tests/bench/guests/echo-tiny.wat")]
     echo_tiny: PathBuf,
-    /// The guest that sleeps in the host.
+    /// Guest that sleeps in a host call.
     #[arg(long, default_value = "tests/bench/guests/sleep.wat")]
     sleep: PathBuf,
-    /// `wasmtime` with `serve`, and what it serves.
+    /// `wasmtime` with `serve`, and the component for it.
     #[arg(long, default_value = "target/toolchains/wasmtime")]
     wasmtime: PathBuf,
     #[arg(long, default_value = "target/bench/guests/wasm32-wasip2/release/served.wasm")]
     served: PathBuf,
-    /// Where the plugins of the languages lie, built.
+    /// Directory of the built plugins of the languages.
     #[arg(long, default_value = "target/languages")]
     languages: PathBuf,
-    /// Where the figures go.
+    /// File for all figures.
     #[arg(long, default_value = "target/bench/results.json")]
     json: PathBuf,
-    /// Take over from that file what is not measured now.
+    /// Keep the figures in that file that are not measured now.
     #[arg(long)]
     keep: bool,
-    /// Then write the page of results into this directory.
+    /// Write the page of results into this directory.
     #[arg(long)]
     page: Option<PathBuf>,
-    /// What `layers` left, for that page.
+    /// Times of `layers`, for that page.
     #[arg(long, default_value = "target/bench/layers.json")]
     layers: PathBuf,
-    /// What `layers counts` has recorded, for that page.
+    /// Recorded counts of `layers counts`, for that page.
     #[arg(long, default_value = "tests/bench/counts.json")]
     counts: PathBuf,
-    /// Leave websocketd out where it is missing, instead of installing it.
+    /// Leave websocketd out if it is missing, instead of installing it.
     #[arg(long)]
     no_install: bool,
 }
@@ -128,13 +125,13 @@ struct Arguments {
 enum What {
     /// Everything below.
     All,
-    /// Nothing: writes the page of what was measured before.
+    /// Only the page, from earlier figures.
     Nothing,
-    /// Every contestant at every workload, in rounds.
+    /// Every contestant with every workload, in rounds.
     Rounds,
     /// Very many waiting processes.
     Scale,
-    /// More of them than the machine carries.
+    /// More waiting processes than the machine can hold.
     Ceiling,
     /// More clients, more sockets, longer lines.
     Growth,
@@ -146,24 +143,24 @@ enum What {
     Modules,
 }
 
-/// What the driver starts itself as.
+/// Processes that the driver starts itself.
 #[derive(Subcommand)]
 enum Role {
     /// The contestant without wasm.
     #[command(hide = true)]
     Floor {
         address: SocketAddr,
-        /// As axum's documentation shows it.
+        /// Use the socket of axum's documentation.
         #[arg(long)]
         plain: bool,
-        /// A component that answers the line of the call `once`.
+        /// Component that answers the line of the call `once`.
         #[arg(long, requires = "tiny")]
         once: Option<PathBuf>,
         /// The same as a module, for `once-tiny`.
         #[arg(id = "tiny", long = "once-tiny", requires = "once")]
         once_tiny: Option<PathBuf>,
     },
-    /// The process that loads a contestant; takes its task and gives its result as JSON.
+    /// The process that loads a contestant; takes its task and returns its result as JSON.
     #[command(hide = true)]
     Client { task: String },
 }
@@ -201,20 +198,20 @@ fn serve_floor(address: SocketAddr, plain: bool, guests: Option<(&Path, &Path)>)
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.context("cannot listen")?;
-        // Accepting on a thread of the runtime saves a wakeup of another thread for every connection.
+        // Accepting on a thread of the runtime saves waking another thread for every connection.
         tokio::spawn(floor::serve(listener, router)).await?
     })
 }
 
 fn drive(arguments: &Arguments) -> Result<()> {
-    ensure!(arguments.rounds > 0 && arguments.seconds > 0.0, "--rounds and --seconds must be more than nothing");
+    ensure!(arguments.rounds > 0 && arguments.seconds > 0.0, "--rounds and --seconds must be positive");
     machine::raise_open_files()?;
     let measures = |what| arguments.measure.contains(&What::All) || arguments.measure.contains(&what);
     let mut report = match arguments.keep {
         true => {
             let text = fs::read_to_string(&arguments.json)
-                .with_context(|| format!("there is nothing to keep in {}", arguments.json.display()))?;
-            serde_json::from_str(&text).context("the file of figures is of another version: leave --keep out")?
+                .with_context(|| format!("no figures to keep in {}: leave --keep out", arguments.json.display()))?;
+            serde_json::from_str(&text).context("the figures were written by another version: leave --keep out")?
         }
         false => Report {
             machine: Machine::look(),
@@ -250,7 +247,7 @@ fn drive(arguments: &Arguments) -> Result<()> {
             (report.rows, report.started_in_ms, report.skipped) = (Vec::new(), BTreeMap::new(), missing);
             for round in 0..arguments.rounds {
                 eprintln!("round {} of {}", round + 1, arguments.rounds);
-                // Nobody is always the first, when the machine is cold, or the last.
+                // Starts with another contestant in each round, so that none is always first on a cold machine.
                 for place in 0..contestants.len() {
                     let contestant = contestants[(round + place) % contestants.len()];
                     measure(contestant, &ground, &setup, arguments.seconds, &mut report)?;
@@ -289,7 +286,7 @@ fn drive(arguments: &Arguments) -> Result<()> {
         if measures(What::Growth) {
             eprintln!("growth");
             let run = |contestant: &Contestant, server: &Server, call: Option<&str>, workload| {
-                // A call of one of very many takes as long as calls of all the others.
+                // With many clients, one call takes as long as the calls of all others.
                 let time = match workload {
                     Workload::Calls { clients: 1_000.. } => time.max(Duration::from_secs(2)),
                     _ => time,
@@ -313,7 +310,7 @@ fn drive(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What is measured by now, so that a later failure takes nothing along.
+/// Writes the figures so far, so that a later failure loses none.
 fn save(report: &Report, json: &Path) -> Result<()> {
     if let Some(directory) = json.parent() {
         fs::create_dir_all(directory)?;
@@ -323,7 +320,7 @@ fn save(report: &Report, json: &Path) -> Result<()> {
 
 fn scale(contestant: Contestant, ground: &Ground, setup: &Setup, processes: usize) -> Result<Scale> {
     eprintln!("{}: {processes} waiting processes", contestant.name());
-    // Beyond its defaults the server is configured for as many; what then stops it is the machine.
+    // The config allows as many processes as are asked for; the machine is the limit.
     let setup = Setup { processes: (processes > 10_000).then_some(processes), ..setup.clone() };
     let server = ground.start(contestant, &setup)?;
     let task = Task::Scale { target: server.target(contestant.echo()), processes };
@@ -367,7 +364,7 @@ fn fairness(arguments: &Arguments, ground: &Ground, setup: &Setup, time: Duratio
     Ok(section)
 }
 
-/// Those that take part, and why others do not.
+/// Returns the contestants that take part, and the reasons why others do not.
 fn present(arguments: &Arguments, skipped: &mut Vec<String>) -> Result<Vec<Contestant>> {
     let mut present = Vec::new();
     for contestant in &arguments.only {
@@ -391,17 +388,16 @@ fn present(arguments: &Arguments, skipped: &mut Vec<String>) -> Result<Vec<Conte
                 present.push(*contestant);
                 if *contestant == Contestant::Websocketd {
                     let name = contestant.name();
-                    skipped
-                        .push(format!("{name} at lines without bound: it never answers again once its pipes are full"));
+                    skipped.push(format!("{name} at unbounded lines: it deadlocks once its pipes are full"));
                 }
             }
         }
     }
-    ensure!(!present.is_empty(), "there is nobody to measure");
+    ensure!(!present.is_empty(), "no contestant can be measured: see the reasons above");
     Ok(present)
 }
 
-/// One contestant, one round, every workload.
+/// Runs every workload on one contestant for one round.
 fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64, report: &mut Report) -> Result<()> {
     let time = Duration::from_secs_f64(seconds);
     let server = ground.start(contestant, setup)?;
@@ -441,7 +437,7 @@ fn measure(contestant: Contestant, ground: &Ground, setup: &Setup, seconds: f64,
     server.stop()
 }
 
-/// Gives a client process its task, and waits for the result; a client that takes too long is ended.
+/// Gives a client process its task, and waits for the result; ends a client that takes too long.
 fn ask<T: serde::de::DeserializeOwned>(task: &Task, patience: Duration) -> Result<T> {
     let mut client = Command::new(std::env::current_exe()?)
         .args(["client", &serde_json::to_string(task)?])
@@ -450,7 +446,7 @@ fn ask<T: serde::de::DeserializeOwned>(task: &Task, patience: Duration) -> Resul
         .spawn()
         .context("cannot start the client")?;
     let until = Instant::now() + patience;
-    // The result is one line, which fits the pipe: the client never waits for us to read it.
+    // The result is one line, which fits the pipe: the client never waits for a reader.
     let status = loop {
         if let Some(status) = client.try_wait()? {
             break status;
@@ -458,7 +454,7 @@ fn ask<T: serde::de::DeserializeOwned>(task: &Task, patience: Duration) -> Resul
         if Instant::now() >= until {
             client.kill()?;
             client.wait()?;
-            bail!("the client did not come to an end within {patience:?}: the server stopped answering");
+            bail!("the client did not end within {patience:?}: the server stopped answering");
         }
         thread::sleep(Duration::from_millis(5));
     };

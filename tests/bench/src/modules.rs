@@ -1,5 +1,5 @@
-//! Large modules: an interpreter with its libraries, as Python and JavaScript need it. How long they take to start, and
-//! what memory the processes of one share.
+//! Large modules: an interpreter with its libraries, as Python and JavaScript need it. Measures how long they take to
+//! start, and how much memory the processes of one share.
 
 use crate::{
     client,
@@ -21,20 +21,20 @@ use std::{
 const PROCESSES: [usize; 6] = [1, 2, 5, 10, 20, 50];
 const CALLS: usize = 20;
 
-/// `languages` is where the plugins of `make toolchains` and the tests of the languages lie.
+/// Measures the modules; `languages` is the directory of the plugins that `make toolchains` and the tests of the
+/// languages build.
 pub fn measure(setup: &Setup, languages: &Path) -> Result<Section> {
     let mut section = Section::new(
         "Large modules",
-        "Modules with an interpreter. Cold is the start of a server that has to compile the module first, cached the \
-         start of one that finds the compiled code; warm is a call on a running server, from the first byte of its \
-         connection to its first line. Proportional memory (`Pss`) counts a page that processes share once, resident \
-         memory (`VmRSS`) counts it for each.",
+        "Modules with an interpreter. A cold start compiles the module, a cached start finds the compiled code. A warm \
+         call runs on a running server, from the first byte of its connection to its first line. Proportional memory \
+         (`Pss`) counts a shared page once, resident memory (`VmRSS`) counts it for each process.",
     );
     let mut memory = Chart::by_tens("memory-of-modules", "Memory by processes of one plugin", "processes", "MiB");
     for (name, what) in [("python", "Python"), ("javascript", "JavaScript")] {
         let module = languages.join(name).join("call.wasm");
         let Ok(code) = fs::read(&module) else {
-            section.note(format!("skipped: {what}, as there is no {}: run `make test` first", module.display()));
+            section.note(format!("skipped: {what}; {} is missing: run `make test` first", module.display()));
             continue;
         };
         let site = Site::new()?;
@@ -91,7 +91,7 @@ pub fn measure(setup: &Setup, languages: &Path) -> Result<Section> {
     Ok(section)
 }
 
-/// A process that has said its first line and waits for input.
+/// A process that has printed its first line and waits for input.
 fn begin(target: &client::Target) -> Result<TcpStream> {
     let mut inbox = Inbox::small();
     let mut stream = client::connect(target, &frame::upgrade_request(&target.path), &mut inbox)?;

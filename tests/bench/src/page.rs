@@ -1,4 +1,4 @@
-//! The page of results: what was to be reached, what was, and every figure behind it.
+//! The page of results: goals, how far each is reached, and every figure behind them.
 
 use crate::{
     fairness::NATIVE,
@@ -10,17 +10,17 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, fs, path::Path};
 
-/// What other programs have measured.
+/// Measurements of other programs.
 #[derive(Default)]
 pub struct Layers {
-    /// Nanoseconds, by the name of a path.
+    /// Nanoseconds, by the name of the part.
     pub times: BTreeMap<String, f64>,
     /// Instructions.
     pub counts: BTreeMap<String, u64>,
 }
 
 impl Layers {
-    /// Reads the times that `make layers` took and the counts of the repository. What is not there is left out.
+    /// Reads the times of `make layers` and the counts of the repository. Missing files are left out.
     pub fn read(times: &Path, counts: &Path) -> Self {
         let read =
             |path: &Path| -> Option<serde_json::Value> { serde_json::from_str(&fs::read_to_string(path).ok()?).ok() };
@@ -40,7 +40,7 @@ struct Goal {
     what: &'static str,
     goal: String,
     reached: String,
-    /// Of the goal; above one is better.
+    /// Share of the goal; above one is better.
     ratio: Option<f64>,
     bound: Cow<'static, str>,
 }
@@ -69,10 +69,10 @@ impl Page {
         let load = machine.load_before.split_whitespace().take(3).collect::<Vec<_>>().join(", ");
         write!(
             self.text,
-            "# Results\n\n<!-- Written by `make results`. -->\n\nWhat the server reaches, beside what it was to reach and \
-             beside others, on one machine. `tests/bench/README.md` says how it is measured.\n\n\
-             - {} cores of {}, Linux {}, {:.0} GiB of memory\n- load before: {load} (1, 5 and 15 minutes). Nothing else \
-             should have run: figures of a loaded machine are worse than they need be, and ratios less exact\n- medians \
+            "# Results\n\n<!-- Written by `make results`. -->\n\nThe server's goals, how far it reaches them, and how it \
+             compares with others, on one machine. `tests/bench/README.md` explains the measurements.\n\n\
+             - {} cores of {}, Linux {}, {:.0} GiB of memory\n- load before: {load} (1, 5 and 15 minutes). The machine \
+             should be idle: load makes figures worse, and ratios less exact\n- medians \
              of {} rounds of {} s each, contestants in turn, every reply checked\n",
             machine.cores,
             machine.cpu,
@@ -96,7 +96,7 @@ impl Page {
         writeln!(self.text, "A ratio above 1 is better than the goal. A dash: not measured in this run.\n")?;
         writeln!(
             self.text,
-            "| what | goal | reached | of the goal | what bounds it, as far as is known |\n| --- | --- | --- | ---: | --- |"
+            "| measurement | goal | reached | share of the goal | known limit |\n| --- | --- | --- | ---: | --- |"
         )?;
         for Goal { what, goal, reached, ratio, bound } in goals(report, layers) {
             let ratio = ratio.map_or("-".into(), |it| format!("{it:.2}"));
@@ -113,12 +113,12 @@ impl Page {
         writeln!(
             self.text,
             "`ours` runs a Rust component, `ours, tiny guest` a module of forty lines. `floor` is the same kind of socket \
-             without wasm, `plain axum` a socket as axum's documentation shows one, with a flush for each line, \
-             `floor with wasmtime` the floor with an instance for each call and nothing else: no limits, no \
-             cancel, no history. `wasmtime serve` has no websockets: there a whole call is a request with one line and an answer \
-             with it, by an instance of its own. `*`: the client was the bottleneck; `+`: no core was idle, and the client \
+             without wasm. `plain axum` is a socket as in axum's documentation, with a flush for each line. \
+             `floor with wasmtime` is the floor with an instance for each call, but without limits, cancel and \
+             history. `wasmtime serve` has no websockets: its whole call is a request with one line, answered \
+             with this line by a new instance. `*`: the client was the bottleneck; `+`: no core was idle, and the client \
              had more of them than the server.\n\n\
-             | what | who | median/s | least | most | x websocketd | x floor | p50 us | p99 us | server us each |\n\
+             | workload | contestant | median/s | least | most | x websocketd | x floor | p50 us | p99 us | server us each |\n\
              | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
         )?;
         for row in &report.rows {
@@ -164,9 +164,9 @@ impl Page {
         self.heading("Layers")?;
         writeln!(
             self.text,
-            "The parts one by one, on one thread, without a kernel in between: time by `make layers`, instructions by \
-             `make counts`. What became slower has its address here. The counts are those of `tests/bench/counts.json`, \
-             of a build for tests; compare them with each other, and with those of another commit.\n\n\
+            "The parts of the server, one by one, on one thread and without the kernel: times of `make layers`, instructions of \
+             `make counts`. This table locates the part that became slower. The counts are those of \
+             `tests/bench/counts.json`, of a build for tests: compare them with each other, and with other commits.\n\n\
              | part | us | instructions |\n| --- | ---: | ---: |"
         )?;
         let mut names: Vec<_> = layers.times.keys().chain(layers.counts.keys()).collect();
@@ -187,9 +187,9 @@ impl Page {
         self.heading("Waiting processes")?;
         writeln!(
             self.text,
-            "So many sockets, each with an echo that has answered one line and waits for the next. The floor has the same \
+            "Many sockets, each with an echo that has answered one line and waits for the next. The floor has the same \
              sockets without processes.\n\n\
-             | who | asked for | open | seconds | memory | each | mappings each | answer still |\n\
+             | contestant | requested | open | seconds | memory | each | mappings each | answer still |\n\
              | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
         )?;
         for (who, it) in scale {
@@ -219,7 +219,7 @@ impl Page {
             }
             writeln!(
                 self.text,
-                "- {who}: {:.0} MiB before, {:.0} MiB once all had left; {} and {} mappings",
+                "- {who}: {:.0} MiB before, {:.0} MiB after all had left; {} and {} mappings",
                 it.before.rss_kib as f64 / 1024.0,
                 it.after.rss_kib as f64 / 1024.0,
                 it.before.mappings,
@@ -228,7 +228,7 @@ impl Page {
         }
         let mut memory = linear("memory-by-processes", "Memory by waiting processes", "MiB");
         let mut mappings = linear("mappings-by-processes", "Mappings by waiting processes", "mappings");
-        let mut started = linear("start-by-processes", "Time until so many wait", "seconds");
+        let mut started = linear("start-by-processes", "Time until all wait", "seconds");
         for (who, it) in scale {
             for mark in &it.series {
                 let opened = mark.opened as f64;
@@ -250,7 +250,7 @@ impl Page {
         section.charts.iter().try_for_each(|chart| self.chart(chart))
     }
 
-    /// A picture, and its figures.
+    /// Adds a chart, and a table of its figures.
     fn chart(&mut self, chart: &Chart) -> Result<()> {
         if chart.series.is_empty() {
             return Ok(());
@@ -290,7 +290,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         row.and_then(|row| row.summary.clone())
     };
     let micros = |layer: &str| layers.times.get(layer).map(|nanos| nanos / 1e3);
-    // Where the server's own part of a call goes when nothing is cold and nobody else runs.
+    // The server's own share of a call, without cold caches and other load.
     let alone = || {
         let connection = micros("frames: a whole connection without a guest")?;
         let instance = micros("runtime: start, a line, end")?;
@@ -298,8 +298,8 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         let noted = micros("history: a process noted")?;
         Some(format!(
             ". On one thread, without a kernel and with warm caches, a call takes {} us: {} the connection, {} the instance, \
-             {} the server's own, and {} more where it is noted in the history (layers). What is beyond that are the \
-             threads: caches that are cold, wakes, and the one that writes the history",
+             {} the server's own, and {} more for the record in the history (layers). The rest is the cost of the \
+             threads: cold caches, wakeups, and the thread that writes the history",
             short(whole),
             short(connection),
             short(instance),
@@ -307,7 +307,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
             short(noted)
         ))
     };
-    // The floor with the same guests and wasmtime alone is the least that a sandbox takes.
+    // The floor with the same guests and wasmtime alone is the minimum for a sandbox.
     let sandbox = |workload: &str, contestant: &str, bare: &str| {
         let Some((ours, bare)) = rate(workload, contestant).zip(rate(workload, bare)) else {
             return "an instance of wasmtime for each call".to_owned();
@@ -316,15 +316,15 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
         let whose = match of {
             0.9.. => "an instance of wasmtime for each call".to_owned(),
             _ => format!(
-                "the server's own {:.0} us for each call: routes and rights, WASI, interruption, limits, history{}",
+                "the server's own {:.0} us for each call: routing and authorization, WASI, interruption, limits, history{}",
                 ours.server_us_each - bare.server_us_each,
                 alone().unwrap_or_default()
             ),
         };
         let floor = bare.times_floor.map_or_else(String::new, |times| format!(", {times:.2} of the floor"));
         format!(
-            "{whose}. The floor with an instance of wasmtime and nothing else does {:.0}/s{floor} at {:.0} us of the server; \
-             this is {of:.2} of that, at {:.0} us",
+            "{whose}. The floor with just an instance of wasmtime reaches {:.0}/s{floor} with {:.0} us of server time; \
+             this is {of:.2} of that, with {:.0} us",
             bare.median, bare.server_us_each, ours.server_us_each
         )
     };
@@ -349,7 +349,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        // Ahead of a socket as one would write it first; the floor is one that is written to be fast.
+        // The goal is to be faster than the simplest socket; the floor is one that is written to be fast.
         let (goal, of) = match floor {
             1.0 => (format!("{websocketd} x websocketd, ahead of plain axum"), plain),
             _ => (format!("{websocketd} x websocketd, {floor} of the floor"), of),
@@ -371,12 +371,12 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     let through = |layer: &str, lines: f64| micros(layer).map(|it| it / lines);
     let told = |beyond: Option<f64>, part: Option<f64>, guest: &str| match beyond.zip(part) {
         Some((beyond, part)) => format!(
-            "a line takes {} us of the server beyond the floor; {} us of them is the way into {guest} and out again \
+            "a line takes {} us of server time beyond the floor; {} us of that is the way into {guest} and out again \
              (layers)",
             short(beyond),
             short(part)
         ),
-        None => "the way into the guest and out again, which the layers tell".into(),
+        None => "the way into the guest and out again (layers)".into(),
     };
     let lines = "lines, 1024 on their way";
     let bound = told(line(lines), through("runtime: 1024 lines there and back", 1024.0), "a guest without a library");
@@ -384,7 +384,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     let lines = "one line there and back";
     let layer = through("runtime: a line there and back, Rust component", 1.0);
     let waking = rate(lines, "floor").and_then(|it| it.times_websocketd).map_or_else(String::new, |times| {
-        format!(". Most of it is the waking of a thread on each side: the floor itself is {times:.2} x websocketd")
+        format!(". Most of it wakes a thread on each side: the floor itself is {times:.2} x websocketd")
     });
     let bound = told(line(lines), layer, "the guest") + &waking;
     ratios(lines, lines, "ours", (2.0, 1.0), bound);
@@ -406,7 +406,7 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     less("the same, Rust component", "10 us", 10.0, rust, "us", &bound);
     let scale = report.scale.get("ours");
     let held = scale.filter(|it| it.asked >= 10_000);
-    let pages = "pages of each guest's memory and stack that it has touched";
+    let pages = "touched pages of each guest's memory and stack";
     let gib = held.map(|it| it.open.rss_kib as f64 / f64::from(1 << 20));
     less("10,000 processes waiting for input, memory", "1.5 GiB", 1.5, gib, "GiB", pages);
     let seconds = held.map(|it| it.seconds);
@@ -414,20 +414,20 @@ fn goals(report: &Report, layers: &Layers) -> Vec<Goal> {
     let idle = fact("a cancel, interrupted 0 p99");
     let kernel = fact(NATIVE).map_or_else(String::new, |native| {
         format!(
-            "the kernel, which lets the thread that reads the socket wait where another one computes: the floor, which \
-             ends a thread of its own by a flag, takes {} ms",
+            "the kernel, which lets the thread that reads the socket wait for one that computes: the floor, which ends \
+             a thread of its own by a flag, takes {} ms",
             short(native)
         )
     });
     less("cancel of a tight loop, idle machine, p99", "1 ms", 1.0, idle, "ms", &kernel);
-    let turns = "turns of a millisecond that the guests take on two cores";
+    let turns = "guests take turns of a millisecond on two cores";
     let busy = fact("a cancel, interrupted 64 p99");
     less("cancel while 64 guests spin, p99", "50 ms", 50.0, busy, "ms", turns);
     let auth = fact("GET auth 64 p99");
     less("GET auth meanwhile, p99", "50 ms", 50.0, auth, "ms", "the kernel's scheduler: guests run at nice 10");
-    let quiet = "50 ms of quiet that a changed file is given, then a process that compiles";
+    let quiet = "a debounce of 50 ms after the last change, then a process that compiles";
     less("swap under load, from the rename", "200 ms", 200.0, fact("swap_p50_ms"), "ms (median)", quiet);
-    let warm = "mapping the compiled code, and making the pool";
+    let warm = "mapping the compiled code, and creating the pool";
     less("start with a warm cache, 10 plugins", "100 ms", 100.0, fact("start_warm_10_ms"), "ms", warm);
     let swaps = fact("swaps").zip(fact("swap_failed_calls"));
     goals.push(Goal {

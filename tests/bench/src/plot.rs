@@ -1,4 +1,4 @@
-//! A chart as SVG: axes, a line with points for each series, a legend. It knows nothing of what is drawn.
+//! A chart as SVG: axes, a line with points for each series, a legend. It knows nothing about the data.
 
 use crate::section::{Chart, Series};
 use std::fmt::Write;
@@ -9,10 +9,10 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 200.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 56.0;
-/// Told apart by those who see colours otherwise, too.
+/// Colours that people with colour blindness can tell apart.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#7f5f00"];
 
-/// Figures on their way to a line of so many points.
+/// A range of figures, and the pixels that show it.
 struct Axis {
     least: f64,
     most: f64,
@@ -107,7 +107,7 @@ fn shows(log: bool, value: f64) -> bool {
     value.is_finite() && (!log || value > 0.0)
 }
 
-/// A tick, short.
+/// Formats a tick in few characters.
 fn figure(value: f64) -> String {
     let (value, unit) = match value.abs() {
         1e6.. => (value / 1e6, "M"),
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grows_in_proportion_is_a_straight_line_by_tens() {
+    fn proportional_growth_is_a_straight_line() {
         let mut chart = Chart::by_tens("it", "a < b", "x", "y");
         [(1.0, 10.0), (10.0, 100.0), (100.0, 1000.0)].iter().for_each(|(x, y)| chart.add("one", *x, *y));
         let svg = svg(&chart);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_of_nothing_is_still_a_chart() {
+    fn empty_chart_is_valid() {
         assert!(svg(&Chart::by_tens("it", "nothing", "x", "y")).ends_with("</svg>\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! What the number of plugins costs: starting, swapping, listing, and calls of very many different ones.
+//! The cost of the number of plugins: starting, swapping, listing, and calls of many different plugins.
 
 use crate::{
     client::{self, Target},
@@ -16,11 +16,11 @@ use std::{
 };
 
 const PLUGINS: [usize; 4] = [1, 10, 100, 1_000];
-/// Calls of all those plugins.
+/// Calls, distributed over all plugins.
 const CALLS: usize = 10_000;
-/// How often each request is made.
+/// Repetitions of each request.
 const REQUESTS: usize = 30;
-/// Swaps by number of plugins.
+/// Swaps, by number of plugins.
 const SWAPS: usize = 15;
 /// Swaps while clients call.
 const SWAPS_UNDER_LOAD: usize = 1_000;
@@ -28,7 +28,7 @@ const CALLERS: usize = 4;
 /// Rows of the history.
 const ROWS: [usize; 4] = [10, 100, 1_000, 10_000];
 
-/// A module that says which build it is: no two are alike.
+/// Returns a module that prints its build: no two are alike.
 fn module(number: usize) -> Vec<u8> {
     format!(
         r#"(module
@@ -59,9 +59,9 @@ fn target(server: &Server, plugin: usize) -> Target {
 pub fn measure(setup: &Setup) -> Result<Section> {
     let mut section = Section::new(
         "Plugins",
-        "So many plugins, no two of the same module. A cold start compiles them all, a warm one finds the compiled code; \
-         each until the server takes a connection. A swap is from the rename of a module to the first call that the new \
-         build answers. Requests are made over the operator's socket, each over a connection of its own; medians.",
+        "Many plugins, each with a different module. A cold start compiles them all, a warm start finds the compiled \
+         code; both last until the server accepts a connection. A swap lasts from the rename of a module to the first \
+         call that the new build answers. Requests use the operator's socket, each with its own connection; medians.",
     );
     let mut start = Chart::by_tens("start-by-plugins", "Start by number of plugins", "plugins", "ms");
     let mut swap = Chart::by_tens("swap-by-plugins", "Swap by number of plugins", "plugins", "ms");
@@ -120,7 +120,7 @@ fn median_of(site: &Site, path: &str) -> Result<f64> {
     Ok(part(&mut times?, 0.5))
 }
 
-/// Swaps the module of the target's plugin, and waits until a call is answered by it.
+/// Swaps the module of the target's plugin, and waits until the new module answers a call.
 fn swapped(site: &Site, target: &Target, number: usize) -> Result<Duration> {
     let call = target.call.as_deref().context("a call of ours")?;
     let module = module(number);
@@ -128,12 +128,12 @@ fn swapped(site: &Site, target: &Target, number: usize) -> Result<Duration> {
     let begun = Instant::now();
     site.swap(call, "wat", &module)?;
     while client::said(target, &mut inbox)? != build(number).as_bytes() {
-        ensure!(begun.elapsed() < Duration::from_secs(30), "a new build does not serve");
+        ensure!(begun.elapsed() < Duration::from_secs(30), "the new build does not serve");
     }
     Ok(begun.elapsed())
 }
 
-/// Swaps one after the other while clients call the plugin all the time.
+/// Swaps one after the other while clients call the plugin.
 fn under_load(site: &Site, server: &Server, section: &mut Section) -> Result<String> {
     let target = target(server, 1);
     let (stop, calls, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -181,7 +181,7 @@ fn by_rows(site: &Site, server: &Server, chart: &mut Chart) -> Result<()> {
             client::said(&target(server, written % 10), &mut inbox)?;
             written += 1;
         }
-        // Notes gather before they are written.
+        // The history writes its records in groups.
         thread::sleep(Duration::from_millis(300));
         for limit in [50, 500] {
             let time = median_of(site, &format!("/api/v1/processes?limit={limit}"))?;

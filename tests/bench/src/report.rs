@@ -1,4 +1,4 @@
-//! What the rounds came to: medians, ratios, one table for people and one file for programs.
+//! The results of the rounds: medians, ratios, one table for people and one file for programs.
 
 use crate::{
     client::{HeldBack, Run},
@@ -15,15 +15,15 @@ pub struct Report {
     pub seconds: f64,
     pub skipped: Vec<String>,
     pub rows: Vec<Row>,
-    /// Milliseconds from the start of a contestant until it took a connection, by round.
+    /// Milliseconds from the start of a contestant to its first connection, by round.
     pub started_in_ms: BTreeMap<String, Vec<f64>>,
     pub scale: BTreeMap<String, Scale>,
-    /// What else was measured, by its name.
+    /// Other measurements, by name.
     #[serde(default)]
     pub sections: BTreeMap<String, Section>,
 }
 
-/// One contestant at one workload.
+/// One contestant with one workload.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct Row {
     pub workload: String,
@@ -43,19 +43,19 @@ pub struct Summary {
     pub p99_us: Option<f64>,
     pub client_cores: f64,
     pub server_cores: f64,
-    /// Time on a processor that the server spent on one call or line.
+    /// CPU time of the server for one call or line.
     pub server_us_each: f64,
-    /// Of the medians of the same workload.
+    /// Ratio of the medians of the same workload.
     pub times_websocketd: Option<f64>,
     pub times_floor: Option<f64>,
     /// Runs in which the client was the bottleneck.
     pub client_was_the_bottleneck: usize,
-    /// Runs in which the client had the larger part of a machine without an idle core.
+    /// Runs in which no core was idle and the client used more of them than the server.
     pub client_filled_the_machine: usize,
 }
 
 impl Report {
-    /// Adds one run to its row, which keeps the order in which workloads and contestants first came.
+    /// Adds one run to its row. Rows keep the order in which workloads and contestants first appear.
     pub fn add(&mut self, workload: &str, unit: &str, contestant: &str, run: Run) {
         let same = |row: &&mut Row| row.workload == workload && row.contestant == contestant;
         match self.rows.iter_mut().find(same) {
@@ -67,7 +67,7 @@ impl Report {
         }
     }
 
-    /// Makes the summaries, once all runs are in, and sorts the rows of a workload together.
+    /// Computes the summaries of all runs, and sorts the rows by workload.
     pub fn finish(&mut self) {
         let mut workloads: Vec<String> = Vec::new();
         for row in &self.rows {
@@ -112,7 +112,7 @@ impl Report {
     }
 }
 
-/// The median of one figure of all runs.
+/// Returns the median of one figure over all runs.
 pub fn over(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
     median(runs.iter().map(figure).collect())
 }
@@ -172,11 +172,11 @@ impl Report {
                 it.server_us_each
             )?;
         }
-        writeln!(f, "\nserver, client: cores kept busy; server us: time on a processor for each call or line")?;
+        writeln!(f, "\nserver, client: cores kept busy; server us: CPU time of the server for each call or line")?;
         writeln!(f, "* the client was the bottleneck at least once: a thread of it was never idle")?;
-        writeln!(f, "+ no core was idle and the client had more of them: the server alone would do more")?;
+        writeln!(f, "+ no core was idle and the client used more of them: the server alone would do more")?;
 
-        writeln!(f, "\nfrom the start of the program until it takes a connection, milliseconds:")?;
+        writeln!(f, "\nfrom the start of the program to its first connection, milliseconds:")?;
         for (contestant, times) in &self.started_in_ms {
             let (first, rest) = (times[0], times[1..].to_vec());
             write!(f, "  {contestant:<16} {first:>8.1} the first time")?;
@@ -244,7 +244,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// A figure with three digits that matter, or more where it is large.
+/// Formats a figure with three significant digits, or more if it is large.
 pub fn short(figure: f64) -> String {
     let digits = match figure.abs() {
         100.0.. => 0,
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_those_of_the_medians_of_one_workload() {
+    fn ratios_compare_medians_of_one_workload() {
         let mut report = Report {
             machine: Machine::look(),
             rounds: 3,

@@ -1,4 +1,4 @@
-//! Requests of the JSON API: what is asked for, what must come back, and one client that asks over and over.
+//! Requests of the JSON API: the resource, the expected response, and a client that requests it repeatedly.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use tokio::{
     net::TcpStream,
 };
 
-/// How many systems are listed: the list of a small institution, of about 4 KiB.
+/// Number of systems: the list of a small institution, of about 4 KiB.
 const SYSTEMS: usize = 24;
 
-/// The user whose token is shown.
+/// User whose token is used.
 pub const USER: &str = "bench";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Resource {
-    /// The same for everyone.
+    /// A resource that is the same for everyone.
     Systems,
-    /// Made for whoever shows a token.
+    /// A resource that depends on the token.
     Auth,
 }
 
@@ -29,7 +29,7 @@ impl Resource {
         }
     }
 
-    /// What must come back, byte for byte.
+    /// The expected response, byte for byte.
     pub fn body(self) -> String {
         match self {
             Self::Systems => {
@@ -58,7 +58,7 @@ pub fn systems() -> String {
     format!("[{}]", (0..SYSTEMS).map(system).collect::<Vec<_>>().join(", "))
 }
 
-/// How long the body behind this head is: another answer than the expected one ends, too.
+/// Returns the length of the body behind this head. Any other response also ends the wait.
 fn content_length(head: &[u8]) -> Result<usize> {
     const NAME: &[u8] = b"content-length:";
     let line = head.split(|byte| *byte == b'\n').find(|line| line.to_ascii_lowercase().starts_with(NAME));

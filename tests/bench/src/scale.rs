@@ -1,7 +1,7 @@
-//! How many processes wait at once: opens as many sockets as it is told, each with an `echo` that waits for its next
-//! line, and says what the server needs to hold them.
+//! Number of processes that wait at once: opens many sockets, each with an `echo` that waits for its next line, and
+//! reports what the server needs to hold them.
 //!
-//! A process counts as open once its first line is back: it was started, read, and waits again.
+//! A process counts as open once its first line is back: it was started, has read, and waits again.
 
 use crate::{
     client::{Target, call_message, connect, text, told},
@@ -21,51 +21,51 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Sockets are opened by so many threads at once: enough to keep the server busy, few enough to stay in its backlog.
+/// Threads that open sockets: enough to keep the server busy, few enough to fit its backlog.
 const OPENERS: usize = 16;
 
-/// How long one socket may take before it counts as failed.
+/// Time until an unopened socket counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An opener that failed so often stops: a full server may let each call wait, and meanwhile it would give up those
-/// that are open, because they do not answer its pings.
+/// Failures after which an opener stops: a full server can let each call wait, and meanwhile drops open sockets that do
+/// not answer its pings.
 const FAILURES_EACH: usize = 2;
 
-/// What it took to hold the processes.
+/// Cost of holding the processes.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Scale {
     pub asked: usize,
     pub opened: usize,
-    /// Until the last of them was open; neither how long the others took to fail counts, nor the looks in between.
+    /// Until the last process was open, without the time of failures and of measurements in between.
     pub seconds: f64,
-    /// How it was on the way.
+    /// Measurements on the way.
     pub series: Vec<Mark>,
-    /// Those that were left when every opener had failed too often.
+    /// Processes that were not tried, because every opener had failed too often.
     pub not_tried: usize,
-    /// The failures of those that did not open, and how many had each.
+    /// Messages of the failures, and the number of each.
     pub failures: BTreeMap<String, usize>,
-    /// How long the quickest and the slowest of those took, in seconds.
+    /// Seconds of the fastest and the slowest failure.
     pub failed_within: Option<(f64, f64)>,
     pub before: Occupied,
     pub open: Occupied,
-    /// After every client hung up, once the server closed their sockets and its memory stopped changing.
+    /// After every client hung up, the server closed their sockets, and its memory stopped changing.
     pub after: Occupied,
-    /// How many of those that were asked again while all were open (first, middle, last) still echoed.
+    /// Processes that still echoed, of those that were asked again (first, middle, last).
     pub still_echo: usize,
     pub asked_again: usize,
 }
 
-/// What the server occupies when so many are open.
+/// Resources of the server with this many open processes.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Mark {
     pub opened: usize,
-    /// Since the first was begun.
+    /// Seconds since the first socket was opened.
     pub seconds: f64,
     pub occupied: Occupied,
 }
 
 impl Scale {
-    /// Memory of the server for each open process.
+    /// Returns the server's memory for each open process.
     pub fn kib_each(&self) -> f64 {
         self.open.rss_kib.saturating_sub(self.before.rss_kib) as f64 / self.opened.max(1) as f64
     }
@@ -75,7 +75,7 @@ impl Scale {
     }
 }
 
-/// Looks in between after each of these parts of all.
+/// Measurements on the way, evenly distributed.
 const PARTS: usize = 10;
 
 pub fn run(target: &Target, asked: usize) -> Result<Scale> {
@@ -113,7 +113,7 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
 
     let close = frame::close();
     for stream in &mut streams {
-        // Those that are gone already need no goodbye.
+        // Sockets that are closed already need no close frame.
         let _ = stream.write_all(&close);
     }
     drop(streams);
@@ -135,15 +135,15 @@ pub fn run(target: &Target, asked: usize) -> Result<Scale> {
     })
 }
 
-/// What came of opening some.
+/// Result of opening several sockets.
 struct Opened {
     /// Until the last of them was open.
     seconds: f64,
-    /// Why others did not, and after how many seconds.
+    /// Reasons and seconds of the failures.
     failures: Vec<(String, f64)>,
 }
 
-/// Opens so many more, by several openers at once.
+/// Opens this many more sockets with several openers.
 fn open_until(target: &Target, more: usize, streams: &mut Vec<TcpStream>) -> Result<Opened> {
     let begun = Instant::now();
     let next = AtomicUsize::new(0);
@@ -188,19 +188,19 @@ fn echoes(stream: &mut TcpStream, inbox: &mut Inbox, line: &[u8]) -> Result<()> 
     stream.write_all(&text(line)).context("cannot send a line")?;
     match inbox.next_message(stream).context("waiting for the line")? {
         Some(Frame { kind: Kind::Text, payload }) if payload == line => Ok(()),
-        // The message of the result is what the user would read.
+        // The message of the result is what a user would read.
         Some(Frame { kind: Kind::Binary, payload }) => bail!("{}", String::from_utf8_lossy(payload)),
         other => bail!("expected the line back, got {}", told(other)),
     }
 }
 
-/// What the server occupies once it is done with those that left, or when it is still not done after half a minute.
+/// Returns the server's resources after all clients left: once they are stable, or after half a minute.
 fn settled(pid: u32, idle_files: usize) -> Result<Occupied> {
     let mut last = machine::occupied(pid)?;
     for _ in 0..60 {
         thread::sleep(Duration::from_millis(500));
         let before = std::mem::replace(&mut last, machine::occupied(pid)?);
-        // A log file or a connection of its own may have come since.
+        // The log file or a connection of the server itself can have been added.
         let closed = last.open_files <= idle_files + 8;
         if closed && last.mappings == before.mappings && last.rss_kib == before.rss_kib {
             break;

@@ -1,28 +1,28 @@
-//! What a measurement came to, in a form that a page can show without knowing what was measured.
+//! Results of a measurement, in a form that a page can show without knowing what was measured.
 
 use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Section {
     pub title: String,
-    /// What was done, in sentences.
+    /// Description of the measurement, in sentences.
     pub how: String,
     pub charts: Vec<Chart>,
-    /// What is no curve.
+    /// Results that are not a curve.
     pub notes: Vec<String>,
-    /// Single figures that the table of goals asks for, by name.
+    /// Single figures for the table of goals, by name.
     pub facts: BTreeMap<String, f64>,
 }
 
 /// Figures by something that grows.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Chart {
-    /// The name of its file, without an extension.
+    /// File name without an extension.
     pub file: String,
     pub title: String,
     pub x: String,
     pub y: String,
-    /// By tens, rather than by steps of the same size.
+    /// Logarithmic, rather than linear.
     pub log_x: bool,
     pub log_y: bool,
     pub series: Vec<Series>,
@@ -50,7 +50,7 @@ impl Section {
 }
 
 impl Chart {
-    /// A chart with logarithmic axes, on which what grows in proportion is a straight line.
+    /// Makes a chart with logarithmic axes, on which proportional growth is a straight line.
     pub fn by_tens(file: &str, title: &str, x: &str, y: &str) -> Self {
         let [file, title, x, y] = [file, title, x, y].map(str::to_owned);
         Self { file, title, x, y, log_x: true, log_y: true, series: Vec::new() }
@@ -65,7 +65,7 @@ impl Chart {
     }
 }
 
-/// A part of the sorted times, in milliseconds: 0.5 is the median.
+/// Returns a quantile of the sorted times, in milliseconds: 0.5 is the median.
 pub fn part(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
     let index = (times.len() as f64 * part) as usize;

@@ -1,4 +1,4 @@
-//! A server of ours with plugins that a measurement makes up: as many as it wants, changed while it runs.
+//! One of our servers with generated plugins: any number of them, changed while it runs.
 
 use crate::contestant::{Contestant, Server, Setup, free_port};
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long a request may take before it counts as never answered.
+/// Time until a request counts as never answered.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Site {
@@ -27,7 +27,7 @@ impl Site {
         Ok(Self { directory })
     }
 
-    /// Puts a plugin there, whose call has its name. `extension` says what the module is; `more` goes into its manifest.
+    /// Adds a plugin whose call has its name. `extension` is that of the module; `more` goes into its manifest.
     pub fn plugin(&self, name: &str, extension: &str, module: &[u8], more: &str) -> Result<()> {
         let directory = self.directory.path().join("plugins").join(name);
         fs::create_dir_all(&directory)?;
@@ -36,10 +36,10 @@ impl Site {
         Ok(())
     }
 
-    /// Puts another module in the place of that of a plugin, in one step.
+    /// Replaces the module of a plugin in one step.
     pub fn swap(&self, name: &str, extension: &str, module: &[u8]) -> Result<()> {
         let file = self.directory.path().join("plugins").join(name).join(name).with_extension(extension);
-        // Not within the directory of plugins, where it would be noticed.
+        // Outside the plugin directory, where it would be noticed.
         let aside = self.directory.path().join("next");
         fs::write(&aside, module)?;
         Ok(fs::rename(aside, file)?)
@@ -76,12 +76,12 @@ impl Site {
         Server::start(Contestant::Ours, address, command, here.join("log"))
     }
 
-    /// Where the operator speaks to the server.
+    /// Returns the path of the operator's socket.
     pub fn control(&self) -> PathBuf {
         self.directory.path().join("data/control.sock")
     }
 
-    /// How long a request of the operator takes, over a connection of its own, and the body of the answer.
+    /// Returns the duration of a request of the operator over its own connection, and the body of the response.
     pub fn ask(&self, path: &str) -> Result<(Duration, String)> {
         let begun = Instant::now();
         let stream = UnixStream::connect(self.control()).context("cannot connect to the control socket")?;
@@ -91,7 +91,7 @@ impl Site {
     }
 }
 
-/// How long a request of anybody takes, over a connection of its own.
+/// Returns the duration of an anonymous request over its own connection.
 pub fn request(address: SocketAddr, path: &str) -> Result<Duration> {
     let begun = Instant::now();
     let stream = TcpStream::connect(address).context("cannot connect")?;

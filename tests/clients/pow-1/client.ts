@@ -1,7 +1,7 @@
-// A client of `pow-1`, as clients that exist speak it: over a websocket, or by polling. It knows the wire and nothing of the
-// server behind it, and runs in browsers as well as in node.
+// A client of `pow-1`, as existing clients speak it: over a websocket, or by polling. It knows the wire, not the server, and
+// runs in browsers and in node.
 
-/** What is to be run. */
+/** The call to run. */
 export interface CallMessage {
   call: string;
   params?: string[] | null;
@@ -11,7 +11,7 @@ export type Result = { status: "fulfilled"; value: unknown } | { status: "reject
 
 export type Status = { status: "pending" } | Result;
 
-/** As much of a websocket as is needed: that of browsers, or that of the package `ws`. */
+/** Opens a websocket: that of browsers, or that of the package `ws`. */
 export type Connect = (url: string, protocols: string[]) => WebSocket;
 
 const PROTOCOL = "pow-1";
@@ -50,7 +50,7 @@ export class Call {
       let result: Result | undefined;
       socket.addEventListener("message", ({ data }: MessageEvent<string | ArrayBuffer>) => {
         if (result !== undefined) {
-          reject(new Error("a frame came behind the result"));
+          reject(new Error("a frame came after the result"));
         } else if (typeof data === "string") {
           onOutput(data);
         } else {
@@ -61,7 +61,7 @@ export class Call {
         if (result !== undefined && code === NORMAL && reason === "") {
           resolve(result);
         } else {
-          reject(new Error(`closed with ${code} ${JSON.stringify(reason)}, the result being ${JSON.stringify(result)}`));
+          reject(new Error(`closed with ${code} ${JSON.stringify(reason)} and result ${JSON.stringify(result)}`));
         }
       });
       this.opened.catch(reject);
@@ -69,7 +69,7 @@ export class Call {
     this.result.catch(() => {});
   }
 
-  /** Adds nothing: what the process is to see as a line needs its own end. */
+  /** Sends text unchanged. A line needs its own line break. */
   async input(text: string): Promise<void> {
     await this.opened;
     this.socket.send(text);
@@ -90,7 +90,7 @@ export class Call {
   }
 }
 
-/** What a request was answered with, when that is not what was asked for. */
+/** The error response to a request. */
 export class Refused extends Error {
   constructor(
     readonly status: number,
@@ -100,7 +100,7 @@ export class Refused extends Error {
   }
 }
 
-/** One call by requests. `base` is where `new` and the others lie, with a slash at the end. */
+/** One call by polling. `base` is the address of `new` and the other routes, with a slash at the end. */
 export class Polled {
   private constructor(
     private readonly base: string,
@@ -116,7 +116,7 @@ export class Polled {
     return new Polled(base, headers, JSON.parse(answer) as string);
   }
 
-  /** The same process, from elsewhere. */
+  /** Continues a process that was started elsewhere. */
   static at(base: string, id: string, headers: Record<string, string> = {}): Polled {
     return new Polled(base, headers, id);
   }
@@ -139,7 +139,7 @@ export class Polled {
     return request("POST", `${this.base}cancel/${this.id}`, undefined, this.headers);
   }
 
-  /** Asks until it has ended. */
+  /** Polls until the process has ended. */
   async ended(): Promise<{ buffer: string; result: Result }> {
     for (;;) {
       const { buffer, result } = await this.status();
@@ -177,5 +177,5 @@ function readResult(value: unknown): Result {
   if (result?.status === "rejected" && typeof result.reason === "string") {
     return { status: "rejected", reason: result.reason };
   }
-  throw new Error(`this is no result: ${JSON.stringify(value)}`);
+  throw new Error(`not a result: ${JSON.stringify(value)}`);
 }

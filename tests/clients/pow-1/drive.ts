@@ -1,11 +1,11 @@
-// Drives the client against a running server: `drive.js ADDRESS` prints each conversation that went as it should. The first that
-// does not ends it with what was wrong.
+// Runs the client against a server: `drive.js ADDRESS` prints each conversation that succeeds, and stops at the first that
+// fails.
 
 import { Call, type Connect, Polled, Refused, type Result } from "./client.js";
 
 declare const process: { argv: string[]; exit(status: number): never };
 
-// @ts-expect-error the package brings no types, and a browser's are what it means to have.
+// @ts-expect-error The package has no types. It has the interface of browsers.
 const { WebSocket: NodeSocket } = await import("ws");
 
 const address = process.argv[2];
@@ -16,17 +16,17 @@ const connect: Connect = (url, protocols) => new NodeSocket(url, protocols);
 function same(actual: unknown, expected: unknown): void {
   const [left, right] = [JSON.stringify(actual), JSON.stringify(expected)];
   if (left !== right) {
-    throw new Error(`expected ${right}, and there was ${left}`);
+    throw new Error(`expected ${right}, got ${left}`);
   }
 }
 
-function check(holds: boolean, what: string): void {
+function check(holds: boolean, message: string): void {
   if (!holds) {
-    throw new Error(what);
+    throw new Error(message);
   }
 }
 
-/** A call and everything that it has sent so far. */
+/** A call and its output so far. */
 class Talk {
   output = "";
   readonly call: Call;
@@ -41,7 +41,7 @@ class Talk {
     this.call.result.finally(() => this.awake()).catch(() => {});
   }
 
-  async said(text: string): Promise<void> {
+  async receive(text: string): Promise<void> {
     const ended = this.call.result.then(
       (result) => {
         throw new Error(`ended with ${JSON.stringify(result)} before ${JSON.stringify(text)} came: ${this.output}`);
@@ -70,13 +70,13 @@ async function refused(what: Promise<unknown>): Promise<Refused> {
     }
     throw error;
   }
-  throw new Error("it was not refused");
+  throw new Error("the request was not refused");
 }
 
 const fulfilled: Result = { status: "fulfilled", value: null };
 
 const conversations: Record<string, () => Promise<void>> = {
-  async "a call is spoken to and ends wherever it is found"() {
+  async "a call answers at each address"() {
     for (const url of socketUrls) {
       const talk = new Talk("conversation", ["Ada"], url);
       await talk.call.input("one\ntwo\nend\n");
@@ -85,41 +85,41 @@ const conversations: Record<string, () => Promise<void>> = {
     }
   },
 
-  async "text is a stream: half a line waits for its other half"() {
+  async "half a line waits for its other half"() {
     const talk = new Talk("conversation", ["Ada"]);
     await talk.call.input("hal");
     await talk.call.input("f\n");
-    await talk.said("echo: half\n");
+    await talk.receive("echo: half\n");
     await talk.call.input("end\n");
     same(await talk.result, fulfilled);
   },
 
   async "a prompt comes without a line break"() {
     const talk = new Talk("prompt");
-    await talk.said("name? ");
+    await talk.receive("name? ");
     same(talk.output, "name? ");
     await talk.call.input("Ada\n");
     await talk.result;
     check(talk.output.includes("hello Ada"), talk.output);
   },
 
-  async "the end of the input is the end of the input"() {
+  async "closing the input ends the process"() {
     const talk = new Talk("conversation", ["Ada"]);
-    await talk.said("hello Ada\n");
+    await talk.receive("hello Ada\n");
     await talk.call.closeInput();
     same(await talk.result, fulfilled);
   },
 
   async "a cancel reaches the process"() {
     const talk = new Talk("says_goodbye");
-    await talk.said("\n");
+    await talk.receive("\n");
     await talk.call.cancel();
     const result = await talk.result;
     same(result, { status: "rejected", reason: "cancelled by the client" });
     check(talk.output.includes("goodbye"), talk.output);
   },
 
-  async "a cancel does not wait behind text that nobody reads"() {
+  async "a cancel overtakes unread input"() {
     const talk = new Talk("spin");
     for (let frame = 0; frame < 50; frame += 1) {
       await talk.call.input("x".repeat(2000));
@@ -127,17 +127,20 @@ const conversations: Record<string, () => Promise<void>> = {
     await talk.call.cancel();
     await talk.call.cancel();
     const result = await talk.result;
-    check(result.status === "rejected" && result.reason.startsWith("cancelled by the client (forced after "), JSON.stringify(result));
+    check(
+      result.status === "rejected" && result.reason.startsWith("cancelled by the client (forced after "),
+      JSON.stringify(result),
+    );
   },
 
-  async "a form of many kilobytes is one parameter"() {
+  async "a large form is one parameter"() {
     const form = JSON.stringify({ Slug: "x", Text: "ä".repeat(100_000) });
     const talk = new Talk("args", [form]);
     same(await talk.result, fulfilled);
     check(talk.output.includes(form), "the parameter did not come back");
   },
 
-  async "characters that writes cut come whole"() {
+  async "a character split by writes arrives whole"() {
     const talk = new Talk("cut_char");
     same(await talk.result, fulfilled);
     check(talk.output.length > 0, "nothing came");
@@ -155,14 +158,14 @@ const conversations: Record<string, () => Promise<void>> = {
     same(await new Talk("nowhere").result, unknown);
   },
 
-  async "a call is spoken to by polling"() {
+  async "a call answers by polling"() {
     const call = await Polled.start(base, { call: "conversation", params: ["Ada"] });
     same(await call.input("one"), "input sent");
     same(await call.closeInput(), "input closed");
     same(await call.ended(), { buffer: "hello Ada\necho: one", result: fulfilled });
   },
 
-  async "polling from an offset gives what is new"() {
+  async "polling from an offset returns new output"() {
     const call = await Polled.start(base, { call: "conversation", params: ["Ada"] });
     await call.input("one");
     await call.input("end");
@@ -178,14 +181,14 @@ const conversations: Record<string, () => Promise<void>> = {
     same((await call.ended()).result, { status: "rejected", reason: "cancelled by the client" });
   },
 
-  async "a last line without an end is in the buffer"() {
+  async "an unfinished last line is in the buffer"() {
     const call = await Polled.start(base, { call: "no_newline", params: null });
     const { buffer, result } = await call.ended();
     same(result, fulfilled);
     check(buffer.length > 0, "the last line is missing");
   },
 
-  async "what is not there is refused"() {
+  async "unknown calls and processes are refused"() {
     same((await refused(Polled.start(base, { call: "nowhere" }))).status, 404);
     same((await refused(Polled.at(base, "00000000-0000-4000-8000-000000000000").status())).status, 404);
     const call = await Polled.start(base, { call: "conversation", params: ["fail"] });

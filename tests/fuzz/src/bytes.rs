@@ -1,8 +1,8 @@
-//! Bytes that were right once: what becomes of them on a bad day.
+//! Valid bytes that are damaged at random.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-/// One thing that may happen to bytes.
+/// A change of some bytes.
 #[derive(Clone, Debug)]
 pub enum Change {
     Replace(Index, u8),
@@ -17,7 +17,7 @@ impl Change {
         let at = |index: &Index, bytes: &Vec<u8>| index.index(bytes.len() + 1);
         let part = |one: &Index, other: &Index, bytes: &Vec<u8>| {
             let (one, other) = (at(one, bytes), at(other, bytes));
-            // A part, rather than half of the whole: short ones change the meaning and leave the rest readable.
+            // At most 16 bytes: a short part changes the meaning and leaves the rest readable.
             one.min(other)..one.max(other).min(one.min(other) + 16)
         };
         match self {
@@ -44,7 +44,7 @@ impl Change {
     }
 }
 
-/// Between one and `most` changes; what is inserted is now and then one of `words`.
+/// Generates one to `most` changes, which insert one of `words` now and then.
 pub fn changes(most: usize, words: &'static [&'static str]) -> impl Strategy<Value = Vec<Change>> + Clone {
     let word = proptest::sample::select(words).prop_map(|word| word.as_bytes().to_vec());
     let change = prop_oneof![
@@ -58,7 +58,7 @@ pub fn changes(most: usize, words: &'static [&'static str]) -> impl Strategy<Val
     vec(change, 1..=most)
 }
 
-/// `bytes` after all of `changes`.
+/// Returns `bytes` after all `changes`.
 pub fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     for change in changes {
         change.apply(&mut bytes);

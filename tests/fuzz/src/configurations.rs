@@ -1,4 +1,4 @@
-//! `distillery.yaml` and the variables that overrule it: right ones and what they say, and all the ways to slip.
+//! `distillery.yaml` and the variables that overrule it: valid ones with their meaning, and damaged ones.
 
 use crate::{
     bytes::{changed, changes},
@@ -12,7 +12,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
-/// A value as it is written, and what it means.
+/// A value as it is written, with its meaning.
 #[derive(Clone, Copy, Debug)]
 enum Value {
     Switch(bool),
@@ -21,7 +21,7 @@ enum Value {
     Millis(u32),
 }
 
-/// A key whose value is told by its kind, and where it goes.
+/// A key, with the type of its value and its place in the config.
 struct Key {
     section: &'static str,
     name: &'static str,
@@ -55,15 +55,15 @@ impl Value {
     }
 
     fn count(self) -> u32 {
-        if let Self::Count(it) = self { it } else { panic!("{self:?} is no count") }
+        if let Self::Count(it) = self { it } else { panic!("{self:?} is not a count") }
     }
 
     fn size(self) -> Size {
-        if let Self::Kib(it) = self { Size::kib(it.into()) } else { panic!("{self:?} is no size") }
+        if let Self::Kib(it) = self { Size::kib(it.into()) } else { panic!("{self:?} is not a size") }
     }
 
     fn time(self) -> Duration {
-        if let Self::Millis(it) = self { Duration::from_millis(it.into()) } else { panic!("{self:?} is no time") }
+        if let Self::Millis(it) = self { Duration::from_millis(it.into()) } else { panic!("{self:?} is not a time") }
     }
 }
 
@@ -92,7 +92,7 @@ const KEYS: &[Key] = &[
     key("cancel", "grace_max", Kind::Time(0), |config, it| config.cancel.grace_max = it.time()),
 ];
 
-/// One key with a value, in the file, in a variable, or in both: then the one of the file is another.
+/// A key with a value in the file, in a variable, or in both with different values.
 #[derive(Clone, Debug)]
 struct Setting {
     key: usize,
@@ -139,7 +139,7 @@ fn variables(settings: &[Setting], capitals: bool) -> Vec<(String, String)> {
     named.collect()
 }
 
-/// A file that configurations are read from, gone with the test.
+/// A file to read configurations from; removed when the test ends.
 struct File {
     _directory: TempDir,
     path: PathBuf,
@@ -177,7 +177,7 @@ impl File {
     }
 }
 
-/// What the server counts on, whatever was written.
+/// Limits that the server relies on, for any input.
 fn assert_fits(config: &Config) {
     assert!(config.http.silence_timeout > config.http.ping_interval);
     assert!(config.cancel.grace <= config.cancel.grace_max);
@@ -244,7 +244,7 @@ fn environment() -> impl Strategy<Value = Vec<(String, String)>> {
 }
 
 #[test]
-fn a_configuration_is_read_as_it_was_written_and_variables_overrule_it() {
+fn variables_overrule_the_configuration_file() {
     let file = File::new();
     let strategy = (settings(), 0..3usize, any::<bool>());
     hunt(target!("configurations", 200), strategy, |(settings, depth, capitals)| {
@@ -263,7 +263,7 @@ fn a_configuration_is_read_as_it_was_written_and_variables_overrule_it() {
 }
 
 #[test]
-fn a_configuration_with_a_slip_is_read_or_refused_in_one_line() {
+fn damaged_configuration_is_read_or_refused_in_one_line() {
     let file = File::new();
     let strategy = (settings(), 0..3usize, changes(3, SLIPS));
     hunt(target!("configuration_slips", 400), strategy, |(settings, depth, changes)| {
@@ -273,7 +273,7 @@ fn a_configuration_with_a_slip_is_read_or_refused_in_one_line() {
 }
 
 #[test]
-fn noise_is_no_configuration_and_does_no_harm() {
+fn noise_is_refused_as_a_configuration() {
     let file = File::new();
     let text = prop_oneof![6 => noise(WORDS), 1 => bomb()];
     hunt(target!("configuration_noise", 200), (text, environment()), |(text, environment)| {

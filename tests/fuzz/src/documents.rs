@@ -1,4 +1,4 @@
-//! YAML as people write it, in several ways, and as it becomes when they slip.
+//! YAML in several styles, and damaged YAML.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::fmt::Write;
@@ -27,7 +27,7 @@ impl Node {
         Self::List(texts.into_iter().map(Self::text).collect())
     }
 
-    /// The document in block style down to `depth` levels, and in flow style below.
+    /// Writes the document in block style down to `depth` levels, and in flow style below.
     pub fn written(&self, depth: usize) -> String {
         let mut text = String::new();
         self.block(&mut text, 0, depth);
@@ -76,7 +76,7 @@ impl Node {
     }
 }
 
-/// `text` in double quotes, with everything escaped that YAML would not read as it is.
+/// Returns `text` in double quotes, with escapes for everything that YAML would change.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -89,7 +89,7 @@ fn quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// What gets into such files by mistake, or on purpose.
+/// Text that gets into such files by mistake or on purpose.
 pub const SLIPS: &[&str] = &[
     ": ",
     ":",
@@ -144,7 +144,7 @@ pub const SLIPS: &[&str] = &[
     "{*a: *a}",
 ];
 
-/// Documents that stand for far more than they write, or go far deeper than anybody reads.
+/// Documents that expand to far more than their size, or are nested too deeply.
 pub fn bomb() -> impl Strategy<Value = String> {
     let doubling = (1..30usize, 1..12usize, 0..200usize).prop_map(|(levels, wide, size)| {
         let mut text = format!("a0: &a0 \"{}\"\n", "x".repeat(size));
@@ -171,7 +171,7 @@ pub fn bomb() -> impl Strategy<Value = String> {
     prop_oneof![3 => doubling, 3 => repeated, 1 => cyclic, 3 => deep, 1 => indented]
 }
 
-/// Text with everything that YAML has a meaning for, in no order.
+/// Characters with a meaning in YAML, in any order.
 pub fn noise(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     let part = prop_oneof![3 => select(SLIPS).prop_map(str::to_owned), 3 => select(words).prop_map(str::to_owned), 1 => any::<String>()];
     vec(part, 0..24).prop_map(|parts| parts.concat())

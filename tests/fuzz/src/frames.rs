@@ -1,4 +1,4 @@
-//! Binary frames, and what may happen to a socket in any order, for the protocol machine.
+//! Binary frames, and events of a socket in any order, for the protocol machine.
 
 use crate::{
     bytes::{changed, changes},
@@ -16,7 +16,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
-/// Text with what JSON, logs and argument lists trip over.
+/// Text with characters that are special in JSON, logs or argument lists.
 pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "[a-z-]{1,8}",
@@ -27,7 +27,7 @@ pub fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any JSON, not deep.
+/// Any JSON with little nesting.
 pub fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         1 => Just(Value::Null),
@@ -44,7 +44,7 @@ pub fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object as it is written: a key may be there twice.
+/// An object as it is written: a key can occur twice.
 #[derive(Clone, Debug)]
 struct Members(Vec<(String, Value)>);
 
@@ -54,7 +54,7 @@ impl Members {
         format!("{{{}}}", members.join(" ,")).into_bytes()
     }
 
-    /// What the protocol says of it.
+    /// Returns the meaning of the object according to the protocol.
     fn meant(&self) -> Option<ClientMessage> {
         let keys: Vec<&str> = self.0.iter().map(|(key, _)| key.as_str()).collect();
         let distinct: BTreeSet<_> = keys.iter().collect();
@@ -128,7 +128,7 @@ const WORDS: &[&str] = &[
     " ",
 ];
 
-/// Binary frames of every kind, but those that only their size makes interesting.
+/// Binary frames of every kind, except those that are only large.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => call().prop_map(|call| encode(&call)),
@@ -141,7 +141,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Frames as large as a socket lets them through: deep, long, or of very many parts.
+/// Frames of the largest accepted size: deep, long, or with very many parts.
 fn huge() -> impl Strategy<Value = Vec<u8>> {
     let part = select(
         &[
@@ -184,7 +184,7 @@ fn huge() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Holds for every frame: it is a message of the protocol to the letter, or the answer says in one line why not.
+/// Holds for every frame: it is exactly a message of the protocol, or the answer gives the reason in one line.
 fn is_read_or_refused(frame: &[u8]) {
     let plain = || serde_json::from_slice::<Value>(frame).expect("only JSON is read");
     match decode(frame) {
@@ -202,30 +202,30 @@ fn is_read_or_refused(frame: &[u8]) {
 }
 
 #[test]
-fn a_frame_is_a_message_of_the_protocol_or_refused_in_one_line() {
+fn frame_is_a_message_or_refused_in_one_line() {
     hunt(target!("frames", 2000), frame(), |frame| is_read_or_refused(&frame));
 }
 
 #[test]
-fn a_frame_means_what_it_says_and_nothing_else() {
+fn frame_means_exactly_what_it_says() {
     hunt(target!("members", 2000), members(), |members| {
         assert_eq!(decode(&members.encode()).ok(), members.meant());
     });
 }
 
 #[test]
-fn a_huge_frame_is_refused_in_one_short_line() {
+fn huge_frame_is_refused_in_one_short_line() {
     hunt(target!("huge_frames", 20), huge(), |frame| is_read_or_refused(&frame));
 }
 
 #[test]
-fn a_call_message_comes_out_as_it_went_in() {
+fn call_message_survives_a_round_trip() {
     hunt(target!("calls", 2000), call(), |call| {
         assert_eq!(decode(&encode(&call)), Ok(ClientMessage::Call(call)));
     });
 }
 
-/// What may happen to a socket; owned, unlike an event.
+/// An event of a socket; owned, unlike the event of the machine.
 #[derive(Clone, Debug)]
 enum Happens {
     Text,
@@ -283,13 +283,13 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
-/// The message of a result; null for a success.
+/// Returns the message of a result; null for a success.
 fn message(result: &Frame) -> Value {
-    let Frame::Binary(json) = result else { panic!("a result that is text") };
+    let Frame::Binary(json) = result else { panic!("the result is a text frame") };
     serde_json::from_slice::<Value>(json).expect("a result is JSON")["message"].clone()
 }
 
-/// What must be true of a socket, whatever happens to it.
+/// State of a socket, and the rules that hold for any events.
 #[derive(Default)]
 struct Socket {
     started: bool,
@@ -326,14 +326,14 @@ impl Socket {
             }
             Action::Line => assert!(running && matches!(happened, Happens::Text)),
             Action::Cancel(reason) => {
-                assert!(running, "nothing runs that could be cancelled");
+                assert!(running, "a cancel without a process");
                 assert_sentence(&reason.to_string());
                 self.cancelled = true;
             }
             Action::EndInput => assert!(running, "the end of an input that nobody reads"),
             Action::Force => assert!(running && self.cancelled, "force before any cancel"),
             Action::Finish(result, close) => {
-                assert!(!self.gone, "a result for nobody");
+                assert!(!self.gone, "a result without a client");
                 assert_eq!(close, self.close.unwrap_or(CloseCode::Normal));
                 if !matches!(happened, Happens::Ended(_)) {
                     assert_sentence(message(&result).as_str().expect("only a process succeeds"));
@@ -342,19 +342,19 @@ impl Socket {
                 self.over = true;
             }
             Action::Drop => {
-                assert!(self.gone, "let go of somebody who is there");
+                assert!(self.gone, "a connected client was dropped");
                 self.over = true;
             }
-            other => panic!("{other:?} is nothing that this protocol asks for"),
+            other => panic!("{other:?} does not belong to this protocol"),
         }
     }
 }
 
 #[test]
-fn a_socket_gets_one_result_whatever_happens_to_it() {
+fn socket_gets_one_result_for_any_events() {
     hunt(target!("sockets", 1500), vec(happens(), 0..24), |all| {
         let (mut protocol, mut socket) = (Protocol::default(), Socket::default());
-        // Every socket comes to an end: that of its process, at the latest.
+        // Every socket ends, at the latest with its process.
         for happened in all.iter().chain([&Happens::Ended(Outcome::Exited { status: 0, last_words: None })]) {
             socket.sees(happened, protocol.on(happened.event()));
         }

@@ -1,7 +1,7 @@
-//! Runs a property on generated input: a moment long as a test, as long as it is told as a hunt.
+//! Runs a property on generated input: briefly as a test, or for a given time as a hunt.
 //!
-//! It knows nothing of what is generated. A failure is made small, printed, and its seed kept in `found/`, from where
-//! every later run takes it first.
+//! It does not know what is generated. A failing input is shrunk and printed, and its seed is kept in `found/`; every
+//! later run tries it first.
 
 use proptest::{
     strategy::Strategy,
@@ -17,24 +17,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// No input may take longer, however busy the machine is: then it is a hang.
+/// Longest time for one input. It is far above that of a busy machine: more is a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often a long hunt says how far it is.
+/// Interval of the progress report of a long hunt.
 const REPORT: Duration = Duration::from_secs(10);
-/// How long a failure is made smaller, in milliseconds.
+/// Milliseconds for shrinking a failing input.
 const SHRINK_MILLIS: u32 = 60_000;
-/// How long each target is hunted, in seconds; `make fuzz` sets it. Without it a target has its short run.
+/// Variable with the seconds of a hunt for each target; `make fuzz` sets it. Without it a target has its short run.
 const SECONDS: &str = "FUZZ_SECONDS";
 
-/// What is generated, and where its seeds are kept.
+/// A name for generated input, and the file with its seeds.
 pub struct Target {
     pub name: &'static str,
-    /// How many inputs the short run has.
+    /// Number of inputs in the short run.
     pub short: u32,
     pub seeds: &'static str,
 }
 
-/// A target of this name, with `short` inputs in the short run.
+/// Makes a target of this name, with `short` inputs in the short run.
 #[macro_export]
 macro_rules! target {
     ($name:literal, $short:expr) => {
@@ -46,7 +46,7 @@ macro_rules! target {
     };
 }
 
-/// Calls `property`, which panics where it does not hold, with many values of `strategy`.
+/// Calls `property`, which panics if it does not hold, with many values of `strategy`.
 pub fn hunt<S>(target: Target, strategy: S, property: impl Fn(S::Value))
 where
     S: Strategy,
@@ -65,24 +65,24 @@ where
             ..Config::default()
         });
         let outcome = runner.run(&strategy, |value| {
-            watch.looks_at(value.clone());
+            watch.start(value.clone());
             property(value);
-            watch.rests();
+            watch.stop();
             Ok(())
         });
         match outcome {
             Ok(()) => {}
-            Err(TestError::Fail(why, value)) => {
-                panic!("{}: {why}\nsmallest input: {value:?}\nits seed is kept in {}", target.name, target.seeds)
+            Err(TestError::Fail(reason, value)) => {
+                panic!("{}: {reason}\nsmallest input: {value:?}\nseed kept in {}", target.name, target.seeds)
             }
-            Err(TestError::Abort(why)) => panic!("{}: no input could be generated: {why}", target.name),
+            Err(TestError::Abort(reason)) => panic!("{}: no input could be generated: {reason}", target.name),
         }
         rounds += 1;
         let over = long.is_none_or(|long| began.elapsed() >= long);
         if long.is_some() && (over || reported.elapsed() >= REPORT) {
             reported = Instant::now();
             let inputs = u64::from(target.short) * rounds;
-            eprintln!("{}: {inputs} inputs in {} s, all is well", target.name, began.elapsed().as_secs());
+            eprintln!("{}: {inputs} inputs in {} s, no failure", target.name, began.elapsed().as_secs());
         }
         if over {
             return;
@@ -92,11 +92,11 @@ where
 
 fn long() -> Option<Duration> {
     let text = std::env::var(SECONDS).ok()?;
-    let seconds = text.parse().unwrap_or_else(|_| panic!("{SECONDS} is a whole number of seconds, not {text:?}"));
+    let seconds = text.parse().unwrap_or_else(|_| panic!("{SECONDS} must be a whole number of seconds, not {text:?}"));
     Some(Duration::from_secs(seconds))
 }
 
-/// Notices an input that takes for ever. Nothing else could tell which one it was: a hang has no stack to unwind.
+/// Reports an input that takes forever. A hang has no stack to unwind, so nothing else shows the input.
 struct Watch<V> {
     now: Arc<Mutex<Option<(Instant, V)>>>,
     _alive: mpsc::Sender<()>,
@@ -121,11 +121,11 @@ impl<V: Debug + Send + 'static> Watch<V> {
         Self { now, _alive: alive }
     }
 
-    fn looks_at(&self, value: V) {
+    fn start(&self, value: V) {
         *self.now.lock().unwrap() = Some((Instant::now(), value));
     }
 
-    fn rests(&self) {
+    fn stop(&self) {
         *self.now.lock().unwrap() = None;
     }
 }

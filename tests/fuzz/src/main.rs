@@ -1,8 +1,7 @@
-//! Generated input for everything that reads from outside: frames, lines, manifests, the configuration, modules.
+//! Generated input for everything that is read from outside: frames, lines, manifests, the configuration, modules.
 //!
-//! Each file generates one kind of input and says what must hold for every such input. `make test` has a short run of
-//! each, `make fuzz` a long one. What a hunt finds is kept as a seed in `found/`; a unit test next to the code says
-//! what it was.
+//! Each file generates one kind of input and defines what must hold for it. `make test` has a short run of each, `make
+//! fuzz` a long one. The seed of a failing input is kept in `found/`; a unit test next to the code documents it.
 
 mod bytes;
 mod configurations;

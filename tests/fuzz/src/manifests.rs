@@ -1,4 +1,4 @@
-//! `plugin.yaml`: manifests that are right and what they say, and all the ways to get one wrong.
+//! `plugin.yaml`: valid manifests with their meaning, and damaged ones.
 
 use crate::{
     bytes::{changed, changes},
@@ -27,7 +27,7 @@ fn read(text: &str) -> Result<Manifest, String> {
     Manifest::read(text, Path::new(FILE), &"echo".parse().unwrap()).map_err(|error| error.to_string())
 }
 
-/// Patterns that plugins have, and some that are hard on a reader.
+/// Patterns of plugins, and some that are hard to read.
 const PATTERNS: &[&str] = &[
     "[a-z][a-z0-9-]{0,30}",
     "[0-9]{1,4}",
@@ -42,7 +42,7 @@ const PATTERNS: &[&str] = &[
     "",
 ];
 
-/// Rules for one parameter, as they are written, which do not contradict each other.
+/// Rules for one parameter, as they are written, without contradictions.
 #[derive(Clone, Debug, PartialEq)]
 struct Rule {
     name: String,
@@ -60,7 +60,7 @@ fn matching(pattern: Option<&'static str>) -> BoxedStrategy<String> {
     string_regex(&pattern).unwrap().prop_filter("no argument holds a NUL", |it| !it.contains('\0')).boxed()
 }
 
-/// Where in the list a parameter stands decides whether it may be absent.
+/// The position of a parameter decides whether it can be absent.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Required,
@@ -117,7 +117,7 @@ impl Rule {
     }
 
     fn allows(&self, value: &str) -> bool {
-        // Not the expression that the server makes of it: the match must reach from end to end.
+        // Independent of the server's own expression: the pattern must match the whole value.
         let whole = |pattern: &str| {
             let longest = Regex::new(&format!("^(?:{pattern})$")).unwrap();
             longest.find(value).is_some_and(|found| found.len() == value.len())
@@ -186,7 +186,7 @@ impl Call {
     }
 }
 
-/// A manifest that is right.
+/// A valid manifest.
 #[derive(Clone, Debug)]
 struct Written {
     description: Option<String>,
@@ -304,7 +304,7 @@ impl Written {
     }
 }
 
-/// Holds for every text: it is a manifest that never contradicts itself, or the error is one line that names the place.
+/// Holds for every text: it is a manifest without contradictions, or the error is one line that names the place.
 fn is_read_or_refused(text: &str) {
     let manifest = match read(text) {
         Ok(manifest) => manifest,
@@ -313,7 +313,7 @@ fn is_read_or_refused(text: &str) {
             let rest = error.strip_prefix(FILE).unwrap_or_else(|| panic!("does not begin with the file: {error}"));
             let line = rest.strip_prefix(':').and_then(|rest| rest.split(':').next());
             let placed = line.is_some_and(|line| line.parse::<usize>().is_ok_and(|line| line > 0));
-            assert!(placed || text.matches("---").count() > 0, "does not say where: {error}");
+            assert!(placed || text.matches("---").count() > 0, "names no place: {error}");
             return;
         }
     };
@@ -324,7 +324,7 @@ fn is_read_or_refused(text: &str) {
     }
 }
 
-/// What a plugin rules for its parameters can be obeyed, and its own values obey it.
+/// Checks that the rules of a plugin can be followed, and that its own values follow them.
 fn is_consistent(spec: &CallSpec) {
     let limits = Limits { params: 1 << 20, params_size: Size::mib(1 << 20), ..Limits::default() };
     let Some(params) = &spec.params else { return };
@@ -333,7 +333,7 @@ fn is_consistent(spec: &CallSpec) {
     let needed = params.iter().filter(|param| param.required).count();
     if given.len() >= needed {
         let filled =
-            spec.check(given.clone(), &limits).expect("the values of the manifest obey its rules").into_inner();
+            spec.check(given.clone(), &limits).expect("the values of the manifest follow its rules").into_inner();
         assert!(filled.starts_with(&given));
         assert_eq!(spec.check(filled.clone(), &limits).unwrap().into_inner(), filled);
     }
@@ -378,7 +378,7 @@ const KEYS: &[&str] = &[
 ];
 
 #[test]
-fn a_manifest_that_is_right_is_read_as_it_was_written() {
+fn valid_manifest_is_read_as_written() {
     hunt(target!("manifests", 400), (written(), 0..7usize), |(written, depth)| {
         let text = written.node().written(depth);
         match read(&text) {
@@ -392,23 +392,23 @@ fn a_manifest_that_is_right_is_read_as_it_was_written() {
 }
 
 #[test]
-fn a_manifest_with_a_slip_is_read_or_refused_with_its_place() {
+fn damaged_manifest_is_read_or_refused_with_its_place() {
     hunt(target!("slips", 400), (written(), 0..7usize, changes(3, SLIPS)), |(written, depth, changes)| {
         is_read_or_refused(&String::from_utf8_lossy(&changed(written.node().written(depth).into_bytes(), &changes)));
     });
 }
 
 #[test]
-fn noise_is_no_manifest_and_does_no_harm() {
+fn noise_is_refused_as_a_manifest() {
     hunt(target!("noise", 800), noise(KEYS), |text| is_read_or_refused(&text));
 }
 
 #[test]
-fn a_manifest_cannot_stand_for_more_than_a_server_holds() {
+fn manifest_cannot_expand_beyond_its_bound() {
     hunt(target!("bombs", 40), bomb(), |text| is_read_or_refused(&text));
 }
 
-/// Values for the parameters of `rules`, most of which obey them.
+/// Values for the parameters of `rules`, most of which are valid.
 fn given(rules: &[Rule]) -> BoxedStrategy<Vec<String>> {
     let of = |rule: Option<&Rule>| -> BoxedStrategy<String> {
         let pattern = rule.and_then(|rule| rule.pattern);
@@ -426,7 +426,7 @@ fn given(rules: &[Rule]) -> BoxedStrategy<Vec<String>> {
         .boxed()
 }
 
-/// What the rules make of `given`, by their own words.
+/// Applies the rules to `given`, independently of the server.
 fn ruled(rules: &[Rule], given: &[String]) -> Option<Vec<String>> {
     let rest = rules.last().filter(|rule| rule.rest);
     if !given.iter().enumerate().all(|(at, value)| rules.get(at).or(rest).is_some_and(|rule| rule.allows(value))) {
@@ -444,7 +444,7 @@ fn ruled(rules: &[Rule], given: &[String]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn parameters_run_a_call_exactly_when_they_obey_its_rules() {
+fn call_runs_exactly_if_its_params_are_valid() {
     let rules = rules().prop_flat_map(|rules| (given(&rules), Just(rules)));
     hunt(target!("params", 400), rules, |(given, rules)| {
         let params = Node::List(rules.iter().map(Rule::node).collect());

@@ -1,4 +1,4 @@
-//! Modules and components that no compiler would make, and what is left of good ones, as guests.
+//! Modules and components that no compiler would produce, and damaged ones, as guests.
 
 use crate::{
     bytes::{changed, changes},
@@ -23,7 +23,7 @@ use std::{
 };
 use wasm_smith::{Config, Module};
 
-/// What a generated module may import: all of preview 1 that does not need files that are there.
+/// Imports of a generated module: all of preview 1 that needs no files.
 const PREVIEW1: &str = r#"(module
     (import "wasi_snapshot_preview1" "args_get" (func (param i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "args_sizes_get" (func (param i32 i32) (result i32)))
@@ -56,7 +56,7 @@ const PREVIEW1: &str = r#"(module
 
 const COMMAND: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
-/// A component around a core module, which may ask for the time, sleep, and exit.
+/// A component around a core module, which can ask for the time, sleep, and exit.
 const COMPONENT: &str = r#"(component
     (import "wasi:io/poll@0.2.0" (instance $poll
         (export "pollable" (type $pollable (sub resource)))
@@ -98,7 +98,7 @@ const HOST: &str = r#"(module
 const CORE: &str = r#"(module (memory (export "memory") 1)
     (func (export "run") (result i32) i32.const 0) (func (export "after") (param i32)))"#;
 
-/// A guest that does what it should.
+/// A correct guest.
 const GOOD: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1)
@@ -110,13 +110,12 @@ fn binary(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Bytes that decide how a module looks: wasm-smith makes the same of the same.
+/// Bytes that define a module: wasm-smith produces the same module for the same bytes.
 fn choices() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..3000)
 }
 
-/// A valid module with exactly the exports of `exports`, that imports nothing but what `imports` does. Nothing keeps it
-/// from running for ever.
+/// Returns a valid module with the exports of `exports`, and only imports that `imports` has. It can run forever.
 fn module(choices: &[u8], imports: &str, exports: &str) -> Vec<u8> {
     let config = Config {
         available_imports: Some(binary(imports)),
@@ -125,7 +124,7 @@ fn module(choices: &[u8], imports: &str, exports: &str) -> Vec<u8> {
         max_funcs: 20,
         max_memories: 2,
         max_tables: 3,
-        // Some fit, some would fit if they did not grow, some never fit.
+        // Some memories fit, some stop fitting when they grow, some never fit.
         max_memory32_bytes: 8 << 20,
         max_table_elements: 20_000,
         compact_imports_enabled: false,
@@ -134,10 +133,10 @@ fn module(choices: &[u8], imports: &str, exports: &str) -> Vec<u8> {
         wide_arithmetic_enabled: false,
         ..Config::default()
     };
-    Module::new(config, &mut Unstructured::new(choices)).expect("it makes something of any bytes").to_bytes()
+    Module::new(config, &mut Unstructured::new(choices)).expect("any bytes make a module").to_bytes()
 }
 
-/// The component around `module`.
+/// Returns the component around `module`.
 fn component(module: &[u8]) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;
     let template = binary(COMPONENT);
@@ -154,7 +153,7 @@ fn component(module: &[u8]) -> Vec<u8> {
     component
 }
 
-/// A number as binary modules have it, seven bits a byte.
+/// Reads a LEB128 number.
 fn number(bytes: &[u8]) -> (usize, &[u8]) {
     let length = bytes.iter().position(|byte| byte & 0x80 == 0).expect("a number ends") + 1;
     let number = bytes[..length].iter().rev().fold(0, |number, byte| number << 7 | usize::from(byte & 0x7f));
@@ -171,9 +170,9 @@ fn as_number(mut number: usize) -> Vec<u8> {
     bytes
 }
 
-/// How long a guest may run before it is told to stop, and before it is killed.
+/// Time that a guest runs before it is cancelled, and before it is killed.
 const PATIENCE: Duration = Duration::from_millis(15);
-/// Within this time a guest that was killed is gone, even where other tests keep the processors busy.
+/// Time in which a killed guest must end, also when other tests keep the CPUs busy.
 const AT_ONCE: Duration = Duration::from_secs(20);
 const TURN: Duration = Duration::from_millis(1);
 
@@ -200,8 +199,8 @@ impl Host {
         Self { runtime, limits, good, tokio }
     }
 
-    /// Holds for any bytes: they are refused in one line, or they run within their limits and end, and the next guest
-    /// runs as well.
+    /// Holds for any bytes: they are refused in one line, or they run within their limits and end. The next guest runs
+    /// too.
     fn takes(&self, code: &[u8]) -> Option<End> {
         let program = match self.runtime.compile(code, &self.limits) {
             Ok(program) => program,
@@ -215,7 +214,7 @@ impl Host {
         assert!(control.output.total() <= self.limits.output.unwrap().get());
         match &end {
             End::Failed(why) => panic!("the host failed: {why}"),
-            End::Full => panic!("an earlier guest still has its place"),
+            End::Full => panic!("an earlier guest still holds its slot"),
             End::Trapped { trap, limit } => {
                 let outcome = Outcome::Trapped { trap: trap.clone(), limit: limit.clone() };
                 assert_line(&outcome.failure().unwrap());
@@ -228,7 +227,7 @@ impl Host {
         Some(end)
     }
 
-    /// Runs a process for a moment, tells it to stop, gives it another, and kills it.
+    /// Runs a process briefly, cancels it, waits, and kills it.
     fn run(&self, program: &Program) -> (End, Arc<Control>) {
         let control = Arc::new(Control::new(&self.limits));
         let invocation = Invocation {
@@ -245,7 +244,7 @@ impl Host {
             control.input.push_line("hello", Instant::now(), &noop);
             for stage in 0..2 {
                 let ended = poll_fn(|cx| {
-                    // A client that reads, as long as the process is not told to stop.
+                    // A client that reads until the process is cancelled.
                     if stage == 0 && control.output.permit() == 0 {
                         control.output.take();
                     }
@@ -261,9 +260,9 @@ impl Host {
             let killed = Instant::now();
             poll_fn(|cx| match guest.poll(TURN, ThreadClass::Files, cx) {
                 Poll::Ready(end) => Poll::Ready(end),
-                // It waits in a host call, and need not be asked.
+                // The guest waits in a host call, and need not be asked.
                 Poll::Pending if !control.used_its_turn() => Poll::Ready(End::Dropped),
-                Poll::Pending if killed.elapsed() > AT_ONCE => panic!("it computes on after it was killed"),
+                Poll::Pending if killed.elapsed() > AT_ONCE => panic!("it still computes after the kill"),
                 Poll::Pending => {
                     cx.waker().wake_by_ref();
                     Poll::Pending
@@ -277,7 +276,7 @@ impl Host {
 }
 
 #[test]
-fn any_module_ends_within_its_limits_and_harms_nobody() {
+fn any_module_ends_within_its_limits() {
     let host = Host::new();
     hunt(target!("modules", 40), choices(), |choices| {
         host.takes(&module(&choices, PREVIEW1, COMMAND));
@@ -285,7 +284,7 @@ fn any_module_ends_within_its_limits_and_harms_nobody() {
 }
 
 #[test]
-fn any_component_ends_within_its_limits_and_harms_nobody() {
+fn any_component_ends_within_its_limits() {
     let host = Host::new();
     assert_eq!(host.takes(COMPONENT.as_bytes()), Some(End::Exited(0)));
     hunt(target!("components", 40), choices(), |choices| {
@@ -323,7 +322,7 @@ const SLIPS: &[&str] = &[
     "i32.const 2147483648",
 ];
 
-/// Modules that were good, in binary and in text.
+/// Correct modules, in binary and in text.
 fn broken() -> impl Strategy<Value = Vec<u8>> {
     let sources = select(&[GOOD, COMPONENT, COMMAND, CORE][..]);
     let binaries = prop_oneof![
@@ -345,7 +344,7 @@ fn broken() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn what_is_left_of_a_module_is_refused_or_runs_like_any_other() {
+fn damaged_module_is_refused_or_ends_within_its_limits() {
     let host = Host::new();
     hunt(target!("broken_modules", 60), broken(), |code| {
         host.takes(&code);

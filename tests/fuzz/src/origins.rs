@@ -1,4 +1,4 @@
-//! The headers by which a page of a browser is told from one of another site, and by which a request is for a host.
+//! Headers that tell a page of this server from one of another site, and that name the requested host.
 
 use crate::{hunt::hunt, target};
 use axum::http::{HeaderMap, HeaderValue, Request, header};
@@ -14,7 +14,7 @@ use distillery::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::net::IpAddr;
 
-/// Headers that are nearly the same, as an attacker would have them.
+/// Nearly equal headers, as an attacker would choose them.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let parts = select(
         &[
@@ -47,13 +47,13 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn only_the_own_page_and_listed_ones_open_sockets() {
+fn only_own_and_listed_origins_open_sockets() {
     let listed = vec(select(&["https://a.example", "http://localhost:8080", "*"][..]), 0..2);
     let headers = (proptest::option::of(value()), proptest::option::of(value()));
     hunt(target!("origins", 4000), (headers, listed), |((origin, host), listed)| {
         let mut headers = HeaderMap::new();
         for (name, value) in [(header::ORIGIN, &origin), (header::HOST, &host)] {
-            // What is no value of a header does not come this far.
+            // A value that is not a valid header does not get this far.
             if let Some(value) = value.as_ref().and_then(|value| HeaderValue::from_bytes(value).ok()) {
                 headers.insert(name, value);
             }
@@ -69,7 +69,7 @@ fn only_the_own_page_and_listed_ones_open_sockets() {
         if allowed {
             assert!(own || known, "{origin:?} got in");
         } else if origin.to_str().is_ok_and(|origin| origin.parse::<Origin>().is_ok()) {
-            assert!(!own && !known, "{origin:?} was kept out");
+            assert!(!own && !known, "{origin:?} was refused");
         }
     });
 }

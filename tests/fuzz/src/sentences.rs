@@ -1,16 +1,16 @@
-//! What every message must be, whatever input it is about.
+//! Rules for every message, for any input.
 
-/// The longest message about a frame, a file or a module: it stands in one line of the log.
+/// Longest message about a frame, a file or a module: it is one line of the log.
 const LONGEST: usize = 2 << 10;
 
-/// Holds for a message that a client or an operator may read: one line, not empty, not endless, lowercase.
+/// Holds for a message to a client or an operator: one line, not empty, bounded, lowercase.
 #[track_caller]
 pub fn assert_sentence(message: &str) {
     assert_line(message);
     assert!(!message.starts_with(char::is_uppercase), "begins with a capital: {message:?}");
 }
 
-/// Holds for what stands in one line of the log.
+/// Holds for a text on one line of the log.
 #[track_caller]
 pub fn assert_line(message: &str) {
     assert!(!message.is_empty(), "says nothing");

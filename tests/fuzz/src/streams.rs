@@ -1,4 +1,4 @@
-//! The streams of a process, against the plainest description of what they do.
+//! The streams of a process, compared with the simplest description of their behaviour.
 
 use crate::{hunt::hunt, target};
 use distillery::stream::{Input, Output, Read, Room, Stderr, Written, lines};
@@ -12,7 +12,7 @@ fn cx() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// What a stream looks at, and what it must not mistake for it.
+/// Characters that are special to a stream, and similar ones.
 const PARTS: &[&[u8]] = &[
     b"a",
     b"b",
@@ -35,7 +35,7 @@ const PARTS: &[&[u8]] = &[
     b" ",
 ];
 
-/// Text in which everything that a stream looks at is frequent, cut anywhere: also inside a character or a terminator.
+/// Text with many special characters, cut anywhere: also within a character or a terminator.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => vec(select(PARTS), 0..8).prop_map(|parts| parts.concat()),
@@ -47,7 +47,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<u8>),
-    /// A whole line, as one of stderr is.
+    /// A whole line, as stderr has them.
     Line(Vec<u8>),
     Prompt,
     Take,
@@ -68,14 +68,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..40)
 }
 
-/// What stdout is: one byte after the other.
+/// A model of stdout: one byte after the other.
 struct Model {
     limit: u64,
     longest: usize,
     lines: Vec<Vec<u8>>,
-    /// Of the present line, what has not gone out.
+    /// Part of the current line that has not been sent.
     line: Vec<u8>,
-    /// Some of the present line has gone out as a prompt.
+    /// Part of the current line that has been sent as a prompt.
     prompted: bool,
     total: u64,
     closed: bool,
@@ -109,7 +109,7 @@ impl Model {
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        // A terminator right behind a prompt begins no new line.
+        // A terminator directly after a prompt does not start a new line.
         if !(line.is_empty() && self.prompted) {
             self.lines.push(line.to_vec());
         }
@@ -142,7 +142,7 @@ impl Model {
         if !last.is_empty() && std::str::from_utf8(last).is_err_and(|cut| cut.error_len().is_none()) {
             held_back += last.len();
         }
-        // A prompt never ends with half of a terminator: it would be taken for one.
+        // A prompt never ends with half a terminator, which would be taken for a whole one.
         held_back += self.line[..self.line.len() - held_back].iter().rev().take_while(|byte| **byte == b'\r').count();
         let rest = self.line.split_off(self.line.len() - held_back);
         let said = std::mem::replace(&mut self.line, rest);
@@ -160,7 +160,7 @@ impl Model {
 }
 
 #[test]
-fn stdout_is_the_lines_of_the_text_however_it_is_cut() {
+fn stdout_keeps_its_lines_for_any_cuts() {
     let limits = (
         prop_oneof![2 => Just(None), 1 => (0..200u64).prop_map(Some)],
         prop_oneof![2 => Just(1 << 20), 1 => 1..40usize],
@@ -181,11 +181,11 @@ fn stdout_is_the_lines_of_the_text_however_it_is_cut() {
             let bytes = output.take();
             let mut ends = 0;
             for (line, next) in lines(&bytes) {
-                assert!(next > ends, "lines that do not follow each other");
+                assert!(next > ends, "lines overlap");
                 ends = next;
                 taken.push(line.to_vec());
             }
-            assert_eq!(ends, bytes.len(), "something is behind the last line");
+            assert_eq!(ends, bytes.len(), "output after the last line");
             taken.clone()
         };
         for step in steps {
@@ -220,7 +220,7 @@ enum Turn {
 }
 
 #[test]
-fn stdin_is_the_lines_that_were_sent_however_it_is_read() {
+fn stdin_keeps_its_lines_for_any_reads() {
     let line = prop_oneof![
         4 => "[a-zä☃\n\r\0]{0,12}",
         1 => (0..70_000usize).prop_map(|many| "x".repeat(many)),
@@ -249,7 +249,7 @@ fn stdin_is_the_lines_that_were_sent_however_it_is_read() {
                 Turn::Read(most) => match input.read(most, now) {
                     Read::Data(data) => {
                         assert!(!data.is_empty() && data.len() <= most);
-                        assert!(waiting.starts_with(&data), "other bytes than were sent");
+                        assert!(waiting.starts_with(&data), "the bytes differ from those sent");
                         waiting.drain(..data.len());
                         total += data.len() as u64;
                     }
@@ -275,7 +275,7 @@ fn stdin_is_the_lines_that_were_sent_however_it_is_read() {
 }
 
 #[test]
-fn stderr_is_the_beginning_of_each_line_however_it_is_cut() {
+fn stderr_keeps_the_start_of_each_line_for_any_cuts() {
     let flood = (1..2000usize).prop_map(|many| b"again\n".repeat(many));
     let written = prop_oneof![12 => piece(), 1 => flood];
     hunt(target!("stderr", 500), vec(written, 0..30), |written| {
@@ -300,8 +300,8 @@ fn stderr_is_the_beginning_of_each_line_however_it_is_cut() {
         match (stderr.last_words(), words) {
             (None, words) => assert!(words.is_none_or(|line| String::from_utf8_lossy(line).trim().is_empty())),
             (Some(said), words) => {
-                let words = String::from_utf8_lossy(words.expect("words from nowhere")).into_owned();
-                assert!(words.trim().starts_with(&said), "{said:?} are not the beginning of {words:?}");
+                let words = String::from_utf8_lossy(words.expect("unexpected text")).into_owned();
+                assert!(words.trim().starts_with(&said), "{said:?} is not the start of {words:?}");
                 assert!(said.len() <= 1 << 10 && said.len() + 4 > words.trim().len().min(1 << 10));
             }
         }

@@ -1,5 +1,5 @@
-//! `distillery-1` and `pow-1`: frames, and what may happen to a socket in any order. And the ring that kept processes write
-//! into.
+//! `distillery-1` and `pow-1`: frames, and events of a socket in any order. And the ring that detached processes write
+//! to.
 
 use crate::{
     bytes::{changed, changes},
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// What clients of either send, and what is nearly that.
+/// Messages of clients of either protocol, and nearly valid ones.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let kind = select(&["call", "attach", "end", "cancel", "detach", "list", "stop", ""][..]);
     let call =
@@ -47,7 +47,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn a_message_is_read_or_refused_in_one_line() {
+fn message_is_read_or_refused_in_one_line() {
     hunt(target!("messages", 2000), message(), |message| {
         if let Err(what) = distillery1::decode(&message) {
             assert_sentence(&what);
@@ -116,7 +116,7 @@ fn json_of(frame: &Frame) -> Value {
 }
 
 #[test]
-fn a_socket_of_either_gets_one_end_whatever_happens_to_it() {
+fn socket_gets_one_end_for_any_events() {
     let name = select(&["distillery-1", POW_1][..]);
     hunt(target!("subprotocols", 1500), (name, vec(happens(), 0..24)), |(name, all)| {
         let (_, mut protocol) = Protocol::choose([name], Size::kib(1));
@@ -126,7 +126,7 @@ fn a_socket_of_either_gets_one_end_whatever_happens_to_it() {
             let action = on(&mut protocol, happened);
             if over {
                 let leaves = action == Action::Drop && matches!(happened, Happens::Gone);
-                assert!(leaves || action == Action::None, "{action:?} behind the end");
+                assert!(leaves || action == Action::None, "{action:?} after the end");
                 continue;
             }
             match action {
@@ -139,7 +139,7 @@ fn a_socket_of_either_gets_one_end_whatever_happens_to_it() {
                 }
                 Action::Send(frame) => assert!(json_of(&frame)["type"].is_string()),
                 Action::Finish(frame, _) => {
-                    assert!(!gone, "a result for nobody");
+                    assert!(!gone, "a result without a client");
                     let message = json_of(&frame);
                     assert!(message["type"] == "ended" || message["status"].is_string(), "{message}");
                     over = true;
@@ -149,11 +149,11 @@ fn a_socket_of_either_gets_one_end_whatever_happens_to_it() {
                     over = true;
                 }
                 Action::Drop => {
-                    assert!(gone, "let go of somebody who is there");
+                    assert!(gone, "a connected client was dropped");
                     over = true;
                 }
                 Action::None | Action::List => {}
-                Action::Line => panic!("neither has lines"),
+                Action::Line => panic!("neither protocol has lines"),
             }
         }
         assert!(over);
@@ -161,7 +161,7 @@ fn a_socket_of_either_gets_one_end_whatever_happens_to_it() {
 }
 
 #[test]
-fn frames_of_text_are_the_text_however_it_was_cut() {
+fn text_frames_keep_the_text_for_any_cuts() {
     let part = prop_oneof![
         4 => select(&["a", "ä", "☃", "🦀", "\n"][..]).prop_map(|text| text.as_bytes().to_vec()),
         2 => vec(any::<u8>(), 0..5),
@@ -172,9 +172,9 @@ fn frames_of_text_are_the_text_however_it_was_cut() {
         let mut shown = String::new();
         let mut show = |frame| match frame {
             Frame::Text(text) => shown += &String::from_utf8_lossy(&text),
-            Frame::Binary(_) => panic!("text is text"),
+            Frame::Binary(_) => panic!("text came as a binary frame"),
         };
-        // Cut where no part ends.
+        // A cut that is not at the end of a part.
         for piece in all.chunks(3) {
             let mut piece = Piece { stream: Stream::Stdout, from: 0, bytes: Bytes::copy_from_slice(piece) };
             framing.frame(&mut piece).into_iter().for_each(&mut show);
@@ -191,7 +191,7 @@ enum Step {
 }
 
 #[test]
-fn a_ring_is_the_end_of_what_was_written() {
+fn ring_holds_the_end_of_the_output() {
     let step = prop_oneof![
         (vec(any::<u8>(), 0..40), option::of(0..300u64)).prop_map(|(bytes, held)| Step::Push(bytes, held)),
         (0..300u64, 0..60usize).prop_map(|(at, most)| Step::Read(at, most)),
@@ -208,7 +208,7 @@ fn a_ring_is_the_end_of_what_was_written() {
                         None => assert_eq!(taken, bytes.len()),
                         Some(held) => {
                             let held = held.clamp(start, (all.len() - taken) as u64);
-                            assert!(ring.range().start <= held, "what is held is lost");
+                            assert!(ring.range().start <= held, "held output was dropped");
                             assert!(taken == bytes.len() || ring.range().end - held == limit as u64, "room is left");
                         }
                     }

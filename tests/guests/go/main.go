@@ -1,5 +1,5 @@
-// The conversation of commands/src/bin/conversation.rs in Go, which only makes preview 1 modules. Its allocator takes
-// all of memory for its own, so it is also the guest that shows that the host does not adapt such modules.
+// The conversation of commands/src/bin/conversation.rs in Go, which only compiles to preview 1 modules. Its allocator
+// claims the whole memory, so this guest also shows that the host does not adapt such modules.
 package main
 
 import (

@@ -1,4 +1,4 @@
-;; Two components in one: the speaker hands the hearer half of a surrogate pair for a character.
+;; Two components in one: the sender passes the receiver half of a surrogate pair as a character.
 (component
   (component $hearer
     (core module $module (func (export "hear") (param i32)))

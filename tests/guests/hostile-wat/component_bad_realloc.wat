@@ -1,4 +1,4 @@
-;; Asks for its arguments, and has them put where it has no memory.
+;; Asks for its arguments, and wants them outside its memory.
 (component
   (import "wasi:cli/environment@0.2.0" (instance $environment
     (export "get-arguments" (func (result (list string))))))

@@ -1,4 +1,4 @@
-;; Two components in one: the speaker hands the hearer a string that lies outside of its own memory.
+;; Two components in one: the sender passes the receiver a string outside its own memory.
 (component
   (component $hearer
     (core module $module

@@ -1,4 +1,4 @@
-;; Two components in one: the speaker hands the hearer a string in UTF-8 that is none, for it to have in UTF-16.
+;; Two components in one: the sender passes invalid UTF-8, which the receiver wants as UTF-16.
 (component
   (component $hearer
     (core module $module

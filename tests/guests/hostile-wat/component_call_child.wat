@@ -1,4 +1,4 @@
-;; Calls a component that is part of it: whoever contains another may not enter it while it runs itself.
+;; Calls a component that it contains: a component must not enter its child while it runs itself.
 (component
   (component $child
     (core module $module (func (export "hear")))

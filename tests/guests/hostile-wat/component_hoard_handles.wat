@@ -1,4 +1,4 @@
-;; Makes resources of its own for ever. Each costs the host a place in a table, and the guest nothing.
+;; Creates resources of its own forever. Each costs the host an entry in a table, and the guest nothing.
 (component
   (type $thing (resource (rep i32)))
   (core func $new (canon resource.new $thing))

@@ -1,4 +1,4 @@
-;; Calls the host from the function that the host calls to let it clean up.
+;; Calls the host from its post-return function.
 (component
   (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
   (core func $random (canon lower (func $random "get-random-u64")))

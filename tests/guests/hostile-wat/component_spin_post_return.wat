@@ -1,4 +1,4 @@
-;; Has its result ready, and spins in the function that the host calls to let it clean up.
+;; Returns its result, and spins in its post-return function.
 (component
   (core module $module
     (func (export "run") (result i32) (i32.const 0))

@@ -1,4 +1,4 @@
-;; Asks for its arguments, and spins when the host asks back where to put them.
+;; Asks for its arguments, and spins when the host asks for memory for them.
 (component
   (import "wasi:cli/environment@0.2.0" (instance $environment
     (export "get-arguments" (func (result (list string))))))

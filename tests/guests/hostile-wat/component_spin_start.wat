@@ -1,4 +1,4 @@
-;; Never gets as far as its `run`: the start function of its core module spins.
+;; Never reaches its `run`: the start function of its core module spins.
 (component
   (core module $module
     (func $spin (loop $for_ever (br $for_ever)))

@@ -1,4 +1,4 @@
-;; Drops its stdout, and asks all the same to be told when it may write there.
+;; Drops its stdout, and then asks when it can write to it.
 (component
   (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
   (alias export $poll "pollable" (type $pollable))

@@ -1,4 +1,4 @@
-;; Asks its stdout to be a socket, a hundred thousand times: the host refuses, and must not write a line for each.
+;; Treats its stdout as a socket, a hundred thousand times: the host refuses, and must not log a line for each.
 (module
   (import "wasi_snapshot_preview1" "sock_accept" (func $sock_accept (param i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

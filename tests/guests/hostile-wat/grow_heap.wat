@@ -1,4 +1,4 @@
-;; Makes a chain of structs that the collector may never take, link after link.
+;; Builds an endless chain of structs that the collector cannot free.
 (module
   (memory (export "memory") 1)
   (type $link (struct (field (ref null $link)) (field i64 i64 i64 i64 i64 i64 i64 i64)))

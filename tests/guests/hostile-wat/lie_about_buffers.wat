@@ -1,5 +1,5 @@
-;; Hands the host a buffer that lies outside of its memory, or is larger than all of it: which one, by how many parameters
-;; it has. Exits with 0 when the host agreed, else with the number that the host refuses with.
+;; Passes the host a buffer outside its memory, or one that is larger than its memory, depending on the number of
+;; parameters. Exits with 0 if the host accepts it, else with the errno of the host.
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))

@@ -1,5 +1,5 @@
-;; Takes every number from 0 to 1023 for a directory that it may open something in, and for a socket that it may use.
-;; Exits with the first number that the host agreed to, plus 100; with 0 when it agreed to none.
+;; Uses every number from 0 to 1023 as a directory in which it opens a file, and as a socket. Exits with the first
+;; number that the host accepts, plus 100; with 0 if it accepts none.
 (module
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

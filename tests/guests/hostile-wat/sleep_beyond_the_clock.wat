@@ -1,4 +1,4 @@
-;; Sleeps for as long as 64 bits of nanoseconds can say, which is more than is left of any clock.
+;; Sleeps for the largest number of nanoseconds that 64 bits can express, which is beyond the end of any clock.
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

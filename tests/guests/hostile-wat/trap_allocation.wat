@@ -1,4 +1,4 @@
-;; Asks for an array with more elements than any can have.
+;; Allocates an array with too many elements.
 (module
   (memory (export "memory") 1)
   (type $row (array i64))

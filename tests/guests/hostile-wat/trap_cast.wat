@@ -1,4 +1,4 @@
-;; Takes a small number for a struct.
+;; Casts a small number to a struct.
 (module
   (memory (export "memory") 1)
   (type $box (struct (field i32)))

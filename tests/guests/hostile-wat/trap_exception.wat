@@ -1,4 +1,4 @@
-;; Throws what nobody catches.
+;; Throws an exception without a handler.
 (module
   (memory (export "memory") 1)
   (tag $thrown (param i32))

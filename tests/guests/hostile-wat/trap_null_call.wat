@@ -1,4 +1,4 @@
-;; Calls a function that was never put into its table.
+;; Calls a null entry of its table.
 (module
   (memory (export "memory") 1)
   (type $nothing (func))

@@ -1,4 +1,4 @@
-;; Reads the field of a struct that is not there.
+;; Reads a field of a null struct.
 (module
   (memory (export "memory") 1)
   (type $box (struct (field i32)))

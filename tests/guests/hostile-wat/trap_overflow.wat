@@ -1,4 +1,4 @@
-;; Divides the least number by -1: the answer has no place in 32 bits.
+;; Divides the smallest number by -1: the result does not fit 32 bits.
 (module
   (memory (export "memory") 1)
   (func (export "_start")

@@ -1,4 +1,4 @@
-;; Calls a function as if it were of another type.
+;; Calls a function with the wrong type.
 (module
   (memory (export "memory") 1)
   (type $nothing (func))

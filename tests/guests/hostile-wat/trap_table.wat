@@ -1,4 +1,4 @@
-;; Calls the function at a place that its table does not have.
+;; Calls a function beyond the end of its table.
 (module
   (memory (export "memory") 1)
   (type $nothing (func))

@@ -1,4 +1,4 @@
-;; Closes its stdout, writes to it all the same, and exits with what it was told: 8 is `badf`.
+;; Closes its stdout, writes to it anyway, and exits with the errno: 8 is `badf`.
 (module
   (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))

@@ -1,7 +1,7 @@
-;; The conversation of commands/src/bin/conversation.rs by hand, as a preview 1 module: no toolchain has touched it.
+;; The conversation of commands/src/bin/conversation.rs as a preview 1 module, written by hand.
 ;;
-;; Bytes come in pieces of any size. $matched says how many bytes of "end" the line has begun with, or -1 once it is an
-;; ordinary line: only then is it known that its echo is wanted.
+;; Bytes arrive in pieces of any size. $matched is the number of bytes of "end" that the line begins with, or -1 once it
+;; is an ordinary line: only then is its echo written.
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
@@ -41,7 +41,7 @@
     (i32.store8 (i32.add (global.get $output) (global.get $filled)) (local.get $byte))
     (global.set $filled (i32.add (global.get $filled) (i32.const 1))))
 
-  ;; Puts the first $length bytes at $text, or those before a zero.
+  ;; Writes the first $length bytes at $text, or those before a zero.
   (func $put_text (param $text i32) (param $length i32)
     (block $done
       (loop $more
@@ -61,7 +61,7 @@
       (br $more))
     (unreachable))
 
-  ;; The line is an ordinary one: begin its echo with what was held back.
+  ;; The line is an ordinary one: start its echo with the bytes held back.
   (func $begin_echo
     (call $put_text (global.get $echo) (i32.const 6))
     (call $put_text (global.get $end) (global.get $matched))

@@ -1,4 +1,4 @@
-;; Calls itself for ever.
+;; Calls itself forever.
 (module
   (memory (export "memory") 1)
   (func $deeper (param $depth i64) (result i64)

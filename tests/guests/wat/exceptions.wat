@@ -1,4 +1,4 @@
-;; Throws, catches, and keeps what it caught in a struct: the proposals that Kotlin, Lua and C++ are compiled to.
+;; Throws, catches, and stores the exception in a struct: the proposals that Kotlin, Lua and C++ compile to.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (type $box (struct (field $value (mut i32))))

@@ -1,4 +1,4 @@
-;; Grows its memory until it is refused, and cannot go on without.
+;; Grows its memory until it is refused, and then fails.
 (module
   (memory (export "memory") 1)
   (func (export "_start")

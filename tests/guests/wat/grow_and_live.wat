@@ -1,4 +1,4 @@
-;; Grows its memory until it is refused, and copes: being refused is no failure.
+;; Grows its memory until it is refused, and copes: the refusal is not a failure.
 (module
   (memory (export "memory") 1)
   (func (export "_start")

@@ -1,4 +1,4 @@
-;; Grows its table until it is refused, and cannot go on without.
+;; Grows its table until it is refused, and then fails.
 (module
   (memory (export "memory") 1)
   (table $all 1 funcref)

@@ -1,4 +1,4 @@
-;; Takes garbage-collected arrays and lets none of them go, until there is no more.
+;; Allocates garbage-collected arrays and keeps all of them, until there is no more memory.
 (module
   (type $array (array (mut i8)))
   (type $list (struct (field (ref null $list)) (field (ref $array))))

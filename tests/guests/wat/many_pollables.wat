@@ -1,4 +1,4 @@
-;; Waits for 1200 clocks in one host call. Zeroes are subscriptions to a clock that has already passed.
+;; Waits for 1200 clocks in one host call. Zeroes are subscriptions to a time in the past.
 (module
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)

@@ -1,4 +1,4 @@
-;; Needs a function that no host of WASI has.
+;; Imports a function that no WASI host has.
 (module
   (import "env" "launch_missiles" (func $launch))
   (memory (export "memory") 1)

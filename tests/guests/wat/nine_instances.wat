@@ -1,4 +1,4 @@
-;; A component that is made of nine core instances and does nothing.
+;; A component of nine core instances that does nothing.
 (component
   (core module $m (func (export "run") (result i32) (i32.const 0)))
   (core instance $i0 (instantiate $m))

@@ -1,4 +1,4 @@
-;; A module that is no command: there is nothing to run in it.
+;; A module that is not a command: it has no entry point.
 (module
   (memory (export "memory") 1)
   (func (export "compute") (result i32) (i32.const 42)))

@@ -1,4 +1,4 @@
-;; Never gets as far as its main function: the start function, which runs while the module is instantiated, spins.
+;; Never reaches its main function: the start function, which runs during instantiation, spins.
 (module
   (memory (export "memory") 1)
   (func $spin (loop $for_ever (br $for_ever)))

@@ -1,4 +1,4 @@
-;; A preview 1 module that computes until it is told to stop, sets a value, and ends with the number of the reason.
+;; A preview 1 module that computes until it is cancelled, sets a value, and exits with the number of the reason.
 (module
   (import "distillery_call" "cancelled" (func $cancelled (result i32)))
   (import "distillery_call" "set_value" (func $set_value (param i32 i32) (result i32)))
@@ -11,7 +11,7 @@
   (func (export "_start")
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
     (loop $again (br_if $again (i32.eqz (call $cancelled))))
-    ;; Not JSON, then beyond its memory would be a trap, then right.
+    ;; Not JSON, then beyond its memory (which would trap), then valid.
     (if (i32.eqz (call $set_value (i32.const 16) (i32.const 5))) (then (unreachable)))
     (if (call $set_value (i32.const 32) (i32.const 14)) (then (unreachable)))
     (call $exit (call $cancelled))))

@@ -1,4 +1,4 @@
-;; Executes an instruction that says it cannot be reached.
+;; Executes an `unreachable` instruction.
 (module
   (memory (export "memory") 1)
   (func (export "_start") (unreachable)))

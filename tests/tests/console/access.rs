@@ -1,16 +1,16 @@
-//! For everybody: with keys alone, on narrow screens, in the light and in the dark, and for who hears the page.
+//! Accessibility: keyboard only, narrow screens, light and dark themes, and screen readers.
 
 use crate::{at, builder, log_in, open, user};
 use distillery_tests::{Browser, Guest, Server, browser::Scheme};
 
-/// Everything that can be seen, for one who may see it all.
+/// Every page, and a text on it, for a user who can see all of them.
 const PAGES: [(&str, &str); 8] = [
     ("", "A first release"),
     ("calls", "Choose a call"),
     ("calls/provision", "What to switch on"),
     ("calls/nothing", "There is no call"),
     ("processes", "conversation"),
-    ("plugins", "Does not load:"),
+    ("plugins", "Failed to load:"),
     ("tokens", "backups"),
     ("login", "You are logged in as"),
 ];
@@ -23,23 +23,23 @@ async fn server() -> Server {
     server
 }
 
-/// A browser of a user who has run something.
-async fn used(server: &Server) -> Option<Browser> {
+/// Logs in as a user, and runs a few processes.
+async fn used_browser(server: &Server) -> Option<Browser> {
     let browser = open(server, "login").await?;
     log_in(&browser, server, "ada").await;
     for call in ["conversation", "paint"] {
         browser.go(&at(server, &format!("calls/{call}"))).await;
         browser.press("Run").await;
-        browser.press("End input").await;
+        browser.press("Close stdin").await;
         browser.sees("success").await;
     }
     Some(browser)
 }
 
 #[tokio::test]
-async fn axe_finds_nothing_on_any_page_in_the_light_and_in_the_dark() {
+async fn pages_pass_axe_in_both_themes() {
     let server = server().await;
-    let Some(browser) = used(&server).await else { return };
+    let Some(browser) = used_browser(&server).await else { return };
     let terminal = browser.run("return location.hash.slice(2)").await;
     let terminal = (terminal.as_str().expect("text").to_owned(), "halves");
     for (page, sight) in PAGES.map(|(page, sight)| (page.to_owned(), sight)).into_iter().chain([terminal]) {
@@ -57,7 +57,7 @@ async fn axe_finds_nothing_on_any_page_in_the_light_and_in_the_dark() {
         }
     }
     browser.stroke("?").await;
-    browser.sees("Keys without Ctrl are shortcuts").await;
+    browser.sees("Single-key shortcuts").await;
     assert_eq!(browser.axe().await, [""; 0], "settings");
     browser.press("Close").await;
     browser.press("Log out").await;
@@ -65,17 +65,17 @@ async fn axe_finds_nothing_on_any_page_in_the_light_and_in_the_dark() {
     for page in ["", "calls", "processes", "plugins", "tokens", "login", "processes/1"] {
         browser.go(&at(&server, page)).await;
         browser.until("the page", "document.querySelector('h1')").await;
-        assert_eq!(browser.axe().await, [""; 0], "{page} for nobody");
+        assert_eq!(browser.axe().await, [""; 0], "{page}, anonymous");
     }
     browser.go(&at(&server, "calls/provision")).await;
     browser.press("Run").await;
-    browser.sees("This is needed.").await;
-    assert_eq!(browser.axe().await, [""; 0], "a form with a mistake");
+    browser.sees("Required.").await;
+    assert_eq!(browser.axe().await, [""; 0], "a form with an error");
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_running_process_is_fine_by_axe() {
+async fn running_process_passes_axe() {
     let server = server().await;
     let Some(browser) = open(&server, "calls/paint").await else { return };
     browser.press("Run").await;
@@ -84,15 +84,15 @@ async fn a_running_process_is_fine_by_axe() {
         browser.prefer(scheme).await;
         assert_eq!(browser.axe().await, [""; 0], "{scheme:?}");
     }
-    browser.press("End input").await;
+    browser.press("Close stdin").await;
     browser.sees("success").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn no_page_is_wider_than_a_narrow_screen() {
+async fn pages_fit_a_narrow_screen() {
     let server = server().await;
-    let Some(browser) = used(&server).await else { return };
+    let Some(browser) = used_browser(&server).await else { return };
     let terminal = browser.run("return location.hash.slice(2)").await;
     browser.window(360, 740).await;
     let terminal = (terminal.as_str().expect("text").to_owned(), "halves");
@@ -102,7 +102,7 @@ async fn no_page_is_wider_than_a_narrow_screen() {
         let width = browser.run("return document.documentElement.scrollWidth").await;
         assert_eq!(width, 360, "{page}");
     }
-    // Rows are broken where the screen ends.
+    // Rows are broken at the edge of the screen.
     let cut = "[...document.querySelectorAll('.row-of-text')].filter((it) => it.scrollWidth > it.clientWidth).length";
     assert_eq!(browser.run(&format!("return {cut}")).await, 0);
     assert_eq!(browser.axe().await, [""; 0]);
@@ -110,11 +110,11 @@ async fn no_page_is_wider_than_a_narrow_screen() {
 }
 
 #[tokio::test]
-async fn a_call_is_found_run_and_ended_with_keys_alone() {
+async fn keyboard_finds_runs_and_ends_a_call() {
     let server = server().await;
     let Some(browser) = open(&server, "").await else { return };
     browser.sees("A first release").await;
-    // The first stop is the way past what stays.
+    // The first stop skips the navigation.
     browser.stroke("Tab").await;
     assert_eq!(browser.run("return document.activeElement.textContent").await, "Skip to content");
     browser.stroke("Enter").await;
@@ -125,16 +125,16 @@ async fn a_call_is_found_run_and_ended_with_keys_alone() {
     browser.until("the focus on the new page", "document.activeElement.tagName === 'H1'").await;
     browser.stroke("/").await;
     browser.type_text("instances or lines").await;
-    browser.sees("No call is like that.").await;
+    browser.sees("No call matches.").await;
     browser.stroke("Control+a").await;
     browser.type_text("conversation").await;
     browser.until("one call", "document.querySelectorAll('.list a').length === 1").await;
     browser.stroke("Tab").await;
-    // Whoever moves by keys sees where they are.
+    // Keyboard users see the focus.
     let outline = browser.run("return getComputedStyle(document.activeElement).outlineStyle").await;
     assert_eq!(outline, "solid");
     browser.stroke("Enter").await;
-    browser.sees("Keep it running").await;
+    browser.sees("Keep running").await;
     browser.until("the focus on the call", "document.activeElement.tagName === 'H1'").await;
     until_focus(&browser, "Run").await;
     browser.stroke("Enter").await;
@@ -145,12 +145,12 @@ async fn a_call_is_found_run_and_ended_with_keys_alone() {
     browser.sees("echo: typed").await;
     browser.stroke("Control+d").await;
     browser.sees("success").await;
-    // What is new is said to who hears the page.
-    browser.until("what is heard", "document.querySelector('[role=log]').textContent.includes('echo: typed')").await;
+    // Screen readers hear new output.
+    browser.until("the log", "document.querySelector('[role=log]').textContent.includes('echo: typed')").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
-/// Goes on from stop to stop until the one that is named so.
+/// Presses Tab until the element with this text has the focus.
 async fn until_focus(browser: &Browser, name: &str) {
     for _ in 0..20 {
         browser.stroke("Tab").await;
@@ -158,25 +158,25 @@ async fn until_focus(browser: &Browser, name: &str) {
             return;
         }
     }
-    panic!("no stop is named {name:?}");
+    panic!("no element is named {name:?}");
 }
 
 #[tokio::test]
-async fn colours_can_be_chosen_and_shortcuts_switched_off() {
+async fn theme_and_shortcuts_can_be_changed() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "").await else { return };
     browser.sees("A first release").await;
     browser.prefer(Scheme::Light).await;
-    let back = async || browser.run("return getComputedStyle(document.body).backgroundColor").await;
-    let light = back().await;
+    let background = async || browser.run("return getComputedStyle(document.body).backgroundColor").await;
+    let light = background().await;
     browser.press("Settings").await;
-    browser.choose("Colours", "Dark").await;
-    assert_ne!(back().await, light);
-    browser.tick("Keys without Ctrl are shortcuts").await;
+    browser.choose("Theme", "Dark").await;
+    assert_ne!(background().await, light);
+    browser.tick("Single-key shortcuts").await;
     browser.press("Close").await;
     browser.reload().await;
     browser.sees("A first release").await;
-    assert_ne!(back().await, light);
+    assert_ne!(background().await, light);
     browser.stroke("g").await;
     browser.stroke("c").await;
     browser.stroke("?").await;

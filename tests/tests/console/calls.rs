@@ -1,22 +1,18 @@
-//! Forms that are made from the parameters of calls.
+//! Forms made from the parameters of calls.
 
 use crate::{builder, log_in, open, user};
 use distillery_tests::Guest;
 
 #[tokio::test]
-async fn a_form_has_what_the_manifest_says_of_each_parameter() {
+async fn form_shows_the_rules_of_each_parameter() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "calls").await else { return };
     browser.write("Filter calls", "creates").await;
     browser.until("one call", "document.querySelectorAll('.list a').length === 1").await;
     browser.press("provision").await;
-    for text in [
-        "Creates the instance <slug>",
-        "Its name in addresses",
-        "[a-z][a-z0-9-]{0,30}",
-        "may be left out",
-        "From the plugin",
-    ] {
+    for text in
+        ["Creates the instance <slug>", "Its name in addresses", "[a-z][a-z0-9-]{0,30}", "optional", "Plugin provision"]
+    {
         browser.sees(text).await;
     }
     let run = async |script: &str| browser.run(script).await;
@@ -27,32 +23,32 @@ async fn a_form_has_what_the_manifest_says_of_each_parameter() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_beside_its_field_before_anything_runs() {
+async fn form_reports_invalid_values_before_running() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "calls/provision").await else { return };
     browser.press("Run").await;
-    browser.sees("This is needed.").await;
-    browser.until("the focus on what is wrong", "document.activeElement.getAttribute('aria-invalid') === 'true'").await;
+    browser.sees("Required.").await;
+    browser.until("the focus on the error", "document.activeElement.getAttribute('aria-invalid') === 'true'").await;
     browser.type_text("Not A Slug").await;
     browser.press("Run").await;
-    browser.sees("This does not match [a-z][a-z0-9-]{0,30}.").await;
+    browser.sees("Does not match [a-z][a-z0-9-]{0,30}.").await;
     browser.write("slug", "wisski").await;
-    browser.press("Add a value").await;
+    browser.press("Add value").await;
     browser.type_text("views").await;
     browser.press("Run").await;
-    browser.sees("This is needed where modules is given.").await;
+    browser.sees("Required if modules is given.").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn values_arrive_in_order_and_secrets_are_shown_nowhere() {
+async fn values_arrive_in_order_and_secrets_stay_hidden() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "calls/provision").await else { return };
     browser.write("slug", "wisski").await;
     browser.choose("flavor", "drupal-10").await;
     browser.write("password", "p w; $(x) \"ü\"").await;
     for module in ["views", "pathbuilder"] {
-        browser.press("Add a value").await;
+        browser.press("Add value").await;
         browser.type_text(module).await;
     }
     browser.press("Run").await;
@@ -60,7 +56,7 @@ async fn values_arrive_in_order_and_secrets_are_shown_nowhere() {
     browser.sees("provision wisski drupal-10 ••• views pathbuilder").await;
     let screen = browser.run("return document.querySelector('.rows').innerText").await;
     assert!(screen.as_str().is_some_and(|it| it.contains(r#"p w; $(x) "ü""#)), "{screen}");
-    // To run it again, all is filled in but the secret.
+    // "Run again" fills in everything but the secret.
     browser.press("Run again").await;
     browser.until("the same values", "document.querySelector('.fields input').value === 'wisski'").await;
     assert_eq!(browser.run("return document.querySelector('[type=password]').value").await, "");
@@ -68,15 +64,15 @@ async fn values_arrive_in_order_and_secrets_are_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_said_and_the_form_stays() {
-    // A browser reads this pattern otherwise, so that only the server can tell.
+async fn form_shows_the_error_of_the_server() {
+    // This pattern means something else in a browser, so that only the server can check it.
     let manifest =
         "calls:\n  strict:\n    access: public\n    params:\n      - {name: word, pattern: '(?i)[a-z&&[^x]]+'}\n";
     let server = builder().plugin("strict", Guest::component("args"), manifest).start().await;
     let Some(browser) = open(&server, "calls/strict").await else { return };
     browser.write("word", "xerxes").await;
     browser.press("Run").await;
-    browser.sees("Not run: parameter \"word\" does not match (?i)[a-z&&[^x]]+").await;
+    browser.sees("Could not run: parameter \"word\" does not match (?i)[a-z&&[^x]]+").await;
     assert_eq!(browser.run("return document.querySelector('.fields input').value").await, "xerxes");
     browser.write("word", "ABEL").await;
     browser.press("Run").await;
@@ -85,25 +81,25 @@ async fn what_the_server_refuses_is_said_and_the_form_stays() {
 }
 
 #[tokio::test]
-async fn a_call_that_takes_anything_is_given_anything() {
+async fn call_without_declared_params_takes_any() {
     let server = builder().guest(Guest::component("args")).start().await;
     let Some(browser) = open(&server, "calls/args").await else { return };
     for value in ["one", "", "two three"] {
-        browser.press("Add a value").await;
+        browser.press("Add value").await;
         browser.type_text(value).await;
     }
-    browser.press("Remove number 1 of Parameters").await;
+    browser.press("Remove value 1 of Parameters").await;
     browser.press("Run").await;
     browser.sees(r#"args "" "two three""#).await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_call_that_needs_a_scope_is_there_for_who_has_it() {
+async fn scoped_call_is_shown_to_holders_of_its_scope() {
     let server = builder().bare_plugin("args", Guest::component("args")).start().await;
     user(&server, "ada", &["call:args"]);
     let Some(browser) = open(&server, "calls/args").await else { return };
-    browser.sees("There is no call \"args\" that you may run.").await;
+    browser.sees("There is no call \"args\" that you can run.").await;
     log_in(&browser, &server, "ada").await;
     browser.press("Calls").await;
     browser.press("args").await;

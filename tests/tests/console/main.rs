@@ -1,7 +1,8 @@
-//! The console as people use it: a real browser on a real server. A file a theme.
+//! The console in a real browser, on a real server. One file for each subject.
 
 mod access;
 mod calls;
+mod docs_page;
 mod flood;
 mod pages;
 mod terminal;
@@ -10,18 +11,19 @@ use distillery_tests::{Browser, Guest, Server, server::Builder};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A browser with the console of this server before it.
+/// Opens a page of the console in a new browser.
 async fn open(server: &Server, page: &str) -> Option<Browser> {
     let browser = Browser::open().await?;
     browser.go(&at(server, page)).await;
     Some(browser)
 }
 
+/// Returns the address of a page.
 fn at(server: &Server, page: &str) -> String {
     format!("http://{}/#/{page}", server.address())
 }
 
-/// Adds a user who may what these scopes say.
+/// Adds a user with these scopes.
 fn user(server: &Server, name: &str, scopes: &[&str]) {
     let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
     let output = server.run_with(&[&["user", "add", name], &scopes[..]].concat(), PASSWORD);
@@ -36,7 +38,7 @@ async fn log_in(browser: &Browser, server: &Server, name: &str) {
     browser.sees(&format!("Logged in as {name}")).await;
 }
 
-/// A server with news, systems, and a call whose parameters are of every kind.
+/// A server with news, a system, and a call with every kind of parameter.
 fn builder() -> Builder {
     let manifest = "
 description: Creates instances

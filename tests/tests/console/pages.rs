@@ -1,4 +1,4 @@
-//! What is shown to whom: systems, news, plugins, processes, tokens; and the way in and out.
+//! What each caller sees: systems, news, plugins, processes and tokens; and logging in and out.
 
 use crate::{at, builder, log_in, open, user};
 use distillery_tests::{Guest, Server};
@@ -6,7 +6,7 @@ use hyper::Method;
 use serde_json::json;
 
 #[tokio::test]
-async fn systems_and_news_are_for_everybody() {
+async fn anonymous_caller_sees_systems_and_news() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "").await else { return };
     browser.sees("atlas").await;
@@ -15,21 +15,21 @@ async fn systems_and_news_are_for_everybody() {
     browser.sees("A first release").await;
     browser.sees("It runs.").await;
     browser.sees("Not logged in").await;
-    // Neither is what somebody wrote into them run, nor is anybody else told who reads them.
+    // Scripts in the news do not run, and images do not tell other servers about the reader.
     assert_eq!(browser.run("return document.title").await, "Overview · distillery");
     assert_eq!(browser.run("return document.querySelectorAll('.prose img, .prose script').length").await, 0);
-    browser.sees("Picture: a cat").await;
+    browser.sees("Image: a cat").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_server_that_has_nothing_says_so() {
+async fn empty_server_says_so_on_each_page() {
     let server = Server::builder().start().await;
     let Some(browser) = open(&server, "").await else { return };
     browser.sees("There are no public systems yet.").await;
     browser.sees("There is no news yet.").await;
     browser.press("Calls").await;
-    browser.sees("There is no call that you may run.").await;
+    browser.sees("There is no call that you can run.").await;
     browser.press("Processes").await;
     browser.sees("Processes belong to users.").await;
     browser.press("Plugins").await;
@@ -37,21 +37,21 @@ async fn a_server_that_has_nothing_says_so() {
     browser.press("Tokens").await;
     browser.sees("Tokens belong to users").await;
     browser.go(&at(&server, "nowhere")).await;
-    browser.sees("There is no such page here.").await;
+    browser.sees("There is no such page.").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn an_api_that_is_off_is_told_in_words() {
+async fn disabled_api_is_explained() {
     let server = builder().set("http.api", false).start().await;
     let Some(browser) = open(&server, "calls").await else { return };
-    browser.sees("The API of this server is off").await;
+    browser.sees("The API of this server is disabled.").await;
     browser.sees("http.api").await;
     assert_eq!(browser.complaints(&["501"]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn without_the_console_there_is_nothing_at_its_place() {
+async fn disabled_console_is_not_found() {
     let server = builder().set("http.console", false).start().await;
     let answer = server.get("/").await;
     assert_eq!((answer.status.as_u16(), answer.json()["message"].as_str()), (404, Some("no such route: /")));
@@ -59,7 +59,7 @@ async fn without_the_console_there_is_nothing_at_its_place() {
 }
 
 #[tokio::test]
-async fn the_page_comes_with_what_a_browser_may_do() {
+async fn page_has_a_policy_and_cacheable_files() {
     let server = builder().start().await;
     let page = server.get("/").await;
     assert_eq!((page.status.as_u16(), page.header("content-type")), (200, "text/html; charset=utf-8"));
@@ -76,7 +76,7 @@ async fn the_page_comes_with_what_a_browser_may_do() {
 }
 
 #[tokio::test]
-async fn who_logs_in_is_known_until_they_log_out() {
+async fn session_lasts_until_logout() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     let Some(browser) = open(&server, "login").await else { return };
@@ -84,7 +84,7 @@ async fn who_logs_in_is_known_until_they_log_out() {
     browser.write("Password", "wrong").await;
     browser.stroke("Enter").await;
     browser.sees("wrong user or password").await;
-    // The wrong one is gone, and the right one can be written at once.
+    // The form is ready for another attempt.
     browser
         .until(
             "the focus on the password",
@@ -102,29 +102,34 @@ async fn who_logs_in_is_known_until_they_log_out() {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_once_and_revoked() {
+async fn token_is_shown_once_and_can_be_revoked() {
     let server = builder().start().await;
     user(&server, "ada", &["call:*"]);
     let Some(browser) = open(&server, "login").await else { return };
     log_in(&browser, &server, "ada").await;
     browser.press("Tokens").await;
     browser.sees("You have no tokens.").await;
-    browser.write("May", "call:*, nonsense").await;
-    browser.press("Make a token").await;
+    browser.write("Scopes", "call:*, nonsense").await;
+    browser.press("Create token").await;
     browser.sees("\"nonsense\" is not a scope").await;
     browser.write("Label", "backups").await;
-    browser.write("May", "call:conversation").await;
-    browser.press("Make a token").await;
-    browser.sees("This is the only time").await;
+    browser.write("Scopes", "call:conversation").await;
+    browser.press("Create token").await;
+    browser.sees("it is shown only once").await;
     let token = browser.run("return document.querySelector('.secret').textContent").await;
     let bearer = format!("Bearer {}", token.as_str().expect("a token"));
     let who = || async { server.request(Method::GET, "/api/v1/auth", &[("authorization", &bearer)]).await };
     assert_eq!(who().await.json(), json!({ "User": "ada", "Token": true, "Scopes": ["call:conversation"] }));
     browser.reload().await;
     browser.sees("backups").await;
+    // The page scrolls rather than its table.
+    browser.window(1280, 500).await;
+    let hidden =
+        "const { scrollHeight, clientHeight } = document.querySelector('.wide'); return scrollHeight - clientHeight";
+    assert_eq!(browser.run(hidden).await, 0);
     assert!(!browser.text().await.contains(token.as_str().expect("a token")));
     browser.press("Revoke backups").await;
-    browser.press("Leave it").await;
+    browser.press("Cancel").await;
     browser.press("Revoke backups").await;
     browser.press("Revoke").await;
     browser.sees("You have no tokens.").await;
@@ -133,35 +138,37 @@ async fn a_token_is_shown_once_and_revoked() {
 }
 
 #[tokio::test]
-async fn plugins_are_shown_as_they_change() {
+async fn plugins_page_follows_changes() {
     let server = builder().file("plugins/broken/broken.wat", "(module").start().await;
     user(&server, "ada", &["plugins:*"]);
     let Some(browser) = open(&server, "login").await else { return };
     log_in(&browser, &server, "ada").await;
     browser.press("Plugins").await;
     browser.sees("provision").await;
-    browser.sees("Does not load:").await;
-    browser.sees("nothing outside of its sandbox").await;
+    browser.sees("Failed to load:").await;
+    browser.sees("nothing outside its sandbox").await;
     browser.sees("live").await;
-    // It is there as soon as it serves, and so is why another one does not.
+    // A new plugin appears, and so does the error of one that fails to load.
     let module = std::fs::read(Guest::module("conversation").file).expect("a guest can be read");
     server.put("plugins/conversation/conversation.wasm", module);
-    browser.sees("conversation: generation 2 serves").await;
+    browser.sees("conversation: generation 2 is serving").await;
     browser.press("Roll conversation back to generation").await;
-    browser.sees("Processes that run go on with theirs.").await;
+    browser.sees("Running processes keep the generation").await;
     browser.press("Roll back").await;
     browser.sees("conversation was rolled back").await;
-    browser.until("the one before", "document.querySelector('[aria-label=conversation] dd').textContent === '1'").await;
+    browser
+        .until("the previous generation", "document.querySelector('[aria-label=conversation] dd').textContent === '1'")
+        .await;
     server.put("plugins/conversation/plugin.yaml", "calls: [");
-    browser.sees("does not load").await;
-    browser.sees("newest does not load").await;
+    browser.sees("failed to load").await;
+    browser.sees("newest generation failed to load").await;
     browser.press("Reload all").await;
     browser.sees("Reloaded.").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn who_may_only_look_at_plugins_is_offered_nothing_else() {
+async fn plugins_reader_is_offered_no_actions() {
     let server = builder().start().await;
     user(&server, "bob", &["plugins:read"]);
     let Some(browser) = open(&server, "login").await else { return };
@@ -173,7 +180,7 @@ async fn who_may_only_look_at_plugins_is_offered_nothing_else() {
 }
 
 #[tokio::test]
-async fn processes_are_found_page_by_page_and_nobody_sees_those_of_others() {
+async fn process_list_has_pages_and_only_own_processes() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     user(&server, "bob", &[]);
@@ -215,9 +222,9 @@ async fn processes_are_found_page_by_page_and_nobody_sees_those_of_others() {
     browser.until("only the one that failed", "document.querySelectorAll('tbody tr').length === 1").await;
     browser.press("conversation").await;
     browser.sees("exit status 3").await;
-    browser.sees("What it wrote is not kept.").await;
+    browser.sees("The output was not stored.").await;
     browser.press("Log out").await;
-    browser.sees("This process cannot be shown").await;
+    browser.sees("Cannot show this process").await;
     assert!(!browser.text().await.contains("exit status 3"));
 
     log_in(&browser, &server, "eve").await;

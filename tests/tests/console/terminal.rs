@@ -1,9 +1,9 @@
-//! A process and the one who talks to it: what it writes, what is typed, how it is ended and how it ended.
+//! The page of a process: its output, its input, how it is cancelled and how it ended.
 
 use crate::{at, builder, log_in, open, user};
 use distillery_tests::{Browser, Guest, Server};
 
-/// What stands on the screen once this does. It is drawn with the next frame of the browser, also when all has ended.
+/// Returns the text of the screen once it contains `last`. Output appears with the next frame, also after the end.
 async fn screen(browser: &Browser, last: &str) -> String {
     let last = serde_json::json!(last).to_string();
     let shown = format!(
@@ -12,8 +12,8 @@ async fn screen(browser: &Browser, last: &str) -> String {
     browser.until(&format!("{last} on the screen"), &shown).await.as_str().expect("text").to_owned()
 }
 
-/// The colour and the looks of the piece of the screen that says this.
-async fn look(browser: &Browser, text: &str) -> (String, String) {
+/// Returns the colour and the classes of the part of the screen with this text.
+async fn style_of(browser: &Browser, text: &str) -> (String, String) {
     let script =
         "const span = [...document.querySelectorAll('.rows span')].find((it) => it.textContent === arguments[0]);
                   return [getComputedStyle(span).color, span.className]";
@@ -28,7 +28,7 @@ async fn run(browser: &Browser, server: &Server, call: &str) {
     browser.until("its process", "location.hash.startsWith('#/processes/')").await;
 }
 
-/// Types a line where the focus is, which is where it is to be typed.
+/// Types a line into the input, which must have the focus.
 async fn enter(browser: &Browser, line: &str) {
     browser.until("the input to have the focus", "document.activeElement.matches('.input input')").await;
     browser.type_text(line).await;
@@ -36,14 +36,14 @@ async fn enter(browser: &Browser, line: &str) {
 }
 
 #[tokio::test]
-async fn lines_go_there_and_back_until_the_input_ends() {
+async fn input_is_answered_until_stdin_is_closed() {
     let server = builder().guest(Guest::component("prompt")).start().await;
     let Some(browser) = open(&server, "").await else { return };
     run(&browser, &server, "prompt").await;
     browser.sees("name?").await;
     enter(&browser, "Ada").await;
     browser.sees("success").await;
-    // What is typed stands behind the question, as in a terminal.
+    // Typed text follows the prompt, as in a terminal.
     assert_eq!(screen(&browser, "hello Ada").await.trim_end(), "name? Ada\nhello Ada");
 
     run(&browser, &server, "conversation").await;
@@ -51,13 +51,13 @@ async fn lines_go_there_and_back_until_the_input_ends() {
     enter(&browser, "grüße ☃").await;
     browser.sees("echo: grüße ☃").await;
     browser.stroke("Control+d").await;
-    browser.sees("end of input").await;
+    browser.sees("stdin closed").await;
     browser.sees("success").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn lines_that_were_sent_come_back_with_the_arrows() {
+async fn arrow_keys_recall_sent_lines() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "").await else { return };
     run(&browser, &server, "conversation").await;
@@ -77,13 +77,13 @@ async fn lines_that_were_sent_come_back_with_the_arrows() {
         browser.stroke(key).await;
         assert_eq!(value().await, expected);
     }
-    browser.press("End input").await;
+    browser.press("Close stdin").await;
     browser.sees("success").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn the_screen_shows_what_a_terminal_would() {
+async fn screen_renders_escape_sequences() {
     let server = builder().both("paint").start().await;
     let Some(browser) = open(&server, "").await else { return };
     for call in ["paint", "paint.module"] {
@@ -101,38 +101,38 @@ async fn the_screen_shows_what_a_terminal_would() {
             "over one",
             "two",
             "halves 🦀 <script>document.title='owned'</script>",
-            "end of input",
+            "stdin closed",
             "the end",
         ];
-        // The end of the input is a remark of the page: it may come before what the guest says last, or behind it.
+        // The note about stdin comes from the page: it can stand before or behind the last line of the guest.
         let (mut lines, mut expected) = (lines, expected.to_vec());
         lines.sort_unstable();
         expected.sort_unstable();
         assert_eq!(lines, expected, "{shown}");
-        assert_eq!(look(&browser, "red").await.0, "rgb(240, 113, 120)");
-        assert_eq!(look(&browser, "green of 256").await.0, "rgb(0, 255, 0)");
-        // It could not be read on the dark ground, and is made lighter.
-        let blue = look(&browser, "true blue").await.0;
+        assert_eq!(style_of(&browser, "red").await.0, "rgb(240, 113, 120)");
+        assert_eq!(style_of(&browser, "green of 256").await.0, "rgb(0, 255, 0)");
+        // Unreadable on the dark background, so that it is lightened.
+        let blue = style_of(&browser, "true blue").await.0;
         assert!(blue != "rgb(1, 2, 250)" && blue.contains("25"), "{blue}");
         for looks in ["bold", "italic", "underline"] {
-            assert_eq!(look(&browser, looks).await.1, looks);
+            assert_eq!(style_of(&browser, looks).await.1, looks);
         }
-        assert_eq!(look(&browser, "struck").await.1, "strike");
+        assert_eq!(style_of(&browser, "struck").await.1, "strike");
     }
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn what_comes_on_stderr_is_told_apart() {
+async fn stderr_is_marked() {
     let manifest = "stderr: forward\ncalls:\n  stderr_words: {access: public}\n";
     let server = builder().plugin("stderr_words", Guest::component("stderr_words"), manifest).start().await;
     let Some(browser) = open(&server, "").await else { return };
     run(&browser, &server, "stderr_words").await;
-    browser.sees("failed").await;
+    browser.sees("exited with error").await;
     browser.sees("no capacitor at hand").await;
     browser.sees("Exit status").await;
     browser
-        .until("a mark beside it", "document.querySelector('.line.err').textContent.includes('the flux is low')")
+        .until("the mark of stderr", "document.querySelector('.line.err').textContent.includes('the flux is low')")
         .await;
     assert!(
         browser
@@ -145,7 +145,7 @@ async fn what_comes_on_stderr_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_cancel_is_heard_and_a_second_one_forces() {
+async fn second_cancel_forces_the_end() {
     let server = builder().guest(Guest::component("says_goodbye")).guest(Guest::component("hold"));
     let server = server.set("cancel.grace", "60s").start().await;
     let Some(browser) = open(&server, "").await else { return };
@@ -158,27 +158,27 @@ async fn a_cancel_is_heard_and_a_second_one_forces() {
     run(&browser, &server, "hold").await;
     browser.sees("holding").await;
     browser.press("Cancel").await;
-    browser.sees("ending").await;
-    browser.press("Force to end").await;
+    browser.sees("cancelling").await;
+    browser.press("Force stop").await;
     browser.sees("(forced after").await;
-    browser.sees("It was stopped while it waited.").await;
+    browser.sees("stopped while it waited").await;
 
-    // The same by keys.
+    // The same with the keyboard.
     run(&browser, &server, "hold").await;
     browser.sees("holding").await;
     browser.stroke("Control+c").await;
-    browser.sees("ending").await;
+    browser.sees("cancelling").await;
     browser.stroke("Control+c").await;
     browser.sees("(forced after").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn the_value_of_a_call_is_shown() {
+async fn page_shows_the_value_of_a_call() {
     let server = builder().guest(Guest::component("told")).start().await;
     let Some(browser) = open(&server, "calls/told").await else { return };
     for value in ["value", r#"{"instance":"wisski","parts":[1,2]}"#] {
-        browser.press("Add a value").await;
+        browser.press("Add value").await;
         browser.type_text(value).await;
     }
     browser.press("Run").await;
@@ -188,7 +188,7 @@ async fn the_value_of_a_call_is_shown() {
 }
 
 #[tokio::test]
-async fn time_and_memory_are_told_while_it_runs_and_after() {
+async fn page_shows_time_and_memory_of_a_process() {
     let server = builder()
         .guest(Guest::component("spin"))
         .set("http.ping_interval", "200ms")
@@ -204,14 +204,14 @@ async fn time_and_memory_are_told_while_it_runs_and_after() {
     }
     let cpu =
         "[...document.querySelectorAll('.facts dt')].find((it) => it.textContent === 'CPU').nextSibling.textContent";
-    browser.until("some time of a processor", &format!("/^[0-9.]+ s$/.test({cpu})")).await;
+    browser.until("some CPU time", &format!("/^[0-9.]+ s$/.test({cpu})")).await;
     browser.press("Cancel").await;
     browser.sees("Cancelled by the client").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_process_goes_on_behind_another_page_of_the_console() {
+async fn process_keeps_running_behind_other_pages() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "").await else { return };
     run(&browser, &server, "conversation").await;
@@ -223,40 +223,40 @@ async fn a_process_goes_on_behind_another_page_of_the_console() {
     browser.sees("echo: one").await;
     enter(&browser, "two").await;
     browser.sees("echo: two").await;
-    browser.press("End input").await;
+    browser.press("Close stdin").await;
     browser.sees("success").await;
     browser.press("Overview").await;
-    browser.until("nothing that runs", "document.getElementById('here').hidden").await;
+    browser.until("no running processes", "document.getElementById('here').hidden").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn a_process_that_is_kept_is_there_again_after_a_reload() {
+async fn detached_process_survives_a_reload() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     let Some(browser) = open(&server, "").await else { return };
-    // Nobody has the key of it, and somebody their name.
+    // An anonymous caller has its key; a user owns it.
     for name in ["", "ada"] {
         if !name.is_empty() {
             log_in(&browser, &server, name).await;
         }
         browser.go(&at(&server, "calls/conversation")).await;
-        browser.tick("Keep it running when this page is closed").await;
+        browser.tick("Keep running after this page is closed").await;
         browser.press("Run").await;
-        browser.sees("kept").await;
+        browser.sees("detachable").await;
         enter(&browser, "before").await;
         browser.sees("echo: before").await;
         browser.reload().await;
         browser.sees("echo: before").await;
         enter(&browser, "after").await;
         browser.sees("echo: after").await;
-        browser.press("Leave running").await;
-        browser.sees("It goes on without this page.").await;
-        browser.press("Attach again").await;
+        browser.press("Detach").await;
+        browser.sees("the process keeps running without this page").await;
+        browser.press("Reattach").await;
         browser.sees("echo: after").await;
         enter(&browser, "end").await;
         browser.sees("success").await;
-        // What is kept of it is there for a while, and how it ended.
+        // The output and the outcome stay available for a while.
         browser.reload().await;
         browser.sees("echo: after").await;
         browser.sees("success").await;
@@ -265,19 +265,19 @@ async fn a_process_that_is_kept_is_there_again_after_a_reload() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_is_made_again_where_it_was() {
+async fn lost_connection_resumes_at_its_offset() {
     let server = builder().start().await;
     let Some(browser) = open(&server, "calls/conversation").await else { return };
-    browser.tick("Keep it running when this page is closed").await;
+    browser.tick("Keep running after this page is closed").await;
     browser.press("Run").await;
-    browser.sees("kept").await;
+    browser.sees("detachable").await;
     enter(&browser, "before").await;
     browser.sees("echo: before").await;
     browser.run("sockets.at(-1).close(3000)").await;
     browser.until("another connection", "sockets.length === 2 && document.querySelector('.badge.live')").await;
     enter(&browser, "after").await;
     browser.sees("echo: after").await;
-    // Nothing is there twice, and nothing is missing.
+    // No output is missing or repeated.
     assert_eq!(screen(&browser, "echo: after").await.trim_end(), "hello \nbefore\necho: before\nafter\necho: after");
     enter(&browser, "end").await;
     browser.sees("success").await;
@@ -285,7 +285,7 @@ async fn a_connection_that_is_lost_is_made_again_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_process_that_would_end_with_the_page_is_not_lost_by_a_slip() {
+async fn console_warns_before_ending_a_process() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     let Some(browser) = open(&server, "login").await else { return };
@@ -295,9 +295,9 @@ async fn a_process_that_would_end_with_the_page_is_not_lost_by_a_slip() {
     let leaving = "const event = new Event('beforeunload', { cancelable: true }); dispatchEvent(event); return event.defaultPrevented";
     assert_eq!(browser.run(leaving).await, true);
     browser.press("Log out").await;
-    browser.sees("Processes that end with this page are cancelled: conversation.").await;
-    browser.press("Leave it").await;
-    // The focus is back on the button that was pressed.
+    browser.sees("This cancels the processes of this page: conversation.").await;
+    browser.press("Cancel").await;
+    // The focus has returned to the button.
     browser.run("document.querySelector('.input input').focus()").await;
     enter(&browser, "still here").await;
     browser.sees("echo: still here").await;
@@ -311,7 +311,7 @@ async fn a_process_that_would_end_with_the_page_is_not_lost_by_a_slip() {
 }
 
 #[tokio::test]
-async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
+async fn owner_attaches_from_the_list_and_others_cannot() {
     let server = builder().start().await;
     for name in ["ada", "bob"] {
         user(&server, name, &[]);
@@ -319,9 +319,9 @@ async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
     let Some(browser) = open(&server, "").await else { return };
     log_in(&browser, &server, "ada").await;
     browser.go(&at(&server, "calls/conversation")).await;
-    browser.tick("Keep it running when this page is closed").await;
+    browser.tick("Keep running after this page is closed").await;
     browser.press("Run").await;
-    browser.sees("kept").await;
+    browser.sees("detachable").await;
     enter(&browser, "of ada").await;
     browser.sees("echo: of ada").await;
     let process = browser.run("return location.hash").await;
@@ -332,9 +332,9 @@ async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
     other.press("Processes").await;
     other.sees("No process has run yet.").await;
     other.go(&at(&server, &process)).await;
-    other.sees("This process cannot be shown").await;
+    other.sees("Cannot show this process").await;
     assert!(!other.text().await.contains("of ada"));
-    // The same one, on another screen.
+    // The same process in another browser.
     other.press("Log out").await;
     other.sees("Not logged in").await;
     log_in(&other, &server, "ada").await;
@@ -352,7 +352,7 @@ async fn a_process_is_attached_to_from_the_list_and_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_process_of_another_client_is_cancelled_from_the_list() {
+async fn operator_cancels_a_process_of_another_client() {
     let server = builder().guest(Guest::component("hold")).grace(std::time::Duration::ZERO).start().await;
     user(&server, "eve", &["processes:*"]);
     let mut client = server.call("hold", &[]).await;
@@ -360,9 +360,9 @@ async fn a_process_of_another_client_is_cancelled_from_the_list() {
     let Some(browser) = open(&server, "").await else { return };
     log_in(&browser, &server, "eve").await;
     browser.press("Processes").await;
-    browser.sees("nobody").await;
+    browser.sees("anonymous").await;
     browser.press("hold").await;
-    browser.sees("Another client talks to it").await;
+    browser.sees("Another client is connected").await;
     browser.press("Cancel").await;
     browser.sees("Cancelled by an operator").await;
     assert!(client.finish().await.failure().starts_with("cancelled by an operator"));
@@ -370,18 +370,18 @@ async fn a_process_of_another_client_is_cancelled_from_the_list() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_a_place_says_so() {
+async fn queued_call_shows_its_position() {
     let server = builder().guest(Guest::component("hold")).set("limits.processes", 1).set("limits.queue_time", "60s");
     let server = server.grace(std::time::Duration::ZERO).start().await;
     let mut first = server.call("hold", &[]).await;
     assert_eq!(first.line().await, "holding");
     let Some(browser) = open(&server, "calls/conversation").await else { return };
     browser.press("Run").await;
-    browser.sees("All places are taken. Waiting as number 1.").await;
+    browser.sees("All slots are in use. Position in the queue: 1.").await;
     first.cancel().await;
     first.finish().await;
     browser.sees("hello").await;
-    browser.press("End input").await;
+    browser.press("Close stdin").await;
     browser.sees("success").await;
     assert_eq!(browser.complaints(&[]).await, [""; 0]);
 }

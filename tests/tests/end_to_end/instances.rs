@@ -132,11 +132,11 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
         lines,
         [
             "provisioning coins with Drupal 10",
-            "not used here: System.OpCacheDevelopment, System.PHP",
+            "ignored: System.OpCacheDevelopment, System.PHP",
             "compose file and settings",
             "secrets",
             "publishing",
-            "coins is there: https://coins.example.org"
+            "created coins: https://coins.example.org"
         ]
     );
     let value = server.process_ended("provision").await.field("value");
@@ -176,7 +176,7 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
     let mut client = server.call("purge", &["coins"]).await;
     line_that_begins(&mut client, "Type").await;
     client.say("coins").await;
-    assert_eq!(client.finish().await.success(), ["deleting its files", "coins is gone"]);
+    assert_eq!(client.finish().await.success(), ["deleting its files", "purged coins"]);
     assert_eq!(systems(&server).await, json!([]));
     assert_eq!((home.names(".versions").len(), home.names("snapshots")), (0, kept));
     assert_eq!(fails(&server, "purge", &["coins"]).await, "there is no instance coins");
@@ -214,11 +214,11 @@ async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
         (form("snapshots"), "\"snapshots\" is not free"),
         (json!({"Slug": "coins", "Flavor": "Drupal 6"}).to_string(), "unknown Flavor \"Drupal 6\": choose one of "),
         (json!({"Slug": "coins", "Flavor": "drupal\n  evil: true"}).to_string(), "unknown Flavor "),
-        (policy("x\nDATABASE_PASSWORD=known"), "ContentSecurityPolicy has '\\n' in it"),
-        (policy("\" DATABASE_PASSWORD=\"known"), "ContentSecurityPolicy has '\"' in it"),
-        (policy("${DATABASE_PASSWORD}"), "ContentSecurityPolicy has '$' in it"),
-        (policy("`id`"), "ContentSecurityPolicy has '`' in it"),
-        (policy("end\\"), "ContentSecurityPolicy has '\\\\' in it"),
+        (policy("x\nDATABASE_PASSWORD=known"), "ContentSecurityPolicy contains '\\n'"),
+        (policy("\" DATABASE_PASSWORD=\"known"), "ContentSecurityPolicy contains '\"'"),
+        (policy("${DATABASE_PASSWORD}"), "ContentSecurityPolicy contains '$'"),
+        (policy("`id`"), "ContentSecurityPolicy contains '`'"),
+        (policy("end\\"), "ContentSecurityPolicy contains '\\\\'"),
     ] {
         let said = fails(&server, "provision", &[&form]).await;
         assert!(said.starts_with(told), "{form}: {said}");
@@ -229,7 +229,7 @@ async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
 
     // As clients send whole forms, one of several KB must do.
     let large = json!({ "Slug": "coins", "Notes": "x".repeat(50_000) }).to_string();
-    assert!(succeeds(&server, "provision", &[&large]).await.contains(&"not used here: Notes".to_owned()));
+    assert!(succeeds(&server, "provision", &[&large]).await.contains(&"ignored: Notes".to_owned()));
 }
 
 #[tokio::test]
@@ -375,7 +375,7 @@ async fn a_system_that_is_no_instance_is_not_taken_over() {
     let server = builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }])).start().await;
     let before = systems(&server).await;
     let said = fails(&server, "provision", &[&form("atlas")]).await;
-    assert_eq!(said, "there is a system atlas already, which is no instance: choose another slug");
+    assert_eq!(said, "there is a system atlas already, which is not an instance: choose another slug");
     assert_eq!(systems(&server).await, before);
     Home::of(&server).has_nothing();
 }
@@ -450,10 +450,10 @@ async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_
     }
     provisioned(&server, "coins").await;
     for (call, said, tagline) in [
-        ("start", "coins is set to running already", "Drupal 11"),
-        ("stop", "coins is set to stopped: whatever runs its containers does the rest", "Drupal 11 (stopped)"),
-        ("stop", "coins is set to stopped already", "Drupal 11 (stopped)"),
-        ("start", "coins is set to running: whatever runs its containers does the rest", "Drupal 11"),
+        ("start", "coins is already set to running", "Drupal 11"),
+        ("stop", "coins is set to stopped: the container runner applies it", "Drupal 11 (stopped)"),
+        ("stop", "coins is already set to stopped", "Drupal 11 (stopped)"),
+        ("start", "coins is set to running: the container runner applies it", "Drupal 11"),
     ] {
         assert_eq!(succeeds(&server, call, &["coins"]).await, [said]);
         assert_eq!(systems(&server).await[0]["Tagline"], tagline);
@@ -463,7 +463,7 @@ async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_
     fs::write(home.at("coins/settings/php.ini"), "mine").unwrap();
     let system = r#"{"PHP": "8.1", "ContentSecurityPolicy": "img-src *"}"#;
     let lines = succeeds(&server, "rebuild", &["coins", system]).await;
-    assert_eq!(lines, ["not used here: System.PHP", "the compose file of coins is made anew"]);
+    assert_eq!(lines, ["ignored: System.PHP", "rebuilt the compose file of coins"]);
     assert_eq!(
         (home.read("coins/compose.yaml"), home.read("coins/settings/php.ini")),
         (compose.clone(), "mine".into())
@@ -473,12 +473,12 @@ async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_
 
     assert_eq!(
         succeeds(&server, "update", &["coins"]).await,
-        ["coins is of the newest version of the template already: 1"]
+        ["coins already has the newest version of the template: 1"]
     );
     fs::write(home.at("coins/compose.yaml"), "old").unwrap();
     let older = home.read("coins/instance.json").replace("\"template\": 1", "\"template\": 0");
     fs::write(home.at("coins/instance.json"), older).unwrap();
-    assert_eq!(succeeds(&server, "update", &["coins"]).await, ["coins went from version 0 of the template to 1"]);
+    assert_eq!(succeeds(&server, "update", &["coins"]).await, ["updated coins from version 0 of the template to 1"]);
     assert_eq!((home.read("coins/compose.yaml"), home.read("coins/settings/php.ini")), (compose, "mine".into()));
 }
 

@@ -1,11 +1,11 @@
-//! `backup`: a snapshot of every instance, one after the other. One that fails does not keep the others from theirs.
+//! `backup`: takes a snapshot of every instance, one after the other. A failure does not stop it.
 
 use super::snapshot::{summary, take};
 use crate::{Host, Mount};
 use anyhow::{Result, bail};
 use serde_json::json;
 
-/// So many failures are named to programs; the lines name all.
+/// Failures in the value of the call; the output names all.
 const NAMED: usize = 50;
 
 pub fn backup(mount: &Mount, host: &mut impl Host) -> Result<()> {
@@ -17,7 +17,7 @@ pub fn backup(mount: &Mount, host: &mut impl Host) -> Result<()> {
         match take(mount, host, slug) {
             Ok(taken) => host.say(&summary(&taken)),
             Err(error) => {
-                // Not a failure of the instance.
+                // A cancel is not a failure of the instance.
                 host.go_on()?;
                 host.say(&format!("failed: {error:#}"));
                 failed.push((slug, format!("{error:#}")));

@@ -1,10 +1,10 @@
-//! After a process that was forced to end: what it has begun is taken back, and what it has changed is whole.
+//! Cleanup after a forced end: undoes unfinished changes, and completes the others.
 
 use super::provision::abandon;
 use crate::{Host, Mount, entry, instance::Instance, lock::locked_to_undo, mount, slug::Slug};
 use anyhow::Result;
 
-/// Cleans up after the process whose call was `call` and whose first parameter was `param`.
+/// Cleans up after a process of the call `call` with the first parameter `param`.
 pub fn cleanup(mount: &Mount, host: &mut impl Host, call: &str, param: Option<&str>) -> Result<()> {
     let process = host.process();
     for name in mount::names(&mount.locks())?.into_iter().filter(|name| name.ends_with(&format!(".{process}"))) {

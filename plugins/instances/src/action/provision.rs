@@ -1,4 +1,4 @@
-//! `provision`: makes an instance. It is built aside, and there all at once; what does not become whole is gone.
+//! `provision`: creates an instance. It is built aside and appears at once; an incomplete one is removed.
 
 use crate::{
     Host, Mount, entry,
@@ -18,7 +18,7 @@ pub fn provision(mount: &Mount, host: &mut impl Host, form: &str) -> Result<()> 
     refuse_taken(mount, host, &slug)?;
     host.say(&format!("provisioning {slug} with {}", flavor.title()));
     if !ignored.is_empty() {
-        host.say(&format!("not used here: {}", ignored.join(", ")));
+        host.say(&format!("ignored: {}", ignored.join(", ")));
     }
     let instance = Instance::new(&slug, flavor, policy, host.domain().as_deref(), host.now().rfc3339()?)?;
     let version = mount.begin(&slug, host)?;
@@ -42,8 +42,8 @@ fn make(mount: &Mount, host: &mut impl Host, slug: &Slug, version: &Version, ins
         mount.publish(slug, version)?;
         entry::follow(host, slug, instance)
     })?;
-    host.say(&format!("{slug} is there: {}", instance.url));
-    // Whoever cancels until now finds nothing of it.
+    host.say(&format!("created {slug}: {}", instance.url));
+    // A cancel up to here leaves nothing behind.
     host.go_on()?;
     host.set_value(&json!({ "slug": instance.slug, "url": instance.url, "flavor": instance.flavor }));
     Ok(())
@@ -52,9 +52,9 @@ fn make(mount: &Mount, host: &mut impl Host, slug: &Slug, version: &Version, ins
 fn refuse_taken(mount: &Mount, host: &impl Host, slug: &Slug) -> Result<()> {
     let system = entry::find(host, slug)?.is_some();
     match mount.current(slug) {
-        Ok(None) if system => bail!("there is a system {slug} already, which is no instance: choose another slug"),
+        Ok(None) if system => bail!("there is a system {slug} already, which is not an instance: choose another slug"),
         Ok(None) => Ok(()),
-        // It may have lost its entry when a server was killed.
+        // It can have lost its entry when a server was killed.
         Ok(Some(_)) if !system => {
             bail!("there is an instance {slug} already, without an entry among the systems: start or stop it")
         }
@@ -62,7 +62,7 @@ fn refuse_taken(mount: &Mount, host: &impl Host, slug: &Slug) -> Result<()> {
     }
 }
 
-/// Removes what a provision has made, be it there for all already, and nothing of anyone else.
+/// Removes the results of a provision, even if they are public already, but only its own.
 pub(super) fn abandon(mount: &Mount, host: &mut impl Host, slug: &Slug, version: &Version) -> Result<()> {
     let is_current = || mount.current(slug).is_ok_and(|it| it.as_ref() == Some(version));
     if is_current() {

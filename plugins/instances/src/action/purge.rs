@@ -1,4 +1,4 @@
-//! `purge`: removes an instance with all its data, after the slug was given once more. Its snapshots stay.
+//! `purge`: removes an instance with all its data, after the slug was typed again. Its snapshots stay.
 
 use crate::{Host, Mount, entry, instance::Instance, lock::locked, slug::Slug};
 use anyhow::{Result, bail};
@@ -14,7 +14,7 @@ pub fn purge(mount: &Mount, host: &mut impl Host, slug: &Slug) -> Result<()> {
         bail!("that is not {slug}: nothing was purged");
     }
     let version = locked(mount, host, slug, |host| {
-        // It may have been purged by someone else meanwhile.
+        // Another process can have purged it meanwhile.
         let version = mount.existing(slug)?;
         let instance = Instance::read(&mount.directory(&version), slug);
         host.remove_system(slug.as_str())?;
@@ -28,7 +28,7 @@ pub fn purge(mount: &Mount, host: &mut impl Host, slug: &Slug) -> Result<()> {
     })?;
     host.say("deleting its files");
     mount.discard(&version)?;
-    host.say(&format!("{slug} is gone"));
+    host.say(&format!("purged {slug}"));
     host.set_value(&json!({ "slug": slug.as_str() }));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `rebuild`: makes the compose file of an instance anew, and its `.env` as far as it is not secret. Settings, secrets
-//! and data stay.
+//! `rebuild`: replaces the compose file of an instance, and the values in its `.env` that are not secret. Settings,
+//! secrets and data stay.
 
 use crate::{Host, Mount, entry, form, instance::Instance, lock::locked, slug::Slug, template};
 use anyhow::{Result, bail};
@@ -10,14 +10,14 @@ pub fn rebuild(mount: &Mount, host: &mut impl Host, slug: &Slug, system: Option<
     mount.sweep(host.now(), None)?;
     mount.existing(slug)?;
     if let Some((_, ignored)) = system.as_ref().filter(|(_, ignored)| !ignored.is_empty()) {
-        host.say(&format!("not used here: {}", ignored.join(", ")));
+        host.say(&format!("ignored: {}", ignored.join(", ")));
     }
     locked(mount, host, slug, |host| {
         let directory = mount.directory(&mount.existing(slug)?);
         let mut instance = Instance::read(&directory, slug)?;
         if instance.template != template::VERSION {
             let (has, newest) = (instance.template, template::VERSION);
-            bail!("{slug} is of version {has} of the template, and this distillery has {newest}: update it first");
+            bail!("{slug} has version {has} of the template, this server has {newest}: update the instance first");
         }
         if let Some((policy, _)) = system {
             instance.content_security_policy = policy;
@@ -27,7 +27,7 @@ pub fn rebuild(mount: &Mount, host: &mut impl Host, slug: &Slug, system: Option<
         instance.write(&directory)?;
         entry::follow(host, slug, &instance)
     })?;
-    host.say(&format!("the compose file of {slug} is made anew"));
+    host.say(&format!("rebuilt the compose file of {slug}"));
     host.set_value(&json!({ "slug": slug.as_str() }));
     Ok(())
 }

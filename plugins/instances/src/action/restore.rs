@@ -1,5 +1,5 @@
-//! `restore`: makes an instance again what it was in a snapshot. All of that is verified and unpacked aside before
-//! anything of the instance changes; then one exchange of a link makes it what the instance is.
+//! `restore`: brings an instance back to a snapshot. All of it is verified and unpacked aside before the instance
+//! changes; then replacing one link makes it the content of the instance.
 
 use super::snapshot::EXTENSION;
 use crate::{
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::fs::{self, File};
 
-/// The longest file of checksums that is read: two lines would already be too much.
+/// Largest checksum file: a valid one has a single line.
 const LONGEST_SUMS: u64 = 4096;
 
 pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&str>) -> Result<()> {
@@ -27,14 +27,14 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
     let refused = || format!("{name} is refused");
     verify_sums(mount, host, &name).with_context(refused)?;
     let manifest = archive::verify(open()?, slug, host).with_context(refused)?;
-    host.say(&format!("{} files of {} bytes, all as their checksums say", manifest.files.len(), manifest.size()));
+    host.say(&format!("{} files of {} bytes, all checksums match", manifest.files.len(), manifest.size()));
     let version = mount.begin(slug, host)?;
     let restored = (|| {
         let directory = mount.directory(&version);
         archive::unpack(open()?, slug, &manifest, &directory, host).with_context(refused)?;
         let mut instance = Instance::read(&directory, slug).with_context(refused)?;
         if instance.template > template::VERSION {
-            bail!("{name} is refused: it is of a newer template than this distillery has");
+            bail!("{name} is refused: its template is newer than that of this server");
         }
         instance.state = State::Stopped;
         instance.edited = host.now().rfc3339()?;
@@ -44,7 +44,7 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
     })();
     match restored {
         Ok(old) => {
-            host.say(&format!("{slug} is as it was at {}, and stopped", manifest.taken));
+            host.say(&format!("restored {slug} as of {}; it is stopped", manifest.taken));
             if let Some(old) = old {
                 mount.discard(&old)?;
             }
@@ -52,7 +52,7 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
             Ok(())
         }
         Err(error) => {
-            // Where only its entry could not be written, it is in its place.
+            // If only its entry could not be written, the content is in its place.
             if mount.current(slug).is_ok_and(|it| it.as_ref() != Some(&version)) {
                 mount.discard(&version)?;
             }
@@ -61,7 +61,7 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
     }
 }
 
-/// Gives what the instance consisted of before, if there was one.
+/// Returns the previous version, if there was one.
 fn put_in_place(
     mount: &Mount,
     host: &mut impl Host,
@@ -70,14 +70,14 @@ fn put_in_place(
     instance: &Instance,
 ) -> Result<Option<Version>> {
     locked(mount, host, slug, |host| {
-        // It may have been started meanwhile.
+        // It can have been started meanwhile.
         refuse_running(mount, slug)?;
         let old = mount.current(slug)?;
         if old.is_some() {
             mount.exchange(slug, version)?;
         } else {
             if entry::find(host, slug)?.is_some() {
-                bail!("there is a system {slug} already, which is no instance: remove it first");
+                bail!("there is a system {slug} already, which is not an instance: remove it first");
             }
             mount.publish(slug, version)?;
         }
@@ -86,7 +86,7 @@ fn put_in_place(
     })
 }
 
-/// What runs must not lose its files. One that is broken does not run.
+/// A running instance must not lose its files. A broken one does not run.
 fn refuse_running(mount: &Mount, slug: &Slug) -> Result<()> {
     let Some(version) = mount.current(slug)? else { return Ok(()) };
     match Instance::read(&mount.directory(&version), slug) {
@@ -95,13 +95,13 @@ fn refuse_running(mount: &Mount, slug: &Slug) -> Result<()> {
     }
 }
 
-/// The name of a snapshot of `slug`: the one that is meant, or the newest.
+/// Returns the name of a snapshot of `slug`: the chosen one, or the newest.
 fn choose(mount: &Mount, slug: &Slug, which: Option<&str>) -> Result<String> {
     let is_own = |name: &String| {
         let stamp = name.strip_suffix(EXTENSION).and_then(|name| name.rsplit_once('-'));
         stamp.is_some_and(|(of, stamp)| of == slug.as_str() && stamp.chars().all(|c| c.is_ascii_alphanumeric()))
     };
-    // Their stamps are in the order of time.
+    // Their timestamps sort by time.
     let all = names(&mount.snapshots())?.into_iter().filter(is_own);
     match which {
         None => all.max().with_context(|| format!("there is no snapshot of {slug}")),
@@ -114,17 +114,17 @@ fn choose(mount: &Mount, slug: &Slug, which: Option<&str>) -> Result<String> {
     }
 }
 
-/// Compares the whole file with the checksum beside it. Someone may have brought it here without one.
+/// Compares the whole file with its checksum file, which can be missing if the snapshot was copied here.
 fn verify_sums(mount: &Mount, host: &mut impl Host, name: &str) -> Result<()> {
     let place = mount.snapshots();
     let sums = place.join(format!("{name}.sha256"));
     let Ok(metadata) = fs::symlink_metadata(&sums) else {
-        host.say("there is no checksum beside it: only its manifest tells whether it is whole");
+        host.say("the snapshot has no checksum file: only its manifest can show damage");
         return Ok(());
     };
-    ensure!(metadata.is_file() && metadata.len() <= LONGEST_SUMS, "its checksum is not one");
+    ensure!(metadata.is_file() && metadata.len() <= LONGEST_SUMS, "its checksum file is invalid");
     let sums = fs::read_to_string(sums).context("its checksum cannot be read")?;
     let found = archive::checksum(File::open(place.join(name)).context("it cannot be read")?, host)?;
-    ensure!(sums.split_whitespace().next() == Some(found.as_str()), "it is not what its checksum says");
+    ensure!(sums.split_whitespace().next() == Some(found.as_str()), "its checksum does not match");
     Ok(())
 }

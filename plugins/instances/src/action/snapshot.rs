@@ -1,4 +1,4 @@
-//! `snapshot`: an archive of an instance among the snapshots. It is written aside, and there once it is whole.
+//! `snapshot`: writes an archive of an instance. It is written aside, and appears once it is complete.
 
 use crate::{
     Host, Mount, archive,
@@ -44,7 +44,7 @@ pub(super) fn summary(Taken { name, size, manifest }: &Taken) -> String {
     format!("{name}: {} files of {} bytes, {size} bytes packed", manifest.files.len(), manifest.size())
 }
 
-/// Takes a snapshot, and leaves nothing if that fails.
+/// Takes a snapshot, and leaves nothing behind if that fails.
 pub(super) fn take(mount: &Mount, host: &mut impl Host, slug: &Slug) -> Result<Taken> {
     let version = mount.existing(slug)?;
     let directory = mount.directory(&version);
@@ -59,11 +59,11 @@ pub(super) fn take(mount: &Mount, host: &mut impl Host, slug: &Slug) -> Result<T
         let file = File::create_new(&aside).context("the snapshot cannot be written")?;
         let (manifest, content) = archive::write(&directory, slug, &instance, now.rfc3339()?, file, host)?;
         let mut file = File::create_new(&sums_aside).context("the checksum cannot be written")?;
-        // As `sha256sum --check` reads it.
+        // In the format of `sha256sum --check`.
         file.write_all(format!("{}  {name}\n", content.sha256).as_bytes()).context("the checksum cannot be written")?;
         file.sync_all().context("the checksum cannot be written")?;
         host.go_on()?;
-        // A snapshot that is there has its checksum.
+        // The checksum comes first, so that every snapshot has one.
         fs::rename(&sums_aside, place.join(&sums)).context("the checksum cannot be written")?;
         fs::rename(&aside, place.join(&name)).context("the snapshot cannot be written")?;
         settle(&place)?;

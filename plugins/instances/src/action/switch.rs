@@ -1,5 +1,5 @@
-//! `start` and `stop`: say whether the containers of an instance are to run. Whoever runs them reads that from its
-//! `instance.json`; nothing here does.
+//! `start` and `stop`: set whether the containers of an instance should run. The program that runs the containers reads
+//! this from `instance.json`.
 
 use crate::{
     Host, Mount, entry,
@@ -24,9 +24,9 @@ pub fn switch(mount: &Mount, host: &mut impl Host, slug: &Slug, state: State) ->
         entry::follow(host, slug, &instance)?;
         let name = state.name();
         Ok(if already {
-            format!("{slug} is set to {name} already")
+            format!("{slug} is already set to {name}")
         } else {
-            format!("{slug} is set to {name}: whatever runs its containers does the rest")
+            format!("{slug} is set to {name}: the container runner applies it")
         })
     })?;
     host.say(&line);

@@ -1,4 +1,4 @@
-//! The calls as a whole, with a cancel, a failure or a crash at every point.
+//! The calls, with a cancel, a failure or a crash at every point.
 
 use super::{
     backup::backup, cleanup::cleanup, provision::provision, purge::purge, rebuild::rebuild, restore::restore,
@@ -17,17 +17,17 @@ use std::{
     time::Duration,
 };
 
-/// All systems, as they outlive processes.
+/// All systems, which outlive processes.
 type Systems = Rc<RefCell<BTreeMap<String, System>>>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Lives,
-    /// Is cancelled when it has asked so many times.
+    /// Cancelled at this query.
     CancelledAt(usize),
-    /// Is not alone: when it has asked so many times whether it is cancelled, another comes.
+    /// At this query for a cancel, another process comes.
     MeanwhileAt(usize),
-    /// Dies, as when it is forced to end, when it has asked so many times.
+    /// Killed at this query, as by a forced end.
     DiesAt(usize),
 }
 
@@ -84,7 +84,7 @@ impl Bench {
         Fake { fate, ..self.host() }
     }
 
-    /// The one that cleans up after `host`.
+    /// Returns the host of the cleanup after `host`.
     fn cleaner(&self, host: &Fake) -> Fake {
         Fake { process: host.process.clone(), ..self.host() }
     }
@@ -105,7 +105,7 @@ impl Bench {
         switch(&self.mount, &mut self.host(), &slug.parse().unwrap(), State::Stopped).unwrap();
     }
 
-    /// Everything that there is, hidden or not, but for snapshots that are whole.
+    /// Returns all files, hidden or not, except finished snapshots.
     fn everything(&self) -> Vec<String> {
         let mut all = Vec::new();
         list(self.directory.path(), "", &mut all);
@@ -223,18 +223,18 @@ impl Host for Fake {
     }
 }
 
-/// Does `action` with one fate after the other, until one of them comes too late. Says how many there were.
+/// Runs `action` with one fate after the other, until one comes too late. Returns the number of fates.
 fn with_every_fate(fate: impl Fn(usize) -> Fate, mut action: impl FnMut(Fate) -> bool) -> usize {
     (1..).take_while(|at| action(fate(*at))).count()
 }
 
-/// Whether the process of `action` comes to its end before that does.
+/// Tells whether the process of `action` ends before its fate.
 fn dies(action: impl FnOnce() -> Result<()>) -> bool {
     catch_unwind(AssertUnwindSafe(action)).is_err()
 }
 
 #[test]
-fn provision_makes_an_instance_and_lists_it() {
+fn provision_creates_and_lists_an_instance() {
     let bench = bench();
     let mut host = bench.host();
     provision(&bench.mount, &mut host, &form("coins")).unwrap();
@@ -254,7 +254,7 @@ fn provision_makes_an_instance_and_lists_it() {
 }
 
 #[test]
-fn a_provision_that_is_cancelled_at_any_point_leaves_nothing() {
+fn provision_cancelled_at_any_point_leaves_nothing() {
     let points = with_every_fate(Fate::CancelledAt, |fate| {
         let bench = bench();
         let cancelled = provision(&bench.mount, &mut bench.fated(fate), &form("coins"));
@@ -269,7 +269,7 @@ fn a_provision_that_is_cancelled_at_any_point_leaves_nothing() {
 }
 
 #[test]
-fn a_provision_that_is_forced_to_end_at_any_point_is_cleaned_up_after() {
+fn provision_killed_at_any_point_is_cleaned_up() {
     let points = with_every_fate(Fate::DiesAt, |fate| {
         let bench = bench();
         bench.provision("other");
@@ -287,16 +287,16 @@ fn a_provision_that_is_forced_to_end_at_any_point_is_cleaned_up_after() {
 }
 
 #[test]
-fn after_a_server_that_was_killed_an_instance_is_whole_or_can_be_made_and_later_nothing_else_is_left() {
+fn killed_server_leaves_complete_instances_or_none() {
     let points = with_every_fate(Fate::DiesAt, |fate| {
         let bench = bench();
         let mut host = bench.fated(fate);
         if !dies(|| provision(&bench.mount, &mut host, &form("coins"))) {
             return false;
         }
-        // Nobody cleans up.
+        // No process cleans up.
         if bench.mount.current(&coins()).unwrap().is_some() {
-            // Whole, but perhaps without its entry, which the next call puts there.
+            // Complete, but perhaps without its entry, which the next call restores.
             assert!(bench.read("coins/compose.yaml").contains("distillery-coins"), "{fate:?}");
             switch(&bench.mount, &mut bench.host(), &coins(), State::Running).unwrap();
         } else {
@@ -315,7 +315,7 @@ fn after_a_server_that_was_killed_an_instance_is_whole_or_can_be_made_and_later_
 }
 
 #[test]
-fn a_provision_without_an_entry_among_the_systems_leaves_nothing() {
+fn provision_without_a_system_entry_leaves_nothing() {
     let bench = bench();
     let mut host = Fake { systems_fail: true, ..bench.host() };
     let error = provision(&bench.mount, &mut host, &form("coins")).unwrap_err().to_string();
@@ -324,7 +324,7 @@ fn a_provision_without_an_entry_among_the_systems_leaves_nothing() {
 }
 
 #[test]
-fn a_slug_is_taken_once_and_a_loser_takes_nothing_from_the_winner() {
+fn concurrent_provisions_have_one_winner() {
     let bench = bench();
     let points = with_every_fate(Fate::MeanwhileAt, |fate| {
         let bench = Rc::new(self::bench());
@@ -334,7 +334,7 @@ fn a_slug_is_taken_once_and_a_loser_takes_nothing_from_the_winner() {
         let meanwhile = move || noted.set(provision(&other.mount, &mut other.host(), &form("coins")).is_ok());
         let mut host = Fake { meanwhile: Some(Box::new(meanwhile)), ..bench.fated(fate) };
         let outcome = provision(&bench.mount, &mut host, &form("coins"));
-        // Whoever it is, it is one, and it is whole.
+        // Exactly one of them wins, and its instance is complete.
         assert!(bench.read("coins/compose.yaml").contains("distillery-coins"), "{fate:?}");
         assert_eq!(bench.tagline("coins").as_deref(), Some("Drupal 10"), "{fate:?}");
         assert_eq!(fs::read_dir(bench.at(".versions")).unwrap().count(), 1, "{fate:?}");
@@ -358,7 +358,7 @@ fn a_slug_is_taken_once_and_a_loser_takes_nothing_from_the_winner() {
         },
     );
     let error = provision(&bench.mount, &mut bench.host(), &form("atlas")).unwrap_err().to_string();
-    assert_eq!(error, "there is a system atlas already, which is no instance: choose another slug");
+    assert_eq!(error, "there is a system atlas already, which is not an instance: choose another slug");
     assert_eq!(
         (bench.tagline("atlas").as_deref(), bench.everything()),
         (Some("Maps"), NOTHING.map(str::to_owned).into())
@@ -366,7 +366,7 @@ fn a_slug_is_taken_once_and_a_loser_takes_nothing_from_the_winner() {
 }
 
 #[test]
-fn a_lock_is_waited_for_until_it_is_stale() {
+fn lock_is_ignored_once_it_is_stale() {
     let bench = bench();
     bench.provision("coins");
     fs::write(bench.at(&format!(".locks/coins.{}.killed", bench.clock.get())), "").unwrap();
@@ -377,7 +377,7 @@ fn a_lock_is_waited_for_until_it_is_stale() {
 }
 
 #[test]
-fn purge_removes_what_is_named_twice_and_keeps_its_snapshots() {
+fn purge_needs_confirmation_and_keeps_snapshots() {
     let bench = bench();
     bench.provision("coins");
     bench.provision("other");
@@ -398,7 +398,7 @@ fn purge_removes_what_is_named_twice_and_keeps_its_snapshots() {
 }
 
 #[test]
-fn a_purge_that_ends_at_any_point_leaves_all_or_nothing() {
+fn purge_ended_at_any_point_leaves_all_or_nothing() {
     let points = with_every_fate(Fate::DiesAt, |fate| {
         let bench = bench();
         bench.provision("coins");
@@ -422,7 +422,7 @@ fn a_purge_that_ends_at_any_point_leaves_all_or_nothing() {
     assert!(points > 10, "{points}");
 }
 
-/// An instance with all kinds of files in it.
+/// Adds all kinds of files to an instance.
 fn with_data(bench: &Bench) {
     bench.provision("coins");
     let at = |path: &str| bench.at("coins/data/files").join(path);
@@ -439,7 +439,7 @@ fn with_data(bench: &Bench) {
 }
 
 #[test]
-fn a_snapshot_has_everything_and_a_restore_brings_it_back() {
+fn restore_brings_back_everything_in_a_snapshot() {
     let bench = bench();
     with_data(&bench);
     let mut host = bench.host();
@@ -467,7 +467,7 @@ fn a_snapshot_has_everything_and_a_restore_brings_it_back() {
     assert_eq!(bench.tagline("coins").as_deref(), Some("Coins & medals"));
     assert_eq!(fs::read_dir(bench.at(".versions")).unwrap().count(), 1);
 
-    // Also of one that is gone, and one that is broken.
+    // Also for a deleted instance, and for a broken one.
     fs::remove_file(bench.at("coins/instance.json")).unwrap();
     restore(&bench.mount, &mut bench.host(), &coins(), None).unwrap();
     purge(&bench.mount, &mut Fake { answer: "coins".to_owned(), ..bench.host() }, &coins()).unwrap();
@@ -476,7 +476,7 @@ fn a_snapshot_has_everything_and_a_restore_brings_it_back() {
 }
 
 #[test]
-fn a_restore_that_ends_at_any_point_leaves_the_one_or_the_other() {
+fn restore_ended_at_any_point_leaves_old_or_new_content() {
     for told in [true, false] {
         let fate = if told { Fate::CancelledAt } else { Fate::DiesAt };
         let points = with_every_fate(fate, |fate| {
@@ -492,7 +492,7 @@ fn a_restore_that_ends_at_any_point_leaves_the_one_or_the_other() {
             }
             let versions = fs::read_dir(bench.at(".versions")).unwrap().count();
             let is_new = !bench.at("coins/data/later").exists();
-            // What it was before may be deleted later, but is no instance any more.
+            // The previous content can be deleted later, but is not an instance any more.
             assert!(versions == 1 || is_new && versions == 2, "{fate:?}: {versions}");
             assert!(bench.read("coins/instance.json").contains("stopped"), "{fate:?}");
             assert_eq!(bench.tagline("coins").as_deref(), Some("Drupal 10 (stopped)"), "{fate:?}");
@@ -503,7 +503,7 @@ fn a_restore_that_ends_at_any_point_leaves_the_one_or_the_other() {
     }
 }
 
-/// Tries a snapshot that someone has changed, and gives what is said of it.
+/// Restores a modified snapshot, and returns the error.
 fn tampered(bench: &Bench, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
     let name = |extension: &str| format!("snapshots/coins-20990101T000000000Z{extension}");
     let source = bench.read("newest");
@@ -514,7 +514,7 @@ fn tampered(bench: &Bench, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
     format!("{error:#}")
 }
 
-/// What is in a `tar.gz`, changed entry by entry.
+/// Modifies a `tar.gz`, entry by entry.
 fn repacked(archive: &[u8], mut each: impl FnMut(&str, Vec<u8>) -> Vec<(String, tar::EntryType, Vec<u8>)>) -> Vec<u8> {
     use std::io::Read;
     let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
@@ -538,7 +538,7 @@ fn repacked(archive: &[u8], mut each: impl FnMut(&str, Vec<u8>) -> Vec<(String, 
             } else {
                 header.set_size(content.len() as u64);
             }
-            // As it is: what writes archives would refuse some of these names.
+            // Written directly: the writer would refuse some of these names.
             header.as_mut_bytes()[..100].fill(0);
             header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_cksum();
@@ -550,7 +550,7 @@ fn repacked(archive: &[u8], mut each: impl FnMut(&str, Vec<u8>) -> Vec<(String, 
 }
 
 #[test]
-fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
+fn modified_snapshot_is_refused_and_changes_nothing() {
     use tar::EntryType as Kind;
     let bench = bench();
     bench.provision("coins");
@@ -564,11 +564,11 @@ fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
     fs::write(bench.at(&name), [&whole[..], b"x"].concat()).unwrap();
     let before = bench.everything();
     let error = format!("{:#}", restore(&bench.mount, &mut bench.host(), &coins(), None).unwrap_err());
-    assert!(error.ends_with("is refused: it is not what its checksum says"), "{error}");
+    assert!(error.ends_with("is refused: its checksum does not match"), "{error}");
     assert_eq!(bench.everything(), before);
     fs::write(bench.at(&name), whole).unwrap();
 
-    // The rest has no checksum beside it.
+    // The rest has no checksum file.
     let file = |name: &str, content: &str| vec![(name.to_owned(), Kind::Regular, content.as_bytes().to_vec())];
     let beside = |kind: Kind, path: &'static str, target: &'static str| {
         move |archive: Vec<u8>| {
@@ -584,9 +584,9 @@ fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
     let said = tampered(&bench, |archive| {
         repacked(&archive, |name, _| if name == "coins/.env" { file(name, "ROOT=1") } else { Vec::new() })
     });
-    assert!(said.contains("\".env\" is not what its checksum says"), "{said}");
+    assert!(said.contains("the checksum of \".env\" does not match"), "{said}");
     let said = tampered(&bench, |archive| archive[..archive.len() / 2].to_vec());
-    assert!(said.contains("it is damaged") || said.contains("it is not whole"), "{said}");
+    assert!(said.contains("it is damaged") || said.contains("it is incomplete"), "{said}");
     let said = tampered(&bench, |_| b"no archive".to_vec());
     assert!(said.contains("is refused: "), "{said}");
     for (kind, path, target, told) in [
@@ -594,7 +594,7 @@ fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
         (Kind::Regular, "/etc/passwd", "", "which is not part of coins"),
         (Kind::Regular, "other/.env", "", "which is not part of coins"),
         (Kind::Regular, "coins//a", "", "leads out of it"),
-        (Kind::Regular, "coins/nowhere/a", "", "but not the directory of that"),
+        (Kind::Regular, "coins/nowhere/a", "", "but not its directory"),
         (Kind::Symlink, "coins/a", "../other", "leads out of it"),
         (Kind::Symlink, "coins/a", "/etc", "leads out of it"),
         (Kind::Symlink, "coins/a", "data", "that its manifest does not name"),
@@ -608,7 +608,7 @@ fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
         let said = tampered(&bench, beside(kind, path, target));
         assert!(said.contains(told), "{path}: {said}");
     }
-    // Whole, but of something else.
+    // Complete, but of another instance.
     bench.provision("other");
     let mut host = bench.host();
     snapshot(&bench.mount, &mut host, &"other".parse().unwrap()).unwrap();
@@ -618,7 +618,7 @@ fn a_snapshot_that_was_changed_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_snapshot_that_is_cancelled_leaves_nothing() {
+fn cancelled_snapshot_leaves_nothing() {
     let points = with_every_fate(Fate::CancelledAt, |fate| {
         let bench = bench();
         bench.provision("coins");
@@ -631,7 +631,7 @@ fn a_snapshot_that_is_cancelled_leaves_nothing() {
 }
 
 #[test]
-fn backup_goes_on_behind_one_that_is_broken_and_says_which() {
+fn backup_continues_after_failures_and_names_them() {
     let bench = bench();
     assert!(backup(&bench.mount, &mut bench.host()).is_ok(), "of nothing");
     for slug in ["atlas", "broken", "coins"] {
@@ -674,7 +674,7 @@ fn start_and_stop_change_the_state_once() {
 }
 
 #[test]
-fn rebuild_makes_anew_what_belongs_to_the_template_and_nothing_else() {
+fn rebuild_replaces_only_files_of_the_template() {
     let bench = bench();
     bench.provision("coins");
     let (compose, env) = (bench.read("coins/compose.yaml"), bench.read("coins/.env"));
@@ -698,7 +698,7 @@ fn rebuild_makes_anew_what_belongs_to_the_template_and_nothing_else() {
 }
 
 #[test]
-fn update_brings_an_older_instance_to_the_newest_template_and_keeps_what_is_its_own() {
+fn update_reaches_the_newest_template_and_keeps_data() {
     let bench = bench();
     bench.provision("coins");
     let (compose, env) = (bench.read("coins/compose.yaml"), bench.read("coins/.env"));
@@ -706,21 +706,21 @@ fn update_brings_an_older_instance_to_the_newest_template_and_keeps_what_is_its_
         let text = bench.read("coins/instance.json").replace("\"template\": 1", &format!("\"template\": {version}"));
         fs::write(bench.at("coins/instance.json"), text).unwrap();
     };
-    // As one that was made before there was a salt.
+    // As created by a version without a salt.
     let older: String = env.lines().filter(|line| !line.contains("SALT")).map(|line| format!("{line}\n")).collect();
     fs::write(bench.at("coins/.env"), format!("# mine\n{older}")).unwrap();
     fs::write(bench.at("coins/compose.yaml"), "old").unwrap();
     fs::write(bench.at("coins/settings/php.ini"), "mine").unwrap();
     age(0);
     let error = rebuild(&bench.mount, &mut bench.host(), &coins(), None).unwrap_err().to_string();
-    assert!(error.ends_with("update it first"), "{error}");
+    assert!(error.ends_with("update the instance first"), "{error}");
     update(&bench.mount, &mut bench.host(), &coins()).unwrap();
     assert_eq!((bench.read("coins/compose.yaml"), bench.read("coins/settings/php.ini")), (compose, "mine".to_owned()));
     let updated = bench.read("coins/.env");
     assert!(updated.starts_with(&format!("# mine\n{older}")) && updated.contains("\nHASH_SALT=\""), "{updated}");
     let mut host = bench.host();
     update(&bench.mount, &mut host, &coins()).unwrap();
-    assert_eq!(host.lines, ["coins is of the newest version of the template already: 1"]);
+    assert_eq!(host.lines, ["coins already has the newest version of the template: 1"]);
     assert_eq!(bench.read("coins/.env"), updated);
     fs::write(
         bench.at("coins/instance.json"),
@@ -731,8 +731,8 @@ fn update_brings_an_older_instance_to_the_newest_template_and_keeps_what_is_its_
 }
 
 #[test]
-fn nothing_runs_for_as_long_as_what_is_left_behind_is_kept() {
-    // An hour, its grace and its cleanup: see plugin.yaml.
+fn longest_life_exceeds_the_time_limit() {
+    // An hour, its grace period and its cleanup: see plugin.yaml.
     assert!(include_str!("../../plugin.yaml").contains("limits: {time: 1h}"));
     assert!(Duration::from_millis(LONGEST_LIFE) > Duration::from_secs(3600 + 600));
 }

@@ -11,20 +11,20 @@ pub fn update(mount: &Mount, host: &mut impl Host, slug: &Slug) -> Result<()> {
         let mut instance = Instance::read(&directory, slug)?;
         let (has, newest) = (instance.template, template::VERSION);
         if has > newest {
-            bail!("{slug} is of version {has} of the template, and this distillery only has {newest}");
+            bail!("{slug} has version {has} of the template, this server only has {newest}");
         }
         if has < newest {
             template::renew(&directory, &instance, host)?;
-            // Last: what was interrupted is done again by the next update.
+            // Written last: the next update repeats an interrupted one.
             instance.template = newest;
             instance.edited = host.now().rfc3339()?;
             instance.write(&directory)?;
         }
         entry::follow(host, slug, &instance)?;
         Ok(if has < newest {
-            format!("{slug} went from version {has} of the template to {newest}")
+            format!("updated {slug} from version {has} of the template to {newest}")
         } else {
-            format!("{slug} is of the newest version of the template already: {newest}")
+            format!("{slug} already has the newest version of the template: {newest}")
         })
     })?;
     host.say(&line);

@@ -1,7 +1,7 @@
-//! Instructions of each path, counted by callgrind: where times depend on what else the machine does, these hardly do.
+//! Instructions of each path, counted by callgrind. Unlike times, they hardly depend on other load on the machine.
 //!
-//! One process runs all paths under callgrind. It calls [`mark_of_a_block`] before and after each block of runs, and callgrind writes
-//! a dump whenever it comes there: what the dump after a block has for the main thread is what the block took.
+//! One process runs all paths under callgrind. It calls [`mark_of_a_block`] before and after each block of runs, and
+//! callgrind writes a dump at each mark: the dump after a block has the instructions of the main thread for that block.
 
 use crate::{paths::HotPath, world::World};
 use anyhow::{Context, Result, ensure};
@@ -13,22 +13,23 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// How many blocks of each path are counted; the least counts. What is above it is a hash table that grew, or a tick.
+/// Blocks that are counted for each path. The lowest count is taken; a higher one includes a hash table that grew, or a
+/// tick.
 const BLOCKS: usize = 5;
-/// What a path may always take more, or less: of the shortest ones, 5 in 100 are two instructions.
+/// Difference that is always allowed: 5 % of the shortest paths are two instructions.
 const SLACK: u64 = 8;
-/// Runs before that, so that every buffer has its size.
+/// Runs before the first block, after which every buffer has its final size.
 const WARM_UP: u32 = 30;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The counts that are kept in the repository.
+    /// The counts in the repository.
     #[arg(long, default_value = "tests/bench/counts.json")]
     file: PathBuf,
     /// Write the counts to the file, instead of comparing them with it.
     #[arg(long)]
     record: bool,
-    /// How many percent a path may take more, or less, than is recorded.
+    /// Largest difference from the recorded count, in percent.
     #[arg(long, default_value_t = 5.0)]
     tolerance: f64,
 }
@@ -38,16 +39,16 @@ type Counts = BTreeMap<String, u64>;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Recorded {
-    /// What they depend on beside the code.
+    /// Tools and processor, on which the counts depend.
     counted_with: String,
     instructions: Counts,
 }
 
 pub fn run(how: &Arguments, only: &str, chosen: &[&HotPath]) -> Result<()> {
     if !valgrind_is_installed() {
-        let missing = "valgrind is not installed, and could not be: apt-get install valgrind";
+        let missing = "valgrind could not be installed: apt-get install valgrind";
         ensure!(std::env::var_os("CI").is_none(), "{missing}");
-        println!("SKIPPED: the instructions of the hot paths are not counted, as {missing}");
+        println!("SKIPPED: counting the instructions of the hot paths: {missing}");
         return Ok(());
     }
     let counts = count(only, chosen)?;
@@ -70,12 +71,12 @@ pub fn run(how: &Arguments, only: &str, chosen: &[&HotPath]) -> Result<()> {
     println!("{} passed, {} failed", told.within, told.beyond);
     ensure!(
         told.beyond == 0,
-        "the hot paths are not what they were: if that is meant, `make counts-record` and say why in the commit"
+        "the hot paths have changed: if intended, run `make counts-record` and give the reason in the commit"
     );
     Ok(())
 }
 
-/// What a comparison came to.
+/// Result of a comparison.
 #[derive(Debug, Default, PartialEq)]
 struct Told {
     lines: Vec<String>,
@@ -83,12 +84,12 @@ struct Told {
     beyond: usize,
 }
 
-/// Of `all`, a path that is recorded must be counted too.
+/// Compares the counts. With `all`, each recorded path must have been counted.
 fn compare(recorded: &Counts, counted: &Counts, tolerance: f64, all: bool) -> Told {
     let mut told = Told::default();
     for (name, now) in counted {
         let (line, good) = match recorded.get(name) {
-            None => (format!("{name:<44} {now:>9}, and none recorded"), false),
+            None => (format!("{name:<44} {now:>9}, not recorded"), false),
             Some(before) => {
                 let percent = 100.0 * (*now as f64 - *before as f64) / (*before as f64).max(1.0);
                 let good = percent.abs() <= tolerance || now.abs_diff(*before) <= SLACK;
@@ -106,7 +107,7 @@ fn compare(recorded: &Counts, counted: &Counts, tolerance: f64, all: bool) -> To
         if good { told.within += 1 } else { told.beyond += 1 }
     }
     for name in recorded.keys().filter(|name| all && !counted.contains_key(*name)) {
-        told.lines.push(format!("{name:<44} is recorded, and there is no such path any more"));
+        told.lines.push(format!("{name:<44} is recorded, but no longer exists"));
         told.beyond += 1;
     }
     told
@@ -124,8 +125,8 @@ fn count(only: &str, chosen: &[&HotPath]) -> Result<Counts> {
         .output()
         .context("cannot run valgrind")?;
     let said = String::from_utf8_lossy(&ran.stderr);
-    ensure!(ran.status.success(), "the paths do not run under callgrind ({}):\n{said}", ran.status);
-    // What comes before the first mark is the making of the first path.
+    ensure!(ran.status.success(), "the paths failed under callgrind ({}):\n{said}", ran.status);
+    // The part before the first mark prepares the first path.
     let mut dump = 1;
     let mut counts = Counts::new();
     for path in chosen {
@@ -135,21 +136,21 @@ fn count(only: &str, chosen: &[&HotPath]) -> Result<Counts> {
             dump += 1;
             least = least.min(total(&directory.path().join(format!("dump.{dump}-01")))?);
         }
-        // From the last mark of this path to the first one of the next.
+        // The part between the last mark of a path and the first of the next prepares the next.
         dump += 1;
         counts.insert(path.name.into(), least / u64::from(runs));
     }
     Ok(counts)
 }
 
-/// All instructions of a dump.
+/// Returns all instructions of a dump.
 fn total(dump: &Path) -> Result<u64> {
     let text = fs::read_to_string(dump).with_context(|| format!("callgrind left no {}", dump.display()))?;
     let totals = text.lines().find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")));
     totals.and_then(|it| it.trim().parse().ok()).with_context(|| format!("no total in {}", dump.display()))
 }
 
-/// The part of it that runs under callgrind.
+/// Runs the paths. This part runs under callgrind.
 pub fn work(world: &World, chosen: &[&HotPath]) -> Result<()> {
     for path in chosen {
         let Some(runs) = path.counted else { continue };
@@ -165,13 +166,13 @@ pub fn work(world: &World, chosen: &[&HotPath]) -> Result<()> {
     Ok(())
 }
 
-/// Where callgrind makes a dump.
+/// Callgrind makes a dump at this function.
 #[inline(never)]
 fn mark_of_a_block(block: usize) {
     black_box(block);
 }
 
-/// Tools and processor: both have a say in what is executed.
+/// Returns the tools and the processor, on which the counts depend.
 fn counted_with() -> Result<String> {
     let said = |program: &str| -> Result<String> {
         let output =
@@ -181,7 +182,7 @@ fn counted_with() -> Result<String> {
     Ok(format!("{}, {}", said("valgrind")?, said("rustc")?))
 }
 
-/// Whether valgrind is here; installs Debian's where it may.
+/// Tells whether valgrind is installed; installs Debian's if allowed.
 fn valgrind_is_installed() -> bool {
     let run = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_takes_more_or_less_than_it_may_is_told() {
+    fn count_beyond_the_tolerance_is_reported() {
         let recorded = counts(&[("a", 1000), ("b", 1000), ("c", 1000)]);
         let told = compare(&recorded, &counts(&[("a", 1049), ("b", 1051), ("c", 949)]), 5.0, true);
         assert_eq!((told.within, told.beyond), (1, 2));
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_few_instructions_of_a_short_path_are_none_of_its_doing() {
+    fn few_instructions_of_a_short_path_are_tolerated() {
         let recorded = counts(&[("a", 50), ("b", 50), ("c", 50)]);
         let told = compare(&recorded, &counts(&[("a", 58), ("b", 59), ("c", 41)]), 5.0, true);
         assert_eq!((told.within, told.beyond), (1, 2));
     }
 
     #[test]
-    fn a_path_that_is_new_or_gone_is_told() {
+    fn new_or_missing_path_is_reported() {
         let told = compare(&counts(&[("gone", 1)]), &counts(&[("new", 1)]), 5.0, true);
         assert_eq!((told.within, told.beyond), (0, 2));
         assert_eq!(compare(&counts(&[("not asked", 1)]), &counts(&[]), 5.0, false), Told::default());

@@ -1,4 +1,4 @@
-//! `layers`: the parts of the server one by one, so that what became slower has an address.
+//! `layers`: measures the parts of the server one by one, to find the part that became slower.
 //!
 //! Without arguments it takes times; `count` and `counts` count instructions. See tests/bench/README.md.
 #![forbid(unsafe_code)]
@@ -20,28 +20,28 @@ use world::{Built, World};
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Only the paths whose names contain this.
+    /// Only paths whose names contain this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// The guest that answers one line, as a component.
+    /// Guest that answers one line, as a component.
     #[arg(long)]
     once: Option<PathBuf>,
-    /// The guest that echoes until its input ends, as a component.
+    /// Guest that echoes until its input ends, as a component.
     #[arg(long)]
     echo: Option<PathBuf>,
-    /// How long each path is measured.
+    /// Seconds that each path is measured.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Where the times go. Those that are there already are what the new ones are compared with.
+    /// File for the times. New times are compared with those in it.
     #[arg(long, default_value = "target/bench/layers.json")]
     json: PathBuf,
 }
 
 #[derive(Subcommand)]
 enum Role {
-    /// Counts the instructions of each path with callgrind, and compares them with those that are recorded.
+    /// Count the instructions of each path with callgrind, and compare them with the recorded counts.
     Counts(counts::Arguments),
-    /// Runs each path under callgrind, which makes a dump at each mark.
+    /// Run each path under callgrind, which makes a dump at each mark.
     #[command(hide = true)]
     Count,
 }

@@ -1,5 +1,5 @@
-//! A connection without a kernel: client and server are two ends of a pipe within one thread, so that what is measured
-//! is axum, the websocket, the session and the guest, and nothing else.
+//! A connection without a kernel: client and server are two ends of a pipe within one thread, so that only axum, the
+//! websocket, the session and the guest are measured.
 
 use crate::world::World;
 use anyhow::Result;
@@ -54,12 +54,12 @@ impl Memory {
         })
     }
 
-    /// Each websocket sends its lines back itself, until the client goes.
+    /// Each websocket echoes lines itself, until the client leaves.
     pub fn echo(_world: &World) -> Result<Self> {
         Self::new(|socket| echo(socket, false))
     }
 
-    /// The same as if it were a call that ends behind its first line.
+    /// Behaves like a call that ends after its first line.
     pub fn answer(_world: &World) -> Result<Self> {
         Self::new(|socket| echo(socket, true))
     }
@@ -109,7 +109,7 @@ impl Memory {
         self.expect(TEXT, line.as_bytes());
     }
 
-    /// A call from the upgrade to the end of the connection.
+    /// Runs a call from the upgrade to the end of the connection.
     pub fn whole_call(&mut self, call: &str, line: &str) {
         self.upgrade();
         self.send(&[(BINARY, format!(r#"{{"call":"{call}"}}"#).as_bytes()), (TEXT, line.as_bytes())]);
@@ -163,7 +163,7 @@ async fn echo(mut socket: Socket, once: bool) {
     .await;
 }
 
-/// The one line and what follows it.
+/// The one line, and the frames after it.
 fn end(socket: &mut Socket, line: Bytes) -> Result<(), Lost> {
     socket.send_line(line)?;
     socket.send_frame(ResultMessage::success().encode())?;

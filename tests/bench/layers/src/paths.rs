@@ -1,5 +1,5 @@
-//! The paths that are measured, from the smallest part to everything but the kernel. Each is made ready once and then
-//! run over and over; it checks what comes out, so that no path is fast by doing nothing.
+//! The measured paths, from the smallest part to everything but the kernel. Each is prepared once and then run
+//! repeatedly. It checks its result, so that no path is fast by doing nothing.
 
 use crate::{memory::Memory, world::World};
 use anyhow::{Context as _, Result};
@@ -25,19 +25,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// As long as those of the workloads that go through a socket.
+/// As long as the lines of the workloads that use a socket.
 pub const LINE: &str = "the line that is there and back";
 /// Lines that are cut at once.
 const LINES: usize = 1024;
 const CALL: &[u8] = br#"{"call":"call-500","params":["one","two"]}"#;
-/// Longer than any path may take, also where a tool slows it down: guests are never moved to other threads.
+/// Longer than any path takes, also with a tool that slows it down: guests are never moved to other threads.
 const TURN: Duration = Duration::from_secs(3600);
 
 /// A part of the server.
 pub struct HotPath {
     pub name: &'static str,
-    /// How often it is run for one count of instructions. Nothing where a guest is run by the server: its time on the
-    /// processor is read through the kernel's vDSO, which valgrind takes away, and rustix does not survive that.
+    /// Runs for one count of instructions. `None` if the server runs a guest: its CPU time is read through the kernel's
+    /// vDSO, which valgrind removes, and rustix crashes without it.
     pub counted: Option<u32>,
     pub make: fn(&World) -> Result<Option<Run>>,
 }
@@ -184,7 +184,7 @@ fn running() -> Protocol {
     protocol
 }
 
-/// A process without a socket, which has not been polled yet.
+/// Starts a process without a socket, which has not been polled yet.
 fn start(call: &Call) -> (Guest, Arc<Control>) {
     let plugin = &call.plugin;
     let control = Arc::new(Control::new(&plugin.limits));
@@ -199,7 +199,7 @@ fn start(call: &Call) -> (Guest, Arc<Control>) {
     (plugin.program.start(invocation, &plugin.limits, control.clone(), ()), control)
 }
 
-/// The line that the guest has written by now.
+/// Returns the line that the guest has written so far.
 fn taken(control: &Control) -> Bytes {
     control.output.take()
 }
@@ -216,7 +216,7 @@ fn process(world: &World, call: &str) -> Result<Option<Run>> {
                     assert_eq!(end, End::Exited(0));
                     break;
                 }
-                // A guest that wakes itself wants to go on.
+                // The guest has woken itself and wants to continue.
                 Poll::Pending => {}
             }
         }

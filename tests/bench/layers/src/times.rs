@@ -1,4 +1,4 @@
-//! Time of each path: so many samples, each of as many runs as make it long beside the clock; their median counts.
+//! Time of each path: several samples, each of enough runs to be long for the clock. The median counts.
 
 use crate::{paths::HotPath, world::World};
 use anyhow::{Context, Result};
@@ -17,7 +17,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 pub struct Time {
     pub median: f64,
     pub least: f64,
-    /// Nine of ten samples were as quick.
+    /// Ninth of ten samples, by their time.
     pub p90: f64,
 }
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_takes_longer_has_a_longer_time() {
+    fn slower_run_has_a_longer_time() {
         let spin = |micros| {
             move || {
                 let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! What the measured paths need around them: an engine, plugins, a dispatcher, as `distillery serve` makes them.
+//! Surroundings of the measured paths: an engine, plugins and a dispatcher, as `distillery serve` makes them.
 
 use anyhow::{Context, Result};
 use distillery::{
@@ -27,12 +27,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Calls of the plugin that has many.
+/// Calls of the plugin with many calls.
 pub const MANY: usize = 1000;
-/// How many processes there may be. Few, so that the pool fits the 60 GiB of addresses that valgrind leaves a program.
+/// Number of processes. Small, so that the pool fits the 60 GiB of addresses that valgrind leaves a program.
 const PROCESSES: u32 = 2;
 
-/// The guests that are built, rather than written by hand.
+/// Guests that are compiled rather than written by hand.
 #[derive(Clone, Debug, Default)]
 pub struct Built {
     /// Answers one line.
@@ -64,7 +64,7 @@ impl World {
                 plugin(&plugins, name, "wasm", &module, &[name.to_owned()])?;
             }
         }
-        // The pool reserves addresses for the memory that a process may have.
+        // The pool reserves addresses for the largest memory of a process.
         let limits = Limits { memory: Size::mib(16), ..Limits::default() };
         let capacity = Capacity::of(PROCESSES);
         let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
@@ -97,7 +97,7 @@ impl World {
         Admission::new(Bounds { processes: PROCESSES, per_caller: None, queue: 8, queue_time })
     }
 
-    /// A history that is really written.
+    /// A history that is written to disk.
     pub fn history(&self) -> Result<History> {
         let database = Database::open(&self.directory.path().join("data"))?;
         History::start(&database, Retention { age: Duration::from_secs(3600), count: 10_000 })

@@ -1,4 +1,4 @@
-//! What the guests share, so that each runs the same as a preview 1 module and as a 0.2 component.
+//! Code that the guests share, so that each behaves the same as a preview 1 module and as a 0.2 component.
 
 use std::{
     io::{self, Write},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Ends the process with a status of its own. `std::process::exit` of a component only knows 0 and 1.
+/// Ends the process with any status. `std::process::exit` of a component only supports 0 and 1.
 pub fn exit(status: u8) -> ! {
     _ = io::stdout().flush();
     #[cfg(target_env = "p2")]
@@ -14,14 +14,14 @@ pub fn exit(status: u8) -> ! {
     std::process::exit(status.into())
 }
 
-/// Writes `text` as it is and makes sure that it has left.
+/// Writes `text` unchanged and flushes it.
 pub fn say(text: impl AsRef<[u8]>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_ref())?;
     stdout.flush()
 }
 
-/// Reads one line, without its end; nothing when the input has ended.
+/// Reads one line without its terminator; `None` at the end of the input.
 pub fn hear() -> io::Result<Option<String>> {
     let mut line = String::new();
     Ok((io::stdin().read_line(&mut line)? > 0).then(|| line.trim_end_matches('\n').to_owned()))

@@ -1,5 +1,5 @@
-//! What a WASI 0.3 component can try that others cannot, or in a way of its own: `hostile-p3
-//! streams|sleep|connect ADDRESS|resolve`.
+//! Attacks that only a WASI 0.3 component can try, or in a different way: `hostile-p3 streams|sleep|connect
+//! ADDRESS|resolve`.
 
 use wasip3::{
     cli::{environment, stdout},
@@ -39,7 +39,7 @@ impl wasip3::exports::cli::run::Guest for Hostile {
     }
 }
 
-/// Makes streams for ever, and keeps both ends of each.
+/// Creates streams forever, and keeps both ends of each.
 fn hoard_streams() -> Result<(), ()> {
     let mut hoard = Vec::new();
     loop {

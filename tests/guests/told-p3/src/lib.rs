@@ -1,5 +1,5 @@
-//! What a WASI 0.3 component hears and says over `distillery:call`: `told-p3 [json]` sets the value, waits until it is
-//! told to stop, and says why.
+//! `distillery:call` for a WASI 0.3 component: `told-p3 [json]` sets the value, waits for the cancel, and prints its
+//! reason.
 
 mod bindings {
     wit_bindgen::generate!({ path: "../../../wit", world: "call-async", generate_all });

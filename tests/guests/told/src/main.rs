@@ -1,5 +1,5 @@
-//! What a WASI 0.2 component hears and says over `distillery:call`: `told poll|wait`, `told value [json...]`, or
-//! `told systems [list|put SLUG|remove SLUG]...`.
+//! `distillery:call` for a WASI 0.2 component: `told poll|wait`, `told value [json...]`, or `told systems [list|put
+//! SLUG|remove SLUG]...`.
 
 mod bindings {
     wit_bindgen::generate!({

@@ -1,5 +1,5 @@
-//! What `commands/src/bin/files.rs` and `fetch.rs` do, as a WASI 0.3 component: with files and with requests, as its
-//! parameters say, printing how each went.
+//! `commands/src/bin/files.rs` and `fetch.rs` as a WASI 0.3 component: uses files and sends requests as its parameters
+//! say, and prints each result.
 
 use wasip3::{
     cli::{environment, stdout},
@@ -34,7 +34,7 @@ impl wasip3::exports::cli::run::Guest for Touches {
     }
 }
 
-/// The directory that a path lies in, and what is left of the path. Paths that lie in none go to the first.
+/// Returns the directory of a path, and the rest of the path. Other paths belong to the first directory.
 fn place(path: &str) -> (Descriptor, String) {
     let mut directories = preopens::get_directories();
     let at = directories.iter().position(|(_, at)| path.starts_with(&format!("{at}/"))).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The ways of a WASI 0.3 component to be in no hurry: `waits-p3 sleep|hold|spin|flood`, or to take more than
-//! they should: `waits-p3 streams|tasks`.
+//! Ways of a WASI 0.3 component to take its time: `waits-p3 sleep|hold|spin|flood`, or to take too much: `waits-p3
+//! streams|tasks`.
 
 use std::{future::poll_fn, task::Poll};
 use wasip3::{

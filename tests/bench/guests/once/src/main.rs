@@ -1,4 +1,4 @@
-//! The shortest honest call: reads one line, writes it back and exits with success.
+//! The shortest real call: reads one line, writes it back and exits with success.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! The shortest honest request: reads one line, and answers with it.
+//! The shortest real request: reads one line, and answers with it.
 
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 

@@ -1,4 +1,4 @@
-//! Prints bytes that are no UTF-8 between some that are.
+//! Prints invalid UTF-8 between valid text.
 
 fn main() -> std::io::Result<()> {
     commands::say(b"before \xff\xfe after\nlone \xc3\n")

@@ -1,4 +1,4 @@
-//! Never stops by itself, and behaves in its cleanup as its argument says.
+//! Never ends by itself, and behaves in its cleanup as its argument says.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! The conversation that every kind of guest holds: `hello NAME`, then `echo: LINE` for each line until the input ends
-//! or the line is `end`. With the name `fail` it ends at once with status 3.
+//! The conversation that every kind of guest can hold: `hello NAME`, then `echo: LINE` for each line until the input
+//! ends or the line is `end`. With the name `fail` it exits immediately with status 3.
 
 use commands::exit;
 use std::io::{self, BufRead, Write};

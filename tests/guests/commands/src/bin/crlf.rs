@@ -1,4 +1,4 @@
-//! Ends its lines as Windows does, and has a carriage return in the middle of one.
+//! Ends its lines with CR LF, and has a carriage return within one.
 
 fn main() -> std::io::Result<()> {
     commands::say("one\r\ntwo\rthree\r\n\r\nfour\n")

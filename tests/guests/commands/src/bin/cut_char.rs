@@ -1,4 +1,4 @@
-//! Cuts characters of two and of four bytes into several writes, and leaves one unfinished at the end.
+//! Splits characters of two and of four bytes over several writes, and leaves one unfinished at the end.
 
 use commands::say;
 

@@ -1,4 +1,4 @@
-//! Waits for input in the middle of a character.
+//! Waits for input in the middle of a character of its output.
 
 use commands::{hear, say};
 

@@ -1,4 +1,4 @@
-//! Tries to connect to the addresses in its parameters, and prints how that went.
+//! Tries to connect to the addresses in its parameters, and prints the results.
 
 use std::net::TcpStream;
 

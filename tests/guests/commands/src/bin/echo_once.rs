@@ -1,4 +1,4 @@
-//! Reads one line, writes it, and is done.
+//! Reads one line, writes it, and exits.
 
 use commands::{hear, say};
 

@@ -1,4 +1,4 @@
-//! Complains in one line that never ends.
+//! Writes one endless line to stderr.
 
 use std::io::{self, Write};
 

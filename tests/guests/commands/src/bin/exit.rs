@@ -1,4 +1,4 @@
-//! `exit STATUS`: ends with that status and no words.
+//! `exit STATUS`: ends with that status and no output.
 
 fn main() {
     let status = std::env::args().nth(1).and_then(|status| status.parse().ok());

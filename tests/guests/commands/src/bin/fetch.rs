@@ -1,5 +1,5 @@
-//! Sends requests to the URLs in its parameters and prints each answer, or the error. `follow URL` goes where an answer
-//! sends it; `fields N` makes N sets of headers; `post URL N` sends N bytes. Only components can do that.
+//! Sends requests to the URLs in its parameters and prints each response, or the error. `follow URL` follows redirects;
+//! `fields N` creates N sets of headers; `post URL N` sends N bytes. Only works as a component.
 
 #[cfg(target_env = "p2")]
 fn main() {

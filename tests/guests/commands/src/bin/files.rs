@@ -1,5 +1,5 @@
-//! Does with files what its parameters say, one after the other, and prints how each went: `ok`, what was read, or the
-//! kind of the error. `write /a 10` writes ten bytes, `fill /a` as many as it can.
+//! Uses files as its parameters say, and prints each result: `ok`, the content, or the kind of the error. `write /a 10`
+//! writes ten bytes, `fill /a` as many as it can.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
     io::{ErrorKind, Read, Result, Seek, SeekFrom, Write},
 };
 
-/// What is written at once.
+/// Bytes of one write.
 const PIECE: usize = 64 << 10;
 
 fn main() {
@@ -20,10 +20,10 @@ fn main() {
     }
 }
 
-/// Systems that know of no capabilities say that something is forbidden in several ways.
+/// Systems without capabilities report that something is forbidden in several ways.
 fn kind(error: &std::io::Error) -> ErrorKind {
     match error.raw_os_error() {
-        // What WASI calls not capable.
+        // "Not capable" in WASI.
         Some(76) => ErrorKind::PermissionDenied,
         _ => error.kind(),
     }

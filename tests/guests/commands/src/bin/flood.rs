@@ -1,4 +1,4 @@
-//! Writes numbered lines for ever.
+//! Writes numbered lines forever.
 
 use std::io::{self, BufWriter, Write};
 

@@ -1,4 +1,4 @@
-//! Complains for ever.
+//! Writes to stderr forever.
 
 fn main() -> std::io::Result<()> {
     commands::say("complaining\n")?;

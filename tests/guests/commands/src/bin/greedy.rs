@@ -1,5 +1,4 @@
-//! `greedy WHAT`: takes as much as it can of one thing that the host must keep for it. Only a component can ask for
-//! most of it.
+//! `greedy WHAT`: takes as much as it can of one resource of the host. Most of them need a component.
 
 #[cfg(target_env = "p2")]
 fn main() {

@@ -1,4 +1,4 @@
-//! Takes memory until there is no more, and uses all of it.
+//! Allocates memory until there is no more, and uses all of it.
 
 fn main() -> std::io::Result<()> {
     commands::say("hoarding\n")?;

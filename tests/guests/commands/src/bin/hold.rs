@@ -1,4 +1,4 @@
-//! Waits for its input to end and then does not end itself: a cancel that is ignored.
+//! Waits for its input to end but does not end itself: it ignores a cancel.
 
 fn main() -> std::io::Result<()> {
     commands::say("holding\n")?;

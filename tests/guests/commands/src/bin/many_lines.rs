@@ -1,4 +1,4 @@
-//! `many_lines COUNT`: writes so many numbered lines, and ends.
+//! `many_lines COUNT`: writes numbered lines, and ends.
 
 use std::io::{self, BufWriter, Write};
 

@@ -1,5 +1,5 @@
-//! Writes as programs write for a terminal: colours, a progress that overwrites itself, and a line that is erased. Then it
-//! sends back what it hears.
+//! Writes as programs write to a terminal: colours, a progress that overwrites itself, and an erased line. Then it
+//! echoes its input.
 
 use commands::{hear, say};
 
@@ -11,7 +11,7 @@ fn main() -> std::io::Result<()> {
     }
     say("\nthis is to go\r\u{1b}[Kthis stays\n")?;
     say("one\ntwo\n\u{1b}[2A\u{1b}[2Kover one\n\n")?;
-    // A sequence and a character that come in two parts.
+    // A sequence and a character in two parts each.
     say("\u{1b}[3")?;
     say("2mhalves\u{1b}[0m ")?;
     say([0xf0, 0x9f])?;

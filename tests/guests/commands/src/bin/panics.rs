@@ -1,4 +1,4 @@
-//! A Rust program that panics: words on stderr, then a trap.
+//! A Rust program that panics: a message on stderr, then a trap.
 
 fn main() {
     println!("about to panic");

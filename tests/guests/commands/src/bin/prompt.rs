@@ -1,4 +1,4 @@
-//! Asks on an unfinished line and goes on behind the question: `name? `, then `hello NAME` on a line of its own.
+//! Asks on an unfinished line and continues after the answer: `name? `, then `hello NAME` on a line of its own.
 
 use commands::{hear, say};
 

@@ -1,4 +1,4 @@
-//! Stops as it should when it is cancelled: says goodbye and ends with success.
+//! Handles a cancel well: prints goodbye and ends with success.
 
 fn main() -> std::io::Result<()> {
     commands::say("ready\n")?;

@@ -1,4 +1,4 @@
-//! Computes for ever and never calls the host again.
+//! Computes forever and never calls the host again.
 
 fn main() -> std::io::Result<()> {
     commands::say("spinning\n")?;

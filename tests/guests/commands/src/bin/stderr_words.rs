@@ -1,4 +1,4 @@
-//! Explains itself on stderr and ends with status 7.
+//! Explains its failure on stderr and ends with status 7.
 
 fn main() {
     println!("trying");

@@ -1,4 +1,4 @@
-//! Waits for its input to end and then writes for ever.
+//! Waits for its input to end and then writes forever.
 
 fn main() -> std::io::Result<()> {
     commands::say("ready\n")?;

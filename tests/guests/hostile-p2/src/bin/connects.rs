@@ -1,5 +1,4 @@
-//! `connects ADDRESS`: tries every way to the network, with an address where somebody listens, and prints each that was
-//! open to it.
+//! `connects ADDRESS`: tries every way to connect to a listening address, and prints each that was allowed.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use wasip2::sockets::{instance_network::instance_network, ip_name_lookup::resolve_addresses};

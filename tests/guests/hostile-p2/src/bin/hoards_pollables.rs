@@ -1,4 +1,4 @@
-//! Waits for a day to pass in as many ways as the host lets it, without ever waiting.
+//! Creates as many timers of one day as the host allows, without waiting for any.
 
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 

@@ -1,4 +1,4 @@
-//! Opens its stdout and its stdin over and over, and keeps each.
+//! Opens its stdout and its stdin again and again, and keeps each handle.
 
 use wasip2::cli::{stdin::get_stdin, stdout::get_stdout};
 

@@ -1,4 +1,4 @@
-//! Waits for no time at all, over and over: it computes, though it never does anything but wait.
+//! Waits for zero time in a loop: it computes, although it only waits.
 
 use wasip2::{clocks::monotonic_clock::subscribe_duration, io::poll::poll};
 

@@ -1,4 +1,4 @@
-//! Sleeps for as long as 64 bits of nanoseconds can say, which is more than is left of any clock.
+//! Sleeps for the largest number of nanoseconds that 64 bits can express, which is beyond the end of any clock.
 
 use wasip2::clocks::monotonic_clock::{subscribe_duration, subscribe_instant};
 
