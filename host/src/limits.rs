@@ -18,7 +18,7 @@ pub struct Limits {
     pub output: Option<Size>,
     /// Bytes that wait in stdin while the guest does not read.
     pub input: Size,
-    /// How long a guest may read nothing while that much waits.
+    /// Time without a read, while that much waits, after which a guest counts as one that does not read its input.
     pub input_idle: Duration,
     /// One line of output: it is put together in memory before it is sent.
     pub line: Size,

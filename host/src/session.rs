@@ -98,7 +98,7 @@ enum Phase {
     Watching(View),
     /// The result follows what is left of the output.
     Finishing(Frame, CloseCode),
-    /// The result is sent, or nobody reads it.
+    /// The result is sent, or the client is gone.
     Over,
 }
 

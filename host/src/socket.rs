@@ -9,8 +9,9 @@ use crate::{size::Size, wire::Frame};
 use axum::{
     body::Body,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderValue, StatusCode, Version,
         header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
+        request::Parts,
     },
     response::Response,
 };
@@ -100,13 +101,13 @@ enum Stage {
 /// Accepts a handshake that was found to be right: the answer to it, and the socket that is there once the client has the
 /// answer. Over HTTP/1.1 the answer is to the client's key, over HTTP/2 to its CONNECT.
 pub fn accept(
-    headers: &HeaderMap,
+    request: &Parts,
     on_upgrade: OnUpgrade,
     protocol: Option<&'static str>,
     max_frame: Size,
 ) -> (Response, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<>) {
     let mut answer = Response::new(Body::empty());
-    if let Some(key) = headers.get(SEC_WEBSOCKET_KEY) {
+    if let Some(key) = request.headers.get(SEC_WEBSOCKET_KEY).filter(|_| request.version != Version::HTTP_2) {
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header");
         let headers = answer.headers_mut();

@@ -93,7 +93,7 @@ impl Identity {
     }
 }
 
-/// Whether a caller is still the one that it was, and may do all that it could do then.
+/// Returns whether a caller is still the one that it was, and holds every right that it held.
 fn covers(now: &Caller, then: &Caller) -> bool {
     now.user == then.user && then.scopes.iter().all(|scope| now.scopes.contains(scope))
 }

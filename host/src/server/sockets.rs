@@ -95,7 +95,7 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     }
     let credential = parts.extensions.remove::<Credential>();
     let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
-    let (answer, opening) = socket::accept(&parts.headers, on_upgrade, name, sockets.max_frame);
+    let (answer, opening) = socket::accept(&parts, on_upgrade, name, sockets.max_frame);
     let open = activity.work();
     tokio::spawn(async move {
         let socket = match opening.await {

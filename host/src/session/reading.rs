@@ -12,7 +12,7 @@ use std::{
 
 /// How many frames are read before the guest has its turn.
 const FRAMES: usize = 256;
-/// How many answers may wait for a client before no more of what it sends is read.
+/// How many answers wait for a client before no more of what it sends is read.
 const ANSWERS: usize = 16;
 
 impl Session {
@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    /// Whether a frame may be read: while no more waits for the guest than the limit of its input, so that a cancel behind
+    /// Returns whether a frame is read: while no more waits for the guest than the limit of its input, so that a cancel behind
     /// input acts however slowly the guest reads. Beyond that the client waits for as long as the guest reads anything.
     fn may_read(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if !self.link.is_readable() || self.answers.len() >= ANSWERS || self.link.socket.is_choked() {

@@ -58,7 +58,7 @@ pub enum Room {
 
 pub struct Input {
     limit: usize,
-    /// How long the guest may read nothing while the buffer is full.
+    /// Time without a read, while the buffer is full, after which the guest is idle.
     idle: Duration,
     state: Mutex<State>,
 }
@@ -100,7 +100,7 @@ impl Input {
         Self { limit, idle, state: Mutex::new(state) }
     }
 
-    /// How long the guest may read nothing while the buffer is full.
+    /// Returns the time without a read, while the buffer is full, after which the guest is idle.
     pub fn idle(&self) -> Duration {
         self.idle
     }

@@ -38,7 +38,7 @@ struct State {
     plain: Option<Plain>,
     /// Nothing more is taken.
     closed: bool,
-    /// How much may still be written; `None` without a limit.
+    /// How much can still be written; `None` without a limit.
     left: Option<u64>,
     written_in_all: u64,
     /// When the client took what the guest had to wait for.

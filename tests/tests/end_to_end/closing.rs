@@ -125,10 +125,9 @@ async fn data_behind_a_close_frame_is_ignored() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = begun(&server, protocol, "says_goodbye", &[]).await;
-        raw.send(CLOSE, &[]).await;
-        for _ in 0..100 {
-            raw.send(TEXT, &[b'x'; 1000]).await;
-        }
+        // All at once, so that it is there when the server closes the connection.
+        let text = [&[TEXT, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+        raw.bytes(&[&[CLOSE, 0x80, 0, 0, 0, 0][..], &text.repeat(30)].concat()).await;
         assert_eq!(raw.rest().await, [(CLOSE, Vec::new())], "{protocol:?}");
     }
 }
@@ -203,6 +202,32 @@ async fn malformed_close_frame_is_answered_at_once() {
             raw.send(CLOSE, payload).await;
             assert!(raw.wait(CLOSE).await.starts_with(&1002_u16.to_be_bytes()), "{protocol:?} {payload:?}");
             assert_eq!(raw.rest().await, [], "{protocol:?} {payload:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn frame_far_above_the_limit_is_taken_in_and_answered() {
+    const SIZE: u64 = 64 << 20;
+    let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
+    for protocol in PROTOCOLS {
+        for running in [false, true] {
+            let mut raw = if running {
+                begun(&server, protocol, "says_goodbye", &[]).await
+            } else {
+                Raw::connect(server.address(), protocol).await
+            };
+            raw.bytes(&[&[BINARY, 0xff][..], &SIZE.to_be_bytes(), &[0; 4]].concat()).await;
+            // A client that reads nothing before all of its frame has left.
+            let piece = vec![b'x'; 1 << 20];
+            for _ in 0..SIZE >> 20 {
+                raw.bytes(&piece).await;
+            }
+            let rest = raw.rest().await;
+            let [.., (_, result), (CLOSE, code)] = &rest[..] else { panic!("{protocol:?}: {rest:?}") };
+            assert_eq!(code[..], 1009_u16.to_be_bytes(), "{protocol:?} {running}");
+            let result = String::from_utf8_lossy(result);
+            assert!(result.contains("protocol error"), "{protocol:?} {running}: {result}");
         }
     }
 }

@@ -117,3 +117,23 @@ async fn other_credentials_go_on() {
     server.put("plugins/late/module.wat", "(module (func (export \"_start\")))");
     assert_eq!(stays.next().await.expect("an event").0, "serving");
 }
+
+#[tokio::test]
+async fn caller_that_loses_a_right_loses_its_stream() {
+    let builder = builder().set("http.trusted_proxies", vec!["127.0.0.1"]).set("auth.forwarded_users", true);
+    worked(&builder.run(&["user", "add", "--no-password", "ada", "--scope", "plugins:read"], ""));
+    let token = worked(&builder.run(&["token", "add", "--user", "ada"], ""));
+    let server = builder.start().await;
+    let bearer = format!("Bearer {token}");
+    for header in [("authorization", bearer.as_str()), ("x-forwarded-user", "ada")] {
+        worked(&server.run(&["user", "scopes", "ada", "plugins:read", "call:*"]));
+        let mut events = server.plugin_events_as(&[header]).await;
+        assert_eq!(events.next().await.expect("how things are").0, "plugins");
+        worked(&server.run(&["user", "scopes", "ada", "call:*"]));
+        events.wait("the end", |name, _| name == "revoked").await;
+    }
+    worked(&server.run(&["user", "scopes", "ada", "plugins:read"]));
+    let mut events = server.plugin_events_as(&[("x-forwarded-user", "ada")]).await;
+    worked(&server.run(&["user", "remove", "ada"]));
+    events.wait("the end", |name, _| name == "revoked").await;
+}
