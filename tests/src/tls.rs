@@ -25,7 +25,7 @@ pub fn builder() -> Builder {
         .set("http.tls_key", "tls/server.key")
 }
 
-/// A connection to whoever shows this certificate and no other, that speaks one of these protocols.
+/// Opens a connection to a server that shows this certificate and no other, and offers these protocols.
 pub async fn connect(server: &Server, certificate: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");

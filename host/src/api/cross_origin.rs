@@ -57,7 +57,7 @@ impl Origins {
         !self.all && self.listed.is_empty()
     }
 
-    /// Who may read an answer, if the request comes from a page of a listed origin.
+    /// Returns the readers that an answer allows, if the request comes from a page of a listed origin.
     fn reader(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let text = headers.get(ORIGIN)?;
         if of(text).is_some_and(|origin| self.listed.contains(&origin)) {
@@ -130,7 +130,7 @@ where
     let headers = answer.headers_mut();
     headers.append(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = reads {
-        // A browser sends no session to whom everyone is.
+        // Browsers send no session to a server that allows every origin.
         if origin != "*" {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }

@@ -114,7 +114,7 @@ impl hyper::body::Body for Pieces {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // Whoever asks for more has taken what was handed over before.
+        // hyper asks for more once the client has taken the last piece.
         offer(None);
         self.activity.moved();
         if self.rest.is_empty() {

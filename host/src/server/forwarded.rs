@@ -18,7 +18,7 @@ pub struct ForwardedUser(pub Option<String>);
 /// What stands in the headers of one request.
 #[derive(Debug, Default)]
 pub struct Forwarded {
-    /// Each proxy adds at the end who came to it.
+    /// The addresses of clients: each proxy adds that of its own at the end.
     pub clients: Vec<String>,
     /// What the nearest proxy says.
     pub proto: Option<String>,

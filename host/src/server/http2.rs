@@ -47,7 +47,7 @@ impl Front {
             ended = connection.as_mut() => ended,
             () = self.is_to_end(&activity) => {
                 connection.as_mut().graceful_shutdown();
-                // A client that has not even said what it speaks hears no goodbye, and one that takes nothing does not.
+                // A client that is stuck does not answer the goodbye.
                 tokio::select! {
                     ended = connection => ended,
                     () = activity.idle(GOODBYE) => return,

@@ -68,7 +68,7 @@ async fn the_cases_of_autobahn_pass() {
         *counts.entry((outcome.behavior.as_str(), outcome.close.as_str())).or_default() += 1;
     }
     eprintln!("Autobahn, by what came back and how it was closed: {counts:?}");
-    // Frames may also be refused a moment later than the strictest reading wants; some outcomes are nobody's fault.
+    // Frames may also be refused a moment later than the strictest reading wants; the outcome of some cases is undefined.
     let fine = |word: &str| matches!(word, "OK" | "NON-STRICT" | "INFORMATIONAL");
     let wrong = outcomes.iter().filter(|it| !fine(&it.behavior) || !fine(&it.close));
     let told =

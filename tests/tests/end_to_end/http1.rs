@@ -241,7 +241,7 @@ async fn a_session_that_is_no_good_is_refused_on_every_path() {
     // Bytes that are no text are no session either.
     let request = "GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\ncookie: distillery_session=\u{e4}\r\nconnection: close\r\n\r\n";
     assert_eq!(status(&said_to(server.address(), request).await), 401);
-    // Who logs in or out may come with a session that is over.
+    // A login or logout is allowed to bring a session that is over.
     for path in ["/api/v1/auth/session", "/api/v1/http/auth/session/"] {
         let answer = server.request(Method::DELETE, path, &[("cookie", "distillery_session=odd")]).await;
         assert_eq!(answer.status, 204, "{path}");

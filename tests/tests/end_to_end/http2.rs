@@ -217,7 +217,7 @@ async fn clients_that_take_nothing_make_the_server_hold_little() {
     assert_eq!(answer.status(), 200);
     let id = answer.into_body().collect().await.expect("an id").to_bytes();
     let id: String = serde_json::from_slice(&id).expect("an id");
-    // Its output is kept, and told to everybody who asks: a megabyte each time.
+    // Its output is kept, and sent to every client that asks: a megabyte each time.
     let path = format!("/api/v1/pow/status/{id}?offset=0");
     let held = |bytes: usize| bytes as u64 > MIB / 2;
     patiently("the output", async {
@@ -243,7 +243,7 @@ async fn clients_that_take_nothing_make_the_server_hold_little() {
         }
         deaf.push(raw);
     }
-    // They are all at work: who asks over another connection is answered behind them.
+    // A request over another connection is answered behind all of them.
     let request = Request::builder().uri("https://localhost/api/v1/auth").body(Default::default()).expect("a request");
     assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
     let more = server.memory().saturating_sub(before);
