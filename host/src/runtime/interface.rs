@@ -131,6 +131,15 @@ pub fn add_to_modules(linker: &mut wasmtime::Linker<State>) -> wasmtime::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        control::ThreadClass,
+        limits::Limits,
+        runtime::{End, tests::guest_of},
+    };
+    use std::{
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
 
     #[test]
     fn the_reasons_are_those_of_the_interface() {
@@ -144,5 +153,19 @@ mod tests {
             .map(|line| line.trim_end_matches(','))
             .collect();
         assert_eq!(written, REASONS);
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused_before_it_is_read() {
+        let control = Arc::new(Control::new(&Limits::default()));
+        let module = r#"(module
+            (import "distillery_call" "set_value" (func $set (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (func (export "_start") (call $exit (call $set (i32.const 0) (i32.const -1)))))"#;
+        let mut guest = guest_of(module, control.clone());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(guest.poll(Duration::from_secs(9), ThreadClass::Sockets, &mut cx), Poll::Ready(End::Exited(1)));
+        assert_eq!(control.value(), None);
     }
 }
