@@ -25,6 +25,7 @@ pub mod ops;
 pub mod origin;
 pub mod plugin;
 pub mod process;
+pub mod redact;
 pub mod runtime;
 pub mod server;
 pub mod session;
