@@ -24,6 +24,7 @@ pub mod one_line;
 pub mod ops;
 pub mod origin;
 pub mod plugin;
+pub mod principal;
 pub mod private;
 pub mod process;
 pub mod redact;
