@@ -2,6 +2,7 @@
 
 use crate::{
     call::{CALL_NAME_PATTERN, CallName},
+    principal::Principal,
     traces,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,10 +11,11 @@ use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 /// Whoever is at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// The user's name, empty for nobody.
+    /// The user's name, which is only shown. Empty for an anonymous caller.
     pub user: String,
-    /// Whether the caller came with an API token rather than a session.
-    pub token: bool,
+    pub principal: Principal,
+    /// The id of the API token that the caller presented, if any.
+    pub token: Option<Arc<str>>,
     pub scopes: Vec<Scope>,
     /// Where the request comes from.
     pub address: Option<IpAddr>,
@@ -24,7 +26,7 @@ pub struct Caller {
 /// Who counts as one where callers are counted: a user, and of those who did not say who they are an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    User(String),
+    User(Principal),
     Address(Option<IpAddr>),
 }
 
@@ -44,12 +46,20 @@ impl Caller {
 
     /// Whoever may use the files of the server itself: there is nothing that it may not.
     pub fn operator() -> Self {
-        Self { user: "operator".into(), scopes: vec![Scope("*".into())], ..Self::nobody() }
+        Self {
+            user: "operator".into(),
+            principal: Principal::Operator,
+            scopes: vec![Scope("*".into())],
+            ..Self::nobody()
+        }
     }
 
     /// Who the caller is counted as.
     pub fn who(&self) -> Who {
-        if self.user.is_empty() { Who::Address(self.address.map(client_address)) } else { Who::User(self.user.clone()) }
+        match &self.principal {
+            Principal::Anonymous => Who::Address(self.address.map(client_address)),
+            principal => Who::User(principal.clone()),
+        }
     }
 }
 
@@ -272,30 +282,29 @@ pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
 /// The scope of those who may see and end the processes of everybody.
 pub const ALL_PROCESSES: &str = "processes:*";
 
-/// Whether `caller` may see, and end, processes of `user`. Nobody has none of their own: all who show nothing are nobody.
-pub fn may_see(caller: &Caller, user: &str) -> bool {
-    let own = !caller.user.is_empty() && caller.user == user;
+/// Whether `caller` may see, and end, processes of `owner`. An anonymous caller owns none.
+pub fn may_see(caller: &Caller, owner: &Principal) -> bool {
+    let own = !owner.is_anonymous() && caller.principal == *owner;
     own || may(caller, Wish::Use(ALL_PROCESSES))
 }
 
 /// Who a process belongs to that others may attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Empty for nobody.
-    pub user: String,
-    /// What opens it, where it belongs to nobody.
+    pub principal: Principal,
+    /// The key of a process whose owner is anonymous.
     pub key: Option<String>,
 }
 
 impl Owner {
     /// `caller` starts a process. Nobody is given a key: all who show nothing are nobody.
     pub fn new(caller: &Caller) -> Self {
-        let key = caller.user.is_empty().then(|| {
+        let key = caller.principal.is_anonymous().then(|| {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).expect("the system has random bytes");
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
         });
-        Self { user: caller.user.clone(), key }
+        Self { principal: caller.principal.clone(), key }
     }
 }
 
@@ -305,7 +314,7 @@ pub fn may_use(caller: &Caller, owner: &Owner, key: Option<&str>) -> bool {
         // However long it is the same, it takes as long to say so.
         key.len() == shown.len() && key.bytes().zip(shown.bytes()).fold(0, |other, (a, b)| other | (a ^ b)) == 0
     };
-    may_see(caller, &owner.user) || matches!((&owner.key, key), (Some(key), Some(shown)) if same(key, shown))
+    may_see(caller, &owner.principal) || matches!((&owner.key, key), (Some(key), Some(shown)) if same(key, shown))
 }
 
 /// Whether `caller` may do what it wishes.
@@ -316,6 +325,11 @@ pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::principal::UserId;
+
+    fn user(id: &str) -> Principal {
+        Principal::User(UserId::known(id.into()))
+    }
 
     #[test]
     fn callers_count_by_their_name_or_by_where_they_are() {
@@ -324,8 +338,10 @@ mod tests {
         assert_ne!(at("10.0.0.1").who(), at("10.0.0.2").who());
         assert_eq!(at("2001:db8::1").who(), at("2001:db8::ffff:1").who());
         assert_ne!(at("2001:db8::1").who(), at("2001:db8:0:1::1").who());
-        let named = |address| Caller { user: "ada".into(), ..at(address) };
+        let named = |address| Caller { principal: user("1"), ..at(address) };
         assert_eq!(named("10.0.0.1").who(), named("10.0.0.2").who());
+        let namesake = Caller { principal: user("2"), ..at("10.0.0.1") };
+        assert_ne!(named("10.0.0.1").who(), namesake.who());
     }
 
     #[test]
@@ -341,22 +357,24 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sees_what_somebody_else_ran_and_nobody_least() {
-        let caller = |user: &str, scopes: &[&str]| Caller {
-            user: user.into(),
+    fn callers_see_processes_of_their_own_account_only() {
+        let caller = |id: &str, scopes: &[&str]| Caller {
+            user: "ada".into(),
+            principal: user(id),
             scopes: scopes.iter().map(|it| it.parse().unwrap()).collect(),
             ..Caller::nobody()
         };
-        assert!(may_see(&caller("ada", &[]), "ada"));
-        assert!(!may_see(&caller("ada", &["call:*"]), "bob"));
-        assert!(!may_see(&Caller::nobody(), ""));
-        assert!(may_see(&caller("ada", &["processes:*"]), "bob"));
-        assert!(may_see(&Caller::operator(), ""));
+        assert!(may_see(&caller("1", &[]), &user("1")));
+        assert!(!may_see(&caller("2", &["call:*"]), &user("1")), "a later user of the same name");
+        assert!(!may_see(&caller("1", &[]), &Principal::Forwarded("ada".into())));
+        assert!(!may_see(&Caller::nobody(), &Principal::Anonymous));
+        assert!(may_see(&caller("2", &["processes:*"]), &user("1")));
+        assert!(may_see(&Caller::operator(), &Principal::Anonymous));
     }
 
     #[test]
     fn a_process_of_nobody_is_open_to_who_has_its_key() {
-        let named = |user: &str| Caller { user: user.into(), ..Caller::nobody() };
+        let named = |id: &str| Caller { principal: user(id), ..Caller::nobody() };
         let (nobodys, adas) = (Owner::new(&Caller::nobody()), Owner::new(&named("ada")));
         let key = nobodys.key.as_deref();
         assert!(may_use(&Caller::nobody(), &nobodys, key) && may_use(&named("bob"), &nobodys, key));

@@ -159,9 +159,9 @@ impl Stop {
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ended by itself. `last_words` is the last line of its stderr that was not empty.
+    /// It ended by itself. `last_words` is the last line of its stderr that says why.
     Exited { status: u32, last_words: Option<String> },
-    /// It trapped by itself. `limit` is the limit that caused the trap, where one did.
+    /// It trapped by itself. `trap` names the trap, and behind `unreachable` the panic. `limit` is the limit that caused the trap, where one did.
     Trapped { trap: Cow<'static, str>, limit: Option<LimitHit> },
     /// It was told to stop before it ended, whatever it did then.
     Cancelled { reason: CancelReason, stop: Stop, cleanup: Cleanup },
@@ -242,7 +242,7 @@ impl Outcome {
     pub fn failure(&self) -> Option<String> {
         Some(match self {
             Self::Exited { status: 0, .. } => return None,
-            Self::Exited { last_words: Some(words), .. } => words.clone(),
+            Self::Exited { status, last_words: Some(words) } => format!("exit status {status}: {words}"),
             Self::Exited { status, last_words: None } => format!("exit status {status}"),
             Self::Trapped { limit: Some(limit), .. } => limit.to_string(),
             Self::Trapped { trap, limit: None } => format!("trap: {trap}"),
@@ -385,12 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_prefers_the_words_of_the_guest() {
+    fn failure_has_the_status_and_the_words_of_the_guest() {
         let exited =
             |status, words: Option<&str>| Outcome::Exited { status, last_words: words.map(str::to_owned) }.failure();
         assert_eq!(exited(0, Some("warning")), None);
         assert_eq!(exited(7, None).unwrap(), "exit status 7");
-        assert_eq!(exited(7, Some("no such slug")).unwrap(), "no such slug");
+        assert_eq!(exited(7, Some("no such slug")).unwrap(), "exit status 7: no such slug");
         assert_eq!(
             Outcome::Trapped { trap: "unreachable".into(), limit: None }.failure().unwrap(),
             "trap: unreachable"

@@ -22,6 +22,7 @@ use crate::{
     auth::Scope,
     config::Config,
     plugin::{Operator, archive::Archive, granted::Grants, load::Loader, signature::Trusted},
+    private::{self, Use},
     runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker},
 };
 use anyhow::Context;
@@ -180,7 +181,9 @@ fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
 /// may be used anywhere, and must leave nothing behind there.
 fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
     let one = Capacity::of(1);
-    loader_with(config, &one, Some(config.cache.as_path()).filter(|cache| cache.is_dir()))
+    // Compiled code runs outside of the sandbox: that of another user is not used.
+    let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
+    loader_with(config, &one, Some(config.cache.as_path()).filter(own))
 }
 
 fn loader_with(config: &Config, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {

@@ -9,6 +9,7 @@ use crate::{
     kept::{Kept, View, shelf::Shelf},
     metrics::{Metrics, OfCall, Spent},
     plugin::{Call, Catalog, manifest::Stderr},
+    principal::Principal,
     process::{
         Deadlines, Process,
         admission::{Admission, Asked, Place, Turn, Wanted},
@@ -69,6 +70,7 @@ struct Order {
     compute: Arc<ComputeThreads>,
     deadlines: Deadlines,
     user: String,
+    owner: Principal,
     history: Option<Arc<History>>,
     counted: Arc<OfCall>,
 }
@@ -135,9 +137,17 @@ impl Dispatcher {
         };
         let deadlines =
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
-        let (user, history) = (caller.user.clone(), self.history.clone());
-        let counted = self.metrics.of(&call.spec.name);
-        Ok(Order { call, invocation, control, compute: self.compute.clone(), deadlines, user, history, counted })
+        Ok(Order {
+            counted: self.metrics.of(&call.spec.name),
+            call,
+            invocation,
+            control,
+            compute: self.compute.clone(),
+            deadlines,
+            user: caller.user.clone(),
+            owner: caller.principal.clone(),
+            history: self.history.clone(),
+        })
     }
 
     /// Lets a process go on that `caller` has started, whatever becomes of the caller. The view holds it back until it is
@@ -155,8 +165,8 @@ impl Dispatcher {
 
     /// The processes that run and that `caller` may see, the newest first, and those that are kept.
     pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Kept>>) {
-        let running = self.history.as_ref().map(|history| history.running(|user| may_see(caller, user)));
-        let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.user)));
+        let running = self.history.as_ref().map(|history| history.running(|owner| may_see(caller, owner)));
+        let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.principal)));
         (running.unwrap_or_default(), kept.unwrap_or_default())
     }
 
@@ -213,7 +223,8 @@ impl Order {
         }
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         if let Some(history) = &self.history {
-            let begun = history::begun(&self.control, &self.user, &self.call, &self.invocation.params);
+            let user = (self.user.as_str(), &self.owner);
+            let begun = history::begun(&self.control, user, &self.call, &self.invocation.params);
             history.begin(&self.control, begun);
         }
         self.counted.started();

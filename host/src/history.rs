@@ -7,6 +7,7 @@ use crate::{
     call::{CancelReason, Outcome},
     control::Control,
     plugin::{Call, params::ParamSpec},
+    principal::Principal,
     store::{
         blocking,
         database::{Database, StoreError},
@@ -136,6 +137,7 @@ impl Seen {
         wanted.before.is_none_or(|before| self.begun.id < before)
             && fits(&wanted.call, &self.begun.call)
             && fits(&wanted.user, &self.begun.user)
+            && wanted.owner.as_ref().is_none_or(|owner| *owner == self.begun.owner)
             && fits(&wanted.outcome, self.outcome())
     }
 }
@@ -264,12 +266,12 @@ impl History {
         self.running.shard(id).lock().get(&id).map(|entry| entry.begun.clone())
     }
 
-    /// Those that run, as far as their user is one of those that `may` be shown, the newest first.
-    pub fn running(&self, may: impl Fn(&str) -> bool) -> Vec<Seen> {
+    /// Those that run, as far as their owner is one of those that `may` be shown, the newest first.
+    pub fn running(&self, may: impl Fn(&Principal) -> bool) -> Vec<Seen> {
         let mut running: Vec<Seen> = Vec::new();
         for shard in &self.running.0 {
             let shard = shard.lock();
-            let shown = shard.values().filter(|entry| entry.ended.get().is_none() && may(&entry.begun.user));
+            let shown = shard.values().filter(|entry| entry.ended.get().is_none() && may(&entry.begun.owner));
             running.extend(shown.map(|entry| entry.seen()));
         }
         running.sort_unstable_by_key(|seen| std::cmp::Reverse(seen.begun.id));
@@ -322,11 +324,12 @@ impl History {
     }
 }
 
-/// How a process of `call` begins.
-pub fn begun(control: &Control, user: &str, call: &Call, params: &[String]) -> Begun {
+/// How a process of `call` begins that a user of this name and identity starts.
+pub fn begun(control: &Control, (user, owner): (&str, &Principal), call: &Call, params: &[String]) -> Begun {
     Begun {
         id: control.id,
         user: user.to_owned(),
+        owner: owner.clone(),
         call: call.spec.name.to_string(),
         params: kept(call.spec.params.as_deref().unwrap_or_default(), params),
         plugin: call.plugin.name.clone(),
@@ -485,6 +488,7 @@ mod tests {
         let begun = Begun {
             id: control.id,
             user: "ada".into(),
+            owner: Principal::default(),
             call: "echo".into(),
             params: vec![Some("x".repeat(size))],
             plugin: "echo".into(),

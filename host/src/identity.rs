@@ -7,6 +7,7 @@ pub mod standing;
 
 use crate::{
     auth::{Caller, Scope, UserName},
+    principal::Principal,
     store::{
         accounts::{AccountError, Accounts, Hash, Proof, Secret},
         blocking,
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// How long what a secret stands for is believed without another look: a revoked one is no good any more after this.
 const BELIEVED: Duration = Duration::from_millis(500);
@@ -30,6 +31,9 @@ const BELIEVED: Duration = Duration::from_millis(500);
 const REMEMBERED: usize = 10_000;
 /// How many passwords wait to be looked at. Each costs tens of milliseconds and 19 MiB, so that they come one by one.
 const LOGINS: usize = 16;
+/// How long sessions and uses of tokens gather before they are written, and how long a failed write waits.
+const GATHER: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_secs(1);
 
 pub struct Identity {
     accounts: Arc<Accounts>,
@@ -42,6 +46,8 @@ pub struct Identity {
     looking: Semaphore,
     /// Credentials of what is open now.
     in_use: Mutex<standing::InUse>,
+    /// Something waits to be written.
+    pending: Notify,
 }
 
 /// What somebody shows to be known by.
@@ -97,6 +103,7 @@ impl Identity {
             waiting: Semaphore::new(LOGINS),
             looking: Semaphore::new(1),
             in_use: Mutex::default(),
+            pending: Notify::new(),
         }
     }
 
@@ -136,6 +143,9 @@ impl Identity {
                     .await?
                     .ok_or(unknown(shown))?;
                 self.remember(shown, proof.clone(), now);
+                if self.accounts.has_pending() {
+                    self.pending.notify_one();
+                }
                 proof
             }
         };
@@ -147,20 +157,23 @@ impl Identity {
         scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
         Ok(Caller {
             user: proof.user.as_str().to_owned(),
-            token: matches!(shown, Shown::Token(_)),
+            principal: Principal::User(proof.id),
+            token: proof.token,
             scopes,
             address: None,
             trace: None,
         })
     }
 
-    /// The user of this name, as somebody says that is believed. One who has no account may what everybody may.
+    /// The user of this name, as a trusted proxy says. One without an account holds what everybody holds.
     pub async fn forwarded(&self, user: &UserName) -> Result<Caller, StoreError> {
         let name = user.clone();
-        let scopes = self.ask(move |accounts| accounts.scopes_of(name.as_str())).await?;
-        let mut scopes = scopes.unwrap_or_default();
+        let (principal, mut scopes) = match self.ask(move |accounts| accounts.user(name.as_str())).await? {
+            Some((id, scopes)) => (Principal::User(id), scopes),
+            None => (Principal::Forwarded(user.as_str().into()), Vec::new()),
+        };
         scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
-        Ok(Caller { user: user.as_str().to_owned(), scopes, ..Caller::nobody() })
+        Ok(Caller { user: user.as_str().to_owned(), principal, scopes, ..Caller::nobody() })
     }
 
     fn remember(&self, shown: Shown, proof: Proof, now: Instant) {
@@ -185,16 +198,18 @@ impl Identity {
         let attempt = self.guesses.begin(address, user, Instant::now()).map_err(NoEntry::Wait)?;
         let looking = self.looking.acquire().await;
         let name = user.parse::<UserName>();
-        let guessed = name.clone().map_or_else(|_| String::new(), |name| name.as_str().to_owned());
-        let right = self.ask(move |accounts| accounts.knows(&guessed, &password)).await?;
+        let guessed = name.map_or_else(|_| String::new(), |name| name.as_str().to_owned());
+        let verified = self.ask(move |accounts| accounts.verify(&guessed, &password)).await?;
         drop(looking);
-        let Some(name) = name.ok().filter(|_| right) else {
+        let Some(user) = verified else {
             tracing::info!(%address, "a login with a wrong user or password");
             return Err(NoEntry::Wrong);
         };
         self.guesses.right(&attempt);
         let lasts = time::Duration::try_from(self.session_time).unwrap_or(time::Duration::MAX);
-        Ok(self.ask(move |accounts| accounts.begin_session(&name, lasts)).await?)
+        let secret = self.accounts.begin_session(&user, lasts)?;
+        self.pending.notify_one();
+        Ok(secret)
     }
 
     /// Ends a session, if it is one.
@@ -202,6 +217,24 @@ impl Identity {
         self.ask(move |accounts| accounts.end_session(&session)).await?;
         self.forget();
         Ok(())
+    }
+
+    /// Writes new sessions and uses of tokens for as long as it is polled. Callers that present them do not wait.
+    pub async fn keep_writing(&self) {
+        let mut failing = false;
+        loop {
+            self.pending.notified().await;
+            tokio::time::sleep(GATHER).await;
+            while let Err(error) = self.ask(Accounts::write_pending).await {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "sessions and uses of tokens cannot be written: retrying");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            if std::mem::take(&mut failing) {
+                tracing::info!("sessions and uses of tokens are written again");
+            }
+        }
     }
 
     /// Asks the database, on a thread that may wait for it.

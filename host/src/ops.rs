@@ -33,16 +33,18 @@ use hyper_util::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How many connections are served at once; more wait.
+/// How many connections are served at once. One more takes the place of the oldest, so that clients that hang keep none
+/// away.
 const CONNECTIONS: usize = 64;
 /// How long one may take to ask, to take what it is answered, and how long it may be idle.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,40 +140,40 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the operator gets no answers"),
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
-            accepted = async {
-                let place = places.clone().acquire_owned().await.expect("the places are never closed");
-                let (stream, from) = listener.accept().await?;
-                // Where it is gone already, it is of no account.
-                let local = stream.local_addr().unwrap_or(from).ip();
-                Ok((place, stream, Local(local)))
-            } => accepted,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
             () = ending.cancelled() => break,
         };
         match accepted {
-            Ok((place, stream, local)) => {
+            Ok((stream, from)) => {
+                // Of a connection that is gone already no address is known.
+                let local = Local(stream.local_addr().unwrap_or(from).ip());
+                oldest.retain(|connection| !connection.is_finished());
+                if oldest.len() >= CONNECTIONS
+                    && let Some(connection) = oldest.pop_front()
+                {
+                    connection.abort();
+                }
                 let service = TowerToHyperService::new(router.clone().layer(Extension(local)));
                 let (stream, _) = Watched::new(stream, PATIENCE, Arc::default());
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
                 let connection = http.serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move {
-                    let _place = place;
-                    // Whatever ends it, the next one is served.
-                    let _ = connection.await;
-                });
+                // Whatever ends it, the next one is served.
+                oldest.push_back(connections.spawn(async move { drop(connection.await) }));
             }
-            Err::<_, io::Error>(error) => {
+            Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection of the operator");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
     drop(listener);
-    // Each has a place until it ends.
-    let _ = places.acquire_many(CONNECTIONS as u32).await;
+    while connections.join_next().await.is_some() {}
 }
 
 /// The address of this machine that a client has connected to.
@@ -323,5 +325,35 @@ impl Sources {
         text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that serve.", serving as f64);
         let help = "Plugins whose newest state does not load.";
         text.single("distillery_plugins_broken", Kind::Gauge, help, broken as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    #[tokio::test]
+    async fn hung_clients_do_not_block_the_next_one() {
+        let listener = Ops::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let ops = Ops::start(listener, Arc::default()).unwrap();
+        let mut hung = Vec::new();
+        for _ in 0..CONNECTIONS * 2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+            hung.push(stream);
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(PATIENCE / 2, stream.read_to_string(&mut answer)).await;
+        read.expect("it does not wait for the others").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        drop(hung);
+        ops.end();
     }
 }

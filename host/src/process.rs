@@ -13,7 +13,7 @@ use crate::{
     control::{Control, ThreadClass},
     limits::Limits,
     plugin::Call,
-    runtime::{End, Guest, Invocation},
+    runtime::{End, Guest, Invocation, UNREACHABLE},
 };
 use compute::{Away, ComputeThreads, Returned};
 use std::{
@@ -329,6 +329,11 @@ impl Process {
             End::Exited(status) => {
                 let last_words = (status != 0).then(|| self.control.stderr.last_words()).flatten();
                 Outcome::Exited { status, last_words }
+            }
+            End::Trapped { trap, limit: None } if trap == UNREACHABLE => {
+                let panic = self.control.stderr.panic();
+                let trap = panic.map_or(trap, |panic| format!("{UNREACHABLE}: {panic}").into());
+                Outcome::Trapped { trap, limit: None }
             }
             End::Trapped { trap, limit } => Outcome::Trapped { trap, limit },
             End::Full => Outcome::HostFailed { what: "too many running processes".into() },

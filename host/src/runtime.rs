@@ -31,6 +31,7 @@ pub use program::{CompileError, Invocation, Kind, Program};
 pub use reach::Reach;
 pub use scratch::{ScratchRoot, ScratchSpace};
 pub use stdio::StderrTo;
+pub use trap::UNREACHABLE;
 
 #[cfg(test)]
 mod bad_modules;

@@ -56,6 +56,7 @@ pub struct Server {
     local: UnixListener,
     local_front: Front,
     local_connections: Arc<Connections>,
+    identity: Arc<Identity>,
     drain: Drain,
 }
 
@@ -131,7 +132,7 @@ impl Server {
         let websocket =
             sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
         let websocket = websocket.with_state(sockets.clone()).merge(pow);
-        let door = Door { identity, secure_cookies: auth.secure_cookies };
+        let door = Door { identity: identity.clone(), secure_cookies: auth.secure_cookies };
         let state = ApiState {
             enabled: http.api,
             history,
@@ -173,6 +174,7 @@ impl Server {
             local: local.listener().map_err(CannotServe::Local)?,
             local_front: front(local_gate),
             local_connections: Connections::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS),
+            identity,
             drain,
         })
     }
@@ -194,6 +196,9 @@ impl Server {
     /// Takes connections until the server retires.
     pub async fn run(self) {
         let retired = self.drain.retired();
+        // Also for those that are still connected when the server takes no more connections.
+        let identity = self.identity.clone();
+        tokio::spawn(async move { identity.keep_writing().await });
         if let Some(tls) = self.tls.clone() {
             let retired = retired.clone();
             tokio::spawn(async move { retired.run_until_cancelled(tls.keep_up()).await });

@@ -4,6 +4,7 @@
 //! It knows nothing of who asks. Only this module names rusqlite.
 
 pub mod accounts;
+mod connections;
 pub mod database;
 pub mod news;
 pub mod processes;

@@ -3,6 +3,7 @@
 //! Plain buffers with a lock and wakers. They know nothing of sockets, of wasm, or of why a process ends.
 
 mod input;
+mod last_words;
 mod lines;
 mod output;
 mod ring;

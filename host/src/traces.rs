@@ -5,6 +5,7 @@
 
 pub mod export;
 
+use crate::redact;
 use std::{
     sync::{
         Arc,
@@ -183,6 +184,11 @@ impl Timed {
         if let Some(span) = &mut self.span {
             span.attributes.push((name, value.into()));
         }
+    }
+
+    /// Sets the path of a request, without the secrets that clients put into it.
+    pub fn set_path(&mut self, path: &str) {
+        self.set("url.path", redact::path(path).into_owned());
     }
 
     pub fn fail(&mut self, why: impl Into<String>) {

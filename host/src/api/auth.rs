@@ -217,7 +217,7 @@ struct Explained {
 impl<'a> From<&'a Caller> for Known<'a> {
     fn from(caller: &'a Caller) -> Self {
         let scopes = caller.scopes.iter().map(|scope| scope.0.as_str()).collect();
-        Self { user: &caller.user, token: caller.token, scopes, explain: None }
+        Self { user: &caller.user, token: caller.token.is_some(), scopes, explain: None }
     }
 }
 

@@ -33,6 +33,7 @@ impl From<AccountError> for ApiError {
             AccountError::TooMuch { .. } => StatusCode::FORBIDDEN,
             AccountError::NoUser(_) => StatusCode::NOT_FOUND,
             AccountError::TooManyTokens(_) => StatusCode::CONFLICT,
+            AccountError::NoParent => StatusCode::UNAUTHORIZED,
             other => return Self::of_server(other),
         };
         Self::new(status, error.to_string())

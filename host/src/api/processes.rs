@@ -166,19 +166,17 @@ impl<'a> Shown<'a> {
 
 async fn list(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Response, ApiError> {
     let mut wanted = wanted(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
-    let whose = wanted.user.get_or_insert_with(|| caller.user.clone());
-    if !may_see(&caller, whose) {
-        return Err(match caller.user.as_str() {
-            "" => ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                format!("log in, or show a token: your own, or {ALL_PROCESSES}"),
-            ),
-            _ => ApiError::new(StatusCode::FORBIDDEN, format!("those of others need the scope {ALL_PROCESSES}")),
-        });
-    }
-    let named = request::query(&uri).any(|(name, _)| name == "user");
-    if !named && may(&caller, Wish::Use(ALL_PROCESSES)) {
-        wanted.user = None;
+    if !may(&caller, Wish::Use(ALL_PROCESSES)) {
+        if caller.principal.is_anonymous() {
+            let what = format!("log in, or show a token: your own, or {ALL_PROCESSES}");
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, what));
+        }
+        if wanted.user.take().is_some_and(|user| user != caller.user) {
+            let what = format!("those of others need the scope {ALL_PROCESSES}");
+            return Err(ApiError::new(StatusCode::FORBIDDEN, what));
+        }
+        // By identity: a user of the same name may have been removed.
+        wanted.owner = Some(caller.principal.clone());
     }
     let mut pages = Pages { left: wanted.limit, wanted, state };
     let first = pages.next().await.map_err(|error| ApiError::of_server(&error))?;
@@ -267,7 +265,7 @@ async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiEr
         Ok(id) => state.history.one(id).await.map_err(|error| ApiError::of_server(&error))?,
         Err(_) => None,
     };
-    seen.filter(|seen| may_see(caller, &seen.begun.user))
+    seen.filter(|seen| may_see(caller, &seen.begun.owner))
         .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no process {id:?} that you may see")))
 }
 
@@ -304,6 +302,7 @@ mod tests {
             before: Some(Uuid::nil()),
             call: Some("a".into()),
             user: Some("b".into()),
+            owner: None,
             outcome: Some("success".into()),
             limit: 7,
         };

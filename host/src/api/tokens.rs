@@ -10,8 +10,9 @@ use super::{
     route::Route,
 };
 use crate::{
-    auth::{Caller, Scope, UserName},
-    store::accounts::{NewToken, Token},
+    auth::{Caller, Scope},
+    principal::{Principal, UserId},
+    store::accounts::{NewToken, Token, TokenUser},
 };
 use axum::{
     extract::{Request, State},
@@ -32,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
     let token = |fields| {
         let mut token = json!({
             "id": "5f2c81d09a3b", "label": "laptop", "scopes": ["call:*"], "created": "2026-01-31T12:00:00Z",
-            "expires": "2026-03-02T12:00:00Z", "used": null,
+            "expires": "2026-03-02T12:00:00Z", "used": null, "parent": null,
         });
         if fields {
             token["token"] = format!("dst_{}", "0123456789abcdef".repeat(4)).into();
@@ -50,8 +51,8 @@ pub(super) fn routes() -> Vec<Route> {
         .answers::<Vec<Shown<'_>>>(200, "All of them, without the tokens themselves.", json!([token(false)]));
     let add_operation = Operation::new("addToken", "auth", "Makes a token for the caller")
         .described(
-            "A session may do this, and a token that holds `tokens:write`. A token cannot make one that may more than \
-             itself.",
+            "A session can do this, and a token that holds `tokens:write`. What a token makes can do no more than that \
+             token, expires with it at the latest, and is revoked with it: the answer tells what it got.",
         )
         .for_users()
         .body::<Wanted>(json!({"label": "laptop", "scopes": ["call:*"], "expires": "30d"}))
@@ -93,6 +94,8 @@ struct Shown<'a> {
     /// When it was last shown, to the minute.
     #[schemars(extend("format" = "date-time"))]
     used: Option<String>,
+    /// The id of the token that made it, if one did.
+    parent: Option<&'a str>,
 }
 
 impl<'a> From<&'a Token> for Shown<'a> {
@@ -105,28 +108,34 @@ impl<'a> From<&'a Token> for Shown<'a> {
             created: moment(token.created),
             expires: token.expires.map(moment),
             used: token.used.map(moment),
+            parent: token.parent.as_deref(),
         }
     }
 }
 
-/// The user that the caller is: the one whose tokens these are.
-fn oneself(caller: &Caller) -> Result<UserName, ApiError> {
-    if caller.user.is_empty() {
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "log in, or show a token: this is for users"));
+/// Returns the account of the caller: the one whose tokens these are.
+fn oneself(caller: &Caller) -> Result<UserId, ApiError> {
+    let forbidden = |what| Err(ApiError::new(StatusCode::FORBIDDEN, what));
+    match &caller.principal {
+        Principal::User(id) => Ok(id.clone()),
+        Principal::Anonymous => {
+            Err(ApiError::new(StatusCode::UNAUTHORIZED, "log in, or show a token: this is for users"))
+        }
+        Principal::Operator => forbidden("the operator is no user: use `distillery token`".to_owned()),
+        Principal::Forwarded(name) => {
+            forbidden(format!("{name} has no account here, and tokens need one: add it with `distillery user add`"))
+        }
     }
-    caller.user.parse().map_err(|_| {
-        ApiError::new(StatusCode::FORBIDDEN, format!("the {} is no user: use `distillery token`", caller.user))
-    })
 }
 
 /// Changes what lets the caller in: a session may, and a token only if it was made for that.
 fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
-    if caller.token { needs(caller, "tokens:write") } else { Ok(()) }
+    if caller.token.is_some() { needs(caller, "tokens:write") } else { Ok(()) }
 }
 
 async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     let user = oneself(&caller)?;
-    let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(user.as_str()))).await;
+    let tokens = state.door.identity.ask(move |accounts| accounts.tokens(Some(&TokenUser::Id(user)))).await;
     let tokens = tokens.map_err(|error| ApiError::of_server(&error))?;
     json_of(&tokens.iter().map(Shown::from).collect::<Vec<_>>())
 }
@@ -157,21 +166,18 @@ async fn add(State(state): State<Api>, caller: Caller, request: Request) -> Resu
     }
     let asked = scopes.map(|scopes| scopes.iter().map(|it| it.parse()).collect::<Result<Vec<Scope>, _>>());
     let asked = asked.transpose().map_err(|error| bad(error.to_string()))?;
-    let anonymous = state.door.identity.anonymous();
-    let scopes = match asked.unwrap_or_else(|| vec![Scope::all()]) {
-        // A token cannot make one that may more than itself.
-        asked if caller.token => {
-            let own: Vec<_> = caller.scopes.iter().filter(|scope| !anonymous.contains(scope)).cloned().collect();
-            Scope::common(&asked, &own)
-        }
-        asked => asked,
-    };
     let expires = expires.map(|text| {
         lasting(&text)
             .and_then(|it| OffsetDateTime::now_utc().checked_add(it))
             .ok_or_else(|| bad(format!("{text:?} is not how long a token may last: write 30d or 12h")))
     });
-    let new = NewToken { user, label, scopes, expires: expires.transpose()? };
+    let new = NewToken {
+        user: TokenUser::Id(user),
+        label,
+        scopes: asked.unwrap_or_else(|| vec![Scope::all()]),
+        expires: expires.transpose()?,
+        parent: caller.token,
+    };
     let made = state.door.identity.ask(move |accounts| accounts.add_token(&new)).await;
     let (token, secret) = made?;
     json_with(StatusCode::CREATED, &Shown { token: Some(secret.as_str()), ..Shown::from(&token) })
@@ -196,7 +202,7 @@ async fn revoke(State(state): State<Api>, caller: Caller, Segment(id): Segment) 
     may_change_tokens(&caller)?;
     let identity = &state.door.identity;
     let token = id.clone();
-    let revoked = identity.ask(move |accounts| accounts.revoke(&token, Some(user.as_str()))).await;
+    let revoked = identity.ask(move |accounts| accounts.revoke(&token, Some(&user))).await;
     if !revoked.map_err(|error| ApiError::of_server(&error))? {
         return Err(ApiError::new(StatusCode::NOT_FOUND, format!("you have no token {id:?}")));
     }

@@ -4,7 +4,7 @@ use crate::{
     auth::{Scope, UserName},
     config::Config,
     store::{
-        accounts::{self, Accounts, NewToken},
+        accounts::{self, Accounts, NewToken, TokenUser},
         database::{Database, FILE},
     },
 };
@@ -106,17 +106,19 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
         Token::Add { user, scopes, expires, label } => {
             let expires = expires.map(after).transpose()?;
             let scopes = if scopes.is_empty() { vec![Scope::all()] } else { scopes };
-            let (token, secret) = accounts.add_token(&NewToken { user, label, scopes, expires })?;
+            let user = TokenUser::Name(user.as_str().to_owned());
+            let (token, secret) = accounts.add_token(&NewToken { user, label, scopes, expires, parent: None })?;
             eprintln!("token {} of {}, shown this once:", token.id, token.user);
             println!("{}", secret.as_str());
         }
         Token::List { user } => {
-            for token in accounts.tokens(user.as_deref())? {
+            for token in accounts.tokens(user.map(TokenUser::Name).as_ref())? {
                 let when = |moment: Option<OffsetDateTime>, none| {
                     moment.map_or_else(|| String::from(none), |it| it.date().to_string())
                 };
+                let parent = token.parent.map_or_else(String::new, |parent| format!("  made with {parent}"));
                 println!(
-                    "{}  {}  since {}  expires {}  used {}  may: {}{}",
+                    "{}  {}  since {}  expires {}  used {}{parent}  may: {}{}",
                     token.id,
                     token.user,
                     token.created.date(),

@@ -2,7 +2,11 @@
 //!
 //! Bytes go in and out as they are. stdin and stdout each have a thread, so that neither holds up a signal.
 
-use super::{peer::Server, signals::Signals, status};
+use super::{
+    peer::{Server, process_key},
+    signals::Signals,
+    status,
+};
 use crate::{
     call::CancelReason,
     client::conversation::{self, Event, From, Listener, Speaker, Told, Wanted},
@@ -60,7 +64,8 @@ pub struct Attach {
     /// Gives stdin to the process, and lets Ctrl-C cancel it; otherwise Ctrl-C leaves it running
     #[arg(long, short)]
     interactive: bool,
-    /// The process, as `distillery call --detach` or `distillery ps` names it
+    /// The process, as `distillery call --detach` or `distillery ps` names it. Its key, behind the colon, can come in
+    /// $DISTILLERY_PROCESS_KEY instead, where other users of the machine do not see it
     id: String,
 }
 
@@ -93,7 +98,7 @@ pub fn call(config: &Config, call: Call) -> anyhow::Result<ExitCode> {
 pub fn attach(config: &Config, attach: Attach) -> anyhow::Result<ExitCode> {
     let (id, key) = match attach.id.split_once(':') {
         Some((id, key)) => (id.to_owned(), Some(key.to_owned())),
-        None => (attach.id, None),
+        None => (attach.id, process_key()),
     };
     let input = if attach.interactive { Input::Stdin } else { Input::Theirs };
     let manner = Manner { json: attach.json, input, cancels: attach.interactive, detach: false };

@@ -17,7 +17,8 @@ pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCod
     let held = match user {
         NOBODY => Vec::new(),
         user => Accounts::open(&Database::open(&config.data)?)?
-            .scopes_of(user)?
+            .user(user)?
+            .map(|(_, scopes)| scopes)
             .with_context(|| format!("there is no user {user:?}: `distillery user list` shows all"))?,
     };
     let with = |scopes: &[Scope]| Caller { user: user.to_owned(), scopes: scopes.to_vec(), ..Caller::nobody() };

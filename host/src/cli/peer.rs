@@ -48,6 +48,11 @@ impl Server {
     }
 }
 
+/// The key of a process, from where other users of the machine do not see it.
+pub fn process_key() -> Option<String> {
+    variable("PROCESS_KEY")
+}
+
 fn variable(name: &str) -> Option<String> {
     env::var(format!("DISTILLERY_{name}")).ok().filter(|value| !value.is_empty())
 }

@@ -297,6 +297,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.
     runtime.shutdown_timeout(LAST_CALLS);
     history.finish();
+    if let Err(error) = store.accounts.write_pending() {
+        tracing::warn!(%error, "sessions of the last moments are lost: their users log in again");
+    }
     served
 }
 

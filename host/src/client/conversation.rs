@@ -357,7 +357,9 @@ impl End {
             reason: reason.map(Into::into),
         };
         let begins = |beginnings: &[&str]| beginnings.iter().any(|it| message.starts_with(it));
-        if let Some(status) = message.strip_prefix("exit status ").and_then(|it| it.parse().ok()) {
+        let status =
+            message.strip_prefix("exit status ").map(|it| it.split_once(": ").map_or(it, |(status, _)| status));
+        if let Some(status) = status.and_then(|it| it.parse().ok()) {
             return end("exited", Some(status), None);
         }
         for (beginning, reason) in [
@@ -385,7 +387,7 @@ impl End {
         } else if begins(&["trap: ", "memory limit of ", "stack limit of ", "table limit of ", "instance limit of "]) {
             end("trapped", None, None)
         } else {
-            // The last words of a process, which ended with a status that is not told.
+            // The last words of a process of an older server, which does not tell the status.
             end("exited", Some(1), None)
         }
     }
@@ -399,6 +401,7 @@ mod tests {
     fn the_sentence_of_a_result_says_how_it_ended() {
         for (message, kind, status, reason) in [
             ("exit status 7", "exited", Some(7), None),
+            ("exit status 7: no such slug: x", "exited", Some(7), None),
             ("no such slug", "exited", Some(1), None),
             ("cancelled by the client (forced after 2s)", "cancelled", None, Some("client")),
             ("time limit of 3s reached", "cancelled", None, Some("time limit")),

@@ -95,5 +95,5 @@ impl Identity {
 
 /// Returns whether a caller is still the one that it was, and holds every right that it held.
 fn covers(now: &Caller, then: &Caller) -> bool {
-    now.user == then.user && then.scopes.iter().all(|scope| now.scopes.contains(scope))
+    now.principal == then.principal && then.scopes.iter().all(|scope| now.scopes.contains(scope))
 }

@@ -239,7 +239,8 @@ mod tests {
     }
 
     fn wanted(caller: &str, plugin: &str, most_of_plugin: Option<u32>) -> Wanted {
-        Wanted { caller: Who::User(caller.into()), plugin: plugin.into(), most_of_plugin }
+        let caller = Who::User(crate::principal::Principal::Forwarded(caller.into()));
+        Wanted { caller, plugin: plugin.into(), most_of_plugin }
     }
 
     fn admitted(asked: Asked) -> Place {

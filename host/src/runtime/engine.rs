@@ -11,7 +11,11 @@ use super::{
     systems,
     ticker::Ticker,
 };
-use crate::{limits::Limits, size::Size};
+use crate::{
+    limits::Limits,
+    private::{self, Use},
+    size::Size,
+};
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -153,7 +157,8 @@ impl Engines {
 
 fn open_cache(directory: &Path) -> Result<Cache, RuntimeError> {
     let failed = |why: String| RuntimeError::Cache { directory: directory.to_owned(), why };
-    std::fs::create_dir_all(directory).map_err(|error| failed(error.to_string()))?;
+    // What lies there is run as it is, and not checked again.
+    private::directory(directory, Use::Serve).map_err(|error| failed(error.to_string()))?;
     let directory_path = std::path::absolute(directory).map_err(|error| failed(error.to_string()))?;
     let mut config = CacheConfig::new();
     config.with_directory(directory_path);

@@ -2,6 +2,9 @@
 
 use wasmtime::Trap;
 
+/// The trap of a guest that gave up by itself: a panic, a failed assertion, an abort.
+pub const UNREACHABLE: &str = "unreachable";
+
 /// What went wrong, short and without a "wasm trap:" in front.
 pub fn words(trap: Trap) -> &'static str {
     match trap {
@@ -13,7 +16,7 @@ pub fn words(trap: Trap) -> &'static str {
         Trap::IntegerOverflow => "integer overflow",
         Trap::IntegerDivisionByZero => "integer divide by zero",
         Trap::BadConversionToInteger => "invalid conversion to integer",
-        Trap::UnreachableCodeReached => "unreachable",
+        Trap::UnreachableCodeReached => UNREACHABLE,
         Trap::Interrupt => "interrupted",
         Trap::NullReference => "null reference",
         Trap::ArrayOutOfBounds => "out of bounds array access",

@@ -77,7 +77,7 @@ impl Gate {
             request.extensions_mut().insert(context);
         }
         span.set("http.request.method", request.method().as_str());
-        span.set("url.path", request.uri().path());
+        span.set_path(request.uri().path());
         let answer = self.identified(request).await;
         span.set("http.response.status_code", u64::from(answer.status().as_u16()));
         if answer.status().is_server_error() {

@@ -1,17 +1,20 @@
 //! The socket over which the command line speaks to a running server: a file in the `data` directory that only its owner
 //! may use. It also keeps a second server away from that directory.
 
+use crate::private::{self, NotPrivate, Use};
 use parking_lot::Mutex;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
+    net::sockopt::socket_peercred,
+    process::geteuid,
 };
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt, PermissionsExt},
-        net::UnixListener,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     thread,
@@ -48,6 +51,8 @@ pub enum CannotControl {
         .path.display()
     )]
     Impossible { path: PathBuf, error: io::Error },
+    #[error("cannot use {} for `data`: {error}", .data.display())]
+    NotPrivate { data: PathBuf, error: NotPrivate },
 }
 
 impl Local {
@@ -58,7 +63,7 @@ impl Local {
             let path = path.to_owned();
             move |error| CannotControl::Impossible { path, error }
         };
-        fs::create_dir_all(data).map_err(impossible(data))?;
+        private::directory(data, Use::Serve).map_err(not_private(data))?;
         let lock = locked(data)?;
         let listener = bind_owned(data, &path).map_err(impossible(&path))?;
         Ok(Self { listener, data: data.to_owned(), path, lock: Mutex::new(Some(lock)) })
@@ -102,17 +107,54 @@ impl Local {
     }
 }
 
-/// The lock of a directory that no other server uses.
+fn not_private(data: &Path) -> impl Fn(NotPrivate) -> CannotControl {
+    move |error| match error {
+        NotPrivate::Io(error) => CannotControl::Impossible { path: data.to_owned(), error },
+        error => CannotControl::NotPrivate { data: data.to_owned(), error },
+    }
+}
+
+/// Takes the lock of a directory that no other server uses.
 fn locked(data: &Path) -> Result<File, CannotControl> {
     let path = data.join(LOCK);
-    let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(|error| CannotControl::Impossible { path: path.clone(), error })?;
+    // Other users may have such a file open, and can lock it at any time.
+    let was_open_to_others = fs::symlink_metadata(&path).is_ok_and(|it| it.mode() & 0o077 != 0);
+    private::file(&path, Use::Serve).map_err(not_private(data))?;
+    let lock = lock(&path);
+    if !was_open_to_others {
+        return lock;
+    }
+    match lock {
+        Err(CannotControl::Taken(_)) if !is_served(data) => {
+            tracing::warn!(path = %path.display(), "another user has locked this file: replacing it");
+        }
+        // Held until the new file is in its place.
+        lock => drop(lock?),
+    }
+    let aside = data.join(format!(".lock-{}", std::process::id()));
+    // Of a server with this number that was killed in between.
+    let _ = fs::remove_file(&aside);
+    let new = self::lock(&aside)?;
+    fs::rename(&aside, &path).map_err(|error| CannotControl::Impossible { path, error })?;
+    Ok(new)
+}
+
+/// Locks a file, which is made if there is none.
+fn lock(path: &Path) -> Result<File, CannotControl> {
+    let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let lock = lock.map_err(|error| CannotControl::Impossible { path: path.to_owned(), error })?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(CannotControl::Taken(data.to_owned())),
+        Err(Errno::WOULDBLOCK) => return Err(CannotControl::Taken(path.parent().unwrap_or(path).to_owned())),
         Err(error) => tracing::warn!(path = %path.display(), %error, "a second server would not be noticed"),
     }
     Ok(lock)
+}
+
+/// Whether a server of this user answers on the socket of the directory.
+fn is_served(data: &Path) -> bool {
+    let peer = UnixStream::connect(data.join(SOCKET)).and_then(|stream| Ok(socket_peercred(&stream)?));
+    peer.is_ok_and(|peer| peer.uid == geteuid())
 }
 
 /// A socket that at no moment anybody else may use: it is made where nobody else gets to, and then put in its place.
@@ -150,7 +192,6 @@ impl Drop for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn the_socket_is_its_owners_and_replaces_one_that_was_left_behind() {
@@ -175,5 +216,35 @@ mod tests {
         UnixStream::connect(directory.path().join(SOCKET)).unwrap();
         drop(first);
         assert!(Local::bind(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn lock_of_another_user_does_not_prevent_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, path) = (directory.path(), directory.path().join(LOCK));
+        fs::set_permissions(data, Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        // A user that can read a file can lock it.
+        let foreign = File::open(&path).unwrap();
+        flock(&foreign, FlockOperation::LockExclusive).unwrap();
+        let local = Local::bind(data).unwrap();
+        assert_eq!(fs::metadata(data).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(matches!(Local::bind(data), Err(CannotControl::Taken(_))), "the new file is locked");
+        drop(local);
+        drop(Local::bind(data).unwrap());
+    }
+
+    #[test]
+    fn server_with_an_open_lock_file_keeps_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let local = Local::bind(data).unwrap();
+        // As servers made it before.
+        fs::set_permissions(data.join(LOCK), Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(Local::bind(data), Err(CannotControl::Taken(_))));
+        drop(local);
+        drop(Local::bind(data).unwrap());
     }
 }

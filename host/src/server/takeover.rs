@@ -20,12 +20,14 @@ use rustix::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
         recvmsg, sendmsg, sockopt::socket_peercred,
     },
+    process::{Uid, geteuid},
 };
 use std::{
+    collections::VecDeque,
     fs,
     io::{self, IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
-    net::TcpListener,
+    net::{Shutdown, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -41,6 +43,10 @@ use tokio::sync::oneshot;
 const SOCKET: &str = "takeover.sock";
 /// How long the other side may take for what it does at once.
 const AT_ONCE: Duration = Duration::from_secs(30);
+/// How long a server that has the directory may take until it serves. Another one that waits for it waits for longer.
+const UNTIL_SERVING: Duration = Duration::from_secs(10);
+/// How many servers may load their plugins at once to take over; beyond that, the one that came first is let go.
+const CANDIDATES: usize = 4;
 
 const CLIENTS: u8 = b'h';
 const CLIENTS_AND_OPERATOR: u8 = b'o';
@@ -98,30 +104,51 @@ impl Predecessor {
 #[derive(Debug)]
 pub struct Offer {
     path: PathBuf,
-    local: Arc<Local>,
-    listeners: Arc<Mutex<Option<Listeners>>>,
+    shared: Arc<Shared>,
     taken: oneshot::Receiver<Option<u32>>,
 }
 
+/// State shared by the threads that speak to candidates.
+#[derive(Debug)]
+struct Shared {
+    local: Arc<Local>,
+    listeners: Mutex<Option<Listeners>>,
+    /// Held by the one candidate that gets the directory. `None` once one has taken over.
+    told: Mutex<Option<oneshot::Sender<Option<u32>>>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Candidates that load their plugins, the one that came first in front.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    streams: VecDeque<(u64, UnixStream)>,
+}
+
 impl Offer {
-    /// Waits for a server that takes over, on a thread of its own.
+    /// Waits for a server that takes over, on threads of its own.
     pub fn make(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<Self> {
         let path = data.join(SOCKET);
         let listener = bind_owned(data, &path)?;
         let (told, taken) = oneshot::channel();
-        let listeners = Arc::new(Mutex::new(Some(listeners)));
-        let offer = Self { path, local: local.clone(), listeners: listeners.clone(), taken };
-        // It ends with the server, if nobody takes over.
+        let shared = Arc::new(Shared {
+            local,
+            listeners: Mutex::new(Some(listeners)),
+            told: Mutex::new(Some(told)),
+            waiting: Mutex::default(),
+        });
+        let offer = Self { path, shared: shared.clone(), taken };
+        // It ends with the process.
         thread::Builder::new().name("takeover".into()).spawn(move || {
             for stream in listener.incoming() {
-                match stream.and_then(|stream| hand_over(stream, &listeners, &local)) {
-                    Ok(successor) => {
-                        listeners.lock().take();
-                        // Whoever waits for this may be at its end already.
-                        let _ = told.send(successor);
-                        return;
-                    }
-                    Err(error) => tracing::warn!(%error, "nobody took over: this server goes on"),
+                let speaking = stream.and_then(|stream| {
+                    let shared = shared.clone();
+                    // Each has a thread, so that one that hangs holds up none that comes after it.
+                    thread::Builder::new().name("candidate".into()).spawn(move || shared.speak(stream))
+                });
+                if let Err(error) = speaking {
+                    tracing::warn!(%error, "cannot speak to a server that wants to take over");
+                    thread::sleep(Duration::from_millis(50));
                 }
             }
         })?;
@@ -133,36 +160,84 @@ impl Offer {
         (&mut self.taken).await.ok().flatten()
     }
 
-    /// Gives nothing to nobody any more: only who listens himself keeps a socket open. A server that has the directory
-    /// already goes on.
+    /// Offers nothing any more: a socket that another process still holds would stay open. A server that has the
+    /// directory already goes on.
     pub fn withdraw(&self) {
-        self.listeners.lock().take();
-        if !self.local.is_given_up() {
+        self.shared.listeners.lock().take();
+        if !self.shared.local.is_given_up() {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn hand_over(mut stream: UnixStream, listeners: &Mutex<Option<Listeners>>, local: &Local) -> io::Result<Option<u32>> {
-    stream.set_write_timeout(Some(AT_ONCE))?;
-    match &*listeners.lock() {
-        Some(listeners) => send(&stream, listeners)?,
-        None => return Err(io::Error::other("it ends, and listens no more")),
+impl Shared {
+    fn speak(&self, stream: UnixStream) {
+        if let Err(error) = self.hand_over(stream) {
+            tracing::warn!(%error, "takeover failed: this server goes on");
+        }
     }
-    let successor = socket_peercred(&stream).ok().and_then(|it| u32::try_from(it.pid.as_raw_nonzero().get()).ok());
-    tracing::info!(successor, "another server prepares to take over");
-    // It loads its plugins now, for as long as that takes.
-    expect(&mut stream, TAKE)?;
-    stream.set_read_timeout(Some(AT_ONCE))?;
-    local.give_up();
-    let served = stream.write_all(&[YOURS]).and_then(|()| expect(&mut stream, SERVING));
-    if let Err(error) = served {
-        if let Err(error) = local.take_back() {
+
+    fn hand_over(&self, mut stream: UnixStream) -> io::Result<()> {
+        let peer = socket_peercred(&stream)?;
+        if ![geteuid(), Uid::ROOT].contains(&peer.uid) {
+            return Err(io::Error::other("the other server belongs to another user"));
+        }
+        stream.set_write_timeout(Some(AT_ONCE))?;
+        match &*self.listeners.lock() {
+            Some(listeners) => send(&stream, listeners)?,
+            None => return Err(io::Error::other("it ends, and listens no more")),
+        }
+        let successor = u32::try_from(peer.pid.as_raw_nonzero().get()).ok();
+        tracing::info!(successor, "another server prepares to take over");
+        // It loads its plugins now, for as long as that takes.
+        let ticket = self.waiting.lock().enter(&stream)?;
+        let wanted = expect(&mut stream, TAKE);
+        self.waiting.lock().leave(ticket);
+        wanted?;
+        let mut told = self.told.lock();
+        let Some(tell) = told.take() else { return Err(io::Error::other("another server was quicker")) };
+        if let Err(error) = self.give(&mut stream) {
+            *told = Some(tell);
+            return Err(error);
+        }
+        self.listeners.lock().take();
+        // The receiver may be at its end already.
+        let _ = tell.send(successor);
+        Ok(())
+    }
+
+    /// Gives the directory away, and takes it back unless the other server serves soon.
+    fn give(&self, stream: &mut UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(UNTIL_SERVING))?;
+        self.local.give_up();
+        let served = stream.write_all(&[YOURS]).and_then(|()| expect(stream, SERVING));
+        if served.is_err()
+            && let Err(error) = self.local.take_back()
+        {
             tracing::error!(%error, "the command line does not reach this server any more: restart it");
         }
-        return Err(error);
+        served
     }
-    Ok(successor)
+}
+
+impl Waiting {
+    /// Lets the one that came first go if there are too many.
+    fn enter(&mut self, stream: &UnixStream) -> io::Result<u64> {
+        let ticket = self.next;
+        self.next += 1;
+        self.streams.push_back((ticket, stream.try_clone()?));
+        if self.streams.len() > CANDIDATES
+            && let Some((_, first)) = self.streams.pop_front()
+        {
+            // Its thread finds the end of what it waits for.
+            let _ = first.shutdown(Shutdown::Both);
+        }
+        Ok(ticket)
+    }
+
+    fn leave(&mut self, ticket: u64) {
+        self.streams.retain(|(it, _)| *it != ticket);
+    }
 }
 
 fn expect(stream: &mut UnixStream, wanted: u8) -> io::Result<()> {
@@ -263,11 +338,33 @@ mod tests {
         let (mut predecessor, _) = Predecessor::ask(data).unwrap();
         drop(predecessor.take(data).unwrap());
         drop(predecessor);
-        // The next one is served, so the one before is dealt with.
+        // The thread of the one before finds that it is gone.
+        while old.is_given_up() {
+            thread::yield_now();
+        }
         let again = Predecessor::ask(data).unwrap();
         assert!(offer.taken.try_recv().is_err());
         assert!(Local::bind(data).is_err(), "the directory is the old server's again");
         UnixStream::connect(data.join(super::super::local::SOCKET)).unwrap();
         drop(again);
+    }
+
+    #[tokio::test]
+    async fn hung_candidates_do_not_block_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path();
+        let old = Arc::new(Local::bind(data).unwrap());
+        let mut offer = Offer::make(data, listeners(), old).unwrap();
+        // They have the sockets and never say a word; some do not even take the sockets.
+        let mut hung: Vec<_> = (0..CANDIDATES).map(|_| Predecessor::ask(data).unwrap()).collect();
+        let _silent: Vec<_> = (0..CANDIDATES).map(|_| UnixStream::connect(data.join(SOCKET)).unwrap()).collect();
+        let (mut predecessor, _listeners) = Predecessor::ask(data).unwrap();
+        let _new = predecessor.take(data).unwrap();
+        predecessor.retire();
+        assert_eq!(offer.taken().await, Some(std::process::id()));
+        // The first one was let go for one that came later, and the rest comes too late.
+        for (predecessor, _) in &mut hung {
+            assert!(matches!(predecessor.take(data), Err(CannotTakeOver::NotHandedOver(_))));
+        }
     }
 }

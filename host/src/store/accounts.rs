@@ -1,15 +1,29 @@
-//! Users, their tokens and their sessions. What proves who somebody is, is kept as a hash only.
+//! Users, their tokens and their sessions. What proves who a caller is, is kept as a hash only.
 //!
-//! It knows nothing of requests. Everything here blocks.
+//! Checks only read. What a check has to note, and a new session, is kept in memory until [`Accounts::write_pending`]
+//! writes it, so that a caller never waits for a write. It knows nothing of requests. Everything here blocks.
 
-use super::database::{Database, StoreError};
-use crate::auth::{Scope, UserName};
+mod pending;
+mod sessions;
+mod tokens;
+
+pub use sessions::Verified;
+pub use tokens::{NewToken, Token, TokenUser};
+
+use super::{
+    connections::{Readers, Writer},
+    database::{Database, StoreError},
+};
+use crate::{
+    auth::{Scope, UserName},
+    principal::UserId,
+};
 use argon2::Config;
-use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use pending::Pending;
+use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
-use std::fmt;
-use time::{Duration, OffsetDateTime};
+use std::{fmt, sync::Arc};
+use time::OffsetDateTime;
 
 /// How a token begins, so that people and scanners know one when they see it.
 pub const TOKEN_PREFIX: &str = "dst_";
@@ -17,8 +31,6 @@ pub const TOKEN_PREFIX: &str = "dst_";
 pub const PASSWORD: usize = 1024;
 /// How many tokens a user may have.
 pub const TOKENS: u32 = 1000;
-/// A use within so much of the last one that was noted is not noted again.
-const USED_STEP: Duration = Duration::minutes(1);
 
 /// What nobody's password hashes to: it is as costly to look at as that of a user.
 const NOBODYS: &str =
@@ -26,8 +38,9 @@ const NOBODYS: &str =
 
 /// Who may come in, and what shows who they are.
 pub struct Accounts {
-    database: Database,
-    connection: Mutex<Connection>,
+    readers: Readers,
+    writer: Writer,
+    pending: Pending,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,28 +51,6 @@ pub struct User {
     pub password: bool,
     pub tokens: u32,
     pub created: OffsetDateTime,
-}
-
-/// What is known of a token: everything but the token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub id: String,
-    pub user: UserName,
-    pub label: String,
-    pub scopes: Vec<Scope>,
-    pub created: OffsetDateTime,
-    pub expires: Option<OffsetDateTime>,
-    /// To the minute.
-    pub used: Option<OffsetDateTime>,
-}
-
-/// A token that is to be made.
-#[derive(Clone, Debug)]
-pub struct NewToken {
-    pub user: UserName,
-    pub label: String,
-    pub scopes: Vec<Scope>,
-    pub expires: Option<OffsetDateTime>,
 }
 
 /// What a caller shows: long, random, and known to nobody else.
@@ -95,7 +86,10 @@ impl Hash {
 /// What a secret stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
+    pub id: UserId,
     pub user: UserName,
+    /// The id of the token. `None` if it is a session.
+    pub token: Option<Arc<str>>,
     /// What its holder may do now: never more than the user.
     pub scopes: Vec<Scope>,
     pub expires: Option<OffsetDateTime>,
@@ -111,8 +105,12 @@ pub enum AccountError {
     Exists(UserName),
     #[error("the user {user:?} does not hold {scope}: no token of theirs can")]
     TooMuch { user: String, scope: Scope },
-    #[error("{:?} has {TOKENS} tokens, and nobody may have more: revoke one first", .0.as_str())]
-    TooManyTokens(UserName),
+    #[error("{0:?} has {TOKENS} tokens, which is the most: revoke one first")]
+    TooManyTokens(String),
+    #[error("the token that was to make another one is revoked or expired")]
+    NoParent,
+    #[error("too many sessions wait to be written: try again in a moment")]
+    TooManySessions,
     #[error("a password must have 8 to {PASSWORD} bytes")]
     BadPassword,
     #[error("the system gives no random numbers: {0}")]
@@ -123,32 +121,17 @@ pub enum AccountError {
 
 impl Accounts {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
-        Ok(Self { database: database.clone(), connection: Mutex::new(database.connect()?) })
-    }
-
-    /// Does all of `work` or nothing of it.
-    fn change<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let mut connection = self.connection.lock();
-        let done = move || {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        };
-        done().map_err(self.database.told())
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        look(&self.connection.lock()).map_err(self.database.told())
+        Ok(Self { readers: Readers::open(database)?, writer: Writer::open(database)?, pending: Pending::default() })
     }
 
     /// Adds a user, who can log in if there is a password.
     pub fn add_user(&self, name: &UserName, password: Option<&str>, scopes: &[Scope]) -> Result<(), AccountError> {
-        let password = password.map(hashed).transpose()?;
-        let added = self.change(|db| {
+        let (id, password) = (hex(&random::<16>()?), password.map(hashed).transpose()?);
+        let added = self.writer.change(|db| {
             db.execute(
-                "INSERT INTO users VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                params![name.as_str(), password, joined(scopes), now()],
+                "INSERT INTO users (id, name, password, scopes, created) VALUES (?1, ?2, ?3, ?4, ?5)
+                    ON CONFLICT (name) DO NOTHING",
+                params![id, name.as_str(), password, joined(scopes), now()],
             )
         })?;
         if added == 0 { Err(AccountError::Exists(name.clone())) } else { Ok(()) }
@@ -158,7 +141,7 @@ impl Accounts {
     pub fn users(&self) -> Result<Vec<User>, StoreError> {
         const ALL: &str = "SELECT name, scopes, password IS NOT NULL, created,
             (SELECT count(*) FROM tokens WHERE user = name) FROM users ORDER BY name";
-        self.look(|db| {
+        self.readers.read(|db| {
             let mut statement = db.prepare(ALL)?;
             let users = statement.query_map([], |row| {
                 Ok(User {
@@ -174,12 +157,16 @@ impl Accounts {
     }
 
     pub fn has_users(&self) -> Result<bool, StoreError> {
-        self.look(|db| db.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0)))
+        self.readers.read(|db| db.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0)))
     }
 
-    /// What a user may do; nothing where there is no such user.
-    pub fn scopes_of(&self, name: &str) -> Result<Option<Vec<Scope>>, StoreError> {
-        self.look(|db| scopes_of(db, name))
+    /// Returns the account of a user and what the user may do.
+    pub fn user(&self, name: &str) -> Result<Option<(UserId, Vec<Scope>)>, StoreError> {
+        const ONE: &str = "SELECT id, scopes FROM users WHERE name = ?1";
+        self.readers.read(|db| {
+            db.query_row(ONE, [name], |row| Ok((UserId::known(row.get(0)?), split(&row.get::<_, String>(1)?))))
+                .optional()
+        })
     }
 
     /// Removes a user, and with them their tokens and sessions.
@@ -206,150 +193,11 @@ impl Accounts {
         name: &str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<usize>,
     ) -> Result<(), AccountError> {
-        match self.change(work)? {
+        match self.writer.change(work)? {
             0 => Err(AccountError::NoUser(name.to_owned())),
             _ => Ok(()),
         }
     }
-
-    /// Whether `password` is that of the user. It takes as long for one who does not exist.
-    pub fn knows(&self, name: &str, password: &str) -> Result<bool, StoreError> {
-        let kept: Option<Option<String>> = self.look(|db| {
-            db.query_row("SELECT password FROM users WHERE name = ?1", [name], |row| row.get(0)).optional()
-        })?;
-        let kept = kept.flatten();
-        let short = &password.as_bytes()[..password.len().min(PASSWORD)];
-        let right = argon2::verify_encoded(kept.as_deref().unwrap_or(NOBODYS), short).unwrap_or(false);
-        Ok(right && kept.is_some() && password.len() <= PASSWORD)
-    }
-
-    /// Makes a token. It is shown here and never again.
-    pub fn add_token(&self, new: &NewToken) -> Result<(Token, Secret), AccountError> {
-        let (secret, id) = (Secret::random(TOKEN_PREFIX)?, hex(&random::<6>()?));
-        let Hash(hash) = Hash::of(secret.as_str());
-        let NewToken { user, label, scopes, expires } = new.clone();
-        let token = Token { id, user, label, scopes, created: moment(now()), expires, used: None };
-        let user = token.user.as_str();
-        self.change(|db| {
-            let Some(held) = scopes_of(db, user)? else { return Ok(Err(AccountError::NoUser(user.to_owned()))) };
-            if let Some(scope) = token.scopes.iter().find(|it| **it != Scope::all() && it.within(&held).is_empty()) {
-                return Ok(Err(AccountError::TooMuch { user: user.to_owned(), scope: scope.clone() }));
-            }
-            let has: u32 = db.query_row("SELECT count(*) FROM tokens WHERE user = ?1", [user], |row| row.get(0))?;
-            if has >= TOKENS {
-                return Ok(Err(AccountError::TooManyTokens(token.user.clone())));
-            }
-            db.execute(
-                "INSERT INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)",
-                params![
-                    token.id,
-                    user,
-                    hash,
-                    token.label,
-                    joined(&token.scopes),
-                    token.created.unix_timestamp(),
-                    token.expires.map(OffsetDateTime::unix_timestamp),
-                ],
-            )?;
-            Ok(Ok(()))
-        })??;
-        Ok((token, secret))
-    }
-
-    /// The tokens of one user or of all, the oldest first.
-    pub fn tokens(&self, user: Option<&str>) -> Result<Vec<Token>, StoreError> {
-        const SOME: &str = "SELECT id, user, label, scopes, created, expires, used FROM tokens
-            WHERE ?1 IS NULL OR user = ?1 ORDER BY created, rowid";
-        self.look(|db| db.prepare(SOME)?.query_map([user], token)?.collect())
-    }
-
-    /// Removes a token, if it is there and `user`'s, where one is named. Says whether it was.
-    pub fn revoke(&self, id: &str, user: Option<&str>) -> Result<bool, StoreError> {
-        let gone = self.change(|db| {
-            db.execute("DELETE FROM tokens WHERE id = ?1 AND (?2 IS NULL OR user = ?2)", params![id, user])
-        })?;
-        Ok(gone > 0)
-    }
-
-    /// Begins a session, and forgets those that are over.
-    pub fn begin_session(&self, user: &UserName, lasts: Duration) -> Result<Secret, AccountError> {
-        let secret = Secret::random("")?;
-        let (Hash(hash), now) = (Hash::of(secret.as_str()), now());
-        self.change(|db| {
-            db.execute("DELETE FROM sessions WHERE expires <= ?1", [now])?;
-            let until = now.saturating_add(lasts.whole_seconds());
-            db.execute("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4)", params![hash, user.as_str(), now, until])
-        })?;
-        Ok(secret)
-    }
-
-    pub fn end_session(&self, secret: &Hash) -> Result<(), StoreError> {
-        self.change(|db| db.execute("DELETE FROM sessions WHERE hash = ?1", [secret.0]))?;
-        Ok(())
-    }
-
-    /// Whose session it is, if it is one that is not over.
-    pub fn session(&self, secret: &Hash) -> Result<Option<Proof>, StoreError> {
-        const ONE: &str = "SELECT name, scopes, expires FROM sessions JOIN users ON name = user
-            WHERE hash = ?1 AND expires > ?2";
-        self.look(|db| {
-            let session = |row: &Row<'_>| {
-                Ok(Proof {
-                    user: UserName::known(row.get(0)?),
-                    scopes: split(&row.get::<_, String>(1)?),
-                    expires: Some(moment(row.get(2)?)),
-                })
-            };
-            db.prepare(ONE)?.query_row(params![secret.0, now()], session).optional()
-        })
-    }
-
-    /// What a token stands for, if it is one that has not expired. Notes that it was used.
-    pub fn token(&self, secret: &Hash) -> Result<Option<Proof>, StoreError> {
-        const ONE: &str = "SELECT name, users.scopes, tokens.scopes, expires, used FROM tokens
-            JOIN users ON name = user WHERE hash = ?1 AND (expires IS NULL OR expires > ?2)";
-        let now = now();
-        let found = self.look(|db| {
-            let token = |row: &Row<'_>| {
-                let held: Vec<Scope> = split(&row.get::<_, String>(1)?);
-                let asked = split(&row.get::<_, String>(2)?);
-                let proof = Proof {
-                    user: UserName::known(row.get(0)?),
-                    scopes: Scope::common(&asked, &held),
-                    expires: row.get::<_, Option<i64>>(3)?.map(moment),
-                };
-                Ok((proof, row.get::<_, Option<i64>>(4)?))
-            };
-            db.prepare(ONE)?.query_row(params![secret.0, now], token).optional()
-        })?;
-        let Some((proof, used)) = found else { return Ok(None) };
-        if used.is_none_or(|used| now - used >= USED_STEP.whole_seconds()) {
-            // A disk that is full keeps nobody out.
-            let noted =
-                self.change(|db| db.execute("UPDATE tokens SET used = ?2 WHERE hash = ?1", params![secret.0, now]));
-            if let Err(error) = noted {
-                tracing::warn!(%error, "the use of a token was not noted");
-            }
-        }
-        Ok(Some(proof))
-    }
-}
-
-fn scopes_of(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<Scope>>> {
-    let scopes = db.query_row("SELECT scopes FROM users WHERE name = ?1", [name], |row| row.get::<_, String>(0));
-    Ok(scopes.optional()?.map(|scopes| split(&scopes)))
-}
-
-fn token(row: &Row<'_>) -> rusqlite::Result<Token> {
-    Ok(Token {
-        id: row.get(0)?,
-        user: UserName::known(row.get(1)?),
-        label: row.get(2)?,
-        scopes: split(&row.get::<_, String>(3)?),
-        created: moment(row.get(4)?),
-        expires: row.get::<_, Option<i64>>(5)?.map(moment),
-        used: row.get::<_, Option<i64>>(6)?.map(moment),
-    })
 }
 
 /// Argon2id with 19 MiB and two passes: some tens of milliseconds, and as much for each guess of whoever has the file.
@@ -388,108 +236,4 @@ fn moment(seconds: i64) -> OffsetDateTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tempfile::TempDir;
-
-    fn accounts() -> (TempDir, Accounts) {
-        let directory = tempfile::tempdir().unwrap();
-        let accounts = Accounts::open(&Database::open(directory.path()).unwrap()).unwrap();
-        (directory, accounts)
-    }
-
-    fn name(name: &str) -> UserName {
-        name.parse().unwrap()
-    }
-
-    fn scopes(list: &[&str]) -> Vec<Scope> {
-        list.iter().map(|it| it.parse().unwrap()).collect()
-    }
-
-    fn new(user: &str, list: &[&str], expires: Option<OffsetDateTime>) -> NewToken {
-        NewToken { user: name(user), label: "laptop".into(), scopes: scopes(list), expires }
-    }
-
-    #[test]
-    fn a_password_is_known_and_kept_as_a_hash_only() {
-        let (directory, accounts) = accounts();
-        accounts.add_user(&name("ada"), Some("correct horse"), &[]).unwrap();
-        accounts.add_user(&name("robot"), None, &[]).unwrap();
-        assert!(accounts.knows("ada", "correct horse").unwrap());
-        for (user, password) in [("ada", "wrong horse"), ("ada", ""), ("bob", "correct horse"), ("robot", "")] {
-            assert!(!accounts.knows(user, password).unwrap(), "{user} {password:?}");
-        }
-        accounts.set_password("ada", "another horse").unwrap();
-        assert!(!accounts.knows("ada", "correct horse").unwrap());
-        assert!(accounts.knows("ada", "another horse").unwrap());
-        drop(accounts);
-        for file in std::fs::read_dir(directory.path()).unwrap() {
-            let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            assert!(!bytes.windows(5).any(|part| part == b"horse"));
-        }
-    }
-
-    #[test]
-    fn a_guess_at_nobody_costs_as_much_as_one_at_a_user() {
-        assert!(!argon2::verify_encoded(NOBODYS, b"anything").unwrap());
-        let settings = |hash: &str| hash.split('$').skip(1).take(3).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(settings(NOBODYS), settings(&hashed("anything").unwrap()));
-    }
-
-    #[test]
-    fn a_user_is_there_once_and_goes_with_all_that_is_theirs() {
-        let (_directory, accounts) = accounts();
-        assert!(!accounts.has_users().unwrap());
-        accounts.add_user(&name("ada"), None, &scopes(&["call:*"])).unwrap();
-        let again = accounts.add_user(&name("ada"), None, &[]).unwrap_err().to_string();
-        assert!(again.starts_with("there is a user \"ada\" already: "), "{again}");
-        assert!(matches!(accounts.set_password("bob", "long enough"), Err(AccountError::NoUser(_))));
-        assert!(matches!(accounts.set_password("ada", "short"), Err(AccountError::BadPassword)));
-        let (_, token) = accounts.add_token(&new("ada", &["call:*"], None)).unwrap();
-        let session = accounts.begin_session(&name("ada"), Duration::HOUR).unwrap();
-        let [user] = &accounts.users().unwrap()[..] else { panic!() };
-        assert_eq!((user.scopes.as_slice(), user.password, user.tokens), (&*scopes(&["call:*"]), false, 1));
-        accounts.remove_user("ada").unwrap();
-        assert_eq!(accounts.token(&Hash::of(token.as_str())).unwrap(), None);
-        assert_eq!(accounts.session(&Hash::of(session.as_str())).unwrap(), None);
-        assert!(accounts.tokens(None).unwrap().is_empty());
-        assert!(matches!(accounts.remove_user("ada"), Err(AccountError::NoUser(_))));
-    }
-
-    #[test]
-    fn a_token_never_stands_for_more_than_its_user() {
-        let (_directory, accounts) = accounts();
-        accounts.add_user(&name("ada"), None, &scopes(&["call:echo", "call:pro*", "news:write"])).unwrap();
-        let (token, secret) = accounts.add_token(&new("ada", &["call:*"], None)).unwrap();
-        assert!(secret.as_str().starts_with(TOKEN_PREFIX) && secret.as_str().len() == 68);
-        assert_eq!(format!("{secret:?}"), "Secret(..)");
-        let now = |accounts: &Accounts| accounts.token(&Hash::of(secret.as_str())).unwrap().unwrap().scopes;
-        assert_eq!(now(&accounts), scopes(&["call:echo", "call:pro*"]));
-        accounts.set_scopes("ada", &scopes(&["call:provision"])).unwrap();
-        assert_eq!(now(&accounts), scopes(&["call:provision"]));
-        let error = accounts.add_token(&new("ada", &["news:write"], None)).unwrap_err();
-        assert_eq!(error.to_string(), "the user \"ada\" does not hold news:write: no token of theirs can");
-        assert!(accounts.tokens(Some("ada")).unwrap()[0].used.is_some());
-        assert_eq!(accounts.tokens(Some("bob")).unwrap(), []);
-        assert!(!accounts.revoke(&token.id, Some("bob")).unwrap());
-        assert!(accounts.revoke(&token.id, Some("ada")).unwrap());
-        assert_eq!(accounts.token(&Hash::of(secret.as_str())).unwrap(), None);
-    }
-
-    #[test]
-    fn what_has_expired_stands_for_nothing() {
-        let (_directory, accounts) = accounts();
-        accounts.add_user(&name("ada"), Some("correct horse"), &[]).unwrap();
-        let past = OffsetDateTime::now_utc() - Duration::SECOND;
-        let (_, old) = accounts.add_token(&new("ada", &[], Some(past))).unwrap();
-        let (_, good) = accounts.add_token(&new("ada", &[], Some(past + Duration::HOUR))).unwrap();
-        assert_eq!(accounts.token(&Hash::of(old.as_str())).unwrap(), None);
-        assert_eq!(accounts.token(&Hash::of(good.as_str())).unwrap().unwrap().user, name("ada"));
-        let over = accounts.begin_session(&name("ada"), Duration::ZERO).unwrap();
-        assert_eq!(accounts.session(&Hash::of(over.as_str())).unwrap(), None);
-        let session = accounts.begin_session(&name("ada"), Duration::HOUR).unwrap();
-        assert_eq!(accounts.session(&Hash::of(session.as_str())).unwrap().unwrap().user, name("ada"));
-        accounts.end_session(&Hash::of(session.as_str())).unwrap();
-        assert_eq!(accounts.session(&Hash::of(session.as_str())).unwrap(), None);
-    }
-}
+mod tests;

@@ -3,9 +3,14 @@
 //! Several processes may have it open: the server, and the command line beside it. Everything here blocks, so that it has
 //! no place on the threads that serve sockets.
 
+mod backup;
+mod schema;
+
+use crate::private::{self, NotPrivate, Use};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use schema::MIGRATIONS;
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -15,78 +20,13 @@ use std::{
 /// The name of the file in the `data` directory.
 pub const FILE: &str = "distillery.db";
 
-/// How long one who writes waits for another who does.
-const BUSY: Duration = Duration::from_secs(5);
+/// What SQLite keeps beside the file.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// What each version of the schema adds to the one before. One that was released never changes.
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE users (
-        name TEXT PRIMARY KEY,
-        password TEXT,
-        scopes TEXT NOT NULL,
-        created INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE tokens (
-        id TEXT PRIMARY KEY,
-        user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
-        hash BLOB NOT NULL UNIQUE,
-        label TEXT NOT NULL,
-        scopes TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        expires INTEGER,
-        used INTEGER
-    ) STRICT;
-    CREATE INDEX tokens_user ON tokens (user);
-    CREATE TABLE sessions (
-        hash BLOB PRIMARY KEY,
-        user TEXT NOT NULL REFERENCES users ON DELETE CASCADE,
-        created INTEGER NOT NULL,
-        expires INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX sessions_user ON sessions (user);
-    CREATE INDEX sessions_expires ON sessions (expires);
-",
-    "
-    CREATE TABLE processes (
-        id BLOB PRIMARY KEY,
-        user TEXT NOT NULL,
-        call TEXT NOT NULL,
-        params TEXT NOT NULL,
-        plugin TEXT NOT NULL,
-        generation INTEGER NOT NULL,
-        started INTEGER NOT NULL,
-        ended INTEGER,
-        outcome TEXT,
-        message TEXT,
-        stop TEXT,
-        cleanup TEXT,
-        value TEXT,
-        cpu_ms INTEGER NOT NULL,
-        memory INTEGER NOT NULL,
-        bytes_in INTEGER NOT NULL,
-        bytes_out INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX processes_user ON processes (user);
-",
-    "
-    CREATE TABLE systems (
-        slug TEXT PRIMARY KEY,
-        url TEXT NOT NULL,
-        tagline TEXT NOT NULL,
-        entity_count INTEGER NOT NULL,
-        bundle_count INTEGER NOT NULL,
-        last_edit TEXT
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE news (
-        id TEXT PRIMARY KEY,
-        date TEXT NOT NULL,
-        title TEXT NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE seeded (what TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-",
-];
+/// How long a write waits for another one.
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+/// How long a read waits where it has to: while another process repairs what a crash left.
+const BUSY_TO_READ: Duration = Duration::from_secs(1);
 
 /// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +43,8 @@ pub enum StoreError {
         .file.display()
     )]
     Impossible { file: PathBuf, error: io::Error },
+    #[error("cannot use {}: {error}", .file.display())]
+    NotPrivate { file: PathBuf, error: NotPrivate },
     #[error(
         "{} cannot be written: let the user that runs the server write there, or set `data` in distillery.yaml to \
          another directory",
@@ -132,9 +74,15 @@ impl Database {
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         let file = data.join(FILE);
         let impossible = |error| StoreError::Impossible { file: file.clone(), error };
-        fs::create_dir_all(data).map_err(impossible)?;
-        // It holds what proves who somebody is, so that nobody but its owner may read it. SQLite gives the files beside
-        // it the same mode.
+        let not_private = |error| match error {
+            NotPrivate::Io(error) => impossible(error),
+            error => StoreError::NotPrivate { file: file.clone(), error },
+        };
+        private::directory(data, Use::Visit).map_err(not_private)?;
+        // It holds what proves who a caller is. SQLite gives the files beside it the same mode when it makes them.
+        for end in [""].into_iter().chain(BESIDE) {
+            private::file(&data.join(format!("{FILE}{end}")), Use::Visit).map_err(not_private)?;
+        }
         File::options().create(true).truncate(false).write(true).mode(0o600).open(&file).map_err(impossible)?;
         let database = Self { file };
         database.migrate(MIGRATIONS)?;
@@ -144,6 +92,24 @@ impl Database {
     /// A connection whose commits last even when the machine loses its power.
     pub(super) fn connect(&self) -> Result<Connection, StoreError> {
         self.connected().map_err(self.told())
+    }
+
+    /// A connection that only reads, and waits for no write.
+    pub(super) fn connect_to_read(&self) -> Result<Connection, StoreError> {
+        let connect = || {
+            // In WAL mode a reader has to write beside the database.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&self.file, flags)?;
+            connection.busy_timeout(BUSY_TO_READ)?;
+            connection.pragma_update(None, "query_only", true)?;
+            Ok(connection)
+        };
+        connect().map_err(self.told())
+    }
+
+    /// The error of a write for which there was no turn.
+    pub(super) fn busy(&self) -> StoreError {
+        StoreError::Busy(self.file.clone())
     }
 
     fn connected(&self) -> rusqlite::Result<Connection> {
@@ -213,40 +179,18 @@ impl Database {
             Err(StoreError::Wrong { file: self.file.clone(), what: wrong.join("; ") })
         }
     }
-
-    /// Writes all of it, as it is at this moment, into a new file, whoever else uses it.
-    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        let impossible = |error| StoreError::Impossible { file: to.to_owned(), error };
-        if to.exists() {
-            return Err(impossible(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a file already")));
-        }
-        // What has the name of the backup is always a whole one.
-        let mut aside = to.as_os_str().to_owned();
-        aside.push(".part");
-        let aside = PathBuf::from(aside);
-        let mut options = File::options();
-        options.create(true).truncate(true).write(true).mode(0o600).open(&aside).map_err(impossible)?;
-        let write = || {
-            let connection = self.connect()?;
-            let path = aside.to_string_lossy();
-            connection.execute("VACUUM INTO ?1", [&path]).map_err(Self { file: to.to_owned() }.told())?;
-            File::open(&aside).and_then(|file| file.sync_all()).map_err(impossible)?;
-            fs::rename(&aside, to).map_err(impossible)
-        };
-        write().inspect_err(|_| drop(fs::remove_file(&aside)))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
-    fn add(connection: &Connection, name: &str) -> rusqlite::Result<usize> {
-        connection.execute("INSERT INTO users VALUES (?1, NULL, '', 0)", [name])
+    pub(super) fn add(connection: &Connection, name: &str) -> rusqlite::Result<usize> {
+        connection.execute("INSERT INTO users (name, scopes, created) VALUES (?1, '', 0)", [name])
     }
 
-    fn count(connection: &Connection) -> u32 {
+    pub(super) fn count(connection: &Connection) -> u32 {
         connection.query_row("SELECT count(*) FROM users", [], |row| row.get(0)).unwrap()
     }
 
@@ -274,6 +218,32 @@ mod tests {
         let connection = database.connect().unwrap();
         let mail = connection.query_row("SELECT mail FROM users", [], |row| row.get::<_, Option<String>>(0));
         assert_eq!(mail.unwrap(), None);
+    }
+
+    #[test]
+    fn processes_belong_to_accounts_that_are_older_than_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database { file: directory.path().join(FILE) };
+        File::create(&database.file).unwrap();
+        database.migrate(&MIGRATIONS[..3]).unwrap();
+        let before = database.connect().unwrap();
+        let process = "INSERT INTO processes (id, user, call, params, plugin, generation, started, cpu_ms, memory, \
+                       bytes_in, bytes_out) VALUES (?1, ?2, 'x', '[]', 'x', 1, ?3, 0, 0, 0, 0)";
+        before.execute("INSERT INTO users VALUES ('ada', NULL, '', 100), ('bob', NULL, '', 100)", []).unwrap();
+        for (id, user, started) in [(1, "ada", 99_000), (2, "ada", 101_000), (3, "bob", 101_000), (4, "eve", 101_000)] {
+            before.execute(process, (vec![id as u8; 16], user, started)).unwrap();
+        }
+        database.migrate(MIGRATIONS).unwrap();
+        let after = database.connect().unwrap();
+        let ids = "SELECT 'user:' || id FROM users WHERE name = ?1";
+        let id = |name| after.query_row(ids, [name], |row| row.get::<_, Option<String>>(0)).unwrap();
+        let owners: Vec<Option<String>> = (after.prepare("SELECT owner FROM processes ORDER BY id").unwrap())
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(owners, [None, id("ada"), id("bob"), None]);
+        assert!(id("ada").is_some_and(|id| id.len() == "user:".len() + 32) && id("ada") != id("bob"));
     }
 
     #[test]
@@ -357,20 +327,5 @@ mod tests {
         assert!(matches!(error, StoreError::Full(_)), "{error}");
         assert!(count(&database.connect().unwrap()) >= 1);
         database.connect().unwrap().execute("DELETE FROM users WHERE name = 'ada'", []).unwrap();
-    }
-
-    #[test]
-    fn a_backup_is_whole_and_never_in_the_place_of_another_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let database = Database::open(&directory.path().join("data")).unwrap();
-        let open = database.connect().unwrap();
-        add(&open, "ada").unwrap();
-        let copy = directory.path().join(FILE);
-        database.backup(&copy).unwrap();
-        add(&open, "bob").unwrap();
-        assert_eq!(count(&Database::open(directory.path()).unwrap().connect().unwrap()), 1);
-        let again = database.backup(&copy).unwrap_err().to_string();
-        assert!(again.contains("there is such a file already"), "{again}");
-        assert!(!directory.path().join("distillery.db.part").exists());
     }
 }

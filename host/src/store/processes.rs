@@ -1,7 +1,10 @@
 //! The processes that were, as they are kept. Everything here blocks.
 
-use super::database::{Database, StoreError};
-use parking_lot::Mutex;
+use super::{
+    connections::Readers,
+    database::{Database, StoreError},
+};
+use crate::principal::Principal;
 use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params, params_from_iter};
 use std::borrow::Cow;
 use time::OffsetDateTime;
@@ -12,8 +15,9 @@ use uuid::Uuid;
 pub struct Begun {
     /// Later ones are larger.
     pub id: Uuid,
-    /// Empty for nobody.
+    /// The name of the user at that time. Empty if anonymous.
     pub user: String,
+    pub owner: Principal,
     pub call: String,
     /// Nothing in the place of a secret.
     pub params: Vec<Option<String>>,
@@ -74,29 +78,31 @@ pub struct Wanted {
     pub before: Option<Uuid>,
     pub call: Option<String>,
     pub user: Option<String>,
+    pub owner: Option<Principal>,
     pub outcome: Option<String>,
     pub limit: usize,
 }
 
 /// Reads what is kept.
 pub struct Processes {
-    database: Database,
-    connection: Mutex<Connection>,
+    readers: Readers,
 }
 
-const COLUMNS: &str = "id, user, call, params, plugin, generation, started, ended, outcome, message, stop, cleanup, \
+const COLUMNS: &str = "id, user, owner, call, params, plugin, generation, started, ended, outcome, message, stop, cleanup, \
                        value, cpu_ms, memory, bytes_in, bytes_out";
 
 impl Processes {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
-        Ok(Self { database: database.clone(), connection: Mutex::new(database.connect()?) })
+        Ok(Self { readers: Readers::open(database)? })
     }
 
     /// Those that are wanted, the newest first.
     pub fn page(&self, wanted: &Wanted) -> Result<Vec<(Begun, Option<Ended>)>, StoreError> {
         let before = wanted.before.map(|id| id.into_bytes().to_vec());
-        let conditions: [(&str, &dyn ToSql, bool); 4] = [
+        let owner = wanted.owner.as_ref().map(Principal::stored);
+        let conditions: [(&str, &dyn ToSql, bool); 5] = [
             ("id < ?", &before, before.is_some()),
+            ("owner IS ?", &owner, owner.is_some()),
             ("call = ?", &wanted.call, wanted.call.is_some()),
             ("user = ?", &wanted.user, wanted.user.is_some()),
             ("outcome = ?", &wanted.outcome, wanted.outcome.is_some()),
@@ -106,18 +112,12 @@ impl Processes {
         let limit = wanted.limit as i64;
         let values = given().map(|(_, value, _)| *value).chain([&limit as &dyn ToSql]);
         let sql = format!("SELECT {COLUMNS} FROM processes WHERE TRUE{conditions} ORDER BY id DESC LIMIT ?");
-        let read = |connection: &Connection| -> rusqlite::Result<Vec<_>> {
-            connection.prepare(&sql)?.query_map(params_from_iter(values), process)?.collect()
-        };
-        read(&self.connection.lock()).map_err(self.database.told())
+        self.readers.read(|db| db.prepare(&sql)?.query_map(params_from_iter(values), process)?.collect())
     }
 
     pub fn one(&self, id: Uuid) -> Result<Option<(Begun, Option<Ended>)>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM processes WHERE id = ?1");
-        let read = |connection: &Connection| {
-            connection.prepare(&sql)?.query_map([id.into_bytes()], process)?.next().transpose()
-        };
-        read(&self.connection.lock()).map_err(self.database.told())
+        self.readers.read(|db| db.prepare(&sql)?.query_map([id.into_bytes()], process)?.next().transpose())
     }
 }
 
@@ -126,21 +126,22 @@ fn process(row: &Row<'_>) -> rusqlite::Result<(Begun, Option<Ended>)> {
     let begun = Begun {
         id: Uuid::from_bytes(row.get(0)?),
         user: row.get(1)?,
-        call: row.get(2)?,
-        params: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
-        plugin: row.get(4)?,
-        generation: number(5)?,
-        started: moment(row.get(6)?),
+        owner: Principal::read(row.get::<_, Option<String>>(2)?.as_deref()),
+        call: row.get(3)?,
+        params: serde_json::from_str(&row.get::<_, String>(4)?).unwrap_or_default(),
+        plugin: row.get(5)?,
+        generation: number(6)?,
+        started: moment(row.get(7)?),
     };
-    let Some(outcome) = row.get::<_, Option<String>>(8)? else { return Ok((begun, None)) };
+    let Some(outcome) = row.get::<_, Option<String>>(9)? else { return Ok((begun, None)) };
     let ended = Ended {
-        at: row.get::<_, Option<i64>>(7)?.map(moment),
+        at: row.get::<_, Option<i64>>(8)?.map(moment),
         outcome: outcome.into(),
-        message: row.get(9)?,
-        stop: row.get::<_, Option<String>>(10)?.map(Cow::from),
-        cleanup: row.get::<_, Option<String>>(11)?.map(Cow::from),
-        value: row.get(12)?,
-        used: Used { cpu_ms: number(13)?, memory: number(14)?, bytes_in: number(15)?, bytes_out: number(16)? },
+        message: row.get(10)?,
+        stop: row.get::<_, Option<String>>(11)?.map(Cow::from),
+        cleanup: row.get::<_, Option<String>>(12)?.map(Cow::from),
+        value: row.get(13)?,
+        used: Used { cpu_ms: number(14)?, memory: number(15)?, bytes_in: number(16)?, bytes_out: number(17)? },
     };
     Ok((begun, Some(ended)))
 }
@@ -181,7 +182,7 @@ impl Writer {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = format!(
             "INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
         );
         let mut insert = transaction.prepare(&sql)?;
         for (begun, ended) in processes {
@@ -189,6 +190,7 @@ impl Writer {
             insert.execute(params![
                 begun.id.into_bytes(),
                 begun.user,
+                begun.owner.stored(),
                 begun.call,
                 serde_json::to_string(&begun.params).unwrap_or_default(),
                 begun.plugin,
@@ -245,6 +247,7 @@ mod tests {
         Begun {
             id: Uuid::now_v7(),
             user: user.into(),
+            owner: if user.is_empty() { Principal::Anonymous } else { Principal::Forwarded(user.into()) },
             call: call.into(),
             params: vec![Some("a".into()), None],
             plugin: "p".into(),
@@ -299,7 +302,10 @@ mod tests {
         assert_eq!(page(bobs.clone()), [id(9), id(7), id(5)]);
         assert_eq!(page(Wanted { call: Some("ask".into()), ..bobs.clone() }), [id(7), id(1)]);
         assert_eq!(page(Wanted { outcome: Some("success".into()), ..bobs }), [id(9), id(5), id(3)]);
-        assert!(page(Wanted { user: Some("' OR 1".into()), ..wanted }).is_empty());
+        assert!(page(Wanted { user: Some("' OR 1".into()), ..wanted.clone() }).is_empty());
+        let owner = |owner| Wanted { owner: Some(owner), ..wanted.clone() };
+        assert_eq!(page(owner(Principal::Forwarded("bob".into()))), [id(9), id(7), id(5)]);
+        assert!(page(owner(Principal::Anonymous)).is_empty());
     }
 
     #[test]

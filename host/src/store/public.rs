@@ -123,7 +123,11 @@ impl Public {
         if first.iter().any(|system| system.last_edit.is_some_and(|moment| rfc3339(moment).is_none())) {
             return Err(PublicError::BadMoment);
         }
-        seed(&mut connection).map_err(&told)?;
+        // The start of the server waits for no write of another process unless it has one to do.
+        let seeded = "SELECT EXISTS (SELECT 1 FROM seeded WHERE what = 'systems')";
+        if !connection.query_row(seeded, [], |row| row.get::<_, bool>(0)).map_err(&told)? {
+            seed(&mut connection).map_err(&told)?;
+        }
         let systems = systems(&connection).map_err(&told)?;
         let news = news(&connection).map_err(&told)?;
         let kept = Kept { connection, systems, news, files: files.list() };

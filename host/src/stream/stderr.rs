@@ -1,6 +1,6 @@
 //! stderr: lines for the server's log, and the guest's last words.
 
-use super::Output;
+use super::{Output, last_words::LastWords};
 use memchr::memchr;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ struct Whole {
 #[derive(Default)]
 struct State {
     line: Vec<u8>,
-    last: Vec<u8>,
+    last_words: LastWords,
     given: u32,
     written_in_all: u64,
 }
@@ -75,27 +75,28 @@ impl Stderr {
     /// The guest has ended: a last line without a terminator is a line.
     pub fn finish(&self, mut each: impl FnMut(&[u8])) {
         let mut state = self.state.lock();
-        if !state.line.is_empty() {
-            state.end_line(&mut each);
+        let State { line, last_words, .. } = &mut *state;
+        if !line.is_empty() {
+            last_words.unfinished(line);
+            state.give_line(&mut each);
         }
     }
 
-    /// The last line that was not blank, as far as 1 KiB of it.
+    /// The last line that says why the guest failed, as far as 1 KiB of it.
     pub fn last_words(&self) -> Option<String> {
-        let state = self.state.lock();
-        let mut words = String::from_utf8_lossy(&state.last).trim().to_owned();
-        if words.len() > LINE {
-            // Replacement characters are longer than what they replace.
-            words.truncate(words.floor_char_boundary(LINE));
-        }
-        (!words.is_empty()).then_some(words)
+        self.state.lock().last_words.words()
+    }
+
+    /// The text of a panic if the guest wrote one, or else its last words.
+    pub fn panic(&self) -> Option<String> {
+        self.state.lock().last_words.panic()
     }
 
     /// Another guest writes from now on: with last words and bounds of its own.
     pub fn renew(&self) {
         let mut state = self.state.lock();
         state.line.clear();
-        state.last.clear();
+        state.last_words.forget();
         state.given = 0;
         drop(state);
         if let Some(whole) = self.whole() {
@@ -115,15 +116,17 @@ impl State {
     }
 
     fn end_line(&mut self, each: &mut impl FnMut(&[u8])) {
+        self.last_words.line(&self.line);
+        self.give_line(each);
+    }
+
+    fn give_line(&mut self, each: &mut impl FnMut(&[u8])) {
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
         if self.given < LINES {
             self.given += 1;
             each(&self.line);
-        }
-        if !self.line.trim_ascii().is_empty() {
-            std::mem::swap(&mut self.line, &mut self.last);
         }
         self.line.clear();
     }

@@ -3,6 +3,7 @@
 //! What cannot be sent is dropped and told in the log: nobody waits for a collector.
 
 use super::{Span, Value};
+use crate::redact;
 use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -49,6 +50,7 @@ pub enum CannotExport {
 /// Sends what comes until `ending`, and then the rest.
 pub async fn run(endpoint: Uri, mut spans: Receiver<Span>, ending: CancellationToken) {
     let mut failing = false;
+    let shown = redact::url(&endpoint);
     loop {
         let mut batch = Vec::new();
         tokio::select! {
@@ -73,10 +75,10 @@ pub async fn run(endpoint: Uri, mut spans: Receiver<Span>, ending: CancellationT
         }
         let sent = tokio::time::timeout(PATIENCE, send(&endpoint, &batch)).await.unwrap_or(Err(CannotExport::Silent));
         match &sent {
-            Ok(()) if failing => tracing::info!(%endpoint, "traces are sent again"),
+            Ok(()) if failing => tracing::info!(endpoint = shown, "traces are sent again"),
             // Once is enough: as long as it fails, every second would bring another line.
             Err(error) if !failing => {
-                tracing::warn!(%endpoint, %error, spans = batch.len(), "traces cannot be sent: these are lost");
+                tracing::warn!(endpoint = shown, %error, spans = batch.len(), "traces cannot be sent: these are lost");
             }
             _ => {}
         }
@@ -112,8 +114,7 @@ where
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::<Bytes>::new(encoded(spans).into()))
         .map_err(io::Error::other)?;
-    let host = endpoint.authority().map_or("", |it| it.as_str());
-    let host = HeaderValue::from_str(host).map_err(io::Error::other)?;
+    let host = HeaderValue::from_str(redact::place(endpoint)).map_err(io::Error::other)?;
     request.headers_mut().insert(header::HOST, host);
     let answer = sender.send_request(request).await;
     connection.abort();

@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(
             shown(&ended(&exited, Some(r#"{"a": 1}"#))),
             json!({"type": "ended", "outcome": {
-                "success": false, "kind": "exited", "message": "no", "status": 7, "reason": null, "stop": null,
+                "success": false, "kind": "exited", "message": "exit status 7: no", "status": 7, "reason": null, "stop": null,
                 "cleanup": null, "value": {"a": 1},
             }})
         );

@@ -24,7 +24,7 @@ if (process.argv.length > 1) {
 print("hello " + name);
 for (let line = hear(); line !== null; line = hear()) {
   if (line == "end") process.exit(0);
-  // A failure. Had it written to stderr, the last line of that would be the message.
+  // A failure. What it had written to stderr would follow the status in the message.
   if (line == "fail") process.exit(3);
   print("echo: " + line);
 }

@@ -41,7 +41,7 @@ int main(int argc, char **argv)
     for (char *line; (line = hear());) {
         if (strcmp(line, "end") == 0)
             return 0;
-        /* A failure. Had it written to stderr, the last line of that would be the message. */
+        /* A failure. What it had written to stderr would follow the status in the message. */
         if (strcmp(line, "fail") == 0)
             return 3;
         printf("echo: %s\n", line);

@@ -26,7 +26,7 @@ int main(int argc, char **argv)
     for (std::string line; std::getline(std::cin, line);) {
         if (line == "end")
             return 0;
-        // A failure. Had it written to stderr, the last line of that would be the message.
+        // A failure. What it had written to stderr would follow the status in the message.
         if (line == "fail")
             return 3;
         std::cout << "echo: " << line << std::endl;

@@ -37,7 +37,7 @@ func main() {
 		case "end":
 			return
 		case "fail":
-			// A failure. Had it written to stderr, the last line of that would be the message.
+			// A failure. What it had written to stderr would follow the status in the message.
 			os.Exit(3)
 		}
 		fmt.Println("echo:", line)

@@ -29,7 +29,7 @@ class Run(exports.Run):
             if line == "end":
                 return
             if line == "fail":
-                # A failure. Had it written to stderr, the last line of that would be the message.
+                # A failure. What it had written to stderr would follow the status in the message.
                 sys.stdout.flush()
                 wasi_exit.exit_with_code(3)
             print(f"echo: {line}", flush=True)

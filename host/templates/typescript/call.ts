@@ -23,7 +23,7 @@ export const run = {
     print(`hello ${name}`);
     for (const line of lines) {
       if (line === "end") return;
-      // A failure. Had it written to stderr, the last line of that would be the message.
+      // A failure. What it had written to stderr would follow the status in the message.
       if (line === "fail") exitWithCode(3);
       print(`echo: ${line}`);
     }

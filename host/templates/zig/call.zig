@@ -31,7 +31,7 @@ pub fn main(init: std.process.Init) !void {
     try out.flush(); // until then, it stays in the buffer
     while (try in.takeDelimiter('\n')) |line| {
         if (std.mem.eql(u8, line, "end")) return;
-        // A failure. Had it written to stderr, the last line of that would be the message.
+        // A failure. What it had written to stderr would follow the status in the message.
         if (std.mem.eql(u8, line, "fail")) std.process.exit(3);
         try out.print("echo: {s}\n", .{line});
         try out.flush();

@@ -11,7 +11,7 @@ fn main() -> io::Result<()> {
     io::stdin().read_line(&mut name)?;
     let name = name.trim();
     if name.is_empty() {
-        // The last line of stderr becomes the message of the failure.
+        // The last line of stderr follows the status in the message of the failure.
         eprintln!("a name is needed");
         // `std::process::exit` of a component only supports 0 and 1.
         exit_with_code(2);

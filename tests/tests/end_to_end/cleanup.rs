@@ -73,7 +73,7 @@ async fn a_cleanup_that_fails_is_part_of_the_result() {
     let server = cleaned().set("cancel.cleanup_time", "1s").start().await;
     for call in BOTH {
         for (way, why) in [
-            ("fails", "the broom is gone"),
+            ("fails", "exit status 3: the broom is gone"),
             ("fails silently", "exit status 3"),
             ("traps", "trap: unreachable"),
             ("sleeps", "time limit of 1s reached"),

@@ -121,7 +121,7 @@ async fn the_exit_status_says_how_it_ended() {
     for (arguments, status, said) in [
         (vec!["exit", "0"], 0, ""),
         (vec!["exit", "3"], 3, "distillery: exit status 3\n"),
-        (vec!["stderr_words"], 7, "distillery: no capacitor at hand\n"),
+        (vec!["stderr_words"], 7, "distillery: exit status 7: no capacitor at hand\n"),
         (vec!["trap_unreachable"], 134, "distillery: trap: unreachable\n"),
         (vec!["sleep"], 124, "distillery: time limit of 200ms reached (forced after 1…"),
         (vec!["nowhere"], 126, "distillery: unknown call \"nowhere\"\n"),
@@ -345,6 +345,12 @@ async fn a_call_goes_on_without_its_client_and_is_attached_to() {
             printed(&piped(&mut server.command(&[&["attach"], who, &[id]].concat()), "")),
             "hello Ada\necho: one\n"
         );
+        // The key comes by the environment where other users of the machine must not see it.
+        if let Some((bare, key)) = id.split_once(':') {
+            let mut attach = server.command(&[&["attach"], who, &[bare]].concat());
+            assert_eq!(piped(&mut attach, "").status.code(), Some(126));
+            assert_eq!(printed(&piped(attach.env("DISTILLERY_PROCESS_KEY", key), "")), "hello Ada\necho: one\n");
+        }
     }
     let unknown = piped(&mut server.command(&["attach", "00000000-0000-7000-8000-000000000000"]), "");
     assert_eq!(unknown.status.code(), Some(126));

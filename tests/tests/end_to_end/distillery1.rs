@@ -59,12 +59,12 @@ async fn stderr_comes_apart_where_the_manifest_forwards_it_and_not_at_all_elsewh
         (&whole.stdout[..], &whole.stderr[..]),
         (&b"trying\n"[..], &b"warning: the flux is low\nno capacitor at hand\n\n\n"[..],)
     );
-    assert_eq!(whole.failure("exited"), "no capacitor at hand");
+    assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
     assert_eq!(whole.outcome["status"], 7);
     // The log has it all the same.
     server.log().line("a line of stderr", |line| line.field("line") == "no capacitor at hand").await;
     let whole = server.talk_to("quiet", &[]).await.finish().await;
-    assert_eq!((whole.stderr.len(), whole.failure("exited")), (0, "no capacitor at hand"));
+    assert_eq!((whole.stderr.len(), whole.failure("exited")), (0, "exit status 7: no capacitor at hand"));
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn ask_fails_with_words_of_its_own_without_a_name() {
     let (server, mut client) = call("ask", &[]).await;
     assert_eq!(client.line().await, "What is your name? ");
     client.say("").await;
-    assert_eq!(client.finish().await.failure(), "a name is needed");
+    assert_eq!(client.finish().await.failure(), "exit status 2: a name is needed");
     assert_eq!(server.process_ended("ask").await.field("kind"), "exited");
 }
 

@@ -120,7 +120,14 @@ async fn succeeds(server: &Server, call: &str, params: &[&str]) -> Vec<String> {
     server.call(call, params).await.finish().await.success()
 }
 
+/// Why a call ended with status 1, as it said itself.
 async fn fails(server: &Server, call: &str, params: &[&str]) -> String {
+    let message = server.call(call, params).await.finish().await.failure();
+    message.strip_prefix("exit status 1: ").unwrap_or_else(|| panic!("{call}: {message}")).to_owned()
+}
+
+/// Why a call was not started.
+async fn refused(server: &Server, call: &str, params: &[&str]) -> String {
     server.call(call, params).await.finish().await.failure()
 }
 
@@ -164,7 +171,7 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
     assert_eq!(client.line().await, "coins will be removed with all its data; its snapshots stay");
     assert_eq!(client.line().await, "Type coins to go on: ");
     client.say("coin").await;
-    assert_eq!(client.finish().await.failure(), "that is not coins: nothing was purged");
+    assert_eq!(client.finish().await.failure(), "exit status 1: that is not coins: nothing was purged");
     home.is_whole("coins");
 
     let mut client = server.call("purge", &["coins"]).await;
@@ -188,7 +195,7 @@ async fn nobody_runs_the_calls_on_instances_without_their_scope() {
     for call in
         ["provision", "purge", "snapshot", "restore", "backup", "start", "stop", "rebuild", "update", "instance_log"]
     {
-        assert_eq!(fails(&server, call, &["coins"]).await, format!("not authorized to run {call:?}"));
+        assert_eq!(refused(&server, call, &["coins"]).await, format!("not authorized to run {call:?}"));
     }
     assert_eq!(server.get("/api/v1/calls").await.json(), json!([]));
 }
@@ -223,7 +230,7 @@ async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
         let said = fails(&server, "provision", &[&form]).await;
         assert!(said.starts_with(told), "{form}: {said}");
     }
-    assert_eq!(fails(&server, "provision", &[]).await, "parameter \"form\" is missing");
+    assert_eq!(refused(&server, "provision", &[]).await, "parameter \"form\" is missing");
     Home::of(&server).has_nothing();
     assert_eq!(systems(&server).await, json!([]));
 
@@ -359,7 +366,7 @@ async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_ref
     line_that_begins(&mut other, "publishing").await;
     fs::remove_file(lock).unwrap();
     let verdicts = [one.finish().await.verdict, other.finish().await.verdict];
-    let refused = Verdict::Failure("there is an instance coins already: choose another slug".to_owned());
+    let refused = Verdict::Failure("exit status 1: there is an instance coins already: choose another slug".to_owned());
     assert!(verdicts.contains(&Verdict::Success) && verdicts.contains(&refused), "{verdicts:?}");
     home.is_whole("coins");
     assert_eq!((home.names(".versions").len(), home.names(".locks").len()), (1, 0));
@@ -367,7 +374,7 @@ async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_ref
     // And one that comes later is refused before it builds anything.
     let end = server.call("provision", &[FORM]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
-    assert_eq!(end.failure(), "there is an instance coins already: choose another slug");
+    assert_eq!(end.failure(), "exit status 1: there is an instance coins already: choose another slug");
 }
 
 #[tokio::test]
@@ -433,7 +440,7 @@ async fn a_backup_goes_on_behind_an_instance_that_is_broken_and_fails_with_its_n
     assert!(end.lines.contains(&"2 of 3 backed up".to_owned()), "{:?}", end.lines);
     let last = end.lines.last().unwrap();
     assert!(last.starts_with("failed: broken: broken is broken: instance.json is not understood"), "{last}");
-    assert_eq!(end.failure(), "1 of 3 failed: broken");
+    assert_eq!(end.failure(), "exit status 1: 1 of 3 failed: broken");
     assert_eq!(home.names("snapshots").iter().filter(|name| name.ends_with(".tar.gz")).count(), 2);
 }
 
@@ -445,7 +452,7 @@ async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_
         let said = fails(&server, call, &["coins"]).await;
         let expected = if call == "restore" { "there is no snapshot of coins" } else { "there is no instance coins" };
         assert_eq!(said, expected, "{call}");
-        let said = fails(&server, call, &["../coins"]).await;
+        let said = refused(&server, call, &["../coins"]).await;
         assert!(said.starts_with("parameter \"slug\" does not match "), "{call}: {said}");
     }
     provisioned(&server, "coins").await;
@@ -544,7 +551,7 @@ async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
     let end = server.call("instance_log", &["coins"]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
     let said = end.failure();
-    assert!(said.starts_with("the log cannot be read: "), "{said}");
+    assert!(said.starts_with("exit status 1: the log cannot be read: "), "{said}");
 
     // A snapshot takes the link along as little as it follows it.
     let lines = succeeds(&server, "snapshot", &["coins"]).await;

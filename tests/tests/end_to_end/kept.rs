@@ -394,7 +394,7 @@ async fn stderr_is_kept_apart() {
     let whole = attached(&server, "", message).await.0.finish().await;
     assert_eq!(whole.stdout, b"trying\n");
     assert_eq!(whole.stderr, b"the flux is low\nno capacitor at hand\n\n\n");
-    assert_eq!(whole.failure("exited"), "no capacitor at hand");
+    assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
 }
 
 /// The prompt of a guest that is kept, and its lines.
@@ -412,7 +412,7 @@ async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
     let mut end = server.call("stderr_words", &[]).await.finish().await;
     end.lines.sort();
     assert_eq!(end.lines, ["", "", "no capacitor at hand", "trying", "warning: the flux is low"]);
-    assert_eq!(end.failure(), "no capacitor at hand");
+    assert_eq!(end.failure(), "exit status 7: no capacitor at hand");
 }
 
 #[tokio::test]

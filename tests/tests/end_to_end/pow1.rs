@@ -139,7 +139,7 @@ async fn stderr_is_shown_where_it_is_forwarded_and_the_reason_says_how_it_ended(
     let server = builder.guest(Guest::component("exit")).start().await;
     let told = server.pow_call("stderr_words", &[]).await.finish().await;
     assert!(told.text.contains("warning: the flux is low\n") && told.text.contains("trying\n"), "{told:?}");
-    assert_eq!(told.reason(), "no capacitor at hand");
+    assert_eq!(told.reason(), "exit status 7: no capacitor at hand");
     assert_eq!(server.pow_call("exit", &["7"]).await.finish().await.reason(), "exit status 7");
     let id = new(&server, "stderr_words", &[]).await;
     let status = done(&server, &id).await;

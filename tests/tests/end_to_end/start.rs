@@ -1,7 +1,12 @@
 //! The command line: what stops a start, and how that is said.
 
-use distillery_tests::{Server, program::output, server::Builder};
-use std::process::Output;
+use distillery_tests::{Guest, Server, program::output, server::Builder};
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::Output,
+};
 
 fn run(builder: &Builder) -> Output {
     output(&mut builder.command())
@@ -42,4 +47,43 @@ async fn a_port_that_is_taken_is_named() {
     assert!(!output.status.success());
     let said = stderr(&output);
     assert!(said.contains(&first.address().to_string()) && said.contains("http.listen"), "{said}");
+}
+
+#[tokio::test]
+async fn data_becomes_the_servers_alone_whatever_it_was() {
+    let builder = Server::builder().guest(Guest::component("args"));
+    let data = builder.directory().join("data");
+    fs::create_dir_all(data.join("cache")).expect("a directory for the data");
+    let lock = data.join("control.lock");
+    fs::write(&lock, "").expect("a file to lock");
+    for (path, mode) in [(&data, 0o777), (&data.join("cache"), 0o755), (&lock, 0o644)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("a looser mode");
+    }
+    // Another user can do as much: it takes no more than reading.
+    let foreign = File::open(&lock).expect("a file that all can read");
+    flock(&foreign, FlockOperation::LockExclusive).expect("the lock");
+    let server = builder.set("cache", data.join("cache").display().to_string()).start().await;
+    server.call("args", &[]).await.finish().await.success();
+    let mut seen = vec![data.clone()];
+    seen.extend(fs::read_dir(&data).expect("the data").map(|entry| entry.expect("an entry").path()));
+    for name in ["control.lock", "control.sock", "takeover.sock", "distillery.db", "distillery.db-wal", "cache"] {
+        assert!(seen.contains(&data.join(name)), "there is no {name}");
+    }
+    for path in seen {
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} is open to others: {mode:o}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn data_of_another_user_stops_the_start() {
+    let builder = Server::builder();
+    let data = builder.directory().join("data");
+    fs::create_dir(&data).expect("a directory for the data");
+    if std::os::unix::fs::chown(&data, Some(12_345), None).is_err() {
+        // Only root can give a directory away.
+        return;
+    }
+    let said = stderr(&run(&builder));
+    assert!(said.contains("belongs to another user (uid 12345): give it to the user that runs the server"), "{said}");
 }

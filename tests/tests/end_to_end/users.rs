@@ -9,6 +9,7 @@ use distillery_tests::{
 };
 use hyper::Method;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -235,6 +236,135 @@ async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
     assert_eq!(server.request(Method::DELETE, &path, &session).await.status, 204);
     assert_eq!(server.request(Method::GET, "/api/v1/auth", &narrow).await.status, 401);
     assert_eq!(server.request(Method::DELETE, &path, &session).await.status, 404);
+}
+
+#[tokio::test]
+async fn token_makes_none_that_outlives_or_exceeds_it() {
+    let server = builder().start().await;
+    user(&server, "ada", &["*"]);
+    let arguments = ["token", "add", "--user", "ada", "--scope", "tokens:write", "--scope", "call:args"];
+    let parent = worked(&server.run_with(&[&arguments[..], &["--expires", "1m"]].concat(), ""));
+    let make = async |token: &str, body: Value| {
+        let bearer = format!("Bearer {token}");
+        server.send_json(Method::POST, "/api/v1/auth/tokens", &[("authorization", &bearer)], &body).await
+    };
+    let tokens = get(&server, &parent, "/api/v1/auth/tokens").await.json();
+    let shown = tokens.as_array().and_then(|all| all.iter().find(|it| !it["expires"].is_null())).expect("the parent");
+    // A chain: each asks for all that it can name.
+    let mut token = parent.clone();
+    for body in [json!({}), json!({ "expires": "52w", "scopes": ["*"] }), json!({ "scopes": ["tokens:*", "call:*"] })] {
+        let made = make(&token, body.clone()).await;
+        assert_eq!(made.status, 201, "{body}");
+        assert_eq!(made.json()["expires"], shown["expires"], "{body}");
+        assert_eq!(made.json()["scopes"], json!(["tokens:write", "call:args"]), "{body}");
+        assert!(made.json()["parent"].is_string(), "{body}");
+        token = made.json()["token"].as_str().expect("a token").to_owned();
+    }
+    let short = make(&token, json!({ "expires": "10s" })).await.json();
+    assert_ne!(short["expires"], shown["expires"], "less than it has is fine");
+    // A token is no password, and begins no session.
+    let bearer = format!("Bearer {token}");
+    let login = json!({ "user": "ada", "password": token });
+    let answer = server.send_json(Method::POST, "/api/v1/auth/session", &[("authorization", &bearer)], &login).await;
+    assert_eq!((answer.status.as_u16(), cookie(&answer)), (401, String::new()));
+
+    worked(&server.run_with(&["token", "revoke", shown["id"].as_str().expect("an id")], ""));
+    for token in [&parent, &token, &short["token"].as_str().expect("a token").to_owned()] {
+        let gone = async { while get(&server, token, "/api/v1/auth").await.status != 401 {} };
+        patiently("the chain to be revoked with its first token", gone).await;
+    }
+    assert_eq!(make(&token, json!({})).await.status, 401);
+}
+
+#[tokio::test]
+async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
+    let server = builder().guest(Guest::component("hold")).start().await;
+    let old = user(&server, "ada", &["call:*"]);
+    let bearer = format!("Bearer {old}");
+    let headers = [("authorization", bearer.as_str())];
+    call_with(&server, &headers, "args").await.success();
+    let mut running = Client::connect_to(server.address(), "/api/v1/ws", &headers).await.expect("a socket");
+    running.call("hold", &[]).await;
+    running.line().await;
+    let mut detached = server.talk_with(&headers).await;
+    detached.say(json!({ "type": "call", "call": "hold", "on_disconnect": "detach" })).await;
+    let id = detached.message("started").await["id"].as_str().expect("an id").to_owned();
+    let list = async |token: &str, query: &str| {
+        get(&server, token, &format!("/api/v1/processes{query}")).await.json().as_array().expect("a list").clone()
+    };
+    let of_old = list(&old, "").await;
+    assert_eq!(of_old.len(), 3);
+
+    worked(&server.run_with(&["user", "remove", "ada"], ""));
+    let new = user(&server, "ada", &["call:*"]);
+    for query in ["", "?user=ada", "?outcome=running", "?outcome=success"] {
+        assert_eq!(list(&new, query).await, [] as [Value; 0], "{query}");
+    }
+    let bearer = format!("Bearer {new}");
+    let headers = [("authorization", bearer.as_str())];
+    for process in &of_old {
+        let path = format!("/api/v1/processes/{}", process["id"].as_str().expect("an id"));
+        for method in [Method::GET, Method::DELETE] {
+            assert_eq!(server.request(method, &path, &headers).await.status, 404, "{process}");
+        }
+    }
+    for path in [format!("status/{id}"), format!("cancel/{id}")] {
+        let method = if path.starts_with("status") { Method::GET } else { Method::POST };
+        assert_eq!(server.request(method, &format!("/api/v1/pow/{path}"), &headers).await.status, 404, "{path}");
+    }
+    let mut talk = server.talk_with(&headers).await;
+    talk.say(json!({ "type": "list" })).await;
+    assert_eq!(talk.message("processes").await["processes"], json!([]));
+    talk.say(json!({ "type": "attach", "id": id })).await;
+    let whole = talk.finish().await;
+    assert!(whole.failure("refused").contains("there is no process"), "{:?}", whole.outcome);
+    // An own one is seen as ever.
+    call_with(&server, &headers, "args").await.success();
+    let listed = list(&new, "?user=ada").await;
+    assert_eq!(listed.iter().map(|it| &it["call"]).collect::<Vec<_>>(), [&json!("args")]);
+    assert_eq!(
+        server.operator(Method::GET, "/api/v1/processes?user=ada").await.json().as_array().map(Vec::len),
+        Some(4)
+    );
+}
+
+/// How long a write waits for another one.
+const BUSY: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn callers_are_known_while_another_program_writes() {
+    let server = builder().start().await;
+    let tokens: Vec<_> = (0..5).map(|n| user(&server, &format!("user{n}"), &["call:*", "processes:*"])).collect();
+    let other = rusqlite::Connection::open(server.data().join("distillery.db")).expect("the database");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock of a writer");
+    let mut waits = Vec::new();
+    for (n, token) in tokens.iter().enumerate() {
+        let begun = Instant::now();
+        assert_eq!(get(&server, token, "/api/v1/auth").await.json()["User"], format!("user{n}"));
+        waits.push(begun.elapsed());
+    }
+    // One that waits for the lock takes all of that time, and so does each after it.
+    assert!(waits.iter().min() < Some(&BUSY), "{waits:?}");
+    let answer = log_in(&server, "user0", PASSWORD).await;
+    assert_eq!(answer.status, 200);
+    let cookie = cookie(&answer);
+    let browser = [("cookie", cookie.as_str())];
+    for path in ["auth", "auth/tokens", "processes", "systems", "news", "calls"] {
+        assert_eq!(server.request(Method::GET, &format!("/api/v1/{path}"), &browser).await.status, 200, "{path}");
+    }
+    let bearer = format!("Bearer {}", tokens[0]);
+    call_with(&server, &[("authorization", &bearer)], "args").await.success();
+    assert_eq!(log_in(&server, "user0", "wrong horse battery").await.status, 401);
+    other.execute_batch("COMMIT").expect("the lock is given back");
+    // What waited is written then: another process finds the session and the use.
+    let kept = rusqlite::Connection::open(server.data().join("distillery.db")).expect("the database");
+    let count = |sql: &str| kept.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("a number");
+    let written = async {
+        while count("SELECT count(*) FROM sessions") != 1 || count("SELECT count(*) FROM tokens WHERE used > 0") != 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the session and the uses to be written", written).await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
     for line in io::stdin().lines() {
         match line?.as_str() {
             "end" => return Ok(()),
-            // A failure. Had it written to stderr, the last line of that would be the message.
+            // A failure. What it had written to stderr would follow the status in the message.
             "fail" => exit(3),
             line => println!("echo: {line}"),
         }

@@ -93,7 +93,7 @@ paths! {
     };
     "admission: a place taken and given back" Some(2000) => |_| {
         let admission = World::admission();
-        let wanted = Wanted { caller: Who::User("somebody".into()), plugin: "a-plugin".into(), most_of_plugin: Some(4) };
+        let wanted = Wanted { caller: Who::User(distillery::principal::Principal::Forwarded("somebody".into())), plugin: "a-plugin".into(), most_of_plugin: Some(4) };
         ready(move || assert!(matches!(admission.ask(black_box(wanted.clone())), Asked::Admitted(_))))
     };
     "catalog: find one of 1000 calls" Some(5000) => |world| {
@@ -107,7 +107,7 @@ paths! {
         let outcome = Outcome::Exited { status: 0, last_words: None };
         ready(move || {
             let control = Arc::new(Control::new(&limits));
-            history.begin(&control, history::begun(&control, "somebody", &call, &params));
+            history.begin(&control, history::begun(&control, ("somebody", &distillery::principal::Principal::Anonymous), &call, &params));
             history.end(&control, &outcome);
         })
     };

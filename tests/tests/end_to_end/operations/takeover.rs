@@ -116,7 +116,7 @@ async fn a_successor_that_fails_changes_nothing() {
     server.reconfigure("http.tls_key", "none.key");
     let failed = server.run(&["serve", "--takeover"]);
     assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot speak TLS"), "{failed:?}");
-    let on = |line: &Line| line.message() == "nobody took over: this server goes on";
+    let on = |line: &Line| line.message() == "takeover failed: this server goes on";
     server.log().line("the server to go on", on).await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("x").await;

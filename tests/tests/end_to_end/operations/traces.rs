@@ -1,6 +1,7 @@
 //! Traces of single calls, as a collector gets them by OTLP over HTTP.
 
 use distillery_tests::{Client, Guest, Server, http::get_over, patiently, server::Builder};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::{
@@ -165,6 +166,44 @@ async fn the_wait_for_a_place_and_a_failure_are_told() {
     assert_eq!(process.failure.as_deref(), Some(why.as_str()));
     assert_eq!(process.attributes["distillery.outcome"], "cancelled");
     assert_eq!(spans.len(), 3, "the client of the first wanted none: {spans:#?}");
+}
+
+#[tokio::test]
+async fn keys_and_tokens_never_reach_the_collector() {
+    let collector = Collector::new().await;
+    let server = collector.builder().guest(Guest::component("hold")).set("traces.one_in", 1_000_000).start().await;
+    let call = json!({"call": "hold", "params": []});
+    let id = server.send_json(Method::POST, "/api/v1/pow/new", &[("traceparent", &traceparent("00"))], &call).await;
+    let id = id.json().as_str().expect("an id").to_owned();
+    let (bare, key) = id.split_once('.').expect("a key");
+    let token = format!("dst_{}", key.repeat(2));
+    let encoded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let paths = [
+        (format!("status/{id}"), 200),
+        (format!("status/{bare}%2E{key}"), 200),
+        (format!("status/{bare}.{encoded}"), 200),
+        (format!("stauts/{id}"), 404),
+        (format!("status/{bare}?key={key}"), 404),
+        (format!("status/{token}"), 404),
+    ];
+    let bearer = format!("Bearer {token}");
+    for (path, status) in &paths {
+        let referer = format!("https://a.example/{id}");
+        let headers = [("traceparent", traceparent("01")), ("referer", referer), ("x-forwarded-host", id.clone())];
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = server.request(Method::GET, &format!("/api/v1/pow/{path}"), &headers).await;
+        assert_eq!(answer.status, *status, "{path}");
+    }
+    let headers = [("traceparent", &traceparent("01")[..]), ("authorization", &bearer)];
+    assert_eq!(server.request(Method::GET, "/api/v1/auth", &headers).await.status, 401);
+    let spans = collector.spans(paths.len() + 1).await;
+    let all = format!("{spans:?}");
+    assert!(!all.contains(key) && !all.contains(&encoded) && !all.contains("dst_"), "{all}");
+    assert!(spans.iter().any(|span| span.attributes["url.path"] == format!("/api/v1/pow/status/{bare}.***")), "{all}");
+    server.operator(Method::DELETE, &format!("/api/v1/processes/{bare}?force=true")).await;
+    server.process_ended("hold").await;
+    let logged = server.log().lines().iter().any(|line| format!("{line:?}").contains(key));
+    assert!(!logged, "nor the log");
 }
 
 #[tokio::test]

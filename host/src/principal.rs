@@ -1,0 +1,87 @@
+//! Identities that own things: processes, tokens and sessions. A name can be given to another user after its user is
+//! removed; an identity never can.
+
+use std::sync::Arc;
+
+/// The identifier of a user's account: random, and never used again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// An identifier from the database.
+    pub(crate) fn known(id: String) -> Self {
+        Self(id.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The identity of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// A caller without credentials. All of them are the same, so that nothing belongs to one.
+    #[default]
+    Anonymous,
+    /// A caller that can use the files of the server.
+    Operator,
+    /// A user with an account.
+    User(UserId),
+    /// A user without an account that a trusted proxy names. The proxy answers for the name.
+    Forwarded(Arc<str>),
+}
+
+const OPERATOR: &str = "operator";
+const USER: &str = "user:";
+const FORWARDED: &str = "proxy:";
+
+impl Principal {
+    /// Returns the form that the database has. `None` if anonymous.
+    pub fn stored(&self) -> Option<String> {
+        match self {
+            Self::Anonymous => None,
+            Self::Operator => Some(OPERATOR.to_owned()),
+            Self::User(id) => Some(format!("{USER}{}", id.as_str())),
+            Self::Forwarded(name) => Some(format!("{FORWARDED}{name}")),
+        }
+    }
+
+    /// Reads the form that the database has. What is not known belongs to no caller.
+    pub fn read(stored: Option<&str>) -> Self {
+        let Some(stored) = stored else { return Self::Anonymous };
+        if let Some(id) = stored.strip_prefix(USER) {
+            return Self::User(UserId(id.into()));
+        }
+        match stored.strip_prefix(FORWARDED) {
+            Some(name) => Self::Forwarded(name.into()),
+            None if stored == OPERATOR => Self::Operator,
+            None => Self::Anonymous,
+        }
+    }
+
+    /// Whether all callers without credentials have this identity.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_read_as_they_were_stored() {
+        let all = [
+            Principal::Anonymous,
+            Principal::Operator,
+            Principal::User(UserId::known("0a1b".into())),
+            Principal::Forwarded("ada".into()),
+            Principal::Forwarded("user:0a1b".into()),
+        ];
+        for principal in &all {
+            assert_eq!(Principal::read(principal.stored().as_deref()), *principal);
+        }
+        assert_eq!(Principal::read(Some("odd")), Principal::Anonymous);
+    }
+}
