@@ -2,7 +2,10 @@
 //!
 //! It knows nothing of what the files are for.
 
+pub mod encoding;
+
 use crate::one_line::OneLine;
+use encoding::{is_blank, without_mark};
 use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
     VariantAccess, Visitor,
@@ -46,13 +49,13 @@ const MESSAGE: usize = 1 << 10;
 
 /// Reads `text`, which was found in `file`. A text of nothing but comments is an empty mapping.
 pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
-    let text = if is_blank(text) { "{}" } else { text };
+    let text = if is_blank(text) { "{}" } else { without_mark(text) };
     // Apart from what it means, the text must be YAML at all: the place of such a fault is where the parser stopped.
     serde_yaml::from_str::<IgnoredAny>(text).and_then(|_| bounded(text)).map_err(|error| Error {
         file: file.to_owned(),
         place: place(&error).unwrap_or(TOP),
         key: String::new(),
-        message: in_words(&bare_message(&error, &[])),
+        message: not_yaml(&bare_message(&error, &[]), text, place(&error)),
     })?;
     serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
         let mut steps = steps(error.path());
@@ -162,10 +165,6 @@ impl<'de> Visitor<'de> for Measure<'_> {
         let (_, content) = tagged.variant::<IgnoredAny>()?;
         content.newtype_variant_seed(self)
     }
-}
-
-fn is_blank(text: &str) -> bool {
-    text.trim_start_matches('\u{feff}').lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 /// Reads a mapping with keys of free choice. Of two entries with the same key YAML would silently keep the last; here
@@ -319,6 +318,16 @@ fn bare_message(error: &serde_yaml::Error, steps: &[Step]) -> String {
 }
 
 /// Says in the terms of the file what serde says in its own.
+/// Says why `text` is not YAML at `place`, where the parser stopped with `message`.
+pub(crate) fn not_yaml(message: &str, text: &str, place: Option<(usize, usize)>) -> String {
+    let stopped =
+        place.and_then(|(line, column)| text.lines().nth(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?));
+    match stopped {
+        Some('\t') if message.contains("cannot start any token") => "a tab cannot indent: use spaces".to_owned(),
+        _ => in_words(message),
+    }
+}
+
 fn in_words(message: &str) -> String {
     match message {
         "repetition limit exceeded" => return TOO_MUCH.to_owned(),

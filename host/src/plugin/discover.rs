@@ -42,8 +42,8 @@ pub enum LoadError {
     BadName(PathBuf),
     #[error(transparent)]
     Manifest(#[from] yaml::Error),
-    #[error("{}: the manifest is not UTF-8 text: save it as such", .0.display())]
-    NotText(PathBuf),
+    #[error("{}:{}: {error}", .path.display(), .error.line())]
+    NotText { path: PathBuf, error: yaml::encoding::NotText },
     #[error("{}: nothing reads this file: rename it to {}", .0.display(), manifest::FILE)]
     Misnamed(PathBuf),
     #[error("{}: no module: put a .wasm or .wat file there, or name it with component: in {}", .0.display(), manifest::FILE)]
@@ -266,7 +266,7 @@ pub(super) fn manifest_text(directory: &Path) -> Result<Option<String>, LoadErro
     let path = directory.join(manifest::FILE);
     match read_whole(&path, MANIFEST_SIZE) {
         Ok(None) => Err(LoadError::ManifestTooLarge(path)),
-        Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| LoadError::NotText(path)),
+        Ok(Some(bytes)) => yaml::encoding::decode(bytes).map(Some).map_err(|error| LoadError::NotText { path, error }),
         Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             // Its limits and parameter rules would silently not hold.
             let misnamed = directory.join(MISNAMED);
