@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod database;
+pub mod inspection;
 pub mod news;
 pub mod processes;
 pub mod public;

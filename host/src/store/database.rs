@@ -88,6 +88,9 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
+/// The version of the schema that this program knows.
+pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
+
 /// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -139,6 +142,11 @@ impl Database {
         let database = Self { file };
         database.migrate(MIGRATIONS)?;
         Ok(database)
+    }
+
+    /// The database in `file`, which is there.
+    pub(super) fn at(file: PathBuf) -> Self {
+        Self { file }
     }
 
     /// A connection whose commits last even when the machine loses its power.
@@ -199,7 +207,11 @@ impl Database {
 
     /// Looks at all of it, and says what is wrong with it.
     pub fn check(&self) -> Result<(), StoreError> {
-        let connection = self.connect()?;
+        self.check_with(&self.connect()?)
+    }
+
+    /// Looks at all of it over `connection`, and says what is wrong with it.
+    pub(super) fn check_with(&self, connection: &Connection) -> Result<(), StoreError> {
         let found = |sql| -> rusqlite::Result<Vec<String>> {
             connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
         };
@@ -257,7 +269,7 @@ mod tests {
         let first = Database::open(&data).unwrap();
         add(&first.connect().unwrap(), "ada").unwrap();
         assert_eq!(count(&Database::open(&data).unwrap().connect().unwrap()), 1);
-        first.check().unwrap();
+        first.check_with(&first.connect().unwrap()).unwrap();
         for file in fs::read_dir(&data).unwrap().map(|it| it.unwrap()) {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
         }
@@ -314,7 +326,7 @@ mod tests {
         let connection = database.connect().unwrap();
         connection.pragma_update(None, "foreign_keys", false).unwrap();
         connection.execute("INSERT INTO sessions VALUES (x'00', 'gone', 0, 0)", []).unwrap();
-        let error = database.check().unwrap_err().to_string();
+        let error = database.check_with(&connection).unwrap_err().to_string();
         assert!(error.contains("a row of sessions belongs to nobody"), "{error}");
     }
 
