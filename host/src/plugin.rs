@@ -4,9 +4,11 @@
 
 pub mod capabilities;
 pub mod discover;
+pub mod first_load;
 pub mod generation;
 pub mod granted;
 pub mod load;
+pub mod loading;
 mod look;
 pub mod manifest;
 mod notice;
@@ -25,6 +27,7 @@ use arc_swap::ArcSwap;
 use discover::{LoadError, Source};
 use generation::{Change, Failure, Farewell, What};
 use granted::{Granted, Grants};
+use loading::Loading;
 use manifest::Manifest;
 use params::CallSpec;
 use signature::Trusted;
@@ -281,6 +284,8 @@ const CHANGES: usize = 256;
 /// Where everyone finds the newest snapshot.
 #[derive(Debug)]
 pub struct Catalog {
+    /// The plugins of the start that are not loaded yet.
+    pub loading: Loading,
     newest: ArcSwap<Snapshot>,
     changes: broadcast::Sender<Change>,
     /// How many generations began to serve, and how often a plugin did not load.
@@ -297,6 +302,7 @@ impl Default for Catalog {
 impl Catalog {
     pub fn new(snapshot: Snapshot) -> Self {
         let catalog = Self {
+            loading: Loading::default(),
             newest: ArcSwap::default(),
             changes: broadcast::Sender::new(CHANGES),
             swaps: AtomicU64::default(),

@@ -90,7 +90,9 @@ fn refused(refusal: &Refusal) -> Words {
     let status = match refusal {
         Refusal::UnknownCall(_) => StatusCode::NOT_FOUND,
         Refusal::NotAuthorized(_) => StatusCode::FORBIDDEN,
-        Refusal::Full(_) | Refusal::ShuttingDown | Refusal::Cancelled(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Full(_) | Refusal::Loading(_) | Refusal::ShuttingDown | Refusal::Cancelled(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Refusal::BadParams(_) | Refusal::ProtocolError(_) | Refusal::NoCall(_) | Refusal::NoProcess(_) => {
             StatusCode::BAD_REQUEST
         }

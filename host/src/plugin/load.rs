@@ -61,24 +61,26 @@ pub(super) enum Fresh {
 }
 
 impl Loader {
-    /// Loads every plugin below `root`, several at a time, and tells `each` as it is done. One that does not load keeps
-    /// no other from loading.
-    pub fn load_all(&self, root: &Path, each: impl Fn(&Loaded) + Sync) -> Result<Vec<Loaded>, LoadError> {
+    /// Loads every plugin below `root`, several at a time, to look at them. One that does not load keeps no other from
+    /// loading.
+    pub fn load_all(&self, root: &Path) -> Result<Vec<Loaded>, LoadError> {
         let found = discover::plugin_directories(root)?;
         let mut loaded: Vec<Loaded> = found
             .into_par_iter()
             .map(|(name, found)| {
                 let begun = Instant::now();
-                let look = Look::at(&found.path, None).ok();
-                let source = found.problem.map_or_else(|| Source::read(&found.path, self.max_module), Err);
-                let result = self.make_generation(1, source).map(Arc::new);
-                let loaded = Loaded { name, took: begun.elapsed(), result, look };
-                each(&loaded);
-                loaded
+                let result = self.load_first(found);
+                Loaded { name, took: begun.elapsed(), result, look: None }
             })
             .collect();
         loaded.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(loaded)
+    }
+
+    /// Makes the first generation of what was found.
+    pub(super) fn load_first(&self, found: discover::Found) -> Found {
+        let source = found.problem.map_or_else(|| Source::read(&found.path, self.max_module), Err);
+        self.make_generation(1, source).map(Arc::new)
     }
 
     /// Loads the plugin of one directory.

@@ -1,7 +1,7 @@
 //! The thread behind [`Watcher`](super::Watcher): a loop that takes in what happened, asks the plan what to do, and does
 //! it. Everything that it decides by itself is what a load means for the catalog.
 
-use super::{Message, NoWayBack, Reloaded, Reread, Watch, report};
+use super::{Loads, Message, NoWayBack, Reloaded, Reread, report};
 use crate::{
     config,
     plugin::{
@@ -85,8 +85,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(watch: Watch, inbox: mpsc::Sender<Message>) -> Self {
-        let Watch { root, how, loader, catalog, loaded, reread } = watch;
+    pub(super) fn new(watch: Loads, inbox: mpsc::Sender<Message>) -> Self {
+        let Loads { root, how, loader, catalog, loaded, reread } = watch;
         let record = |found: &Found| {
             let digest = match found {
                 Ok(plugin) => Some(plugin.digest.clone()),
@@ -398,7 +398,7 @@ impl Keeper {
     fn swap(&self, next: Snapshot, loaded: Option<(&str, Duration)>) {
         let changes = self.catalog.swap(next);
         let took = |plugin: &str| loaded.filter(|(name, _)| *name == plugin).map(|(_, took)| took);
-        report(&changes, &self.catalog.snapshot(), took);
+        report(&changes, &self.catalog.snapshot(), took, None);
     }
 
     fn roll_back(&mut self, name: &str) -> Result<u64, NoWayBack> {
