@@ -1,5 +1,7 @@
 //! A server for sandboxed, interactive calls. See ARCHITECTURE.md for the way of the data.
 #![forbid(unsafe_code)]
+// They panic where stdout or stderr cannot be written: `cli::output` is the way to print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod alarm;
 pub mod api;
@@ -10,8 +12,10 @@ pub mod client;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod directory;
 pub mod dispatch;
 pub mod drain;
+pub mod harmless;
 pub mod health;
 pub mod hidden;
 pub mod history;

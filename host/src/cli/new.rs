@@ -2,6 +2,7 @@
 //!
 //! The templates are the files of `host/templates`, a directory a language. They are part of the program.
 
+use super::output;
 use crate::{call::CallName, config::Config};
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::PossibleValuesParser};
@@ -65,9 +66,9 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     write(template, &name, &directory)?;
     let shown = directory.display();
-    println!("made {shown}, a call in {language}: its README.md says what it needs. Then");
-    println!("  distillery build {shown}");
-    println!("  distillery run {shown} Ada");
+    output::line(format_args!("made {shown}, a call in {language}: its README.md says what it needs. Then"));
+    output::line(format_args!("  distillery build {shown}"));
+    output::line(format_args!("  distillery run {shown} Ada"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,11 @@
 //! The commands that ask a running server for something and show its answer: `distillery reload`, `plugins`, `calls`, `ps`
 //! and `cancel`.
 
-use super::peer::Server;
+use super::{output, peer::Server};
 use crate::{
     client::{Peer, Place},
     config::Config,
+    one_line::OneLine,
     server::local::SOCKET,
 };
 use anyhow::{Context, bail};
@@ -140,7 +141,8 @@ pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
             let name: crate::call::CallName =
                 name.parse().ok().with_context(|| format!("there is no plugin {name:?}"))?;
             let done: Value = ask(&peer, Method::POST, &format!("plugins/{name}/rollback"))?;
-            println!("{name}: generation {} serves until its directory changes again", done["generation"]);
+            let generation = &done["generation"];
+            output::line(format_args!("{name}: generation {generation} serves until its directory changes again"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -180,7 +182,7 @@ pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
 pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
     let force = if cancel.force { "?force=true" } else { "" };
     let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}{force}", cancel.id))?;
-    println!("{}: {}", cancel.id, if cancel.force { "is ended" } else { "told to stop" });
+    output::line(format_args!("{}: {}", cancel.id, if cancel.force { "is ended" } else { "told to stop" }));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -189,12 +191,12 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     let local = Peer { place: Place::Local(config.data.join(SOCKET)), token: None, authorities: None };
     let Reloaded { changed, restart, error, plugins } = ask(&local, Method::POST, "plugins/reload")?;
     if !changed.is_empty() {
-        println!("taken over: {}", changed.join(", "));
+        output::line(format_args!("taken over: {}", changed.join(", ")));
     }
     if !restart.is_empty() {
-        println!("needs a restart: {}", restart.join(", "));
+        output::line(format_args!("needs a restart: {}", restart.join(", ")));
     }
-    print!("{}", table(&plugins));
+    output::lines(&table(&plugins));
     if let Some(error) = error {
         bail!("nothing else was changed: {error}");
     }
@@ -211,9 +213,9 @@ fn show<T: DeserializeOwned>(
     shown: impl FnOnce(T) -> String,
 ) -> anyhow::Result<()> {
     if json {
-        println!("{}", ask::<Value>(peer, method, route)?);
+        output::json(&ask(peer, method, route)?);
     } else {
-        print!("{}", shown(ask(peer, method, route)?));
+        output::lines(&shown(ask(peer, method, route)?));
     }
     Ok(())
 }
@@ -268,8 +270,17 @@ fn took_ms(ms: u64) -> String {
     }
 }
 
+/// The most of a cell, or of a line about a plugin, that is shown.
+const CELL: usize = 4 << 10;
+
+fn one_line(text: &str) -> String {
+    OneLine { text, most: CELL }.to_string()
+}
+
 /// Rows under each other, each column as wide as it must be.
 fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+    // A cell from elsewhere must neither end its row nor hide what follows.
+    let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     let mut table = String::new();
@@ -285,9 +296,9 @@ fn table(plugins: &[Plugin]) -> String {
     let mut table = String::new();
     for Plugin { name, state, calls, generations } in plugins {
         let calls = if calls.is_empty() { String::new() } else { format!(": {}", calls.join(", ")) };
-        let _ = writeln!(table, "{name} ({state}){calls}");
+        let _ = writeln!(table, "{}", one_line(&format!("{name} ({state}){calls}")));
         for Generation { generation, digest, at, state, processes } in generations {
-            let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.len().min(12)]);
+            let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.floor_char_boundary(12)]);
             // The other states say so themselves.
             let running = match (state.as_str(), processes) {
                 ("serving", 0) => String::new(),
@@ -296,7 +307,8 @@ fn table(plugins: &[Plugin]) -> String {
                 _ => String::new(),
             };
             let at = at.get(..19).unwrap_or(at);
-            let _ = writeln!(table, "  {generation:>4}  {digest:<12}  {at}  {state}{running}");
+            let line = format!("  {generation:>4}  {digest:<12}  {at}  {state}{running}");
+            let _ = writeln!(table, "{}", one_line(&line));
         }
     }
     table
