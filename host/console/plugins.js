@@ -81,7 +81,7 @@ async function act(button, result, what) {
   }
 }
 
-const STATES = { serving: "good", failed: "bad", removed: "" };
+const STATES = { serving: "good", loading: "", failed: "bad", removed: "" };
 
 function plugin(it, result, opened) {
   const back = may("plugins:write") && it.previous !== null && h("button", { type: "button", "data-plugin": it.name, "aria-label": `Roll ${it.name} back to generation ${it.previous}`, onclick: async () => {

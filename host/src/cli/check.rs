@@ -1,5 +1,7 @@
 //! `distillery check`: what serving would say, without serving.
 
+mod holder;
+
 use super::{
     output,
     preflight::{Given, Preflight},
@@ -16,14 +18,13 @@ use crate::{
         params::{CallSpec, ParamSpec},
     },
     runtime::Capacity,
-    server::local::SOCKET,
     size::Size,
     store::{inspection::Inspection, news::News},
 };
 use clap::Args;
+use holder::Running;
 use std::{
     fmt::Display,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -78,13 +79,12 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     if let Some(lowered) = &capacity.lowered {
         output::line(format_args!("  {lowered}"));
     }
+    let running = Running::find(config);
     for problem in problems {
-        match problem.in_use {
-            // It is this server, most likely, and its successor takes the socket over.
-            Some(address) if server_runs(config) => {
-                output::line(format_args!(
-                    "listening: {address} is in use, and a server runs in this `data` directory"
-                ));
+        match problem.in_use.zip(running.as_ref()) {
+            // Its successor takes the socket over.
+            Some((address, running)) if running.listens(address) => {
+                output::line(format_args!("listening: {address} is where the server that runs here listens"));
             }
             _ => report.problem(format_args!("problem: {:#}", problem.error)),
         }
@@ -107,11 +107,6 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
         Err(error) => report.problem(format_args!("problem: {error:#}")),
     }
     Ok(report.verdict())
-}
-
-/// Whether a server answers in the directory of what outlives it.
-fn server_runs(config: &Config) -> bool {
-    UnixStream::connect(config.data.join(SOCKET)).is_ok()
 }
 
 fn plugins(config: &Config, loader: &Loader, report: &mut Report) {

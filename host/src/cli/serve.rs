@@ -240,6 +240,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             %address,
             api = config.http.api,
             processes = capacity.processes,
+            loading = readiness.catalog.loading.claims().len(),
             ms = begun.elapsed().as_millis() as u64,
             "listening"
         );

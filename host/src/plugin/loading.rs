@@ -21,13 +21,22 @@ pub struct Loading {
 }
 
 /// How far the first load is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub total: usize,
     /// Plugins that are neither loaded nor known not to load.
     pub left: usize,
     /// Plugins that serve.
     pub serving: usize,
+    /// The first load is over, and changes of the directories are noticed.
+    pub watching: bool,
+}
+
+impl Default for Progress {
+    /// Nothing is to be loaded.
+    fn default() -> Self {
+        Self { total: 0, left: 0, serving: 0, watching: true }
+    }
 }
 
 impl Default for Loading {
@@ -42,7 +51,7 @@ impl Loading {
     pub fn begin(&self, claims: Claims) {
         let total = claims.len();
         self.claims.store(Arc::new(claims));
-        self.progress.send_replace(Progress { total, left: total, serving: 0 });
+        self.progress.send_replace(Progress { total, left: total, serving: 0, watching: false });
     }
 
     /// These plugins are not loading any more. There is one writer at a time.
@@ -55,6 +64,11 @@ impl Loading {
         self.claims.store(Arc::new(claims));
         self.progress.send_replace(progress);
         progress
+    }
+
+    /// The first load is over, and changes of the directories are noticed from now on.
+    pub fn watching(&self) {
+        self.progress.send_modify(|progress| progress.watching = true);
     }
 
     /// Whether a plugin that is still loading lists this call.
@@ -74,9 +88,9 @@ impl Loading {
 }
 
 impl Progress {
-    /// Whether so much is loaded that a server is ready. A server without plugins is.
+    /// Whether so much is loaded that a server is ready. A server whose first load is over is.
     pub fn is_ready(&self, ready: Ready) -> bool {
-        self.left == 0 || (ready == Ready::Any && self.serving > 0)
+        self.watching || (ready == Ready::Any && self.serving > 0)
     }
 }
 
@@ -108,10 +122,9 @@ mod tests {
         assert_eq!(ready(&loading), [false, false]);
         loading.done(["b"], 0);
         assert_eq!(ready(&loading), [false, false], "one does not load, and the other is not there yet");
-        loading.done(["a"], 1);
+        assert_eq!(loading.done(["a"], 1), Progress { total: 2, left: 0, serving: 1, watching: false });
+        assert_eq!(ready(&loading), [false, true], "a change would not be noticed yet");
+        loading.watching();
         assert_eq!(ready(&loading), [true, true]);
-        loading.begin(claims());
-        assert_eq!(loading.done(["b"], 1), Progress { total: 2, left: 1, serving: 1 });
-        assert_eq!(ready(&loading), [false, true]);
     }
 }

@@ -140,7 +140,11 @@ impl Watch {
         thread::Builder::new().name("watch".into()).spawn(move || {
             let Self { root, how, loader, catalog, first, reread } = self;
             let loaded = first.run(&loader, &catalog);
-            Keeper::new(Loads { root, how, loader, catalog, loaded, reread }, sender).run(&messages);
+            let watched = catalog.clone();
+            let keeper = Keeper::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
+            watched.loading.watching();
+            drop(watched);
+            keeper.run(&messages);
         })?;
         Ok(watcher)
     }

@@ -627,9 +627,8 @@ async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
     assert_eq!(left(&data).len(), 1);
     server.restart().await;
     assert!(left(&data).is_empty());
-    server.terminate();
-    server.wait().await;
-    assert_eq!(fs::read_dir(data.join("scratch")).unwrap().count(), 0);
+    // That of the server which runs now.
+    assert_eq!(fs::read_dir(data.join("scratch")).unwrap().count(), 1);
 }
 
 #[tokio::test]

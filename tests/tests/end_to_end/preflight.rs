@@ -109,3 +109,18 @@ async fn check_leaves_nothing_behind() {
     assert!(said.contains("database: whole"), "{said}");
     assert_eq!(files(&server), before);
 }
+
+#[tokio::test]
+async fn check_beside_a_server_tells_its_address_from_one_that_is_taken() {
+    let mut server = Server::builder().start().await;
+    let own = server.address().to_string();
+    server.reconfigure("http.listen", own.as_str());
+    let said = printed(&server.run(&["check"]));
+    assert!(said.contains(&format!("listening: {own} is where the server that runs here listens")), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    server.reconfigure("http.listen", address.as_str());
+    let output = server.run(&["check"]);
+    let said = text(&output.stdout);
+    assert!(!output.status.success() && said.contains(&format!("cannot listen on {address}")), "{said}");
+}
