@@ -19,7 +19,10 @@ use crate::{
     },
     runtime::Capacity,
     size::Size,
-    store::{inspection::Inspection, news::News},
+    store::{
+        inspection::{Inspection, verify},
+        news::News,
+    },
 };
 use clap::Args;
 use holder::Running;
@@ -92,21 +95,29 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     for problem in News::read(&config.news).1 {
         report.problem(format_args!("news: {problem}"));
     }
-    match database {
-        Some(Inspection::Whole { schema, known }) if schema < known => {
-            output::line(format_args!("database: whole; the next start brings its schema from {schema} to {known}"));
-        }
-        Some(Inspection::Whole { .. }) => output::line("database: whole"),
-        Some(Inspection::Unfinished) => {
-            output::line("database: not looked at; the next start completes what was written");
-        }
-        Some(Inspection::Missing) | None => {}
+    if database.is_some() {
+        database_is_whole(config, &mut report);
     }
     match super::loader_to_look(config, operator, &capacity) {
         Ok((loader, _overlay)) => plugins(config, &loader, &mut report),
         Err(error) => report.problem(format_args!("problem: {error:#}")),
     }
     Ok(report.verdict())
+}
+
+/// Reads all of the database. A start reads only what it needs.
+fn database_is_whole(config: &Config, report: &mut Report) {
+    match verify(&config.data) {
+        Ok(Inspection::Readable { schema, known }) if schema < known => {
+            output::line(format_args!("database: whole; the next start brings its schema from {schema} to {known}"));
+        }
+        Ok(Inspection::Readable { .. }) => output::line("database: whole"),
+        Ok(Inspection::Unfinished) => {
+            output::line("database: not looked at; the next start completes what was written");
+        }
+        Ok(Inspection::Missing) => {}
+        Err(error) => report.problem(format_args!("database: {error}")),
+    }
 }
 
 fn plugins(config: &Config, loader: &Loader, report: &mut Report) {

@@ -10,14 +10,27 @@ use std::{fs, path::Path};
 pub enum Inspection {
     /// The first start makes it.
     Missing,
-    /// Whole, and of this schema, which the next start brings up to `known`.
-    Whole { schema: u32, known: u32 },
+    /// Of this schema, which the next start brings up to `known`.
+    Readable { schema: u32, known: u32 },
     /// A server that was killed left it so that nothing can look at it without writing. The next start repairs it.
     Unfinished,
 }
 
-/// Inspects the database in the directory `data`, as far as the user of this process could use it.
+/// Inspects the database in the directory `data`, as far as the user of this process could use it. It takes no longer for
+/// a large one.
 pub fn inspect(data: &Path) -> Result<Inspection, StoreError> {
+    look(data, |_, _| Ok(()))
+}
+
+/// Reads all of the database in the directory `data`, and says what is wrong with it.
+pub fn verify(data: &Path) -> Result<Inspection, StoreError> {
+    look(data, Database::check_with)
+}
+
+fn look(
+    data: &Path,
+    check: impl FnOnce(&Database, &Connection) -> Result<(), StoreError>,
+) -> Result<Inspection, StoreError> {
     let file = data.join(FILE);
     let impossible = |error: rustix::io::Errno| StoreError::Impossible { file: file.clone(), error: error.into() };
     match access(&file, Access::READ_OK | Access::WRITE_OK) {
@@ -35,8 +48,8 @@ pub fn inspect(data: &Path) -> Result<Inspection, StoreError> {
     if schema > SCHEMA {
         return Err(StoreError::Newer { file, found: schema, known: SCHEMA });
     }
-    database.check_with(&connection)?;
-    Ok(Inspection::Whole { schema, known: SCHEMA })
+    check(&database, &connection)?;
+    Ok(Inspection::Readable { schema, known: SCHEMA })
 }
 
 /// Opens a file for reading. With nothing `pending` beside it, it counts as unchangeable: then SQLite makes no files.
@@ -79,13 +92,15 @@ mod tests {
         let database = Database::open(&data).unwrap();
         set_schema(&data, SCHEMA - 1);
         let before = files(&data);
-        assert_eq!(inspect(&data).unwrap(), Inspection::Whole { schema: SCHEMA - 1, known: SCHEMA });
+        for look in [inspect, verify] {
+            assert_eq!(look(&data).unwrap(), Inspection::Readable { schema: SCHEMA - 1, known: SCHEMA });
+        }
         assert_eq!(files(&data), before);
         // While a server has it open, what it wrote last counts.
         let connection = database.connect().unwrap();
         connection.pragma_update(None, "user_version", SCHEMA).unwrap();
         let names = files(&data).into_keys().collect::<Vec<_>>();
-        assert_eq!(inspect(&data).unwrap(), Inspection::Whole { schema: SCHEMA, known: SCHEMA });
+        assert_eq!(inspect(&data).unwrap(), Inspection::Readable { schema: SCHEMA, known: SCHEMA });
         assert_eq!(files(&data).into_keys().collect::<Vec<_>>(), names);
     }
 
