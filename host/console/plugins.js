@@ -157,7 +157,7 @@ async function act(button, result, action) {
   }
 }
 
-const STATES = { serving: "good", failed: "bad", removed: "" };
+const STATES = { serving: "good", loading: "", failed: "bad", removed: "" };
 
 /**
  * @param {Plugin} plugin

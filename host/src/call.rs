@@ -285,6 +285,8 @@ pub enum Refusal {
     NoCall(Duration),
     ProtocolError(String),
     UnknownCall(String),
+    /// Its plugin is one of those that are loaded at the start, and is not ready yet.
+    Loading(String),
     NotAuthorized(String),
     BadParams(String),
     Full(Full),
@@ -305,6 +307,7 @@ impl fmt::Display for Refusal {
             Self::NoCall(limit) => write!(f, "no call message within {}", Span(*limit)),
             Self::ProtocolError(what) => write!(f, "protocol error: {what}"),
             Self::UnknownCall(name) => write!(f, "unknown call {}", Named(name)),
+            Self::Loading(name) => write!(f, "call {} is still loading: try again", Named(name)),
             Self::NotAuthorized(name) => write!(f, "not authorized to run {}", Named(name)),
             Self::BadParams(what) => OneLine { text: what, most: BAD_PARAMS }.fmt(f),
             Self::Full(full) => full.fmt(f),

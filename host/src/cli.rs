@@ -8,14 +8,19 @@ mod config;
 mod describe;
 mod may;
 mod new;
+mod output;
+mod overlay;
 mod paper;
 mod peer;
+mod preflight;
+mod readiness;
 mod reread;
 mod run;
 mod running;
 mod serve;
 mod sign;
 mod signals;
+mod sockets;
 mod status;
 
 use crate::{
@@ -27,6 +32,7 @@ use crate::{
 };
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use overlay::Overlay;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -114,14 +120,22 @@ const WRONG: u8 = 2;
 
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => return output::clap(&said),
+    };
     if let Command::CompileWorker { job } = &arguments.command {
         // It is told what it must know, and reads no configuration.
         return compile_worker(job);
     }
+    output::finish(run(arguments))
+}
+
+/// Runs a command to its exit status.
+fn run(arguments: Arguments) -> ExitCode {
     // Who asks for one of these may have a wrong configuration.
     match &arguments.command {
-        Command::Config(arguments) => return finished(config::run(arguments)),
+        Command::Config(arguments) => return config::run(arguments),
         Command::Openapi(arguments) => return describe::run(arguments),
         Command::Completions { shell } => return finished(paper::completions(*shell, Arguments::command())),
         Command::Man { directory } => return finished(paper::man(directory, Arguments::command())),
@@ -130,7 +144,7 @@ pub fn main() -> ExitCode {
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("distillery: {error}");
+            output::error(error);
             return ExitCode::from(WRONG);
         }
     };
@@ -166,35 +180,44 @@ pub fn main() -> ExitCode {
 
 fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
-        eprintln!("distillery: {error:#}");
+        output::error(format_args!("{error:#}"));
         ExitCode::FAILURE
     })
 }
 
-/// What loads plugins as `config` says, into an engine for as many processes as `capacity` says.
-fn loader(config: &Config, capacity: &Capacity) -> anyhow::Result<Loader> {
-    let archive = Some(Arc::new(Archive::view(&config.data)));
-    Ok(Loader { archive, ..loader_with(config, capacity, Some(&config.cache))? })
+/// A loader for plugins within what `operator` allows, into an engine for as many processes as `capacity` says.
+fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
+    let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
+    let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
+    let runtime = Arc::new(runtime.compile_apart(limits));
+    Ok(Loader { runtime, operator, max_module: config.limits.module, archive: None })
 }
 
-/// What loads one plugin to look at it, or to run it once. It keeps compiled code only where a server did already: it
-/// may be used anywhere, and must leave nothing behind there.
+/// A loader for one plugin, to run it once. It keeps compiled code only where the user of this command has a cache already:
+/// it can be used anywhere, and must leave nothing behind that the user of a server cannot open.
 fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
     let one = Capacity::of(1);
     // Compiled code runs outside of the sandbox: that of another user is not used.
     let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
-    loader_with(config, &one, Some(config.cache.as_path()).filter(own))
+    let operator = operator(config)?;
+    sweep(&operator);
+    loader(config, operator, &one, Some(config.cache.as_path()).filter(own))
 }
 
-fn loader_with(config: &Config, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
-    let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
-    let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
-    Ok(Loader {
-        runtime: Arc::new(runtime.compile_apart(limits)),
-        operator: operator(config)?,
-        max_module: config.limits.module,
-        archive: None,
-    })
+/// A loader for plugins that are only looked at. It leaves nothing behind when the overlay is dropped, which is its cache.
+fn loader_to_look(config: &Config, operator: Operator, capacity: &Capacity) -> anyhow::Result<(Loader, Overlay)> {
+    let overlay = Overlay::over(&config.cache).context("cannot make a directory for compiled code: set TMPDIR")?;
+    let mut loader = loader(config, operator, capacity, Some(overlay.path()))?;
+    loader.operator.grants.look_only = true;
+    loader.archive = Some(Arc::new(Archive::view(&config.data)));
+    Ok((loader, overlay))
+}
+
+/// Removes the temporary files that others have left behind.
+fn sweep(operator: &Operator) {
+    if let Err(error) = operator.grants.scratch.sweep() {
+        tracing::warn!(%error, "temporary files that an earlier server left are not removed");
+    }
 }
 
 /// What `config` allows every plugin.
@@ -208,15 +231,12 @@ fn operator(config: &Config) -> anyhow::Result<Operator> {
 }
 
 fn grants(config: &Config) -> Grants {
-    let scratch = ScratchRoot::new(config.data.join("scratch"));
-    if let Err(error) = scratch.sweep() {
-        tracing::warn!(%error, "temporary files that an earlier server left are not removed");
-    }
     Grants {
         plugins: config.plugins.grants.clone(),
         environment: config.plugins.environment.clone(),
-        scratch: Arc::new(scratch),
+        scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
         systems: None,
+        look_only: false,
     }
 }
 

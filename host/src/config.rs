@@ -23,6 +23,7 @@ pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, 
 
 use crate::{
     auth::Scope, call::Span, hidden::Hidden, hosts::HostPattern, limits::Limits, network::Network, size::Size,
+    yaml::encoding,
 };
 use source::{Section, Source, Variables};
 use std::{
@@ -122,6 +123,8 @@ pub struct Plugins {
     /// The directory that holds a directory for each plugin.
     pub directory: PathBuf,
     pub watch: Watch,
+    /// When a server that starts is ready.
+    pub ready: Ready,
     /// What plugins may touch, by the name of the plugin.
     pub grants: BTreeMap<String, Grant>,
     /// Files of public keys: if there are any, only plugins load that bear a signature of one of them.
@@ -139,6 +142,15 @@ pub enum Watch {
     Poll,
     /// Plugins are loaded at the start only.
     Off,
+}
+
+/// Which plugins must be loaded before a server that starts is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Each one, or it must be known that it does not load.
+    All,
+    /// One.
+    Any,
 }
 
 /// The bounds of the server, and those of a process.
@@ -269,6 +281,7 @@ impl Default for Plugins {
         Self {
             directory: "plugins".into(),
             watch: Watch::Events,
+            ready: Ready::All,
             grants: BTreeMap::new(),
             keys: Vec::new(),
             environment: BTreeMap::new(),
@@ -410,11 +423,10 @@ fn base(file: &Path) -> &Path {
 }
 
 fn utf8(file: &Path, bytes: Vec<u8>) -> Result<String, ConfigError> {
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        ConfigError::new(format_args!("{}:{line}", file.display()), "not UTF-8: save the file in this encoding")
-    })
+    match encoding::decode(bytes) {
+        Ok(text) => Ok(encoding::without_mark(&text).to_owned()),
+        Err(error) => Err(ConfigError::new(format_args!("{}:{}", file.display(), error.line()), error.to_string())),
+    }
 }
 
 impl Http {
@@ -505,6 +517,7 @@ impl Plugins {
         let plugins = Self {
             directory: base.join(section.get_or("directory", default.directory, form::path)?),
             watch: section.get_or("watch", default.watch, watch)?,
+            ready: section.get_or("ready", default.ready, form::word(&[("all", Ready::All), ("any", Ready::Any)]))?,
             grants: match section.node("grants")? {
                 Some(node) => grants::read(node, base)?,
                 None => default.grants,

@@ -110,8 +110,10 @@ impl Dispatcher {
 
     fn order(&self, caller: &Caller, message: CallMessage) -> Result<Order, Refusal> {
         let CallMessage { call: name, params } = message;
+        // In this order: what is loaded between the two looks is in the snapshot.
+        let loading = self.catalog.loading.provides(&name);
         let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
-            return Err(Refusal::UnknownCall(name));
+            return Err(if loading { Refusal::Loading(name) } else { Refusal::UnknownCall(name) });
         };
         if !may(caller, Wish::Run(&call.spec.name, call.spec.access)) {
             return Err(Refusal::NotAuthorized(name));

@@ -10,10 +10,12 @@ pub const BEAT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Stage in the life of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Loading plugins.
+    /// It does not listen yet.
     Starting,
+    /// It listens and serves the plugins that are loaded, but is not ready yet.
+    Loading,
     Serving,
     /// Taking nothing new.
     Draining,
@@ -36,8 +38,10 @@ impl Default for Health {
 }
 
 impl Health {
+    /// Goes on to `stage`. A server never goes back: one that drains does not get ready any more.
     pub fn enter(&self, stage: Stage) {
-        self.0.lock().stage = stage;
+        let mut state = self.0.lock();
+        state.stage = state.stage.max(stage);
     }
 
     pub fn stage(&self) -> Stage {
@@ -68,6 +72,17 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn draining_server_never_gets_ready() {
+        let health = Health::default();
+        for (entered, stage) in
+            [(Stage::Loading, Stage::Loading), (Stage::Draining, Stage::Draining), (Stage::Serving, Stage::Draining)]
+        {
+            health.enter(entered);
+            assert_eq!(health.stage(), stage);
+        }
+    }
 
     #[test]
     fn silent_threads_count_as_stuck() {

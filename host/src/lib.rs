@@ -21,6 +21,8 @@
 //! ARCHITECTURE.md at the top of the repository says what each module must not know, and has the glossary. `docs/design`
 //! explains cancel, swap, threads, bounds and takeover.
 #![forbid(unsafe_code)]
+// They panic where stdout or stderr cannot be written: `cli::output` is the way to print.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod alarm;
 pub mod api;
@@ -31,8 +33,10 @@ pub mod client;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod directory;
 pub mod dispatch;
 pub mod drain;
+pub mod harmless;
 pub mod health;
 pub mod hidden;
 pub mod history;

@@ -29,10 +29,11 @@ const DURATIONS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0
 const WAITS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 30.0];
 
 const OUTCOMES: [&str; 5] = ["success", "exited", "trapped", "cancelled", "failed"];
-const REASONS: [&str; 11] = [
+const REASONS: [&str; 12] = [
     "no_call",
     "protocol_error",
     "unknown_call",
+    "loading",
     "unknown_process",
     "not_authorized",
     "bad_params",
@@ -146,6 +147,7 @@ impl Metrics {
             Refusal::NoCall(_) => "no_call",
             Refusal::ProtocolError(_) => "protocol_error",
             Refusal::UnknownCall(_) => "unknown_call",
+            Refusal::Loading(_) => "loading",
             Refusal::NoProcess(_) => "unknown_process",
             Refusal::NotAuthorized(_) | Refusal::Revoked => "not_authorized",
             Refusal::BadParams(_) => "bad_params",

@@ -10,9 +10,9 @@ use crate::{
     history::History,
     hosts::Hosts,
     metrics::text::{Kind, MEDIA_TYPE, Text},
-    plugin::Catalog,
+    plugin::{Catalog, loading::Progress},
     server::{
-        authority,
+        authority, bound,
         connection::{Connections, Traffic, Watched},
         peer,
     },
@@ -78,14 +78,19 @@ pub struct Sources {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}; choose another address with ops.listen or DISTILLERY_OPS__LISTEN")]
 pub struct CannotListen {
-    address: SocketAddr,
-    error: io::Error,
+    pub address: SocketAddr,
+    pub error: io::Error,
 }
 
 impl Ops {
     /// A socket for [`Ops::start`].
     pub fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
         TcpListener::bind(address).map_err(|error| CannotListen { address, error })
+    }
+
+    /// Says whether the operator could be answered at `address`, without listening.
+    pub fn try_listen(address: SocketAddr) -> Result<(), CannotListen> {
+        bound(address).map(drop).map_err(|error| CannotListen { address, error })
     }
 
     /// Answers on `listener` from now on, for the hosts that `config` lists and those that every listener answers for.
@@ -217,7 +222,8 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     match shared.health.stage() {
         Stage::Serving => answer(StatusCode::OK, "ready"),
-        Stage::Starting => answer(StatusCode::SERVICE_UNAVAILABLE, "starting: the plugins are loaded"),
+        Stage::Starting => answer(StatusCode::SERVICE_UNAVAILABLE, "starting: the server does not listen yet"),
+        Stage::Loading => answer(StatusCode::SERVICE_UNAVAILABLE, shared.loading()),
         Stage::Draining => answer(StatusCode::SERVICE_UNAVAILABLE, "draining: the server ends"),
     }
 }
@@ -234,12 +240,19 @@ impl Shared {
         text.family(name, Kind::Gauge, "The version of this server; the value is always 1.");
         text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let ready = f64::from(u8::from(self.health.stage() == Stage::Serving));
-        text.single("distillery_ready", Kind::Gauge, "Whether the server takes calls.", ready);
+        text.single("distillery_ready", Kind::Gauge, "Whether the server is ready: plugins.ready says when.", ready);
         self.machine(&mut text);
         if let Some(sources) = self.sources.get() {
             sources.write(&mut text);
         }
         text.finish()
+    }
+
+    /// How far the first load is.
+    fn loading(&self) -> String {
+        let progress = self.sources.get().map(|sources| *sources.catalog.loading.progress().borrow());
+        let Progress { total, left, .. } = progress.unwrap_or_default();
+        format!("loading: {left} of {total} plugins are not loaded yet")
     }
 
     /// What everyone who is looked after this way tells of itself, by the names that are usual.
@@ -323,6 +336,8 @@ impl Sources {
         let serving = snapshot.plugins().values().filter(|state| state.serving.is_some()).count();
         let broken = snapshot.plugins().values().filter(|state| state.error.is_some()).count();
         text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that serve.", serving as f64);
+        let loading = self.catalog.loading.claims().len() as f64;
+        text.single("distillery_plugins_loading", Kind::Gauge, "Plugins that the start has still to load.", loading);
         let help = "Plugins whose newest state does not load.";
         text.single("distillery_plugins_broken", Kind::Gauge, help, broken as f64);
     }
@@ -340,7 +355,7 @@ mod tests {
     async fn hung_clients_do_not_block_the_next_one() {
         let listener = Ops::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let ops = Ops::start(listener, Arc::default()).unwrap();
+        let ops = Ops::start(listener, &Config::default(), Arc::default()).unwrap();
         let mut hung = Vec::new();
         for _ in 0..CONNECTIONS * 2 {
             let mut stream = TcpStream::connect(address).await.unwrap();

@@ -46,7 +46,7 @@ use std::{
     time::Duration,
 };
 use tls::Terminator;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 
 pub struct Server {
     listener: TcpListener,
@@ -88,8 +88,8 @@ pub enum CannotServe {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}; choose another address with http.listen or DISTILLERY_HTTP__LISTEN")]
 pub struct CannotListen {
-    address: SocketAddr,
-    error: io::Error,
+    pub address: SocketAddr,
+    pub error: io::Error,
 }
 
 impl Server {
@@ -179,6 +179,11 @@ impl Server {
         })
     }
 
+    /// Says whether a server could listen at `address`, without listening.
+    pub fn try_listen(address: SocketAddr) -> Result<(), CannotListen> {
+        bound(address).map(drop).map_err(|error| CannotListen { address, error })
+    }
+
     /// The connections of the clients.
     pub fn connections(&self) -> Arc<Connections> {
         self.connections.clone()
@@ -243,13 +248,18 @@ impl Server {
 
 /// A listener whose queue holds a burst: thousands of clients may come at once after a restart.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bound(address)?.listen(4096)
+}
+
+/// A socket that has its address and does not listen yet. It fails where another one listens.
+pub(crate) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(4096)
+    Ok(socket)
 }
 
 /// Says in one answer why a connection is not taken, without reading its request.

@@ -6,6 +6,7 @@
 pub mod accounts;
 mod connections;
 pub mod database;
+pub mod inspection;
 pub mod news;
 pub mod processes;
 pub mod public;

@@ -3,12 +3,21 @@
 //! Lines go to stderr through a bounded queue and a thread of their own. A reader of the log that is slow, or stopped
 //! for good, must not stop a socket: when the queue is full, lines are dropped and counted.
 
+mod lines;
+
 use crate::config::{Log, LogFormat};
 use anyhow::Context;
+use lines::JsonLines;
 use std::io::{self, IsTerminal};
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    field::MakeExt,
+    fmt::{self, format::debug_fn},
+    layer::SubscriberExt,
+    reload,
+};
 
 /// How many lines wait for the reader of the log: some megabytes, seconds of a busy server.
 const QUEUE: usize = 16_384;
@@ -101,10 +110,15 @@ where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, level) = reload::Layer::new(filter(log)?);
-    let layer = fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer: Box<dyn Layer<_> + Send + Sync> = match log.format {
-        LogFormat::Text => layer.compact().boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Text => {
+            let fields = debug_fn(lines::field).delimited(" ");
+            fmt::layer().with_writer(writer).with_ansi(ansi).compact().fmt_fields(fields).boxed()
+        }
+        LogFormat::Json => {
+            let layer = fmt::layer().with_writer(JsonLines(writer)).with_ansi(ansi);
+            layer.json().flatten_event(true).with_span_list(false).boxed()
+        }
     };
     Ok((tracing_subscriber::registry().with(filter).with(layer), Level(level)))
 }
@@ -188,6 +202,30 @@ mod tests {
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["span"]["process"], "p1");
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn values_from_outside_are_escaped_in_every_format() {
+        let harmful = "a\n2026 INFO forged\x1b[2J\u{9b}2J\u{202e}";
+        for (format, ansi) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
+            let written = Written::default();
+            let (queue, _, flush) = queue(written.clone(), 100);
+            let log = Log { format, ..Log::default() };
+            tracing::subscriber::with_default(subscriber(&log, ansi, queue).unwrap().0, || {
+                tracing::info!(shown = %harmful, quoted = harmful, "it said {harmful}");
+            });
+            drop(flush);
+            let text = written.text();
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
+            // The only sequences left are those of the log itself.
+            let own = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[32m"];
+            let rest = own.into_iter().fold(text.replace('\n', ""), |text, own| text.replace(own, ""));
+            assert!(!rest.contains(crate::harmless::is_harmful), "{rest:?}");
+            if format == LogFormat::Json {
+                let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!((line["shown"].as_str(), line["quoted"].as_str()), (Some(harmful), Some(harmful)));
+            }
+        }
     }
 
     #[test]

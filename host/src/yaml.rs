@@ -4,9 +4,12 @@
 
 mod content;
 
+pub mod encoding;
+
 use crate::one_line::OneLine;
 pub(crate) use content::bounded;
 use content::{NO_VALUE, TOO_MUCH, Valued};
+use encoding::{is_blank, without_mark};
 use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -49,13 +52,13 @@ const MESSAGE: usize = 1 << 10;
 /// Reads `text`, which was found in `file`. A key without a value is an error, and so is a text without a key: where a
 /// file was cut off or emptied, the default would be taken for what its author wrote. `{}` says that there is none.
 pub fn read<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, Error> {
-    let text = if is_blank(text) { "~" } else { text };
+    let text = if is_blank(text) { "~" } else { without_mark(text) };
     // Apart from what it means, the text must be YAML at all: the place of such a fault is where the parser stopped.
     serde_yaml::from_str::<IgnoredAny>(text).and_then(|_| bounded(text)).map_err(|error| Error {
         file: file.to_owned(),
         place: place(&error).unwrap_or(TOP),
         key: String::new(),
-        message: in_words(&bare_message(&error, &[])),
+        message: not_yaml(&bare_message(&error, &[]), text, place(&error)),
     })?;
     let whole = serde_path_to_error::deserialize::<_, Valued>(serde_yaml::Deserializer::from_str(text));
     let read = whole.and_then(|_| serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)));
@@ -83,10 +86,6 @@ const TOP: (usize, usize) = (1, 1);
 
 /// Start of serde's message for a duplicate key. The message names the mapping, not the key.
 const TWICE: &str = "duplicate field `";
-
-fn is_blank(text: &str) -> bool {
-    text.trim_start_matches('\u{feff}').lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
-}
 
 /// Reads a mapping with arbitrary keys. A duplicate key is an error; YAML would silently keep the last entry.
 pub fn distinct<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
@@ -235,6 +234,16 @@ fn bare_message(error: &serde_yaml::Error, steps: &[Step]) -> String {
     let said = (1..=steps.len()).find_map(|n| text.strip_prefix(way(&steps[..n]).as_str())?.strip_prefix(": "));
     text = said.unwrap_or(text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Says why `text` is not YAML at `place`, where the parser stopped with `message`.
+pub(crate) fn not_yaml(message: &str, text: &str, place: Option<(usize, usize)>) -> String {
+    let stopped =
+        place.and_then(|(line, column)| text.lines().nth(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?));
+    match stopped {
+        Some('\t') if message.contains("cannot start any token") => "a tab cannot indent: use spaces".to_owned(),
+        _ => in_words(message),
+    }
 }
 
 /// Rewrites a message of serde in the terms of the file.

@@ -164,7 +164,7 @@ impl Server {
         let child = spawn(&mut program_in(self.directory.path(), &["serve"]));
         self.pid = Pid::from_child(&child);
         self.log = Log::follow(child, |_| true);
-        self.address = listening(&self.log).await;
+        self.address = ready(&self.log).await;
     }
 
     /// A command of the program beside the server, not yet started. Nothing of this environment says which server is meant.
@@ -182,8 +182,13 @@ impl Server {
         self.replace(spawn(&mut program_in(self.directory.path(), &["serve", "--takeover"]))).await
     }
 
-    /// Waits until a server takes connections that was only begun.
+    /// Waits until a server is ready that was only begun.
     pub async fn listens(&mut self) {
+        self.address = ready(&self.log).await;
+    }
+
+    /// Waits until a server that was only begun listens, be it ready or not.
+    pub async fn listens_early(&mut self) {
         self.address = listening(&self.log).await;
     }
 
@@ -191,7 +196,7 @@ impl Server {
         let pid = std::mem::replace(&mut self.pid, Pid::from_child(&child));
         let log = std::mem::replace(&mut self.log, Log::follow(child, |_| true));
         let retired = Retired { pid, log };
-        self.address = listening(&self.log).await;
+        self.address = ready(&self.log).await;
         let over = |line: &Line| line.message().starts_with("another server has taken over");
         retired.log.line("the server before to be taken over", over).await;
         self.log.line("the takeover", |line| line.message().starts_with("took over")).await;
@@ -449,7 +454,7 @@ impl Builder {
         fs::write(config, self.config.to_string()).expect("a configuration for the server");
     }
 
-    /// Starts the server and waits until it takes connections.
+    /// Starts the server and waits until it is ready.
     pub async fn start(self) -> Server {
         self.start_watched(|_| true).await
     }
@@ -472,7 +477,7 @@ impl Builder {
             config: self.config,
             directory: self.directory,
         };
-        server.address = listening(&server.log).await;
+        server.address = ready(&server.log).await;
         server
     }
 }
@@ -494,6 +499,13 @@ fn set(config: &mut Value, key: &str, value: Value) {
 fn spawn(command: &mut Command) -> Child {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     child.expect("the server can be started")
+}
+
+/// Waits until the server listens and is ready: it listens before all plugins are loaded.
+async fn ready(log: &Log) -> SocketAddr {
+    let address = listening(log).await;
+    log.line("the server to be ready", |line| line.message() == "ready").await;
+    address
 }
 
 async fn listening(log: &Log) -> SocketAddr {

@@ -7,9 +7,10 @@ use crate::{
     history::Seen,
     identity::standing::{Credential, Standing},
     plugin::{
-        Plugin, Snapshot, State as PluginState,
+        Catalog, Plugin, Snapshot, State as PluginState,
         generation::{Change, Failure, What},
         granted::Granted,
+        loading::Claims,
         watch::{Holder, NoWayBack, RolledBack},
     },
 };
@@ -26,7 +27,11 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
@@ -119,8 +124,9 @@ pub(super) fn routes() -> Vec<Route> {
 #[schemars(rename = "Plugin")]
 struct Shown<'a> {
     name: &'a str,
-    /// `serving`, `failed` where it never served, or `removed` where only processes are left.
-    #[schemars(extend("enum" = ["serving", "failed", "removed"]))]
+    /// `serving`, `loading` until it is loaded at the start, `failed` where it never served, or `removed` where only
+    /// processes are left.
+    #[schemars(extend("enum" = ["serving", "loading", "failed", "removed"]))]
     state: &'static str,
     /// The generation that serves.
     generation: Option<u64>,
@@ -177,6 +183,22 @@ impl ShownGeneration {
     }
 }
 
+/// All plugins at one moment.
+struct Now {
+    snapshot: Arc<Snapshot>,
+    loading: Arc<Claims>,
+}
+
+impl Now {
+    fn of(catalog: &Catalog) -> Self {
+        // In this order: what is loaded between the two looks is in the snapshot.
+        let loading = catalog.loading.claims();
+        Self { snapshot: catalog.snapshot(), loading }
+    }
+}
+
+static NO_PLUGIN: LazyLock<PluginState> = LazyLock::new(PluginState::default);
+
 impl<'a> Shown<'a> {
     fn new(name: &'a str, plugin: &'a PluginState) -> Self {
         let serving = plugin.serving.as_deref();
@@ -207,10 +229,19 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn all(snapshot: &'a Snapshot) -> Vec<Self> {
+    /// A plugin of the start that is not loaded yet.
+    fn loading(name: &'a str) -> Self {
+        Self { state: "loading", ..Self::new(name, &NO_PLUGIN) }
+    }
+
+    fn all(Now { snapshot, loading }: &'a Now) -> Vec<Self> {
         let all = snapshot.plugins().iter().map(|(name, state)| Self::new(name, state));
         // One that is gone is of interest only while anything of it runs.
-        all.filter(|it| !it.generations.is_empty()).collect()
+        let all = all.filter(|it| !it.generations.is_empty());
+        let loading = loading.keys().filter(|name| !snapshot.plugins().contains_key(*name)).map(|it| Self::loading(it));
+        let mut all: Vec<_> = all.chain(loading).collect();
+        all.sort_by_key(|it| it.name);
+        all
     }
 }
 
@@ -223,7 +254,7 @@ fn retired_with(processes: usize) -> String {
 
 async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     needs(&caller, READ)?;
-    json_of(&Shown::all(&state.catalog.snapshot()))
+    json_of(&Shown::all(&Now::of(&state.catalog)))
 }
 
 /// What became of a rollback.
@@ -302,13 +333,13 @@ async fn reload(State(state): State<Api>, caller: Caller) -> Result<Response, Ap
             return Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, what));
         }
     };
-    let snapshot = state.catalog.snapshot();
+    let now = Now::of(&state.catalog);
     let running = if reloaded.holders.is_empty() { Vec::new() } else { state.history.running(|_| true) };
     json_of(&ShownReload {
         changed: reloaded.changed,
         restart: reloaded.restart,
         error: reloaded.error,
-        plugins: Shown::all(&snapshot),
+        plugins: Shown::all(&now),
         holders: reloaded.holders.iter().filter_map(|holder| ShownHolder::new(holder, &running)).collect(),
     })
 }
@@ -396,7 +427,7 @@ impl Follower {
             }
         }
         self.behind = false;
-        event("plugins", &Shown::all(&self.state.catalog.snapshot()))
+        event("plugins", &Shown::all(&Now::of(&self.state.catalog)))
     }
 }
 

@@ -90,9 +90,11 @@ fn refused(refusal: &Refusal) -> Words {
     let status = match refusal {
         Refusal::UnknownCall(_) => StatusCode::NOT_FOUND,
         Refusal::NotAuthorized(_) | Refusal::Revoked => StatusCode::FORBIDDEN,
-        Refusal::Full(_) | Refusal::RightsChanged(_) | Refusal::ShuttingDown | Refusal::Cancelled(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::Full(_)
+        | Refusal::Loading(_)
+        | Refusal::RightsChanged(_)
+        | Refusal::ShuttingDown
+        | Refusal::Cancelled(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::BadParams(_) | Refusal::ProtocolError(_) | Refusal::NoCall(_) | Refusal::NoProcess(_) => {
             StatusCode::BAD_REQUEST
         }

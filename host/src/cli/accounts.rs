@@ -1,5 +1,6 @@
 //! `distillery user`, `distillery token` and `distillery backup`: straight to the database, with or without a server.
 
+use super::output;
 use crate::{
     auth::{Scope, UserName},
     config::Config,
@@ -75,26 +76,27 @@ pub fn user(config: &Config, user: User) -> anyhow::Result<ExitCode> {
         User::Add { name, scopes, no_password } => {
             let password = if no_password { None } else { Some(password(name.as_str())?) };
             accounts.add_user(&name, password.as_deref(), &scopes)?;
-            eprintln!("{name} is a user now, and may: {}", list(&scopes));
+            output::note(format_args!("{name} is a user now, and may: {}", list(&scopes)));
         }
         User::List => {
             for accounts::User { name, scopes, password, tokens, created } in accounts.users()? {
                 let login = if password { "can log in" } else { "cannot log in" };
                 let tokens = if tokens == 1 { "1 token".into() } else { format!("{tokens} tokens") };
-                println!("{name}  since {}  {login}  {tokens}  may: {}", created.date(), list(&scopes));
+                let (since, may) = (created.date(), list(&scopes));
+                output::line(format_args!("{name}  since {since}  {login}  {tokens}  may: {may}"));
             }
         }
         User::Remove { name } => {
             accounts.remove_user(&name)?;
-            eprintln!("{name} is no user any more");
+            output::note(format_args!("{name} is no user any more"));
         }
         User::Passwd { name } => {
             accounts.set_password(&name, &password(&name)?)?;
-            eprintln!("{name} has a new password, and no session goes on");
+            output::note(format_args!("{name} has a new password, and no session goes on"));
         }
         User::Scopes { name, scopes } => {
             accounts.set_scopes(&name, &scopes)?;
-            eprintln!("{name} may now: {}", list(&scopes));
+            output::note(format_args!("{name} may now: {}", list(&scopes)));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -108,8 +110,15 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
             let scopes = if scopes.is_empty() { vec![Scope::all()] } else { scopes };
             let user = TokenUser::Name(user.as_str().to_owned());
             let (token, secret) = accounts.add_token(&NewToken { user, label, scopes, expires, parent: None })?;
-            eprintln!("token {} of {}, shown this once:", token.id, token.user);
-            println!("{}", secret.as_str());
+            output::note(format_args!("token {} of {}, shown this once:", token.id, token.user));
+            if let Err(error) = output::once(secret.as_str()) {
+                let id = &token.id;
+                // A token that was not shown is of no use to its user, and must not be of use to anybody else.
+                accounts.revoke(id, None).with_context(|| {
+                    format!("the token {id} was not shown ({error}) and is still valid: revoke it with its id")
+                })?;
+                bail!("cannot write to stdout: {error}: the token {id} was not shown, and is revoked");
+            }
         }
         Token::List { user } => {
             for token in accounts.tokens(user.map(TokenUser::Name).as_ref())? {
@@ -117,7 +126,7 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
                     moment.map_or_else(|| String::from(none), |it| it.date().to_string())
                 };
                 let parent = token.parent.map_or_else(String::new, |parent| format!("  made with {parent}"));
-                println!(
+                output::line(format_args!(
                     "{}  {}  since {}  expires {}  used {}{parent}  may: {}{}",
                     token.id,
                     token.user,
@@ -126,12 +135,12 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
                     when(token.used, "never"),
                     list(&token.scopes),
                     if token.label.is_empty() { String::new() } else { format!("  ({})", token.label) },
-                );
+                ));
             }
         }
         Token::Revoke { id } => {
             ensure!(accounts.revoke(&id, None)?, "there is no token {id:?}: `distillery token list` shows all");
-            eprintln!("the token {id} is no good any more");
+            output::note(format_args!("the token {id} is no good any more"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -141,11 +150,11 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     let there = config.data.join(FILE);
     ensure!(there.is_file(), "there is nothing to back up: {} does not exist", there.display());
     Database::open(&config.data)?.backup(file)?;
-    eprintln!(
+    output::note(format_args!(
         "everything is in {}: to go back, stop the server and put it in the place of {1}, without {1}-wal and {1}-shm",
         file.display(),
         there.display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! `distillery build`: runs the `build` of a manifest, and looks at what came out.
 
+use super::output;
 use crate::{config::Config, plugin::source};
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -22,12 +23,14 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Some(build) = manifest.build else {
         bail!("{}: its plugin.yaml says nothing of how to build it: add build: COMMAND", directory.display());
     };
-    println!("{build}");
+    output::line(&build);
     let ended = Command::new("sh").arg("-c").arg(&build).current_dir(&directory).status().context("cannot run sh")?;
     if !ended.success() {
         let readme = directory.join("README.md");
         let needs = if readme.is_file() { ": its README.md says what it needs" } else { "" };
         bail!("{}: the build failed ({ended}){needs}", directory.display());
     }
-    super::check::one(config, &directory)
+    let mut loader = super::loader_of_one(config)?;
+    loader.operator.grants.look_only = true;
+    super::check::one_plugin(loader, &directory)
 }

@@ -3,6 +3,7 @@
 //! Bytes go in and out as they are. stdin and stdout each have a thread, so that neither holds up a signal.
 
 use super::{
+    output,
     peer::{Server, process_key},
     signals::Signals,
     status,
@@ -112,7 +113,7 @@ fn run(config: &Config, server: &Server, wanted: &Wanted, manner: &Manner) -> an
         let mut signals = Signals::listen().map_err(not_started)?;
         let peer = server.peer(config).map_err(not_started)?;
         let begun = tokio::select! {
-            begun = conversation::begin(&peer, wanted) => begun.map_err(not_started)?,
+            begun = conversation::begin(&peer, wanted, |what| output::error(what)) => begun.map_err(not_started)?,
             reason = poll_fn(|cx| signals.poll_next(cx)) => return Ok(of_signal(&reason)),
         };
         converse(begun, &mut signals, manner).await.map_err(|error| (status::LIMIT, error))
@@ -120,7 +121,7 @@ fn run(config: &Config, server: &Server, wanted: &Wanted, manner: &Manner) -> an
     // Threads that read or write may hang for ever: they end with the program.
     runtime.shutdown_background();
     Ok(ExitCode::from(ended.unwrap_or_else(|(status, error)| {
-        eprintln!("distillery: {error:#}");
+        output::error(format_args!("{error:#}"));
         status
     })))
 }
@@ -177,11 +178,11 @@ async fn converse(
                 errors.give(bytes);
             }
             Event::Data(from, offset, bytes) => {
-                output.give(if manner.json { line(&data(from, offset, &bytes)) } else { bytes });
+                output.give(if manner.json { output::json_line(&data(from, offset, &bytes)).into() } else { bytes });
             }
             Event::Told(told, value) => {
                 if manner.json {
-                    output.give(line(&value));
+                    output.give(output::json_line(&value).into());
                 } else {
                     tell(&told);
                 }
@@ -190,12 +191,23 @@ async fn converse(
                         let key = key.map(|key| format!(":{key}")).unwrap_or_default();
                         output.give(format!("{id}{key}\n").into());
                     }
-                    canceller.detach();
+                    // A process whose id and key were not shown could be found by nobody. The failure cancels it.
+                    let written = tokio::select! {
+                        written = output.written() => written,
+                        reason = poll_fn(|cx| signals.poll_next(cx)) => {
+                            cancelled.get_or_insert(reason);
+                            canceller.cancel();
+                            false
+                        }
+                    };
+                    if written {
+                        canceller.detach();
+                    }
                 }
             }
             Event::Ended(end, value) => {
                 if manner.json {
-                    output.give(line(&value));
+                    output.give(output::json_line(&value).into());
                 }
                 break Some(end);
             }
@@ -210,7 +222,7 @@ async fn converse(
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(status::NO_READER),
         Err(error) => {
-            eprintln!("distillery: cannot write to stdout: {error}");
+            output::error(format_args!("cannot write to stdout: {error}"));
             return Ok(status::LIMIT);
         }
         Ok(()) => {}
@@ -218,7 +230,7 @@ async fn converse(
     let Some(end) = end else { return Ok(0) };
     // Its last words stand on the terminal already.
     if let Some(message) = end.message.as_ref().filter(|_| !(stderr_seen && end.kind == "exited")) {
-        eprintln!("distillery: {message}");
+        output::error(message);
     }
     Ok(match (end.success, end.kind.as_str(), end.reason.as_deref()) {
         (true, ..) => 0,
@@ -247,17 +259,13 @@ fn of_signal(reason: &CancelReason) -> u8 {
 fn tell(told: &Told) {
     match told {
         Told::Queued { position } if io::stderr().is_terminal() => {
-            eprintln!("distillery: waits for a place, number {position} in the queue");
+            output::error(format_args!("waits for a place, number {position} in the queue"));
         }
         Told::Lost { stream, from, to } => {
-            eprintln!("distillery: {} bytes of {stream} are not kept any more", to - from);
+            output::error(format_args!("{} bytes of {stream} are not kept any more", to.saturating_sub(*from)));
         }
         _ => {}
     }
-}
-
-fn line(value: &Value) -> Bytes {
-    format!("{value}\n").into()
 }
 
 /// Text where it is text.
@@ -302,33 +310,45 @@ fn read(pieces: &mpsc::Sender<Bytes>) {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                eprintln!("distillery: cannot read stdin: {error}");
+                output::error(format_args!("cannot read stdin: {error}"));
                 return;
             }
         }
     }
 }
 
-/// stdout or stderr, written by a thread: whoever reads it may take its time.
+/// stdout or stderr, written by a thread: its reader can take its time.
 struct Output {
-    /// Nothing once nobody reads any more.
-    pieces: Option<mpsc::Sender<Bytes>>,
+    /// `None` once nothing reads it any more.
+    pieces: Option<mpsc::Sender<Piece>>,
     failed: CancellationToken,
     done: oneshot::Receiver<io::Result<()>>,
 }
 
+enum Piece {
+    Bytes(Bytes),
+    /// Answered when everything before it is written.
+    Mark(oneshot::Sender<()>),
+}
+
 impl Output {
     fn start(mut to: impl Write + Send + 'static) -> Self {
-        let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
+        let (pieces, mut waiting) = mpsc::channel::<Piece>(WAITING);
         let (done, wait) = oneshot::channel();
         let failed = CancellationToken::new();
         let fails = failed.clone();
         thread::spawn(move || {
             let written = loop {
-                let Some(piece) = waiting.blocking_recv() else { break Ok(()) };
-                if let Err(error) = to.write_all(&piece).and_then(|()| to.flush()) {
-                    fails.cancel();
-                    break Err(error);
+                match waiting.blocking_recv() {
+                    None => break Ok(()),
+                    // A client that has a signal does not wait for it any more.
+                    Some(Piece::Mark(written)) => _ = written.send(()),
+                    Some(Piece::Bytes(bytes)) => {
+                        if let Err(error) = to.write_all(&bytes).and_then(|()| to.flush()) {
+                            fails.cancel();
+                            break Err(error);
+                        }
+                    }
                 }
             };
             // Nobody waits for it any more after a second signal.
@@ -355,10 +375,17 @@ impl Output {
     /// Takes a piece. There is room for it, or nobody reads it.
     fn give(&self, bytes: Bytes) {
         if let Some(pieces) = &self.pieces
-            && let Err(mpsc::error::TrySendError::Full(_)) = pieces.try_send(bytes)
+            && let Err(mpsc::error::TrySendError::Full(_)) = pieces.try_send(Piece::Bytes(bytes))
         {
             unreachable!("an event is only taken when there is room");
         }
+    }
+
+    /// Waits until all that was given is written, and says whether it is.
+    async fn written(&self) -> bool {
+        let Some(pieces) = &self.pieces else { return false };
+        let (mark, written) = oneshot::channel();
+        pieces.send(Piece::Mark(mark)).await.is_ok() && written.await.is_ok()
     }
 
     /// Waits until all of it is written.

@@ -1,5 +1,11 @@
 //! `distillery check`: what serving would say, without serving.
 
+mod holder;
+
+use super::{
+    output,
+    preflight::{Given, Preflight},
+};
 use crate::{
     auth::Access,
     call::OnDisconnect,
@@ -15,12 +21,14 @@ use crate::{
     runtime::Capacity,
     size::Size,
     store::{
-        database::{Database, FILE},
+        inspection::{Inspection, verify},
         news::News,
     },
 };
 use clap::Args;
+use holder::Running;
 use std::{
+    fmt::Display,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -35,106 +43,140 @@ pub struct Arguments {
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.plugin {
-        Some(plugin) => one(config, &plugin),
+        Some(plugin) => {
+            let one = Capacity::of(1);
+            let (loader, _overlay) = super::loader_to_look(config, super::operator(config)?, &one)?;
+            one_plugin(loader, &plugin)
+        }
         None => all(config),
     }
 }
 
+/// Prints what was found, and counts what is wrong.
+#[derive(Default)]
+struct Report {
+    problems: usize,
+}
+
+impl Report {
+    fn problem(&mut self, what: impl Display) {
+        self.problems += 1;
+        output::line(what);
+    }
+
+    /// The last line, and the exit status.
+    fn verdict(&self) -> ExitCode {
+        match self.problems {
+            0 => return ExitCode::SUCCESS,
+            1 => output::line("1 problem"),
+            several => output::line(format_args!("{several} problems")),
+        }
+        ExitCode::FAILURE
+    }
+}
+
 fn all(config: &Config) -> anyhow::Result<ExitCode> {
-    println!("configuration: right");
-    let capacity = Capacity::find(config.limits.processes);
-    println!("processes at once: {}", capacity.processes);
+    let mut report = Report::default();
+    output::line("configuration: right");
+    let Preflight { capacity, operator, database, problems, .. } = Preflight::try_all(config, Given::default());
+    output::line(format_args!("processes at once: {}", capacity.processes));
     if let Some(lowered) = &capacity.lowered {
-        println!("  {lowered}");
+        output::line(format_args!("  {lowered}"));
     }
-    let mut problems = 0;
-    let (_, bad_news) = News::read(&config.news);
-    for problem in bad_news {
-        problems += 1;
-        println!("news: {problem}");
-    }
-    if config.data.join(FILE).is_file() {
-        match Database::open(&config.data).and_then(|database| database.check()) {
-            Ok(()) => println!("database: whole"),
-            Err(error) => {
-                problems += 1;
-                println!("database: {error}");
+    let running = Running::find(config);
+    for problem in problems {
+        match problem.in_use.zip(running.as_ref()) {
+            // Its successor takes the socket over.
+            Some((address, running)) if running.listens(address) => {
+                output::line(format_args!("listening: {address} is where the server that runs here listens"));
             }
+            _ => report.problem(format_args!("problem: {:#}", problem.error)),
         }
     }
-    // No more than one process is ever started here, so that the engine is small.
-    let one = Capacity::of(1);
-    let loaded = super::loader(config, &one)?.load_all(&config.plugins.directory, |_| {})?;
+    for problem in News::read(&config.news).1 {
+        report.problem(format_args!("news: {problem}"));
+    }
+    if database.is_some() {
+        database_is_whole(config, &mut report);
+    }
+    match super::loader_to_look(config, operator, &capacity) {
+        Ok((loader, _overlay)) => plugins(config, &loader, &mut report),
+        Err(error) => report.problem(format_args!("problem: {error:#}")),
+    }
+    Ok(report.verdict())
+}
+
+/// Reads all of the database. A start reads only what it needs.
+fn database_is_whole(config: &Config, report: &mut Report) {
+    match verify(&config.data) {
+        Ok(Inspection::Readable { schema, known }) if schema < known => {
+            output::line(format_args!("database: whole; the next start brings its schema from {schema} to {known}"));
+        }
+        Ok(Inspection::Readable { .. }) => output::line("database: whole"),
+        Ok(Inspection::Unfinished) => {
+            output::line("database: not looked at; the next start completes what was written");
+        }
+        Ok(Inspection::Missing) => {}
+        Err(error) => report.problem(format_args!("database: {error}")),
+    }
+}
+
+fn plugins(config: &Config, loader: &Loader, report: &mut Report) {
+    // A directory that cannot be read was a problem before.
+    let Ok(loaded) = loader.load_all(&config.plugins.directory) else { return };
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(&loaded);
     for (name, took) in took {
         let state = &snapshot.plugins()[&name];
         match (&state.serving, &state.error) {
-            (_, Some(error)) => {
-                problems += 1;
-                println!("plugin {name}: {error}");
-            }
+            (_, Some(error)) => report.problem(format_args!("plugin {name}: {error}")),
             (Some(plugin), None) => {
                 let calls: Vec<_> = plugin.manifest.calls.keys().map(|call| call.as_str()).collect();
-                println!(
-                    "plugin {name}: {}, {} ms, calls: {}",
-                    plugin.program.kind(),
-                    took.as_millis(),
-                    calls.join(", ")
-                );
+                let (kind, ms, calls) = (plugin.program.kind(), took.as_millis(), calls.join(", "));
+                output::line(format_args!("plugin {name}: {kind}, {ms} ms, calls: {calls}"));
                 if plugin.granted != Granted::default() {
-                    println!("  may {}", plugin.granted);
+                    output::line(format_args!("  may {}", plugin.granted));
                 }
             }
             (None, None) => {}
         }
     }
-    Ok(verdict(problems))
-}
-
-fn verdict(problems: usize) -> ExitCode {
-    match problems {
-        0 => return ExitCode::SUCCESS,
-        1 => println!("1 problem"),
-        several => println!("{several} problems"),
-    }
-    ExitCode::FAILURE
 }
 
 /// Everything about one plugin, and every problem that it has.
-pub fn one(config: &Config, path: &Path) -> anyhow::Result<ExitCode> {
-    let mut loader = super::loader_of_one(config)?;
+pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
+    let mut report = Report::default();
     let mut source = match Source::at(path, loader.max_module) {
         Ok(source) => source,
         Err(error) => {
-            println!("problem: {error}");
-            return Ok(verdict(1));
+            report.problem(format_args!("problem: {error}"));
+            return Ok(report.verdict());
         }
     };
-    println!("plugin {}: {}", source.name, source.directory.display());
+    output::line(format_args!("plugin {}: {}", source.name, source.directory.display()));
     let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
-    println!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64));
+    output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
     let asked = wishes(&source.manifest.capabilities);
     let (plugin, took, problems) = make(&mut loader, &mut source);
     if let Some(plugin) = &plugin {
-        println!("  kind: {}", plugin.program.kind());
-        println!("  compiled in: {} ms", took.as_millis());
+        output::line(format_args!("  kind: {}", plugin.program.kind()));
+        output::line(format_args!("  compiled in: {} ms", took.as_millis()));
         let begins = plugin.program.first_memory().map_or("what it says when it runs".to_owned(), |it| it.to_string());
-        println!("  memory: begins with {begins}, of at most {}", plugin.limits.memory);
+        output::line(format_args!("  memory: begins with {begins}, of at most {}", plugin.limits.memory));
         if plugin.program.is_on_demand() {
-            println!("  allocated on demand: it does not fit the pool, so that its processes start slower");
+            output::line("  allocated on demand: it does not fit the pool, so that its processes start slower");
         }
     }
     for call in source.manifest.calls.values() {
         tell(call);
     }
     for what in asked {
-        println!("  asks for: {what}");
+        output::line(format_args!("  asks for: {what}"));
     }
-    for problem in &problems {
-        println!("problem: {problem}");
+    for problem in problems {
+        report.problem(format_args!("problem: {problem}"));
     }
-    Ok(verdict(problems.len()))
+    Ok(report.verdict())
 }
 
 /// Makes the plugin as the server does. Where that refuses something, it is made again without it, so that the next
@@ -188,9 +230,9 @@ fn tell(call: &CallSpec) {
         OnDisconnect::Cancel => "",
         OnDisconnect::Detach => ", goes on when its client is gone",
     };
-    println!("  call: {}{params}: {who}{gone}", call.name);
+    output::line(format_args!("  call: {}{params}: {who}{gone}", call.name));
     for param in call.params.iter().flatten() {
-        println!("    {}: {}", param.name, rules(param));
+        output::line(format_args!("    {}: {}", param.name, rules(param)));
     }
 }
 

@@ -1,10 +1,8 @@
 //! `distillery config`: a configuration file to start from, and its reference.
 
+use super::output;
 use crate::config::reference;
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -13,12 +11,7 @@ pub struct Arguments {
     markdown: bool,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let text = if arguments.markdown { reference::markdown() } else { reference::SHIPPED.to_owned() };
-    match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        other => other?,
-    }
-    Ok(ExitCode::SUCCESS)
+pub fn run(arguments: &Arguments) -> ExitCode {
+    output::whole(if arguments.markdown { reference::markdown() } else { reference::SHIPPED.to_owned() });
+    ExitCode::SUCCESS
 }

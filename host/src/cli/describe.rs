@@ -1,11 +1,9 @@
 //! `distillery openapi`: prints what describes the API.
 
+use super::output;
 use crate::api::documents::{asyncapi, openapi};
 use clap::Args;
-use std::{
-    io::{self, ErrorKind, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -16,13 +14,6 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> ExitCode {
     let document = if arguments.asyncapi { asyncapi() } else { openapi() };
-    match writeln!(io::stdout(), "{document:#}") {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has read enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("distillery: cannot print it: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    output::whole(format!("{document:#}\n"));
+    ExitCode::SUCCESS
 }

@@ -1,5 +1,6 @@
 //! `distillery may`: whether a user may do something, and which rule says so.
 
+use super::output;
 use crate::{
     auth::{self, Access, Caller, Scope, Wish},
     call::CallName,
@@ -35,9 +36,9 @@ pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCod
     let (own, everybody) = (auth::rule(&own, wish), auth::rule(&everybody, wish));
     let allowed = own.allows() || everybody.allows();
     match (own.allows(), everybody.allows()) {
-        (true, _) => println!("yes: {own}"),
-        (false, true) => println!("yes: {everybody}, which auth.anonymous gives to everybody"),
-        (false, false) => println!("no: {own}"),
+        (true, _) => output::line(format_args!("yes: {own}")),
+        (false, true) => output::line(format_args!("yes: {everybody}, which auth.anonymous gives to everybody")),
+        (false, false) => output::line(format_args!("no: {own}")),
     }
     Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,6 +2,7 @@
 //!
 //! The templates are the files of `host/templates`, a directory a language. They are part of the program.
 
+use super::output;
 use crate::{call::CallName, config::Config};
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::PossibleValuesParser};
@@ -71,15 +72,15 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     write(template, &name, public, &directory)?;
     let shown = directory.display();
-    println!("made {shown}, a call in {language}: its README.md says what it needs. Then");
-    println!("  distillery build {shown}");
-    println!("  distillery run {shown} Ada");
+    output::line(format_args!("made {shown}, a call in {language}: its README.md says what it needs. Then"));
+    output::line(format_args!("  distillery build {shown}"));
+    output::line(format_args!("  distillery run {shown} Ada"));
     if public {
-        println!("anyone may run it: `{OPEN}` in its plugin.yaml says so");
+        output::line(format_args!("anyone may run it: `{OPEN}` in its plugin.yaml says so"));
     } else {
-        println!(
+        output::line(format_args!(
             "a server lets only callers with the scope call:{name} run it: `{OPEN}` in its plugin.yaml opens it to anyone"
-        );
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

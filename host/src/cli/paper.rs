@@ -1,10 +1,14 @@
 //! `distillery completions` and `distillery man`: what is written of the commands for shells and for `man`.
 
+use super::output;
 use anyhow::Context;
-use std::{fs, io, path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
 pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(shell, &mut command, "distillery", &mut io::stdout());
+    // It panics where what it writes to fails.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "distillery", &mut script);
+    output::whole(script);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! Which server a command speaks to, and as whom.
 
+use super::output;
 use crate::{
     client::{Peer, Place, address::Address, token::Token},
     config::Config,
@@ -42,7 +43,8 @@ impl Server {
         if let (Place::Remote(address), Some(_)) = (&place, &token)
             && !address.is_private()
         {
-            eprintln!("distillery: the token goes to {address} unencrypted: use https where the server has it");
+            let what = format_args!("the token goes to {address} unencrypted: use https where the server has it");
+            output::error(what);
         }
         Ok(Peer { place, token, authorities: self.ca.clone() })
     }

@@ -2,7 +2,7 @@
 //!
 //! Bytes go in and out as they are: lines and prompts are what a terminal, or whatever is piped, makes of them.
 
-use super::{signals::Signals, status};
+use super::{output, signals::Signals, status};
 use crate::{
     alarm::poll_due,
     auth::{Caller, Scope},
@@ -20,13 +20,14 @@ use crate::{
     telemetry,
     wire::CallMessage,
 };
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     future::poll_fn,
     io::{self, ErrorKind, Read, Write},
-    path::PathBuf,
+    path::Path,
     pin::pin,
     process::ExitCode,
     sync::Arc,
@@ -49,12 +50,10 @@ pub struct Arguments {
     /// The call to run, where the plugin has several [default: the one named like the plugin]
     #[arg(long, value_name = "NAME")]
     call: Option<String>,
-    /// The directory of a plugin, or a module alone
-    #[arg(value_name = "DIR|FILE")]
-    plugin: PathBuf,
-    /// The parameters of the call
-    #[arg(value_name = "PARAMS", trailing_var_arg = true, allow_hyphen_values = true)]
-    params: Vec<String>,
+    /// The directory of a plugin, or a module alone, and the parameters of the call: whatever stands behind it
+    // One argument of many values, as with `distillery call`: behind the first one nothing is an option of this command.
+    #[arg(value_names = ["DIR|FILE", "PARAMS"], required = true, num_args = 1.., trailing_var_arg = true)]
+    plugin: Vec<OsString>,
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -64,7 +63,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (process, dispatcher) = match start(config, arguments) {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("distillery: {error:#}");
+            output::error(format_args!("{error:#}"));
             return Ok(ExitCode::from(status::NOT_STARTED));
         }
     };
@@ -75,7 +74,12 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Dispatcher)> {
     let loader = super::loader_of_one(config)?;
-    let source = Source::at(&arguments.plugin, loader.max_module)?;
+    let mut words = arguments.plugin.into_iter();
+    let plugin = words.next().context("name the directory of a plugin, or a module")?;
+    let text =
+        |word: OsString| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8 text, as parameters are"));
+    let params = words.map(text).collect::<Result<_, _>>()?;
+    let source = Source::at(Path::new(&plugin), loader.max_module)?;
     let plugin = Arc::new(loader.make(&source)?);
     let call = choose(&plugin, arguments.call)?;
     let found = BTreeMap::from([(plugin.name.clone(), Ok(plugin))]);
@@ -92,7 +96,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     };
     // Who may start a program at this terminal may run every call of it.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };
-    match dispatcher.admit(&caller, CallMessage { call, params: arguments.params }) {
+    match dispatcher.admit(&caller, CallMessage { call, params }) {
         Ok(Admitted::Now(process)) => Ok((process, dispatcher)),
         Ok(Admitted::Later(_)) => bail!("there is no place for the call"),
         Err(refusal) => bail!("{refusal}"),
@@ -132,7 +136,7 @@ async fn converse(process: Process) -> anyhow::Result<u8> {
     Ok(match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => status::NO_READER,
         Err(error) => {
-            eprintln!("distillery: cannot write to stdout: {error}");
+            output::error(format_args!("cannot write to stdout: {error}"));
             status::LIMIT
         }
         Ok(()) => report(&outcome),
@@ -184,7 +188,7 @@ fn report(outcome: &Outcome) -> u8 {
         outcome => outcome.failure(),
     };
     if let Some(failure) = failure {
-        eprintln!("distillery: {failure}");
+        output::error(failure);
     }
     status
 }
@@ -252,7 +256,7 @@ fn read_in(control: Arc<Control>) {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    eprintln!("distillery: cannot read stdin: {error}");
+                    output::error(format_args!("cannot read stdin: {error}"));
                     break;
                 }
             }

@@ -1,10 +1,11 @@
 //! The commands that ask a running server for something and show its answer: `distillery reload`, `plugins`, `calls`, `ps`
 //! and `cancel`.
 
-use super::peer::Server;
+use super::{output, peer::Server};
 use crate::{
     client::{Peer, Place},
     config::Config,
+    one_line::OneLine,
     server::local::SOCKET,
 };
 use anyhow::{Context, bail};
@@ -151,9 +152,10 @@ pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
             let name: crate::call::CallName =
                 name.parse().ok().with_context(|| format!("there is no plugin {name:?}"))?;
             let done: Value = ask(&peer, Method::POST, &format!("plugins/{name}/rollback"))?;
-            println!("{name}: generation {} serves until its directory changes again", done["generation"]);
+            let generation = &done["generation"];
+            output::line(format_args!("{name}: generation {generation} serves until its directory changes again"));
             if let Some(why) = done["forgotten"].as_str() {
-                eprintln!("distillery: a restart will undo this: {why}");
+                output::note(format_args!("a restart will undo this: {why}"));
             }
         }
     }
@@ -194,7 +196,7 @@ pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
 pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
     let force = if cancel.force { "?force=true" } else { "" };
     let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}{force}", cancel.id))?;
-    println!("{}: {}", cancel.id, if cancel.force { "is ended" } else { "told to stop" });
+    output::line(format_args!("{}: {}", cancel.id, if cancel.force { "is ended" } else { "told to stop" }));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -203,12 +205,12 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     let local = Peer { place: Place::Local(config.data.join(SOCKET)), token: None, authorities: None };
     let Reloaded { changed, restart, error, plugins, holders } = ask(&local, Method::POST, "plugins/reload")?;
     if !changed.is_empty() {
-        println!("taken over: {}", changed.join(", "));
+        output::line(format_args!("taken over: {}", changed.join(", ")));
     }
     if !restart.is_empty() {
-        println!("needs a restart: {}", restart.join(", "));
+        output::line(format_args!("needs a restart: {}", restart.join(", ")));
     }
-    print!("{}{}", table(&plugins), holding(&holders));
+    output::lines(&format!("{}{}", table(&plugins), holding(&holders)));
     if let Some(error) = error {
         bail!("the configuration stays as it was: {error}");
     }
@@ -236,9 +238,9 @@ fn show<T: DeserializeOwned>(
     shown: impl FnOnce(T) -> String,
 ) -> anyhow::Result<()> {
     if json {
-        println!("{}", ask::<Value>(peer, method, route)?);
+        output::json(&ask(peer, method, route)?);
     } else {
-        print!("{}", shown(ask(peer, method, route)?));
+        output::lines(&shown(ask(peer, method, route)?));
     }
     Ok(())
 }
@@ -293,8 +295,17 @@ fn took_ms(ms: u64) -> String {
     }
 }
 
+/// The most of a cell, or of a line about a plugin, that is shown.
+const CELL: usize = 4 << 10;
+
+fn one_line(text: &str) -> String {
+    OneLine { text, most: CELL }.to_string()
+}
+
 /// Rows under each other, each column as wide as it must be.
 fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+    // A cell from elsewhere must neither end its row nor hide what follows.
+    let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     let mut table = String::new();
@@ -310,9 +321,9 @@ fn table(plugins: &[Plugin]) -> String {
     let mut table = String::new();
     for Plugin { name, state, calls, generations } in plugins {
         let calls = if calls.is_empty() { String::new() } else { format!(": {}", calls.join(", ")) };
-        let _ = writeln!(table, "{name} ({state}){calls}");
+        let _ = writeln!(table, "{}", one_line(&format!("{name} ({state}){calls}")));
         for Generation { generation, digest, at, state, processes } in generations {
-            let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.len().min(12)]);
+            let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.floor_char_boundary(12)]);
             // The other states say so themselves.
             let running = match (state.as_str(), processes) {
                 ("serving", 0) => String::new(),
@@ -321,7 +332,8 @@ fn table(plugins: &[Plugin]) -> String {
                 _ => String::new(),
             };
             let at = at.get(..19).unwrap_or(at);
-            let _ = writeln!(table, "  {generation:>4}  {digest:<12}  {at}  {state}{running}");
+            let line = format!("  {generation:>4}  {digest:<12}  {at}  {state}{running}");
+            let _ = writeln!(table, "{}", one_line(&line));
         }
     }
     table

@@ -1,6 +1,13 @@
 //! `distillery serve`: build everything, serve, drain.
 
-use super::reread::Rereader;
+mod signals;
+
+use super::{
+    preflight::Preflight,
+    readiness::{Readiness, all_loaded},
+    reread::Rereader,
+    sockets::Sockets,
+};
 use crate::{
     config::Config,
     dispatch::Dispatcher,
@@ -9,41 +16,32 @@ use crate::{
     history::{History, Retention},
     kept::shelf::{self, Shelf},
     ops::{self, Ops},
-    plugin::{
-        Catalog, Snapshot,
-        archive::Archive,
-        load::{Loaded, Loader, found},
-        rebuild::Rebuilding,
-        watch::{Watch, Watcher, report},
-    },
+    plugin::{Catalog, archive::Archive, first_load::FirstLoad, rebuild::Rebuilding, watch::Watch},
     process::{
         admission::{Admission, Bounds},
         compute::ComputeThreads,
     },
-    runtime::Capacity,
     server::{
         Parts, Server,
         local::Local,
         service::{Inherited, Manager},
         takeover::{self, Predecessor},
-        tls::Terminator,
     },
     store::Store,
     telemetry::{self, Telemetry},
     traces::{Tracer, export},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use signals::Signals;
 use std::{
     net::TcpListener,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::Arc,
-    thread::{self, available_parallelism},
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Args)]
@@ -88,25 +86,23 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     let Start { begun, inherited, takeover } = start;
     let health = Arc::<Health>::default();
     let manager = Arc::new(Manager::new(&config.service));
-    let (mut clients, mut operator) = (inherited.clients, inherited.operator);
+    let mut sockets = Sockets::from(inherited);
     let mut local = None;
     let mut predecessor = None;
     if takeover {
         let (asked, listeners) = Predecessor::ask(&config.data)?;
-        clients = Some(listeners.clients);
-        operator = config.ops.listen.and(listeners.operator);
+        sockets = Sockets::taken_over(config, listeners)?;
         predecessor = Some(asked);
     } else {
         local = Some(Local::bind(&config.data)?);
     }
+    let Preflight { tls, capacity, operator, .. } = Preflight::try_all(config, sockets.given()).passed()?;
     // A socket that another server answers on still is left to it until this one serves.
-    let early = operator.is_none() || !takeover;
-    let mut ops = (early && (config.ops.listen.is_some() || operator.is_some()))
-        .then(|| start_ops(config, operator.take(), &health))
+    let early = sockets.operator.is_none() || !takeover;
+    let managed = sockets.managed;
+    let mut ops = (early && (config.ops.listen.is_some() || sockets.operator.is_some()))
+        .then(|| start_ops(config, sockets.operator.take(), &health))
         .transpose()?;
-    let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
-    let tls = tls.context("cannot speak TLS")?;
-    let capacity = Capacity::find(config.limits.processes);
     if let Some(lowered) = &capacity.lowered {
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
@@ -114,11 +110,15 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         tracing::info!(connections = capacity.sockets, "the limit of open files permits fewer than http.connections");
     }
     let store = Store::open(config)?;
-    let mut loader = super::loader(config, &capacity)?;
+    super::sweep(&operator);
+    let mut loader = super::loader(config, operator, &capacity, Some(&config.cache))?;
     loader.operator.grants.systems = Some(store.public.clone());
     loader.archive = Some(Arc::new(Archive::of(&config.data)));
     let catalog = Arc::<Catalog>::default();
-    let loaded = load_plugins(config, &loader, &catalog)?;
+    let first = FirstLoad::find(&config.plugins.directory, &catalog)?;
+    if first.is_empty() {
+        tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
+    }
     let reloaded_tls = tls.clone();
     let mut rereader = Rereader::new(config.clone(), path, &loader, telemetry.level());
     let watch = Watch {
@@ -126,7 +126,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         how: config.plugins.watch,
         loader,
         catalog: catalog.clone(),
-        loaded,
+        first,
         reread: Box::new(move || {
             reloaded_tls.iter().for_each(|tls| tls.reload());
             rereader.reread()
@@ -169,6 +169,20 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         .context("cannot start the threads that serve sockets")?;
     let served = runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        if takeover {
+            tokio::select! {
+                () = all_loaded(&catalog) => {}
+                signal = signals.next() => bail!("{signal} while the plugins were loading: nothing was taken over"),
+            }
+        }
+        let readiness = Readiness {
+            catalog: catalog.clone(),
+            ready: config.plugins.ready,
+            health: health.clone(),
+            manager: manager.clone(),
+            begun,
+            compile_time: limits.compile_time,
+        };
         let busy = drain.busy();
         tokio::spawn(async move {
             let _busy = busy;
@@ -190,7 +204,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             drain: drain.clone(),
             tls,
             sockets: capacity.sockets,
-            listener: clients,
+            listener: sockets.clients,
         };
         let local = match (local, &mut predecessor) {
             (None, Some(predecessor)) => predecessor.take(&config.data)?,
@@ -199,7 +213,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         };
         let local = Arc::new(local);
         let server = Server::bind(config, &store, &local, parts)?;
-        if let Some(operator) = operator {
+        if let Some(operator) = sockets.operator {
             // Calls are taken all along, if not by this one yet: whoever asks here whether it is ready asks for both.
             health.enter(Stage::Serving);
             ops = Some(start_ops(config, Some(operator), &health)?);
@@ -208,8 +222,11 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             let (history, connections, log) = (history.clone(), server.connections(), telemetry.dropped());
             ops.show(ops::Sources { dispatcher, catalog, history, connections, log });
         }
-        let listeners =
-            takeover::Listeners { clients: server.listener()?, operator: ops.as_mut().and_then(Ops::listener) };
+        let listeners = takeover::Listeners {
+            clients: server.listener()?,
+            operator: ops.as_mut().and_then(Ops::listener),
+            managed,
+        };
         let make = || takeover::Offer::make(&config.data, listeners, local.clone()).context("cannot be taken over");
         let (mut later, mut offer) = (None, None);
         match &predecessor {
@@ -223,12 +240,12 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let beating = health.clone();
         tokio::spawn(async move { beating.keep_beating().await });
         tokio::spawn(manager.clone().keep_alive(health.clone()));
-        health.enter(Stage::Serving);
-        // Only now: whoever waits for this line may ask at once whether the server is ready.
+        health.enter(Stage::Loading);
         tracing::info!(
             %address,
             api = config.http.api,
             processes = capacity.processes,
+            loading = readiness.catalog.loading.claims().len(),
             ms = begun.elapsed().as_millis() as u64,
             "listening"
         );
@@ -246,7 +263,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             tracing::info!("took over from the server before this one");
         }
         let mut offer = offer.context("cannot be taken over")?;
-        manager.ready();
+        tokio::spawn(readiness.reach());
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
             successor = offer.taken() => {
@@ -352,95 +369,4 @@ async fn wait(drain: &Drain, limit: Duration, signals: &mut Signals) -> ExitCode
             ExitCode::FAILURE
         }
     }
-}
-
-/// The signals that the server listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-            upgrade: listen(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// The next signal that ends the server.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    /// The same, while a SIGHUP before it reloads `plugins`, and a SIGUSR2 starts another server to take over.
-    async fn next_end(&mut self, plugins: &Watcher, manager: &Arc<Manager>) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // What becomes of it stands in the log.
-                _ = self.hangup.recv() => {
-                    manager.reloading();
-                    let (reloaded, manager) = (plugins.reload(), manager.clone());
-                    tokio::spawn(async move {
-                        let _ = reloaded.await;
-                        manager.ready();
-                    });
-                }
-                _ = self.upgrade.recv() => start_successor(),
-            }
-        }
-    }
-}
-
-/// Starts the program anew, whatever lies under its name by now, to take over from this server.
-fn start_successor() {
-    let mut arguments = std::env::args_os();
-    let Some(program) = arguments.next() else { return tracing::error!("there is no name to start a server by") };
-    let mut command = Command::new(program);
-    // The watchdog is told for the new process.
-    command.args(arguments.filter(|it| it != "--takeover")).arg("--takeover").env_remove("WATCHDOG_PID");
-    let started = command.stdin(Stdio::null()).spawn().and_then(|mut child| {
-        tracing::info!(process = child.id(), "started a server that takes over");
-        // It lives on; only where it does not is there something to tell.
-        thread::Builder::new().name("successor".into()).spawn(move || match child.wait() {
-            Ok(status) if !status.success() => tracing::error!(%status, "the server that was to take over has failed"),
-            _ => {}
-        })
-    });
-    if let Err(error) = started {
-        tracing::error!(%error, "no server to take over could be started");
-    }
-}
-
-fn load_plugins(config: &Config, loader: &Loader, catalog: &Catalog) -> anyhow::Result<Vec<Loaded>> {
-    // Drawn on a terminal only, and gone once the log goes on.
-    let progress = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{spinner} loading plugins: {pos} done, last {msg} ({elapsed})")
-            .expect("the template is well-formed"),
-    );
-    progress.enable_steady_tick(Duration::from_millis(100));
-    let loaded = loader.load_all(&config.plugins.directory, |loaded| {
-        progress.set_message(loaded.name.clone());
-        progress.inc(1);
-    });
-    progress.finish_and_clear();
-    let loaded = loaded?;
-    if loaded.is_empty() {
-        tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
-    }
-    // Only the snapshot knows of plugins that provide the same call.
-    let changes = catalog.swap(Snapshot::default().next(&found(&loaded)));
-    let took = |name: &str| loaded.iter().find(|loaded| loaded.name == name).map(|loaded| loaded.took);
-    report(&changes, &catalog.snapshot(), took);
-    Ok(loaded)
 }

@@ -1,5 +1,6 @@
 //! `distillery keygen` and `distillery sign`: who vouches for a plugin.
 
+use super::output;
 use crate::{
     config::Config,
     plugin::{
@@ -12,8 +13,8 @@ use std::{path::Path, process::ExitCode};
 
 pub fn keygen(name: &Path) -> anyhow::Result<ExitCode> {
     let [secret, public] = signature::generate(name).with_context(|| format!("cannot make {}", name.display()))?;
-    println!("{}: the secret key, for `distillery sign`: keep it to yourself", secret.display());
-    println!("{}: the public key, for plugins.keys in distillery.yaml", public.display());
+    output::line(format_args!("{}: the secret key, for `distillery sign`: keep it to yourself", secret.display()));
+    output::line(format_args!("{}: the public key, for plugins.keys in distillery.yaml", public.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -22,6 +23,6 @@ pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<Exit
     // `.` has no name of its own, but the directory that it stands for has.
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
     let source = Source::read(&directory, config.limits.module)?;
-    println!("signed: {}", signer.sign(&source)?.display());
+    output::line(format_args!("signed: {}", signer.sign(&source)?.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -106,7 +106,11 @@ pub struct Speaker {
     mangled: bool,
     control: mpsc::UnboundedSender<Message>,
     data: mpsc::Sender<Message>,
+    notice: Notice,
 }
+
+/// Tells the user of a client what is different from what they may expect.
+pub type Notice = fn(&str);
 
 /// The half that listens.
 #[derive(Debug)]
@@ -130,7 +134,7 @@ impl Drop for Sending {
 }
 
 /// Begins to speak to what is `wanted`.
-pub async fn begin(peer: &Peer, wanted: &Wanted) -> anyhow::Result<(Speaker, Listener)> {
+pub async fn begin(peer: &Peer, wanted: &Wanted, notice: Notice) -> anyhow::Result<(Speaker, Listener)> {
     let (socket, known) = peer.open(PROTOCOL).await?;
     let lines = !known;
     let first = match wanted {
@@ -161,7 +165,7 @@ pub async fn begin(peer: &Peer, wanted: &Wanted) -> anyhow::Result<(Speaker, Lis
     let (data, pieces) = mpsc::channel(WAITING);
     let _ = control.send(if lines { binary(&first) } else { text(&first) });
     let sending = Sending(tokio::spawn(send(sink, controls, pieces)));
-    let speaker = Speaker { lines, partial: Vec::new(), mangled: false, control: control.clone(), data };
+    let speaker = Speaker { lines, partial: Vec::new(), mangled: false, control: control.clone(), data, notice };
     Ok((speaker, Listener { lines, frames, read: 0, control, _sending: sending }))
 }
 
@@ -218,7 +222,7 @@ impl Speaker {
         let line = String::from_utf8(std::mem::take(&mut self.partial)).unwrap_or_else(|error| {
             if !self.mangled {
                 self.mangled = true;
-                eprintln!("distillery: this server takes only text: what is not UTF-8 in the input is replaced");
+                (self.notice)("this server takes only text: what is not UTF-8 in the input is replaced");
             }
             String::from_utf8_lossy(error.as_bytes()).into_owned()
         });
@@ -236,7 +240,7 @@ impl Speaker {
         if !self.partial.is_empty() {
             self.give_line().await;
         }
-        eprintln!("distillery: this server cannot tell a call that its input has ended");
+        (self.notice)("this server cannot tell a call that its input has ended");
     }
 
     /// Tells the process to stop; a second time, without waiting for its grace.
@@ -253,7 +257,7 @@ impl Speaker {
     /// A handle for the signals, which come while input is being given.
     pub fn canceller(&self) -> Self {
         let (control, data) = (self.control.clone(), self.data.clone());
-        Self { lines: self.lines, partial: Vec::new(), mangled: false, control, data }
+        Self { lines: self.lines, partial: Vec::new(), mangled: false, control, data, notice: self.notice }
     }
 }
 
@@ -375,14 +379,17 @@ impl End {
                 return end("cancelled", None, Some(reason));
             }
         }
-        if begins(&[
-            "unknown call ",
-            "not authorized ",
-            "parameter ",
-            "too many ",
-            "no call message ",
-            "protocol error: ",
-        ]) {
+        let loading = begins(&["call \""]) && message.ends_with(" is still loading: try again");
+        if loading
+            || begins(&[
+                "unknown call ",
+                "not authorized ",
+                "parameter ",
+                "too many ",
+                "no call message ",
+                "protocol error: ",
+            ])
+        {
             end("refused", None, None)
         } else if begins(&["trap: ", "memory limit of ", "stack limit of ", "table limit of ", "instance limit of "]) {
             end("trapped", None, None)
@@ -408,6 +415,7 @@ mod tests {
             ("memory limit of 16MiB reached", "trapped", None, None),
             ("trap: unreachable", "trapped", None, None),
             ("unknown call \"x\"", "refused", None, None),
+            ("call \"x\" is still loading: try again", "refused", None, None),
         ] {
             let end = End::of(message);
             let got = (end.kind.as_str(), end.status, end.reason.as_deref());

@@ -5,6 +5,7 @@
 //! `serde_yaml` tells a position only together with an error. So the tree is read without positions, and whoever
 //! refuses a part of it asks for the position afterwards: the text is read again, up to that part, and failed there.
 
+use crate::yaml::encoding::is_blank;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -52,12 +53,16 @@ pub(super) struct Fault {
 
 /// The tree that `text` writes down; an empty text is nothing.
 pub(super) fn parse(text: &str) -> Result<Value, Fault> {
-    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+    if is_blank(text) {
         return Ok(Value::Nothing);
     }
-    crate::yaml::bounded(text)
-        .and_then(|()| Tree.deserialize(serde_yaml::Deserializer::from_str(text)))
-        .map_err(|error| Fault { position: position(&error), what: without_position(&error.to_string()) })
+    crate::yaml::bounded(text).and_then(|()| Tree.deserialize(serde_yaml::Deserializer::from_str(text))).map_err(
+        |error| {
+            let position = position(&error);
+            let place = position.map(|Position { line, column }| (line, column));
+            Fault { position, what: crate::yaml::not_yaml(&without_position(&error.to_string()), text, place) }
+        },
+    )
 }
 
 /// Where in `text` the value at the end of `path` stands, or the key that leads to it.
@@ -345,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_file_of_comments_is_nothing() {
-        for text in ["", "\n\n", "# only this\n\n  # and this", "---\n"] {
+        for text in ["", "\n\n", "# only this\n\n  # and this", "---\n", "# this\r\n\r\n", "\u{feff}# this"] {
             assert_eq!(parse(text), Ok(Value::Nothing), "{text:?}");
         }
     }

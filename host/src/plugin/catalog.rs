@@ -3,6 +3,7 @@
 use super::{
     Snapshot,
     generation::{self, Change, Farewell, What},
+    loading::Loading,
 };
 use arc_swap::ArcSwap;
 use std::sync::{
@@ -17,6 +18,8 @@ const CHANGES: usize = 256;
 /// Where everyone finds the newest snapshot.
 #[derive(Debug)]
 pub struct Catalog {
+    /// The plugins of the start that are not loaded yet.
+    pub loading: Loading,
     newest: ArcSwap<Snapshot>,
     changes: broadcast::Sender<Change>,
     /// How many generations began to serve, and how often a plugin did not load.
@@ -33,6 +36,7 @@ impl Default for Catalog {
 impl Catalog {
     pub fn new(snapshot: Snapshot) -> Self {
         let catalog = Self {
+            loading: Loading::default(),
             newest: ArcSwap::default(),
             changes: broadcast::Sender::new(CHANGES),
             swaps: AtomicU64::default(),

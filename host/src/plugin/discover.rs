@@ -31,8 +31,8 @@ pub enum LoadError {
     BadName(PathBuf),
     #[error(transparent)]
     Manifest(#[from] yaml::Error),
-    #[error("{}: the manifest is not UTF-8 text: save it as such", .0.display())]
-    NotText(PathBuf),
+    #[error("{}:{}: {error}", .path.display(), .error.line())]
+    NotText { path: PathBuf, error: yaml::encoding::NotText },
     #[error("{}: nothing reads a file of this name: rename it to {}, or remove it", .0.display(), manifest::FILE)]
     Misnamed(PathBuf),
     #[error("{}: a link to a file that does not exist: put that file back, or remove the link", .0.display())]

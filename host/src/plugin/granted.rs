@@ -6,6 +6,7 @@
 use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
 use crate::{
     config::{self, Grant, Secret, SystemsGrant},
+    directory::try_writable,
     hidden::Hidden,
     origin::Origin,
     runtime::{
@@ -41,6 +42,8 @@ pub struct Grants {
     pub scratch: Arc<ScratchRoot>,
     /// Where the public systems are; nothing where no server runs.
     pub systems: Option<Arc<dyn Directory>>,
+    /// Makes nothing for the plugins: they are only looked at, and never run.
+    pub look_only: bool,
 }
 
 /// What a plugin may touch, as it may be shown: names, and nothing of what they stand for.
@@ -104,7 +107,11 @@ impl Grants {
         let mounts = granted.mounts.iter().map(|mount| {
             let (name, at) = (mount.name.as_str(), mount.at.as_str().to_owned());
             let granted = &grant.mounts[name];
-            open_mount(granted, at, mount.write).map_err(|error| GrantError::Mount {
+            let opened = match self.look_only && granted.create && !granted.path.exists() {
+                true => try_writable(&granted.path).map(|()| None),
+                false => open_mount(granted, at, mount.write).map(Some),
+            };
+            opened.map_err(|error| GrantError::Mount {
                 plugin: plugin.to_owned(),
                 name: name.to_owned(),
                 path: granted.path.clone(),
@@ -118,13 +125,17 @@ impl Grants {
         // A variable that is not set is not set for the guest either.
         let env = granted.env.iter().filter_map(|name| Some(Ok((name.clone(), self.environment.get(name)?.clone()))));
         Ok(Reach {
-            mounts: mounts.collect::<Result<_, _>>()?,
+            mounts: mounts.filter_map(Result::transpose).collect::<Result<_, _>>()?,
             http: granted.http.iter().filter_map(|origin| origin.as_str().parse().ok()).collect(),
             env: env.chain(secrets).collect::<Result<_, _>>()?,
             systems: granted
                 .systems
                 .map(|access| SystemsReach { directory: self.systems.clone(), write: access == SystemsAccess::Write }),
-            scratch: granted.scratch.map(|size| self.scratch.space(size).map_err(GrantError::Scratch)).transpose()?,
+            scratch: granted
+                .scratch
+                .filter(|_| !self.look_only)
+                .map(|size| self.scratch.space(size).map_err(GrantError::Scratch))
+                .transpose()?,
         })
     }
 
@@ -302,6 +313,7 @@ mod tests {
             environment: environment.map(|(name, value)| (name.to_owned(), Hidden::new(value.to_owned()))).into(),
             scratch: Arc::new(ScratchRoot::new(at("scratch"))),
             systems: None,
+            look_only: false,
         };
         Bench { directory, grants }
     }

@@ -71,28 +71,26 @@ pub(super) enum Fresh {
 }
 
 impl Loader {
-    /// Loads every plugin below `root`, several at a time, and tells `each` as it is done. One that does not load keeps
-    /// no other from loading.
-    pub fn load_all(&self, root: &Path, each: impl Fn(&Loaded) + Sync) -> Result<Vec<Loaded>, LoadError> {
+    /// Loads every plugin below `root`, several at a time, to look at them. One that does not load keeps no other from
+    /// loading.
+    pub fn load_all(&self, root: &Path) -> Result<Vec<Loaded>, LoadError> {
         let found = discover::plugin_directories(root)?;
         // Where nothing is there, a disk may not be mounted.
         if let Some(archive) = self.archive.as_ref().filter(|_| !found.is_empty()) {
             archive.sweep(root);
         }
-        let mut loaded: Vec<Loaded> = found
-            .into_par_iter()
-            .map(|(name, found)| {
-                let begun = Instant::now();
-                let look = Look::at(&found.path, None).ok();
-                let source = found.problem.map_or_else(|| self.read(&found.path), Err);
-                let (result, rollback) = self.first_generation(&name, &found.path, source);
-                let loaded = Loaded { name, took: begun.elapsed(), result: result.map(Arc::new), rollback, look };
-                each(&loaded);
-                loaded
-            })
-            .collect();
+        let mut loaded: Vec<Loaded> = found.into_par_iter().map(|(name, found)| self.load_first(name, found)).collect();
         loaded.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(loaded)
+    }
+
+    /// Makes the first generation of what was found.
+    pub(super) fn load_first(&self, name: String, found: discover::Found) -> Loaded {
+        let begun = Instant::now();
+        let look = Look::at(&found.path, None).ok();
+        let source = found.problem.map_or_else(|| self.read(&found.path), Err);
+        let (result, rollback) = self.first_generation(&name, &found.path, source);
+        Loaded { name, took: begun.elapsed(), result: result.map(Arc::new), rollback, look }
     }
 
     /// Loads the plugin of one directory.

@@ -15,7 +15,7 @@ use std::{
     io::{Read, Seek, Write as _},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
@@ -25,6 +25,8 @@ use std::{
 const LOOK: Duration = Duration::from_millis(200);
 /// How often a build is asked whether it is done.
 const ASK: Duration = Duration::from_millis(20);
+/// How long a build that is told to end may take for that.
+const END_GRACE: Duration = Duration::from_secs(2);
 /// Directories that tools fill, beside hidden ones.
 const NOT_SOURCES: [&str; 5] = ["target", "node_modules", "__pycache__", "zig-out", "zig-cache"];
 /// A file larger than this is no source; its size and time stand for it.
@@ -47,7 +49,7 @@ impl Rebuilding {
         Ok(Self { end, thread })
     }
 
-    /// Ends a build that runs, and waits for that.
+    /// Ends a build that runs, and waits for that: not much longer than its grace.
     pub fn end(self) {
         drop(self.end);
         // A thread that panicked has said so.
@@ -151,14 +153,40 @@ fn run(directory: &Path, build: &str, ended: &mpsc::Receiver<()>) -> io::Result<
             return Ok(Some((status, output)));
         }
         if !matches!(ended.recv_timeout(ASK), Err(RecvTimeoutError::Timeout)) {
-            // The shell and all that it has started.
-            if let Some(group) = Pid::from_raw(child.id() as i32) {
-                let _ = kill_process_group(group, Signal::TERM);
-            }
-            child.wait()?;
+            end(&mut child)?;
             return Ok(None);
         }
     }
+}
+
+/// Ends a build with all that it has started: it is told to stop, and killed after its grace.
+fn end(child: &mut Child) -> io::Result<()> {
+    let signal = |signal| {
+        if let Some(group) = Pid::from_raw(child.id() as i32) {
+            // It fails where nothing of the group is left.
+            let _ = kill_process_group(group, signal);
+        }
+    };
+    signal(Signal::TERM);
+    let until = Instant::now() + END_GRACE;
+    while Instant::now() < until && group_lives(child) {
+        thread::sleep(ASK);
+    }
+    // The shell is not waited for before: until then its number is that of its group alone.
+    signal(Signal::KILL);
+    child.wait().map(drop)
+}
+
+/// Whether anything of the group that `child` leads still runs, be it the shell or what the shell has left behind.
+fn group_lives(child: &Child) -> bool {
+    let group = child.id().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok()).any(|stat| {
+        // Behind the name, which can hold anything: the state, the parent, the group.
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let state = fields.next();
+        fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
+    })
 }
 
 /// When the sources in `directory` were last written, and how large they are. The module is none of them.
@@ -308,6 +336,36 @@ mod tests {
         assert_eq!(names, ["plugin.yaml", "src/main.rs"]);
         assert!(is_stale(&root.path().join("none.wasm"), &seen));
         assert!(!is_stale(&made(root.path()), &seen));
+    }
+
+    #[test]
+    fn a_build_that_ignores_its_end_is_killed() {
+        let here = tempfile::tempdir().unwrap();
+        let (end, ended) = mpsc::channel();
+        let build = "trap '' TERM; sh -c 'echo $$ > inner; sleep 1000' & echo $$ > outer; sleep 1000";
+        let directory = here.path().to_owned();
+        let building = thread::spawn(move || run(&directory, build, &ended));
+        let number = |file: &str| loop {
+            match fs::read_to_string(here.path().join(file)).ok().and_then(|it| it.trim().parse::<i32>().ok()) {
+                Some(number) => break Pid::from_raw(number).unwrap(),
+                None => thread::sleep(ASK),
+            }
+        };
+        let processes = [number("outer"), number("inner")];
+        drop(end);
+        assert!(building.join().unwrap().unwrap().is_none());
+        for process in processes {
+            // It was killed, and the kernel takes its time. Where nothing reaps orphans, the inner one stays as a zombie.
+            let runs = || {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+                stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
+            };
+            let until = Instant::now() + Duration::from_secs(30);
+            while runs() {
+                assert!(Instant::now() < until, "{process:?} goes on");
+                thread::sleep(ASK);
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     manifest::{self, Manifest},
     signature,
 };
-use crate::{call::CallName, size::Size};
+use crate::{call::CallName, size::Size, yaml};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use std::{
@@ -150,7 +150,7 @@ fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String
     let path = directory.join(manifest::FILE);
     match read_whole(&path, MANIFEST_SIZE) {
         Ok(None) => Err(LoadError::ManifestTooLarge(path)),
-        Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| LoadError::NotText(path)),
+        Ok(Some(bytes)) => yaml::encoding::decode(bytes).map(Some).map_err(|error| LoadError::NotText { path, error }),
         Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
             Err(LoadError::DanglingManifest(path))
         }

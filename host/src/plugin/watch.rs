@@ -11,6 +11,7 @@ mod rollback;
 
 use super::{
     Catalog, Plugin, Snapshot,
+    first_load::FirstLoad,
     generation::{Change, What},
     load::{Loaded, Loader},
     notice::Notice,
@@ -33,10 +34,21 @@ pub struct Watch {
     pub how: config::Watch,
     pub loader: Loader,
     pub catalog: Arc<Catalog>,
-    /// What was loaded at the start, as it is in the catalog.
-    pub loaded: Vec<Loaded>,
+    /// What is to be loaded at the start.
+    pub first: FirstLoad,
     /// Reads the configuration again.
     pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
+}
+
+/// What there is to watch, and what of it is loaded.
+struct Loads {
+    root: PathBuf,
+    how: config::Watch,
+    loader: Loader,
+    catalog: Arc<Catalog>,
+    /// As it is in the catalog.
+    loaded: Vec<Loaded>,
+    reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
 }
 
 /// What reading the configuration again gave.
@@ -138,20 +150,29 @@ impl Watcher {
 }
 
 impl Watch {
-    /// Begins to watch: from now on no change is missed, also of what changed since it was loaded.
+    /// Begins with the first load, and then to watch: no change is missed, also of what changed since it was loaded.
+    /// What is asked of the watcher meanwhile is answered after the first load.
     ///
     /// Nobody waits for the end of the thread: a look at a disk that does not answer would hold up the end of the server.
     pub fn start(self) -> io::Result<Watcher> {
         let (sender, messages) = mpsc::channel();
         let watcher = Watcher { inbox: sender.clone() };
-        let keeper = Keeper::new(self, sender);
-        thread::Builder::new().name("watch".into()).spawn(move || keeper.run(&messages))?;
+        thread::Builder::new().name("watch".into()).spawn(move || {
+            let Self { root, how, loader, catalog, first, reread } = self;
+            let loaded = first.run(&loader, &catalog);
+            let watched = catalog.clone();
+            let keeper = Keeper::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
+            watched.loading.watching();
+            drop(watched);
+            keeper.run(&messages);
+        })?;
         Ok(watcher)
     }
 }
 
-/// Says in the log what became of generations. `took` is how long the one of this name took to load.
-pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Option<Duration>) {
+/// Says in the log what became of generations. `took` is how long the one of this name took to load, and `left` how many
+/// plugins of the first load are still to come.
+pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Option<Duration>, left: Option<usize>) {
     for Change { plugin, generation, what } in changes {
         let ms = took(plugin).map(|took| took.as_millis() as u64);
         let serving = snapshot.plugins().get(plugin).and_then(|state| state.serving.as_ref());
@@ -164,12 +185,13 @@ pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Op
                 calls = it.manifest.calls.len(),
                 on_demand = it.program.is_on_demand(),
                 ms,
+                left,
                 "plugin loaded"
             ),
             (What::Retired { processes }, _) => tracing::info!(plugin, generation, processes, "generation retired"),
             (What::Failed { why }, serving) => {
                 let serving = serving.map(|plugin| plugin.generation);
-                tracing::error!(plugin, generation, error = why, serving, ms, "plugin not loaded");
+                tracing::error!(plugin, generation, error = why, serving, ms, left, "plugin not loaded");
             }
             (What::Removed, _) => tracing::info!(plugin, generation, "plugin removed"),
             // That is said when it happens.

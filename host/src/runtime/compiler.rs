@@ -181,11 +181,11 @@ pub fn work(job: &str) -> ExitCode {
     match try_to_work(job) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(refused)) => {
-            eprintln!("{refused}");
+            let _ = writeln!(io::stderr(), "{refused}");
             ExitCode::from(REFUSED)
         }
         Err(error) => {
-            eprintln!("{error:#}");
+            let _ = writeln!(io::stderr(), "{error:#}");
             ExitCode::from(UNABLE)
         }
     }

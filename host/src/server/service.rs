@@ -1,7 +1,7 @@
 //! What a service manager such as systemd is told: that the server is ready, reads its configuration again, ends, still
 //! lives. Where there is none, nobody is told.
 
-use crate::{config, health::Health};
+use crate::{config, health::Health, plugin::loading::Progress};
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     io,
@@ -27,6 +27,9 @@ pub struct Inherited {
     pub clients: Option<TcpListener>,
     pub operator: Option<TcpListener>,
 }
+
+/// How often a manager is told again that is behind with reading.
+const BEHIND: Duration = Duration::from_millis(50);
 
 /// What a unit calls the socket of the operator (`FileDescriptorName=`).
 const OPERATOR: &str = "ops";
@@ -62,15 +65,32 @@ impl Manager {
     }
 
     fn tell(&self, what: &str) {
-        if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(what.as_bytes())
-        {
+        if let Err(error) = self.try_tell(what) {
             tracing::warn!(%error, "the service manager is not told");
         }
     }
 
-    pub fn ready(&self) {
-        self.tell("READY=1\nSTATUS=serving");
+    fn try_tell(&self, what: &str) -> io::Result<()> {
+        self.socket.as_ref().map_or(Ok(()), |socket| socket.send(what.as_bytes()).map(drop))
+    }
+
+    /// Tells that the server is ready. A start without this message is given up, so that a manager which is behind gets the
+    /// time that it needs.
+    pub async fn ready(&self) {
+        loop {
+            match self.try_tell("READY=1\nSTATUS=serving") {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(BEHIND).await,
+                Err(error) => return tracing::warn!(%error, "the service manager is not told"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    /// The server starts, and so many of its plugins are loaded. The manager waits for `longer` from now on before it gives
+    /// the start up.
+    pub fn loading(&self, Progress { total, left, .. }: Progress, longer: Duration) {
+        let (loaded, longer) = (total - left, longer.as_micros());
+        self.tell(&format!("EXTEND_TIMEOUT_USEC={longer}\nSTATUS=loading plugins: {loaded} of {total}"));
     }
 
     pub fn reloading(&self) {
@@ -120,7 +140,7 @@ mod tests {
 
     fn told(path: &str, manager: &UnixDatagram) -> String {
         let service = config::Service { notify: Some(path.into()), ..config::Service::default() };
-        Manager::new(&service).ready();
+        Manager::new(&service).stopping();
         let mut buffer = [0; 100];
         let read = manager.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..read]).into_owned()
@@ -131,15 +151,40 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        assert_eq!(told(path.to_str().unwrap(), &manager), "READY=1\nSTATUS=serving");
+        assert_eq!(told(path.to_str().unwrap(), &manager), "STOPPING=1\nSTATUS=draining");
         let name = format!("distillery-test-{}", std::process::id());
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        assert_eq!(told(&format!("@{name}"), &manager), "READY=1\nSTATUS=serving");
+        assert_eq!(told(&format!("@{name}"), &manager), "STOPPING=1\nSTATUS=draining");
+    }
+
+    #[tokio::test]
+    async fn manager_that_is_behind_still_learns_that_the_server_is_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let behind = UnixDatagram::bind(&path).unwrap();
+        let service = config::Service { notify: path.to_str().map(Into::into), ..config::Service::default() };
+        let manager = Arc::new(Manager::new(&service));
+        while manager.try_tell("WATCHDOG=1").is_ok() {}
+        let telling = tokio::spawn({
+            let manager = manager.clone();
+            async move { manager.ready().await }
+        });
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = [0; 100];
+            loop {
+                let read = behind.recv(&mut buffer).unwrap();
+                if buffer[..read].starts_with(b"READY=1") {
+                    return;
+                }
+            }
+        });
+        telling.await.unwrap();
+        read.await.unwrap();
     }
 
     #[test]
     fn without_a_manager_nothing_happens() {
-        Manager::new(&config::Service::default()).ready();
+        Manager::new(&config::Service::default()).stopping();
         let gone = config::Service { notify: Some("/nowhere/notify".into()), ..config::Service::default() };
         Manager::new(&gone).stopping();
     }

@@ -7,7 +7,8 @@
 //!
 //! | old | new | meaning |
 //! | --- | --- | --- |
-//! | `h`, `o` | | with the sockets of the clients, and of the operator too |
+//! | `A` to `H` | | with the socket of the clients, that of the operator if there is one, and which of them are managed |
+//! | `h`, `o` | | the same, of an older server that does not say what is managed |
 //! | | `t` | I am about to take over: leave the directory to me |
 //! | `y` | | it is yours |
 //! | | `s` | I serve |
@@ -48,8 +49,13 @@ const UNTIL_SERVING: Duration = Duration::from_secs(10);
 /// How many servers may load their plugins at once to take over; beyond that, the one that came first is let go.
 const CANDIDATES: usize = 4;
 
-const CLIENTS: u8 = b'h';
-const CLIENTS_AND_OPERATOR: u8 = b'o';
+/// The first of eight letters: the bits say what comes.
+const LISTENERS: u8 = b'A';
+const WITH_OPERATOR: u8 = 1;
+const MANAGED_CLIENTS: u8 = 2;
+const MANAGED_OPERATOR: u8 = 4;
+/// The letters of older servers.
+const OLDER: [u8; 2] = [b'h', b'o'];
 const TAKE: u8 = b't';
 const YOURS: u8 = b'y';
 const SERVING: u8 = b's';
@@ -59,6 +65,31 @@ const SERVING: u8 = b's';
 pub struct Listeners {
     pub clients: TcpListener,
     pub operator: Option<TcpListener>,
+    pub managed: Managed,
+}
+
+/// Which listening sockets a service manager has opened, and not a server where its configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Managed {
+    pub clients: bool,
+    pub operator: bool,
+}
+
+impl Managed {
+    fn letter(self, operator: bool) -> u8 {
+        let bits = [(operator, WITH_OPERATOR), (self.clients, MANAGED_CLIENTS), (self.operator, MANAGED_OPERATOR)];
+        bits.into_iter().filter(|(set, _)| *set).fold(LISTENERS, |letter, (_, bit)| letter + bit)
+    }
+
+    /// What a letter says, if it is one of these.
+    fn of(letter: u8) -> Option<Self> {
+        if OLDER.contains(&letter) {
+            // Nothing is known of them: they stay where they are.
+            return Some(Self { clients: true, operator: true });
+        }
+        let bits = letter.checked_sub(LISTENERS).filter(|bits| *bits < 8)?;
+        Some(Self { clients: bits & MANAGED_CLIENTS != 0, operator: bits & MANAGED_OPERATOR != 0 })
+    }
 }
 
 /// A running server whose place is about to be taken.
@@ -253,7 +284,7 @@ fn expect(stream: &mut UnixStream, wanted: u8) -> io::Result<()> {
 fn send(stream: &UnixStream, listeners: &Listeners) -> io::Result<()> {
     let mut files = vec![listeners.clients.as_fd()];
     files.extend(listeners.operator.as_ref().map(AsFd::as_fd));
-    let letter = [if files.len() == 1 { CLIENTS } else { CLIENTS_AND_OPERATOR }];
+    let letter = [listeners.managed.letter(listeners.operator.is_some())];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&files)) {
@@ -280,9 +311,9 @@ fn receive(stream: &UnixStream) -> io::Result<Listeners> {
         }
     }
     let mut files = files.into_iter().map(TcpListener::from);
-    let clients = files.next().filter(|_| received.bytes == 1 && matches!(letter[0], CLIENTS | CLIENTS_AND_OPERATOR));
-    let clients = clients.ok_or_else(|| io::Error::other("it has sent no socket"))?;
-    Ok(Listeners { clients, operator: files.next() })
+    let managed = Some(letter[0]).filter(|_| received.bytes == 1).and_then(Managed::of);
+    let (clients, managed) = files.next().zip(managed).ok_or_else(|| io::Error::other("it has sent no socket"))?;
+    Ok(Listeners { clients, operator: files.next(), managed })
 }
 
 #[cfg(test)]
@@ -291,7 +322,23 @@ mod tests {
     use std::net::TcpStream;
 
     fn listeners() -> Listeners {
-        Listeners { clients: TcpListener::bind("127.0.0.1:0").unwrap(), operator: None }
+        Listeners { clients: TcpListener::bind("127.0.0.1:0").unwrap(), operator: None, managed: Managed::default() }
+    }
+
+    #[test]
+    fn successor_learns_which_sockets_are_managed() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        for (clients, operator, with_operator) in
+            [(false, false, false), (true, false, false), (true, true, true), (false, true, true), (true, false, true)]
+        {
+            let managed = Managed { clients, operator };
+            let operator = with_operator.then(|| TcpListener::bind("127.0.0.1:0").unwrap());
+            send(&ours, &Listeners { operator, managed, ..listeners() }).unwrap();
+            let received = receive(&theirs).unwrap();
+            assert_eq!((received.managed, received.operator.is_some()), (managed, with_operator));
+        }
+        assert_eq!(Managed::of(b'h'), Some(Managed { clients: true, operator: true }));
+        assert_eq!([b'@', b'I', b't'].map(Managed::of), [None; 3]);
     }
 
     #[tokio::test]

@@ -28,6 +28,9 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// How long a read waits where it has to: while another process repairs what a crash left.
 const BUSY_TO_READ: Duration = Duration::from_secs(1);
 
+/// The version of the schema that this program knows.
+pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
+
 /// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -87,6 +90,11 @@ impl Database {
         let database = Self { file };
         database.migrate(MIGRATIONS)?;
         Ok(database)
+    }
+
+    /// The database in `file`, which is there.
+    pub(super) fn at(file: PathBuf) -> Self {
+        Self { file }
     }
 
     /// A connection whose commits last even when the machine loses its power.
@@ -165,7 +173,11 @@ impl Database {
 
     /// Looks at all of it, and says what is wrong with it.
     pub fn check(&self) -> Result<(), StoreError> {
-        let connection = self.connect()?;
+        self.check_with(&self.connect()?)
+    }
+
+    /// Looks at all of it over `connection`, and says what is wrong with it.
+    pub(super) fn check_with(&self, connection: &Connection) -> Result<(), StoreError> {
         let found = |sql| -> rusqlite::Result<Vec<String>> {
             connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
         };
@@ -201,7 +213,7 @@ mod tests {
         let first = Database::open(&data).unwrap();
         add(&first.connect().unwrap(), "ada").unwrap();
         assert_eq!(count(&Database::open(&data).unwrap().connect().unwrap()), 1);
-        first.check().unwrap();
+        first.check_with(&first.connect().unwrap()).unwrap();
         for file in fs::read_dir(&data).unwrap().map(|it| it.unwrap()) {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
         }
@@ -284,7 +296,7 @@ mod tests {
         let connection = database.connect().unwrap();
         connection.pragma_update(None, "foreign_keys", false).unwrap();
         connection.execute("INSERT INTO sessions VALUES (x'00', 'gone', 0, 0)", []).unwrap();
-        let error = database.check().unwrap_err().to_string();
+        let error = database.check_with(&connection).unwrap_err().to_string();
         assert!(error.contains("a row of sessions belongs to nobody"), "{error}");
     }
 

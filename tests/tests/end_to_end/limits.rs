@@ -319,7 +319,7 @@ async fn the_largest_process_finds_a_place_on_a_server_of_one() {
 }
 
 /// A module that is small and takes the compiler long and much: each jump carries every one of its variables.
-fn hard_to_compile() -> String {
+pub fn hard_to_compile() -> String {
     let variables = 20_000;
     let jumps: String = (0..4000)
         .map(|n| {

@@ -107,7 +107,7 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
 
     // Panics come as lines without a level, and so does the word about lines of the log that were dropped. What the server
     // says of its machine at the start is its own affair.
-    let lines = server.log().lines().into_iter().skip_while(|line| line.message() != "listening");
+    let lines = server.log().lines().into_iter().skip_while(|line| line.message() != "ready");
     let bad: Vec<_> = lines.filter(|line| line.level() != "INFO").collect();
     assert!(bad.is_empty(), "{bad:#?}");
     println!("{tally}\n{all}\n\n{:<30} {:>12} {:>12}", "the server", "before", "after");

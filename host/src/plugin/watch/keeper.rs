@@ -3,7 +3,7 @@
 //!
 //! All that one turn of the loop finds out makes one snapshot: a snapshot takes time for each plugin there is.
 
-use super::{Message, Reloaded, Reread, Watch, report};
+use super::{Loads, Message, Reloaded, Reread, report};
 use crate::{
     config,
     plugin::{
@@ -108,8 +108,8 @@ impl Record {
 }
 
 impl Keeper {
-    pub fn new(watch: Watch, inbox: mpsc::Sender<Message>) -> Self {
-        let Watch { root, how, loader, catalog, loaded, reread } = watch;
+    pub fn new(watch: Loads, inbox: mpsc::Sender<Message>) -> Self {
+        let Loads { root, how, loader, catalog, loaded, reread } = watch;
         let mut keeper = Self {
             how,
             loader: Arc::new(loader),
@@ -379,7 +379,7 @@ impl Keeper {
         let loaded = mem::take(&mut self.uncommitted);
         let changes = self.catalog.swap(next);
         let snapshot = self.catalog.snapshot();
-        report(&changes, &snapshot, |plugin| loaded.get(plugin).copied().flatten());
+        report(&changes, &snapshot, |plugin| loaded.get(plugin).copied().flatten(), None);
         let Some(archive) = &self.loader.archive else { return };
         if changes.iter().any(|change| change.what == What::Removed) {
             archive.clear();

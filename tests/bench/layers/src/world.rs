@@ -70,7 +70,7 @@ impl World {
         let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
         let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
         let loader = Loader { runtime, operator, max_module: Size::mib(64), archive: None };
-        let loaded = loader.load_all(&plugins, |_| ())?;
+        let loaded = loader.load_all(&plugins)?;
         let catalog = Arc::new(Catalog::new(Snapshot::default().next(&found(&loaded))));
         for (name, state) in catalog.snapshot().plugins() {
             if let Some(error) = &state.error {

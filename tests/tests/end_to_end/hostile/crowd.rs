@@ -171,7 +171,7 @@ async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_bef
     let lines = server.log().lines();
     assert_eq!(lines.iter().filter(|line| of_them(line)).count(), all);
     // Neither an error nor a panic, which has no level.
-    let served = lines.iter().skip_while(|line| line.message() != "listening");
+    let served = lines.iter().skip_while(|line| line.message() != "ready");
     let bad: Vec<_> = served.filter(|line| line.level() != "INFO").collect();
     assert!(bad.is_empty(), "{bad:#?}");
 }

@@ -153,7 +153,8 @@ async fn a_server_that_loads_its_plugins_is_alive_and_not_ready() {
     let cache = builder.directory().join("cache").display().to_string();
     let mut server = builder.set("cache", cache).begin();
     let ops = server.operators_address().await;
-    assert_eq!(said(&get_at(ops, "/readyz").await), (503, "starting: the plugins are loaded\n".into()));
+    let (status, words) = said(&get_at(ops, "/readyz").await);
+    assert!(status == 503 && (words.starts_with("starting: ") || words.starts_with("loading: ")), "{status} {words}");
     assert_eq!(said(&get_at(ops, "/healthz").await), (200, "ok\n".into()));
     assert_eq!(numbers(ops).await.value("distillery_ready"), 0.0);
     server.listens().await;

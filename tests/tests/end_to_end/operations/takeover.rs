@@ -171,3 +171,40 @@ async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
     let processes = server.get("/api/v1/processes").await.json().to_string();
     assert!(processes.contains("\"success\"") && !processes.contains("interrupted"), "{processes}");
 }
+
+#[tokio::test]
+async fn changed_addresses_are_listened_on_after_a_takeover() {
+    let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
+    let (address, ops) = (server.address(), server.operators_address().await);
+    // Another address of this machine, so that any port of it is new.
+    server.reconfigure("http.listen", "127.0.0.2:0");
+    server.reconfigure("ops.listen", "127.0.0.3:0");
+    let old = server.take_over().await;
+    let changed =
+        |key: &'static str| move |line: &Line| line.field("key") == key && line.message().contains("has changed");
+    for key in ["http.listen", "ops.listen"] {
+        server.log().line("the change of the address", changed(key)).await;
+    }
+    assert_eq!(server.address().ip().to_string(), "127.0.0.2");
+    let mut client = server.call("echo_once", &[]).await;
+    client.say("x").await;
+    assert_eq!(client.finish().await.success(), ["x"]);
+    let new_ops = server.operators_address().await;
+    assert_eq!(new_ops.ip().to_string(), "127.0.0.3");
+    server.log().line("the server to be ready", |line| line.message() == "ready").await;
+    assert_eq!(get_at(new_ops, "/readyz").await.status.as_u16(), 200);
+    assert_eq!(old.wait().await.code(), Some(0));
+    for closed in [address, ops] {
+        assert!(TcpStream::connect(closed).await.is_err(), "{closed} is still open");
+    }
+}
+
+#[tokio::test]
+async fn wider_address_on_the_same_port_is_refused_at_a_takeover() {
+    let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
+    server.reconfigure("http.listen", format!("0.0.0.0:{}", server.address().port()));
+    let failed = server.run(&["serve", "--takeover"]);
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && said.contains("restart instead of taking over"), "{said}");
+    server.get("/api/v1/auth").await;
+}

@@ -1,0 +1,118 @@
+//! The listening sockets that a start has already: from a service manager, or from the server before it.
+
+use super::preflight::{Given, overlap};
+use crate::{
+    config::Config,
+    server::{
+        service::Inherited,
+        takeover::{Listeners, Managed},
+    },
+};
+use anyhow::bail;
+use std::net::{SocketAddr, TcpListener};
+
+/// Listening sockets; one that is `None` is opened where the configuration says.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub clients: Option<TcpListener>,
+    pub operator: Option<TcpListener>,
+    /// Which of them a service manager has opened, wherever it likes: the addresses of the configuration say nothing of them.
+    pub managed: Managed,
+}
+
+impl From<Inherited> for Sockets {
+    fn from(Inherited { clients, operator }: Inherited) -> Self {
+        let managed = Managed { clients: clients.is_some(), operator: operator.is_some() };
+        Self { clients, operator, managed }
+    }
+}
+
+impl Sockets {
+    /// The sockets of the server before that are where `config` wants them. Says which are not.
+    pub fn taken_over(config: &Config, Listeners { clients, operator, managed }: Listeners) -> anyhow::Result<Self> {
+        let clients = kept("http.listen", clients, managed.clients, Some(config.http.listen))?;
+        let operator = match operator {
+            Some(listener) => kept("ops.listen", listener, managed.operator, config.ops.listen)?,
+            None => None,
+        };
+        Ok(Self { clients, operator, managed })
+    }
+
+    pub fn given(&self) -> Given {
+        Given { clients: self.clients.is_some(), operator: self.operator.is_some() }
+    }
+}
+
+/// The socket, if it is one of a service manager or listens at `wanted`.
+fn kept(
+    key: &'static str,
+    listener: TcpListener,
+    managed: bool,
+    wanted: Option<SocketAddr>,
+) -> anyhow::Result<Option<TcpListener>> {
+    let address = listener.local_addr()?;
+    match wanted {
+        Some(wanted) if managed && !fits(address, wanted) => {
+            tracing::info!(key, %address, configured = %wanted, "the socket was given, and stays where it is");
+        }
+        _ if managed => {}
+        Some(wanted) if fits(address, wanted) => {}
+        Some(wanted) if overlap(address, wanted) => bail!(
+            "{key} has changed from {address} to {wanted}: the server that runs keeps that port until it ends; restart \
+             instead of taking over"
+        ),
+        Some(wanted) => {
+            tracing::warn!(key, from = %address, to = %wanted, "the address has changed: the old one closes");
+            return Ok(None);
+        }
+        None => {
+            tracing::warn!(key, from = %address, "the address is off now: it closes");
+            return Ok(None);
+        }
+    }
+    Ok(Some(listener))
+}
+
+/// Whether a socket at `address` is one that `wanted` asks for. Port 0 is any port.
+fn fits(address: SocketAddr, wanted: SocketAddr) -> bool {
+    address.ip() == wanted.ip() && (wanted.port() == 0 || address.port() == wanted.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn taken_over(config: &Config, managed: Managed) -> anyhow::Result<[Option<SocketAddr>; 2]> {
+        let listeners = Listeners { clients: listener().0, operator: Some(listener().0), managed };
+        let sockets = Sockets::taken_over(config, listeners)?;
+        Ok([sockets.clients, sockets.operator].map(|it| it.map(|it| it.local_addr().unwrap())))
+    }
+
+    #[test]
+    fn socket_is_kept_where_the_configuration_wants_it() {
+        let mut config = Config::default();
+        let any = "127.0.0.1:0".parse().unwrap();
+        config.http.listen = any;
+        config.ops.listen = Some(any);
+        assert!(matches!(taken_over(&config, Managed::default()), Ok([Some(_), Some(_)])));
+        config.http.listen = "127.0.0.1:1".parse().unwrap();
+        config.ops.listen = None;
+        assert!(matches!(taken_over(&config, Managed::default()), Ok([None, None])));
+        let managed = Managed { clients: true, operator: true };
+        assert!(matches!(taken_over(&config, managed), Ok([Some(_), Some(_)])));
+    }
+
+    #[test]
+    fn wider_address_on_the_same_port_needs_a_restart() {
+        let (listener, address) = listener();
+        let wider = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        let error = kept("http.listen", listener, false, Some(wider)).unwrap_err().to_string();
+        assert!(error.contains("restart instead"), "{error}");
+    }
+}
