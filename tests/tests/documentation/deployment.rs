@@ -136,7 +136,7 @@ impl Nginx {
     fn start(directory: &Path, server: SocketAddr) -> Self {
         let [plain, tls] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let [plain, tls] = [plain, tls].map(|it| it.local_addr().expect("an address"));
-        let certificate = repository("tests/tests/end_to_end/operations/certificates/one");
+        let certificate = repository("tests/src/certificates/one");
         let certificate = certificate.to_str().expect("a path of text");
         let mut site = read("deploy/nginx.conf");
         for (from, to) in [
@@ -189,7 +189,7 @@ async fn nginx_site_carries_calls_and_tells_the_client() {
     assert_eq!((moved.status.as_u16(), moved.header("location")), (301, "https://localhost/api/v1/auth"));
 
     let url = format!("https://localhost:{}", nginx.tls.port());
-    let authority = repository("tests/tests/end_to_end/operations/certificates/one.pem");
+    let authority = repository("tests/src/certificates/one.pem");
     let call = |words: &[&str]| {
         let mut call = server.command(&["call", "--url", &url, "--ca"]);
         call.arg(&authority).args(words);

@@ -84,7 +84,7 @@ async fn installation_page_makes_a_server_of_an_empty_machine() {
     ];
     let script =
         parts.concat().replace("YOUR.NAME.ORG", "localhost").replace("> ada.token", "> ada.token; chmod 600 ada.token");
-    let certificate = repository("tests/tests/end_to_end/operations/certificates/one").display().to_string();
+    let certificate = repository("tests/src/certificates/one").display().to_string();
     let mut run = Command::new(repository("tests/tests/documentation/machine/run.sh"));
     run.arg(machine.path())
         .env("CERTIFICATE", &certificate)
