@@ -337,7 +337,7 @@ mod tests {
             ("yml", "plugin.yml: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
             ("case", "Plugin.yaml: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
             ("both", "PLUGIN.YML: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
-            ("binary", "plugin.yaml:1:1: "),
+            ("binary", "plugin.yaml:1: UTF-16 or UTF-32 text, or no text at all: save the file as UTF-8"),
             ("directory", "plugin.yaml: not a regular file"),
             ("dangling", "plugin.yaml: a link to a file that does not exist: put that file back, or remove the link"),
             ("pipe", "plugin.yaml: not a regular file"),

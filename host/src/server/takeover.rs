@@ -174,8 +174,9 @@ impl Offer {
             for stream in listener.incoming() {
                 let speaking = stream.and_then(|stream| {
                     let shared = shared.clone();
+                    let ticket = shared.waiting.lock().enter(&stream)?;
                     // Each has a thread, so that one that hangs holds up none that comes after it.
-                    thread::Builder::new().name("candidate".into()).spawn(move || shared.speak(stream))
+                    thread::Builder::new().name("candidate".into()).spawn(move || shared.speak(stream, ticket))
                 });
                 if let Err(error) = speaking {
                     tracing::warn!(%error, "cannot speak to a server that wants to take over");
@@ -202,13 +203,14 @@ impl Offer {
 }
 
 impl Shared {
-    fn speak(&self, stream: UnixStream) {
-        if let Err(error) = self.hand_over(stream) {
+    fn speak(&self, stream: UnixStream, ticket: u64) {
+        if let Err(error) = self.hand_over(stream, ticket) {
             tracing::warn!(%error, "takeover failed: this server goes on");
         }
+        self.waiting.lock().leave(ticket);
     }
 
-    fn hand_over(&self, mut stream: UnixStream) -> io::Result<()> {
+    fn hand_over(&self, mut stream: UnixStream, ticket: u64) -> io::Result<()> {
         let peer = socket_peercred(&stream)?;
         if ![geteuid(), Uid::ROOT].contains(&peer.uid) {
             return Err(io::Error::other("the other server belongs to another user"));
@@ -221,10 +223,9 @@ impl Shared {
         let successor = u32::try_from(peer.pid.as_raw_nonzero().get()).ok();
         tracing::info!(successor, "another server prepares to take over");
         // It loads its plugins now, for as long as that takes.
-        let ticket = self.waiting.lock().enter(&stream)?;
-        let wanted = expect(&mut stream, TAKE);
+        expect(&mut stream, TAKE)?;
+        // It must not be let go any more.
         self.waiting.lock().leave(ticket);
-        wanted?;
         let mut told = self.told.lock();
         let Some(tell) = told.take() else { return Err(io::Error::other("another server was quicker")) };
         if let Err(error) = self.give(&mut stream) {
@@ -252,7 +253,7 @@ impl Shared {
 }
 
 impl Waiting {
-    /// Lets the one that came first go if there are too many.
+    /// Adds a candidate, in the order in which they connect. Lets the one that came first go if there are too many.
     fn enter(&mut self, stream: &UnixStream) -> io::Result<u64> {
         let ticket = self.next;
         self.next += 1;
