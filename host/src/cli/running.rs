@@ -155,7 +155,7 @@ pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
             let generation = &done["generation"];
             output::line(format_args!("{name}: generation {generation} serves until its directory changes again"));
             if let Some(why) = done["forgotten"].as_str() {
-                output::note(format_args!("a restart will undo this: {why}"));
+                output::note(format_args!("distillery: a restart will undo this: {why}"));
             }
         }
     }
