@@ -130,7 +130,7 @@ async fn shell_client_runs_a_call_by_requests() {
 
     let Some(mut client) = shell("call.sh", &server) else { return };
     let failed = piped(client.arg("ask"), "\n");
-    assert_eq!((text(&failed.stderr).as_str(), failed.status.code()), ("a name is needed\n", Some(1)));
+    assert_eq!((text(&failed.stderr).as_str(), failed.status.code()), ("exit status 2: a name is needed\n", Some(1)));
 }
 
 #[tokio::test]

@@ -138,8 +138,10 @@ impl Guide {
     /// Waits until the next version of the plugin hello serves.
     async fn loads(&mut self) {
         self.loaded += 1;
-        let is_hello =
-            |line: &distillery_tests::log::Line| line.message() == "plugin loaded" && line.field("plugin") == "hello";
+        // A rollback serves a version again without loading it.
+        let is_hello = |line: &distillery_tests::log::Line| {
+            line.message() == "plugin loaded" && line.field("plugin") == "hello" && !line.field("ms").is_empty()
+        };
         self.server.log().lines_of("hello to be loaded", self.loaded, is_hello).await;
     }
 

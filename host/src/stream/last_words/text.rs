@@ -65,7 +65,9 @@ fn directories(part: &str) -> Option<usize> {
     if !part.starts_with('/') && !drive {
         return None;
     }
-    let path_end = part[2.min(part.len())..].find(':').map_or(part.len(), |at| at + 2);
+    // The colon of a drive ends no path.
+    let root = if drive { 2 } else { 1 };
+    let path_end = part[root..].find(':').map_or(part.len(), |at| at + root);
     let path = &part[..path_end];
     let name = path.rfind(['/', '\\'])? + 1;
     let ending = path[name..].rsplit_once('.')?.1;
