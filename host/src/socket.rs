@@ -77,7 +77,7 @@ pub struct Socket<S = TokioIo<Upgraded>> {
     unflushed: bool,
     /// Pings whose answers the client has not taken.
     pongs: usize,
-    /// Nothing more is read from the client: it has closed, or what it sent is invalid.
+    /// Reading has ended: the client has closed, or has sent invalid frames.
     heard_out: bool,
     /// Its close frame has come.
     closed: bool,
@@ -91,7 +91,7 @@ enum Stage {
     Flush,
     /// The client's close frame is awaited.
     Await,
-    /// Nothing more is written.
+    /// Writing has ended.
     Shutdown,
     /// What still comes is read and dropped: a connection that is let go of before would be reset, and the client
     /// could lose what it has not read yet.
