@@ -11,12 +11,12 @@ const { Parser } = require("@asyncapi/parser");
 const IGNORED = ["asyncapi-latest-version"];
 
 async function main() {
-  /** @type {{ document?: Document, diagnostics: Diagnostic[] }} */
-  const { document, diagnostics } = await new Parser().parse(readFileSync(0, "utf8"));
-  const errors = diagnostics.filter(({ code }) => !IGNORED.includes(code));
-  for (const { message, path } of errors) console.error(`${path.join(".")}: ${message}`);
-  if (!document || errors.length > 0) process.exit(1);
-  console.log(`${document.channels().all().length} channels, ${document.operations().all().length} operations`);
+    /** @type {{ document?: Document, diagnostics: Diagnostic[] }} */
+    const { document, diagnostics } = await new Parser().parse(readFileSync(0, "utf8"));
+    const errors = diagnostics.filter(({ code }) => !IGNORED.includes(code));
+    for (const { message, path } of errors) console.error(`${path.join(".")}: ${message}`);
+    if (!document || errors.length > 0) process.exit(1);
+    console.log(`${document.channels().all().length} channels, ${document.operations().all().length} operations`);
 }
 
 main();
