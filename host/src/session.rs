@@ -227,6 +227,10 @@ impl Session {
             Some(Trouble::Lost) => self.lose(cx),
             None => {}
         }
+        // What is sent to a process that outlives its client is read to its end.
+        if self.link.has_hung_up(now, cx) && matches!(self.phase, Phase::Running(_)) {
+            self.lose(cx);
+        }
     }
 
     /// The credential of the caller is no longer valid: nothing more begins for it, and nothing more is shown to it. A

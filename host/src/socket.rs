@@ -4,6 +4,7 @@
 //! Frames out are gathered and written together when the session flushes.
 
 mod counted;
+mod hang_up;
 
 use crate::{size::Size, wire::Frame};
 use axum::{
@@ -18,6 +19,7 @@ use axum::{
 use bytes::Bytes;
 use counted::Counted;
 use futures_util::{Sink, Stream};
+pub use hang_up::HangUp;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{
@@ -82,6 +84,7 @@ pub struct Socket<S = TokioIo<Upgraded>> {
     /// Its close frame has come.
     closed: bool,
     stage: Stage,
+    hang_up: HangUp,
 }
 
 /// How far the end of a connection has come.
@@ -103,6 +106,7 @@ enum Stage {
 pub fn accept(
     request: &Parts,
     on_upgrade: OnUpgrade,
+    hang_up: HangUp,
     protocol: Option<&'static str>,
     max_frame: Size,
 ) -> (Response, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<>) {
@@ -118,7 +122,11 @@ pub fn accept(
     if let Some(protocol) = protocol {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
-    (answer, async move { Ok(Socket::new(TokioIo::new(on_upgrade.await?), max_frame).await) })
+    (answer, async move {
+        let mut socket = Socket::new(TokioIo::new(on_upgrade.await?), max_frame).await;
+        socket.hang_up = hang_up;
+        Ok(socket)
+    })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -130,7 +138,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_frame_size(Some(max_frame.as_usize()))
             .max_message_size(Some(max_frame.as_usize()));
         let inner = WebSocketStream::from_raw_socket(Counted::new(stream), Role::Server, Some(config)).await;
-        Self { inner, unflushed: false, pongs: 0, heard_out: false, closed: false, stage: Stage::Flush }
+        Self {
+            inner,
+            unflushed: false,
+            pongs: 0,
+            heard_out: false,
+            closed: false,
+            stage: Stage::Flush,
+            hang_up: HangUp::default(),
+        }
     }
 
     /// How many bytes the client's side of the connection has taken.
@@ -146,6 +162,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Whether so many answers to pings wait for the client that no more of what it sends is read.
     pub fn is_choked(&self) -> bool {
         self.pongs >= PONGS
+    }
+
+    /// Tells whether the client has closed its side of a connection that is not read at the moment.
+    pub fn has_hung_up(&mut self, cx: &mut Context<'_>) -> bool {
+        self.hang_up.ask();
+        // Only the look matters: what is written is flushed elsewhere.
+        let _ = Pin::new(self.inner.get_mut()).poll_flush(cx);
+        self.hang_up.is_found()
     }
 
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {

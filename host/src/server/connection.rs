@@ -1,11 +1,12 @@
 //! Connections as they come: how many there may be, and how much each has taken.
 
-use crate::auth::client_address;
+use crate::{auth::client_address, socket::HangUp};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     fmt, io,
     net::IpAddr,
+    os::fd::AsFd,
     pin::Pin,
     sync::{
         Arc,
@@ -209,6 +210,7 @@ pub struct Watched<S> {
     stalled: Option<Pin<Box<Sleep>>>,
     read: u64,
     counters: Arc<Counters>,
+    hang_up: HangUp,
 }
 
 impl<S> Drop for Watched<S> {
@@ -222,7 +224,13 @@ impl<S> Watched<S> {
     /// `patience` is how long a client may take nothing of what it is sent. At the end `counters` are told how much it was.
     pub fn new(stream: S, patience: Duration, counters: Arc<Counters>) -> (Self, Arc<Meter>) {
         let meter = Arc::<Meter>::default();
-        (Self { stream, meter: meter.clone(), patience, stalled: None, read: 0, counters }, meter)
+        let hang_up = HangUp::default();
+        (Self { stream, meter: meter.clone(), patience, stalled: None, read: 0, counters, hang_up }, meter)
+    }
+
+    /// Where a look at the connection is asked for.
+    pub fn hang_up(&self) -> HangUp {
+        self.hang_up.clone()
     }
 
     fn judge(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -251,7 +259,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(polled, cx)
@@ -271,6 +279,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.hang_up.look(&self.stream);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

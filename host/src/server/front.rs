@@ -28,7 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::{Request, body::Incoming};
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
@@ -65,12 +65,13 @@ impl Front {
     /// Serves a connection to its end, on a task that the end of the server waits for.
     pub(super) fn serve<S>(&self, stream: S, guard: Guard, peer: Option<Peer>, tls: Option<TlsAcceptor>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
         let (io, meter) = Watched::new(stream, self.write_timeout, guard.counters().clone());
         let front = self.clone();
         let busy = self.drain.busy();
-        let told = Told { connection: Connection { guard, activity: Activity::new(meter) }, peer };
+        let connection = Connection { guard, activity: Activity::new(meter), hang_up: io.hang_up() };
+        let told = Told { connection, peer };
         tokio::spawn(async move {
             let _busy = busy;
             match tls {

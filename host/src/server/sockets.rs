@@ -17,7 +17,7 @@ use crate::{
         protocol::{POW_1, Protocol},
     },
     size::Size,
-    socket,
+    socket::{self, HangUp},
 };
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -49,6 +49,8 @@ pub(super) struct Sockets {
 pub(super) struct Connection {
     pub guard: Guard,
     pub activity: Activity,
+    /// Where its sockets ask whether the client has gone.
+    pub hang_up: HangUp,
 }
 
 /// Whether a client asks for one where the protocols of this server are spoken.
@@ -73,7 +75,8 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
             .into_response();
     }
     let Ok(caller) = Caller::from_request_parts(&mut parts, &()).await;
-    let (Some(Connection { guard, activity }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade) else {
+    let (Some(Connection { guard, activity, hang_up }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade)
+    else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
     // Whom a proxy brings counts by their own address for as long as the socket is theirs.
@@ -95,7 +98,7 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     }
     let credential = parts.extensions.remove::<Credential>();
     let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
-    let (answer, opening) = socket::accept(&parts, on_upgrade, name, sockets.max_frame);
+    let (answer, opening) = socket::accept(&parts, on_upgrade, hang_up, name, sockets.max_frame);
     let open = activity.work();
     tokio::spawn(async move {
         let socket = match opening.await {

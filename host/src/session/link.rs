@@ -12,6 +12,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long it waits in all, for a client that still sends or takes something.
 const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
+/// Interval of the looks at a client that is held back.
+const LOOK_AT_HELD_BACK: Duration = Duration::from_secs(1);
+
 pub(super) struct Link {
     pub socket: Socket,
     state: State,
@@ -21,6 +24,8 @@ pub(super) struct Link {
     received: u64,
     /// The server reads what the client sends. A client is silent only while it does.
     listening: bool,
+    /// When a client that is held back is looked at next: its end would wait behind what it has sent.
+    next_look: Option<Instant>,
     next_ping: Instant,
     blocked: Option<Blocked>,
 }
@@ -73,6 +78,7 @@ impl Link {
             heard: now,
             received: 0,
             listening: true,
+            next_look: None,
             next_ping: now + timing.ping_interval,
             blocked: None,
         }
@@ -103,6 +109,16 @@ impl Link {
             self.heard = now;
         }
         self.listening = listening;
+        self.next_look = if listening { None } else { self.next_look.or(Some(now + LOOK_AT_HELD_BACK)) };
+    }
+
+    /// Tells whether the client that is held back has gone, when it is time to look.
+    pub fn has_hung_up(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        if !self.is_readable() || self.next_look.is_none_or(|look| now < look) {
+            return false;
+        }
+        self.next_look = Some(now + LOOK_AT_HELD_BACK);
+        self.socket.has_hung_up(cx)
     }
 
     pub fn note_heard(&mut self, now: Instant) {
@@ -148,7 +164,7 @@ impl Link {
         match &self.state {
             State::Open => {
                 let blocked = self.blocked.as_ref().map(|blocked| blocked.since + timing.write_timeout);
-                Some(blocked.map_or(self.next_ping, |blocked| blocked.min(self.next_ping)))
+                [blocked, self.next_look, Some(self.next_ping)].into_iter().flatten().min()
             }
             State::Invalid => self.blocked.as_ref().map(|blocked| blocked.since + timing.write_timeout),
             State::Closing(closing) => Some(closing.until(draining)),

@@ -241,6 +241,28 @@ async fn reset_is_noticed_while_the_server_does_not_read() {
 }
 
 #[tokio::test]
+async fn end_of_a_connection_is_noticed_behind_unread_data() {
+    // No ping tells of it first.
+    let server = reader()
+        .set("limits.input", "1KiB")
+        .set("limits.input_idle", NEVER)
+        .set("http.ping_interval", NEVER)
+        .set("http.silence_timeout", "1h")
+        .start()
+        .await;
+    let mut raw = Raw::connect(server.address(), "").await;
+    raw.send(BINARY, br#"{"call":"reads_slowly","params":["1","600000"]}"#).await;
+    assert_eq!(raw.wait(TEXT).await, b"ready");
+    for _ in 0..64 {
+        raw.send(TEXT, &[b'x'; 1000]).await;
+    }
+    // In order, as a program does that ends: the kernel still has to deliver all of it.
+    drop(raw.into_stream());
+    let outcome = server.process_ended("reads_slowly").await.field("outcome");
+    assert!(outcome.starts_with("the client disconnected"), "{outcome}");
+}
+
+#[tokio::test]
 async fn pings_of_a_client_that_reads_nothing_take_no_memory() {
     const PINGS: usize = 400_000;
     const LONGEST: usize = 125;

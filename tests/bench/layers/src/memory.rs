@@ -10,7 +10,7 @@ use distillery::{
     dispatch::Dispatcher,
     session::{Session, Timing, protocol::Protocol},
     size::Size,
-    socket::{Incoming, Lost, Socket, accept},
+    socket::{HangUp, Incoming, Lost, Socket, accept},
     wire::ResultMessage,
 };
 use futures_util::future::poll_fn;
@@ -70,7 +70,7 @@ impl Memory {
         let upgrade = move |request: Request| async move {
             let (mut parts, _) = request.into_parts();
             let on_upgrade = parts.extensions.remove::<OnUpgrade>().expect("a request that can be upgraded");
-            let (answer, opening) = accept(&parts, on_upgrade, None, MAX_FRAME);
+            let (answer, opening) = accept(&parts, on_upgrade, HangUp::default(), None, MAX_FRAME);
             tokio::spawn(async move {
                 if let Ok(socket) = opening.await {
                     serve(socket).await;
