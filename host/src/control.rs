@@ -1,7 +1,6 @@
 //! State shared by the task that runs the guest and the client's session.
 //!
-//! It holds the streams, the one cancel reason, the flag that interrupts the guest, the resources that the guest used,
-//! and the value that it set.
+//! It holds the streams, the cancel reason, the flag that interrupts the guest, the resource usage, and the value.
 
 mod residence;
 
@@ -59,7 +58,7 @@ pub struct Control {
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
-    /// As JSON.
+    /// The value of the call, as JSON.
     value: Mutex<Option<Box<str>>>,
 }
 

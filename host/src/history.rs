@@ -31,9 +31,9 @@ use uuid::Uuid;
 /// Maximum number of notes that wait to be written. Half is for beginnings: an end contains everything.
 const WAITING: usize = 16_384;
 const WAITING_BYTES: usize = 16 << 20;
-/// How long notes gather before they are written.
+/// Time that notes gather before they are written.
 const GATHER: Duration = Duration::from_millis(50);
-/// How often old entries are pruned while no notes arrive.
+/// Interval between prunings while no notes arrive.
 const TIDY: Duration = Duration::from_secs(60);
 /// Maximum size of the stored parameters of a process.
 const PARAMS: usize = 4 << 10;
@@ -391,7 +391,7 @@ impl Scribe {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if matches!(first, Note::Of(..)) {
-                // Nothing wakes this thread in the meantime, so a note costs its sender only the push to the queue.
+                // The thread sleeps without a waker, so a note costs its sender only the push to the queue.
                 thread::sleep(GATHER);
             }
             let (mut batch, mut bytes, mut last) = (Vec::new(), 0, false);
@@ -425,7 +425,7 @@ impl Scribe {
         }
         let ends = rows.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
         if let Err(error) = self.writer.write(rows.iter().map(|(entry, ended)| (&entry.begun, *ended))) {
-            tracing::error!(%error, processes = ends, "writing the history failed; the entries of these processes are lost");
+            tracing::error!(%error, processes = ends, "writing the history failed; these processes have no entry");
         }
         for (entry, _) in rows.iter().filter(|(_, ended)| ended.is_some()) {
             self.running.remove(entry.begun.id);

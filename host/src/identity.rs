@@ -32,8 +32,9 @@ const REMEMBERED: usize = 10_000;
 /// Maximum number of logins that wait. Each check of a password costs tens of milliseconds and 19 MiB, so checks run
 /// one by one.
 const LOGINS: usize = 16;
-/// How long sessions and uses of tokens gather before they are written, and the delay before a retry.
+/// Time that sessions and uses of tokens gather before they are written.
 const GATHER: Duration = Duration::from_millis(100);
+/// Delay before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub struct Identity {

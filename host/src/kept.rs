@@ -60,7 +60,7 @@ struct Shared {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     pub outcome: Outcome,
-    /// As JSON.
+    /// The value of the call, as JSON.
     pub value: Option<Box<str>>,
 }
 

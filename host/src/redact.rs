@@ -1,6 +1,6 @@
 //! Paths and URLs without the secrets in them. Traces and logs take them in this form only.
 //!
-//! A secret is known by its form and not by its route: a client may also send it to a path that does not exist.
+//! A secret is known by its form and not by its route: a client can also send it to a path that does not exist.
 
 use axum::http::Uri;
 use std::borrow::Cow;

@@ -9,7 +9,7 @@ use std::{
     task::Poll,
 };
 
-/// A class of threads, by how long a guest may hold one of them at a time.
+/// A class of threads, by how long a guest can hold one of them at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ThreadClass {
     /// Threads that serve sockets: a fraction of a millisecond.

@@ -79,12 +79,12 @@ impl Link {
         }
     }
 
-    /// Whether frames of the client can be read.
+    /// Returns whether frames of the client can be read.
     pub fn is_readable(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Whether frames can be sent.
+    /// Returns whether frames can be sent.
     pub fn is_writable(&self) -> bool {
         matches!(self.state, State::Open | State::Invalid)
     }

@@ -255,7 +255,7 @@ mod tests {
     fn disconnect_cancels_a_process_that_is_not_kept() {
         assert_eq!(after([CALL, started(false)]).on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
         assert_eq!(after([CALL, started(true)]).on(Event::Gone), Action::Drop);
-        // It is not known yet whether the process will be detached, and the client has no id to find it again.
+        // The client has no id yet with which it could find a detached process again.
         assert_eq!(after([CALL]).on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
         assert_eq!(Distillery1::default().on(Event::Gone), Action::Drop);
     }
