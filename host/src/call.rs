@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_their_form() {
+    fn call_names_have_a_form() {
         for name in ["echo", "instance_log", "a.b-c", "0"] {
             assert!(name.parse::<CallName>().is_ok(), "{name:?}");
         }

@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 pub struct Limits {
     /// All linear memories of the process together.
     pub memory: Size,
-    /// From the start of the process to its end.
+    /// Time from the start of the process to its end.
     pub time: Duration,
     /// CPU time, measured by the clock of the thread that runs the guest.
     pub cpu: Duration,
