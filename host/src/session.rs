@@ -228,8 +228,8 @@ impl Session {
         }
     }
 
-    /// Handles an invalid credential: the client can start and see nothing more. A running process that is not detached
-    /// continues with its client, as closing the connection would cancel it.
+    /// Handles an invalid credential: the client can no longer start, list or attach. A running process that is not
+    /// detached continues with its client, as closing the connection would cancel it.
     fn revoke(&mut self, cx: &mut Context<'_>) {
         self.revoked = true;
         if !matches!(self.phase, Phase::Running(_) | Phase::Finishing(..) | Phase::Over) {

@@ -56,8 +56,7 @@ impl Lines {
         self.ready.extend_from_slice(b"\n");
     }
 
-    /// Sends the unfinished line as a prompt, up to its last whole character. Returns whether there was anything to
-    /// send.
+    /// Makes the unfinished line ready as a prompt, up to its last whole character. Returns whether there was one.
     pub fn prompt(&mut self) -> bool {
         if self.partial.is_empty() {
             return false;
