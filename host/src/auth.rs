@@ -1,4 +1,6 @@
-//! Who asks, and what they may do. Every path (socket, list, history, docs) asks the one function here.
+//! Authentication and authorization: the caller of a request, and what the caller is allowed to do.
+//!
+//! Every path (socket, list, history, docs) asks the one function here.
 
 use crate::{
     call::{CALL_NAME_PATTERN, CallName},
@@ -8,29 +10,30 @@ use crate::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-/// Whoever is at the other end of a request.
+/// The client at the other end of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// The user's name, which is only shown. Empty for an anonymous caller.
+    /// The user's name, for display only. Empty for an anonymous caller.
     pub user: String,
     pub principal: Principal,
     /// The id of the API token that the caller presented, if any.
     pub token: Option<Arc<str>>,
     pub scopes: Vec<Scope>,
-    /// Where the request comes from.
+    /// The address that the request comes from.
     pub address: Option<IpAddr>,
-    /// Where what it does is told, if it is traced.
+    /// The trace of the request, if it is traced.
     pub trace: Option<traces::Context>,
 }
 
-/// Who counts as one where callers are counted: a user, and of those who did not say who they are an address.
+/// The unit by which callers are counted: a user, or the address of an anonymous caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     User(Principal),
     Address(Option<IpAddr>),
 }
 
-/// The address that a client counts by. Of IPv6 it is the network: whoever has one address there has 2^64 of them.
+/// Returns the address by which a client is counted. For IPv6 it is the network: a client with one address there has
+/// 2^64 of them.
 pub fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
@@ -39,12 +42,12 @@ pub fn client_address(address: IpAddr) -> IpAddr {
 }
 
 impl Caller {
-    /// The caller that showed nothing.
+    /// Returns an anonymous caller with no rights.
     pub fn nobody() -> Self {
         Self::default()
     }
 
-    /// Whoever may use the files of the server itself: there is nothing that it may not.
+    /// Returns the operator: a caller that can use the server's own files and is allowed everything.
     pub fn operator() -> Self {
         Self {
             user: "operator".into(),
@@ -54,7 +57,7 @@ impl Caller {
         }
     }
 
-    /// Who the caller is counted as.
+    /// Returns the unit by which the caller is counted.
     pub fn who(&self) -> Who {
         match &self.principal {
             Principal::Anonymous => Who::Address(self.address.map(client_address)),
@@ -67,7 +70,7 @@ impl Caller {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserName(Arc<str>);
 
-/// What `distillery may` and the log call those that are no users.
+/// Names that `distillery may` and the log use for callers that are not users.
 const NO_USERS: [&str; 2] = ["nobody", "operator"];
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +84,7 @@ pub enum BadUserName {
 }
 
 impl UserName {
-    /// A name that was checked when it was kept.
+    /// Wraps a name that was checked when it was stored.
     pub(crate) fn known(name: String) -> Self {
         Self(name.into())
     }
@@ -113,15 +116,15 @@ impl fmt::Display for UserName {
     }
 }
 
-/// A right that a caller may hold: an exact name such as `call:echo`, or a prefix ending in `*`.
+/// A right that a caller can hold: an exact name such as `call:echo`, or a prefix ending in `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(pub String);
 
-/// Every scope but those of calls.
+/// Every scope except those of calls.
 const SCOPES: [&str; 6] =
     ["systems:write", "news:write", "tokens:write", "plugins:read", "plugins:write", "processes:*"];
 
-/// The name of something that nothing asks for.
+/// A text that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a scope: write call:<name>, {list}, or the beginning of one with * behind it", list = SCOPES.join(", "))]
 pub struct BadScope(String);
@@ -142,7 +145,7 @@ impl FromStr for Scope {
     }
 }
 
-/// What is read as a scope, and nothing else.
+/// The schema of exactly the texts that parse as a scope.
 impl JsonSchema for Scope {
     fn schema_name() -> Cow<'static, str> {
         "Scope".into()
@@ -175,15 +178,15 @@ impl fmt::Display for Scope {
 }
 
 impl Scope {
-    /// Everything that there is, which a holder may have as far as they have it.
+    /// Returns all scopes. A token with them has every right that its user has.
     pub fn all() -> Self {
         Self("*".into())
     }
 
-    /// What of this scope is also in one of `held`.
+    /// Returns the parts of this scope that are also in one of `held`.
     pub fn within(&self, held: &[Self]) -> Vec<Self> {
         let both = |other: &Self| {
-            // All that one covers begins with its prefix, so that of two that meet one holds the other.
+            // All that a scope covers begins with its prefix, so of two scopes that overlap one contains the other.
             let inside = |outer: &Self, inner: &Self| match outer.0.strip_suffix('*') {
                 Some(prefix) => inner.0.trim_end_matches('*').starts_with(prefix),
                 None => outer == inner,
@@ -193,7 +196,7 @@ impl Scope {
         held.iter().filter_map(both).collect()
     }
 
-    /// What is both in `some` and in `others`.
+    /// Returns the scopes that are both in `some` and in `others`.
     pub fn common(some: &[Self], others: &[Self]) -> Vec<Self> {
         let mut common: Vec<Self> = Vec::new();
         for scope in some.iter().flat_map(|scope| scope.within(others)) {
@@ -212,20 +215,20 @@ impl Scope {
     }
 }
 
-/// Who may run a call.
+/// The access rule of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Anyone, without logging in.
+    /// Any caller, without credentials.
     Public,
     /// Callers that hold the scope `call:<name>`.
     #[default]
     Scoped,
 }
 
-/// What someone wants to do.
+/// An action for which a caller needs permission.
 #[derive(Clone, Copy, Debug)]
 pub enum Wish<'a> {
-    /// Run the call, or see that it can be run.
+    /// Running the call, or seeing that it can be run.
     Run(&'a CallName, Access),
     /// Anything named by its scope, such as `systems:write`.
     Use(&'a str),
@@ -240,14 +243,14 @@ impl fmt::Display for Wish<'_> {
     }
 }
 
-/// What says whether a caller may do something.
+/// The rule that decides whether a caller is allowed to do something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule<'a> {
-    /// The call is for everybody.
+    /// The call is public.
     Public,
     /// The caller holds this scope.
     Held(&'a Scope),
-    /// The caller holds nothing that covers the scope of this name.
+    /// The caller holds no scope that covers this one.
     Missing(String),
 }
 
@@ -267,7 +270,7 @@ impl fmt::Display for Rule<'_> {
     }
 }
 
-/// Whether `caller` may do what it wishes, and what says so.
+/// Returns the rule that allows or denies `wish` to `caller`.
 pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
     if let Wish::Run(_, Access::Public) = wish {
         return Rule::Public;
@@ -279,25 +282,26 @@ pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
     }
 }
 
-/// The scope of those who may see and end the processes of everybody.
+/// The scope that allows a caller to see and cancel the processes of all users.
 pub const ALL_PROCESSES: &str = "processes:*";
 
-/// Whether `caller` may see, and end, processes of `owner`. An anonymous caller owns none.
+/// Returns whether `caller` is allowed to see and cancel processes of `owner`. An anonymous caller owns none.
 pub fn may_see(caller: &Caller, owner: &Principal) -> bool {
     let own = !owner.is_anonymous() && caller.principal == *owner;
     own || may(caller, Wish::Use(ALL_PROCESSES))
 }
 
-/// Who a process belongs to that others may attach to.
+/// The owner of a process that other clients can attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub principal: Principal,
-    /// The key of a process whose owner is anonymous.
+    /// The access key of the process, if its owner is anonymous.
     pub key: Option<String>,
 }
 
 impl Owner {
-    /// `caller` starts a process. Nobody is given a key: all who show nothing are nobody.
+    /// Makes `caller` the owner of a new process. An anonymous owner gets a key, as all anonymous callers have the same
+    /// identity.
     pub fn new(caller: &Caller) -> Self {
         let key = caller.principal.is_anonymous().then(|| {
             let mut bytes = [0; 16];
@@ -308,16 +312,17 @@ impl Owner {
     }
 }
 
-/// Whether `caller`, who shows `key`, may look at a process of `owner`, give it input, and end it.
+/// Returns whether `caller`, with `key`, is allowed to attach to a process of `owner`, write to its input, and cancel
+/// it.
 pub fn may_use(caller: &Caller, owner: &Owner, key: Option<&str>) -> bool {
     let same = |key: &str, shown: &str| {
-        // However long it is the same, it takes as long to say so.
+        // Constant time: the comparison takes as long however many characters match.
         key.len() == shown.len() && key.bytes().zip(shown.bytes()).fold(0, |other, (a, b)| other | (a ^ b)) == 0
     };
     may_see(caller, &owner.principal) || matches!((&owner.key, key), (Some(key), Some(shown)) if same(key, shown))
 }
 
-/// Whether `caller` may do what it wishes.
+/// Returns whether `caller` is allowed `wish`.
 pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
     rule(caller, wish).allows()
 }
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_count_by_their_name_or_by_where_they_are() {
+    fn callers_are_counted_by_name_or_address() {
         let at = |address: &str| Caller { address: Some(address.parse().unwrap()), ..Caller::nobody() };
         assert_eq!(at("10.0.0.1").who(), at("::ffff:10.0.0.1").who());
         assert_ne!(at("10.0.0.1").who(), at("10.0.0.2").who());
@@ -357,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_see_processes_of_their_own_account_only() {
+    fn callers_see_only_processes_of_their_own_account() {
         let caller = |id: &str, scopes: &[&str]| Caller {
             user: "ada".into(),
             principal: user(id),
@@ -373,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_nobody_is_open_to_who_has_its_key() {
+    fn key_opens_a_process_without_an_owner() {
         let named = |id: &str| Caller { principal: user(id), ..Caller::nobody() };
         let (nobodys, adas) = (Owner::new(&Caller::nobody()), Owner::new(&named("ada")));
         let key = nobodys.key.as_deref();
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_meet_in_the_narrower_one() {
+    fn intersection_of_scopes_is_the_narrower_one() {
         let list = |text: &str| text.split_whitespace().map(|it| Scope(it.into())).collect::<Vec<_>>();
         for (some, others, common) in [
             ("*", "call:echo news:write", "call:echo news:write"),
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_never_taken_for_one_who_is_none() {
+    fn user_names_have_a_form_and_are_not_reserved() {
         for name in ["ada", "ada@example.org", "0", "a.b-c_d"] {
             assert_eq!(name.parse::<UserName>().unwrap().as_str(), name);
         }
@@ -413,14 +418,14 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_may_do_everything() {
+    fn operator_is_allowed_everything() {
         let name: CallName = "provision".parse().unwrap();
         assert!(may(&Caller::operator(), Wish::Run(&name, Access::Scoped)));
         assert!(may(&Caller::operator(), Wish::Use("plugins:write")));
     }
 
     #[test]
-    fn a_scope_that_nothing_asks_for_is_refused() {
+    fn unknown_scope_is_refused() {
         for text in ["call:echo", "call:*", "call:provision*", "plugins:read", "plugins:*", "processes:*", "sys*", "*"]
         {
             assert_eq!(text.parse::<Scope>(), Ok(Scope(text.into())), "{text}");

@@ -1,4 +1,4 @@
-//! The words everything else is said in: what a call is, why one is cancelled, how a process ended.
+//! The shared vocabulary: calls, cancel reasons and outcomes.
 //!
 //! No input or output happens here, and nothing here knows of sockets, files or wasm.
 
@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallName(Arc<str>);
 
-/// What a call name must look like, for programs and for people.
+/// The form of a call name, as a pattern and as a sentence.
 pub const CALL_NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 pub const CALL_NAME_FORM: &str =
     "1 to 64 letters, digits, dots, underscores or dashes, beginning with a letter or a digit";
@@ -59,13 +59,13 @@ impl serde::Serialize for CallName {
     }
 }
 
-/// What becomes of the process when its client is gone.
+/// The fate of a process whose client disconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDisconnect {
     #[default]
     Cancel,
-    /// It goes on, and may be attached to again.
+    /// The process is detached, and clients can attach to it again.
     Detach,
 }
 
@@ -78,29 +78,29 @@ impl OnDisconnect {
     }
 }
 
-/// Why a process was told to stop. A process has at most one reason: the first.
+/// The reason why a process was cancelled. A process has at most one reason: the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelReason {
     /// The client sent a cancel signal.
     Client,
-    /// The client closed the connection, or was not heard of for too long.
+    /// The client closed the connection, or was silent for too long.
     Disconnected,
     TimeLimit(Duration),
     CpuLimit(Duration),
     OutputLimit(Size),
     InputLimit(Size),
-    /// One line of output grew beyond what a text frame may hold.
+    /// One line of output exceeded the maximum size of a text frame.
     LineLimit(Size),
-    /// The client sent what the protocol does not allow; the text says what.
+    /// The client broke the protocol; the text says how.
     ProtocolError(String),
     /// The server is draining.
     Shutdown,
-    /// Someone who may see the process ended it.
+    /// A caller that is allowed to see the process cancelled it.
     Operator,
 }
 
 impl CancelReason {
-    /// The reason in one or two words, for guests, logs and the API.
+    /// Returns the reason in one or two words, for guests, logs and the API.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -117,7 +117,7 @@ impl CancelReason {
     }
 }
 
-/// The sentence that the client reads.
+/// Writes the sentence that the client reads.
 impl fmt::Display for CancelReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -135,14 +135,14 @@ impl fmt::Display for CancelReason {
     }
 }
 
-/// How far the server had to go to end a cancelled process.
+/// The way in which a cancelled process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It ended by itself after it was told.
+    /// The guest ended by itself after the cancel.
     Told,
-    /// It was computing, and was interrupted this long after it was told.
+    /// The guest was computing, and was interrupted this long after the cancel.
     Interrupted(Duration),
-    /// It sat in a host call, and was dropped this long after it was told.
+    /// The guest was in a host call, and was dropped this long after the cancel.
     Dropped(Duration),
 }
 
@@ -156,29 +156,30 @@ impl Stop {
     }
 }
 
-/// How a process ended.
+/// The way in which a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ended by itself. `last_words` is the last line of its stderr that says why.
+    /// The guest exited by itself. `last_words` is the last line of its stderr that says why.
     Exited { status: u32, last_words: Option<String> },
-    /// It trapped by itself. `trap` names the trap, and behind `unreachable` the panic. `limit` is the limit that caused the trap, where one did.
+    /// The guest trapped by itself. `trap` names the trap, and after `unreachable` the panic. `limit` is the limit that
+    /// caused the trap, if one did.
     Trapped { trap: Cow<'static, str>, limit: Option<LimitHit> },
-    /// It was told to stop before it ended, whatever it did then.
+    /// The process was cancelled before it ended, whatever the guest did then.
     Cancelled { reason: CancelReason, stop: Stop, cleanup: Cleanup },
-    /// The server could not run it. The text is for the client; the log has the cause.
+    /// The server failed to run it. The text is for the client; the log has the cause.
     HostFailed { what: Cow<'static, str> },
 }
 
-/// What became of the cleanup that follows a forced end.
+/// The result of the cleanup that follows a forced end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cleanup {
-    /// None was asked for, or none was needed.
+    /// No cleanup was requested, or none was needed.
     None,
     Done,
     Failed(String),
 }
 
-/// A limit that a guest ran into and did not survive.
+/// A limit that stopped a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimitHit {
     Memory(Size),
@@ -186,9 +187,9 @@ pub enum LimitHit {
     Instances(u64),
     Stack(Size),
     Resources(u64),
-    /// What one host call may take from a guest at once.
+    /// Bytes that one host call can take from a guest at once.
     HostCall(Size),
-    /// What file streams hold between a file and a guest.
+    /// Bytes in file streams, between a file and a guest.
     PendingFiles(Size),
 }
 
@@ -211,7 +212,7 @@ impl Outcome {
         matches!(self, Self::Exited { status: 0, .. })
     }
 
-    /// The kind in one word, for logs and the API.
+    /// Returns the kind in one word, for logs and the API.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Exited { .. } => "exited",
@@ -221,7 +222,7 @@ impl Outcome {
         }
     }
 
-    /// How far the server had to go, where it ended the process.
+    /// Returns how a cancelled process ended. `None` if the process was not cancelled.
     pub fn stop(&self) -> Option<Stop> {
         match self {
             Self::Cancelled { stop, .. } => Some(*stop),
@@ -229,7 +230,7 @@ impl Outcome {
         }
     }
 
-    /// What became of the cleanup, in one word, where there was one.
+    /// Returns the result of the cleanup in one word. `None` if there was no cleanup.
     pub fn cleanup(&self) -> Option<&'static str> {
         match self {
             Self::Cancelled { cleanup: Cleanup::Done, .. } => Some("done"),
@@ -238,7 +239,7 @@ impl Outcome {
         }
     }
 
-    /// Why it failed, as the client reads it; nothing for a success.
+    /// Returns the reason for a failure, as the client reads it. `None` for a success.
     pub fn failure(&self) -> Option<String> {
         Some(match self {
             Self::Exited { status: 0, .. } => return None,
@@ -261,7 +262,7 @@ impl Outcome {
     }
 }
 
-/// What has no place for one more process now; there may be one in a moment.
+/// The bound that leaves no free slot now; there can be one in a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     Server,
@@ -279,24 +280,24 @@ impl fmt::Display for Full {
     }
 }
 
-/// Why a call was not started.
+/// The reason why a call was not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     NoCall(Duration),
     ProtocolError(String),
     UnknownCall(String),
-    /// Its plugin is one of those that are loaded at the start, and is not ready yet.
+    /// The plugin of the call is loaded at the start, and is not ready yet.
     Loading(String),
     NotAuthorized(String),
     BadParams(String),
     Full(Full),
-    /// It was cancelled while it waited for a place.
+    /// The call was cancelled while it waited for a slot.
     Cancelled(CancelReason),
-    /// There is no process to attach to, or none that the client may attach to: which of the two is not said.
+    /// There is no such process, or the client is not allowed to attach to it. The text does not say which.
     NoProcess(String),
     /// The credential of the connection was revoked or has expired.
     Revoked,
-    /// What the call may touch was changed by the operator while it waited.
+    /// The operator changed the grants of the plugin while the call waited.
     RightsChanged(String),
     ShuttingDown,
 }
@@ -322,10 +323,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// How much is said of parameters that are refused: the rules of a plugin are of any length.
+/// Maximum length of the reason why parameters are refused: the rules of a plugin can be of any length.
 const BAD_PARAMS: usize = 1 << 10;
 
-/// A name that a client sent, in quotes: as long as a name can be, and no longer.
+/// A name that a client sent, in quotes and truncated to the maximum length of a name.
 struct Named<'a>(&'a str);
 
 impl fmt::Display for Named<'_> {
@@ -336,7 +337,7 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// A duration as people read it: `2s`, `1m 30s`, `350ms`. Below a second it is rounded to milliseconds, above to tenths.
+/// A duration for people: `2s`, `1m 30s`, `350ms`. Rounded to milliseconds below a second, to tenths of a second above.
 pub struct Span(pub Duration);
 
 impl fmt::Display for Span {
@@ -352,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_their_form() {
+    fn call_names_have_a_form() {
         for name in ["echo", "instance_log", "a.b-c", "0"] {
             assert!(name.parse::<CallName>().is_ok(), "{name:?}");
         }
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sentence_says_which_way_a_cancelled_process_ended() {
+    fn sentence_says_how_a_cancelled_process_ended() {
         let cancelled = |reason, stop, cleanup| Outcome::Cancelled { reason, stop, cleanup }.failure().unwrap();
         assert_eq!(cancelled(CancelReason::Client, Stop::Told, Cleanup::None), "cancelled by the client");
         assert_eq!(
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_repeats_only_the_beginning_of_a_long_name() {
+    fn refusal_repeats_only_the_beginning_of_a_long_name() {
         let refused = |name: &str| Refusal::UnknownCall(name.to_owned()).to_string();
         assert_eq!(refused("a\nb"), r#"unknown call "a\nb""#);
         assert_eq!(refused(&"x".repeat(64)), format!("unknown call {:?}", "x".repeat(64)));
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_has_the_status_and_the_words_of_the_guest() {
+    fn failure_has_the_status_and_the_last_words() {
         let exited =
             |status, words: Option<&str>| Outcome::Exited { status, last_words: words.map(str::to_owned) }.failure();
         assert_eq!(exited(0, Some("warning")), None);

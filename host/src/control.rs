@@ -1,7 +1,6 @@
-//! What the two sides of a process share: whoever runs the guest, and whoever speaks for the client.
+//! State shared by the task that runs the guest and the client's session.
 //!
-//! It holds the streams, the one cancel reason, the flag that interrupts the guest, what the guest used up, and the value
-//! that it set.
+//! It holds the streams, the cancel reason, the flag that interrupts the guest, the resource usage, and the value.
 
 mod residence;
 
@@ -27,43 +26,43 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// The most bytes that the value of a call may have.
+/// The maximum size of the value of a call.
 pub const VALUE: Size = Size::kib(16);
 
 pub struct Control {
     pub id: Uuid,
-    /// What the clock of its turns counts from.
+    /// The start of the clock that measures turns.
     born: Instant,
     pub input: Input,
     pub output: Output,
     pub stderr: Stderr,
-    /// The first reason to stop, and when it came.
+    /// The first cancel reason, and when it came.
     cancel: OnceLock<(CancelReason, Instant)>,
-    /// Whoever is told to stop is ended without its grace.
+    /// Skips the grace period.
     forced: AtomicBool,
-    /// Whoever owns the process, to be woken when it is told to stop or has no grace any more.
+    /// Waker of the task that owns the process; woken when the process is cancelled and when its grace ends.
     owner: Mutex<Option<Waker>>,
-    /// Guests that wait to be told.
+    /// Guests that wait for a cancel.
     guests: Notify,
-    /// The guest is a fresh one that cleans up: it was started because of the reason, and is not told it again.
+    /// A fresh guest is cleaning up because of the cancel. It is not notified of the cancel.
     cleaning: AtomicBool,
     cleanup_exceeded: OnceLock<CancelReason>,
-    /// There is no time between being told and being stopped, so that the guest is not told.
+    /// There is no time between cancel and forced end, so the guest is not notified.
     graceless: AtomicBool,
     killed: AtomicBool,
-    /// When the present turn of the guest is over, in nanoseconds after `born`.
+    /// The end of the guest's present turn, in nanoseconds after `born`.
     turn_ends: AtomicU64,
     turn_over: AtomicBool,
-    /// Where the guest runs.
+    /// The threads that the guest runs on.
     pub residence: Residence,
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
-    /// JSON.
+    /// The value of the call, as JSON.
     value: Mutex<Option<Box<str>>>,
 }
 
-/// What is not the value of a call.
+/// An invalid value of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum BadValue {
     #[error("larger than {VALUE}")]
@@ -98,7 +97,7 @@ impl Control {
         }
     }
 
-    /// Tells the process to stop. The first reason sticks; later ones change nothing.
+    /// Cancels the process. The first reason sticks; later ones change nothing.
     pub fn cancel(&self, reason: CancelReason) {
         if self.cancel.set((reason, Instant::now())).is_ok() {
             if !self.graceless.load(SeqCst) {
@@ -109,7 +108,7 @@ impl Control {
         }
     }
 
-    /// Ends the grace of the process, be it that it is told to stop already or will be.
+    /// Ends the grace of the process, whether the process is already cancelled or will be later.
     pub fn force(&self) {
         self.forced.store(true, SeqCst);
         self.wake_owner();
@@ -125,33 +124,33 @@ impl Control {
         }
     }
 
-    /// The reason to stop and when it came, once there is one.
+    /// Returns the cancel reason and when it came. `None` if the process is not cancelled.
     pub fn cancelled(&self) -> Option<&(CancelReason, Instant)> {
         self.cancel.get()
     }
 
-    /// Ready when the process was told to stop; wakes `cx`, the one owner of the process, when it is, and when its grace
-    /// is ended.
+    /// Becomes ready when the process is cancelled. Wakes `cx`, the one owner of the process, then and when the grace
+    /// ends.
     pub fn watch(&self, cx: &Context<'_>) -> Poll<()> {
         if self.cancel.get().is_some() && self.is_forced() {
             return Poll::Ready(());
         }
         crate::stream::remember(&mut self.owner.lock(), cx);
-        // A cancel between the look and the registration has not seen the waker.
+        // A cancel between the check and the registration has not seen the waker.
         if self.cancel.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The reason to stop, as far as it is any of the guest's business.
+    /// Returns the cancel reason. `None` if there is none, or if the guest must not learn of it.
     pub fn reason(&self) -> Option<&CancelReason> {
         let told = !self.cleaning.load(SeqCst) && !self.graceless.load(SeqCst);
         self.cancel.get().filter(|_| told).map(|(reason, _)| reason)
     }
 
-    /// Waits, for the guest, for the reason to stop.
+    /// Waits for a cancel on behalf of the guest, and returns its reason.
     pub async fn told(&self) -> &CancelReason {
         loop {
             let mut told = std::pin::pin!(self.guests.notified());
-            // Registered before the look, so that no cancel falls between the two.
+            // Registered before the check, so that no cancel falls between the two.
             told.as_mut().enable();
             match self.reason() {
                 Some(reason) => return reason,
@@ -160,12 +159,12 @@ impl Control {
         }
     }
 
-    /// The process has no grace: whoever tells it to stop also stops it, and the guest learns nothing of it.
+    /// Removes the grace of the process: a cancel also kills the guest, which is not notified.
     pub fn leave_no_grace(&self) {
         self.graceless.store(true, SeqCst);
     }
 
-    /// The killed guest is gone, and a fresh one is about to clean up after it.
+    /// Prepares for the fresh guest that cleans up after the killed one.
     pub fn begin_cleanup(&self) {
         self.cleaning.store(true, SeqCst);
         self.residence.next_guest();
@@ -175,7 +174,8 @@ impl Control {
         self.input.end();
     }
 
-    /// The guest writes more than its limits allow: a reason to stop the process, or the one that cleans up after it.
+    /// Reports that the guest exceeds its output limits. Cancels the process, or stops the guest that cleans up after
+    /// it.
     pub fn exceed(&self, limit: CancelReason) {
         if !self.cleaning.load(SeqCst) {
             return self.cancel(limit);
@@ -185,12 +185,12 @@ impl Control {
         }
     }
 
-    /// The limit that the guest which cleans up ran into.
+    /// Returns the limit that the guest which cleans up ran into, if any.
     pub fn cleanup_exceeded(&self) -> Option<&CancelReason> {
         self.cleanup_exceeded.get()
     }
 
-    /// From now on the guest is interrupted at its next epoch check. Whoever calls this also moves the epoch on.
+    /// Interrupts the guest at its next epoch check. The calling code must also advance the epoch.
     pub fn kill(&self) {
         self.killed.store(true, SeqCst);
     }
@@ -199,19 +199,19 @@ impl Control {
         self.killed.load(SeqCst)
     }
 
-    /// Whether this guest of the process, by its number, must not go on.
+    /// Returns whether this guest of the process, by its number, must stop.
     pub fn is_over(&self, guest: u32) -> bool {
         self.is_killed() || self.residence.guest() != guest
     }
 
-    /// The guest may compute for `turn` from `now`.
+    /// Lets the guest compute for `turn` from `now`.
     pub fn begin_turn(&self, now: Instant, turn: Duration) {
         let ends = (now.saturating_duration_since(self.born) + turn).as_nanos() as u64;
         self.turn_ends.store(ends, Relaxed);
         self.turn_over.store(false, Relaxed);
     }
 
-    /// Whether the guest's turn is over; asked by the guest itself, at an epoch check, before it yields.
+    /// Returns whether the guest's turn is over. The guest itself asks, at an epoch check, before it yields.
     pub fn ask_turn_over(&self) -> bool {
         let over = self.born.elapsed().as_nanos() as u64 >= self.turn_ends.load(Relaxed);
         if over {
@@ -220,7 +220,7 @@ impl Control {
         over
     }
 
-    /// Gives the thread back, within a long host call, if the turn of the guest is over.
+    /// Yields the thread, within a long host call, if the turn of the guest is over.
     pub async fn yield_if_turn_over(&self) {
         let mut asked = false;
         poll_fn(|cx| {
@@ -233,12 +233,12 @@ impl Control {
         .await;
     }
 
-    /// Whether the guest stopped because its turn was over, rather than to wait for something.
+    /// Returns whether the guest stopped because its turn was over, rather than to wait for something.
     pub fn used_its_turn(&self) -> bool {
         self.turn_over.load(Relaxed)
     }
 
-    /// Adds to the time on a processor, and cancels the process once that reaches its limit.
+    /// Adds to the CPU time, and cancels the process once the sum reaches its limit.
     pub fn add_cpu(&self, time: Duration) {
         let nanos = time.as_nanos() as u64;
         let used = self.cpu_nanos.fetch_add(nanos, Relaxed) + nanos;
@@ -255,12 +255,12 @@ impl Control {
         self.memory_peak.fetch_max(bytes, Relaxed);
     }
 
-    /// The most bytes that the guest's linear memories had together.
+    /// Returns the peak size in bytes of all linear memories of the guest together.
     pub fn memory_peak(&self) -> u64 {
         self.memory_peak.load(Relaxed)
     }
 
-    /// Sets what came of the call. The length is looked at first, as the text may be of any length.
+    /// Sets the value of the call. Checks the length first, as the text can be of any length.
     pub fn set_value(&self, json: &str) -> Result<(), BadValue> {
         if json.len() > VALUE.as_usize() {
             return Err(BadValue::TooLarge);
@@ -270,7 +270,7 @@ impl Control {
         Ok(())
     }
 
-    /// What came of the call, as JSON, if it has set anything.
+    /// Returns the value of the call as JSON. `None` if it has set none.
     pub fn value(&self) -> Option<Box<str>> {
         self.value.lock().clone()
     }
@@ -282,7 +282,7 @@ mod tests {
     use crate::stream::Read;
 
     #[test]
-    fn the_first_reason_sticks_and_ends_the_input() {
+    fn first_reason_sticks_and_ends_the_input() {
         let control = Control::new(&Limits::default());
         let cx = Context::from_waker(Waker::noop());
         control.input.push_line("unread", Instant::now(), &cx);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_owner_is_woken_when_the_grace_ends() {
+    async fn owner_is_woken_when_the_grace_ends() {
         let control = Control::new(&Limits::default());
         let ended = std::future::poll_fn(|cx| {
             let told = control.watch(cx).is_ready();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_learns_the_reason_and_the_one_that_cleans_up_does_not() {
+    async fn guest_learns_the_reason_and_its_cleaner_does_not() {
         let control = Control::new(&Limits::default());
         assert_eq!(control.reason(), None);
         let (told, ()) = tokio::join!(control.told(), async { control.cancel(CancelReason::Shutdown) });
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_without_grace_learns_nothing() {
+    fn guest_without_grace_learns_nothing() {
         let control = Control::new(&Limits::default());
         let cx = Context::from_waker(Waker::noop());
         control.leave_no_grace();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_the_last_that_is_json_and_small_enough() {
+    fn value_is_the_last_valid_one() {
         let control = Control::new(&Limits::default());
         assert!(control.value().is_none());
         control.set_value("1").unwrap();

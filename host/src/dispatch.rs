@@ -1,5 +1,6 @@
-//! From a name with parameters to a process: is there such a call, may the caller run it, are the parameters right, is
-//! there a place. Every protocol starts calls here, and here only.
+//! Turns a call message into a process: looks up the call, then checks permission, parameters and free slots.
+//!
+//! Every protocol starts calls here, and here only.
 
 use crate::{
     auth::{Caller, Wish, may, may_see},
@@ -30,26 +31,26 @@ pub struct Dispatcher {
     pub catalog: Arc<Catalog>,
     pub admission: Admission,
     pub compute: Arc<ComputeThreads>,
-    /// How long a cancelled process may go on, where its plugin says nothing else.
+    /// Default grace of a cancelled process, unless its plugin sets one.
     pub grace: Duration,
-    /// How long a fresh instance may clean up after a process that was forced to end.
+    /// Time that a fresh instance has to clean up after a process that was forced to end.
     pub cleanup_time: Duration,
-    /// Nothing where nothing is kept of what runs.
+    /// `None` if no history is kept.
     pub history: Option<Arc<History>>,
-    /// Nothing where no process outlives who started it.
+    /// `None` if processes cannot outlive their connection.
     pub shelf: Option<Arc<Shelf>>,
     pub metrics: Arc<Metrics>,
-    /// Nothing where nothing is told of single calls.
+    /// `None` if tracing is disabled.
     pub tracer: Option<Arc<Tracer>>,
 }
 
-/// A call that may run.
+/// A call that is allowed to run.
 pub enum Admitted {
     Now(Process),
     Later(Queued),
 }
 
-/// A call that waits for a place.
+/// A call that waits for a slot.
 pub struct Queued {
     call: Arc<Call>,
     order: Option<Order>,
@@ -58,11 +59,11 @@ pub struct Queued {
     asked: Instant,
     metrics: Arc<Metrics>,
     wait: Option<Box<Timed>>,
-    /// When it has waited for long enough.
+    /// The end of the longest wait.
     pub until: Instant,
 }
 
-/// Everything that a process is made from but its place.
+/// Everything that a process is made from, except its slot.
 struct Order {
     call: Arc<Call>,
     invocation: Invocation,
@@ -76,7 +77,7 @@ struct Order {
 }
 
 impl Dispatcher {
-    /// Starts what `message` asks for, or lets it wait for a place.
+    /// Starts the call of `message`, or queues it until there is a slot.
     pub fn admit(&self, caller: &Caller, message: CallMessage) -> Result<Admitted, Refusal> {
         self.place(caller, message).inspect_err(|refusal| self.metrics.refused(refusal))
     }
@@ -103,14 +104,14 @@ impl Dispatcher {
         }
     }
 
-    /// A span of what `caller` asks for, where that is traced.
+    /// Begins a span for a request of `caller`. `None` if the request is not traced.
     fn traced(&self, name: &'static str, caller: &Caller, from: SystemTime) -> Option<Timed> {
         Some(self.tracer.as_ref()?.below(name, caller.trace?, from))
     }
 
     fn order(&self, caller: &Caller, message: CallMessage) -> Result<Order, Refusal> {
         let CallMessage { call: name, params } = message;
-        // In this order: what is loaded between the two looks is in the snapshot.
+        // Checked in this order: a plugin that loads between the two checks is in the snapshot.
         let loading = self.catalog.loading.provides(&name);
         let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
             return Err(if loading { Refusal::Loading(name) } else { Refusal::UnknownCall(name) });
@@ -152,27 +153,27 @@ impl Dispatcher {
         })
     }
 
-    /// Lets a process go on that `caller` has started, whatever becomes of the caller. The view holds it back until it is
-    /// dropped. Nothing has been written yet, and bytes go out as they come.
+    /// Detaches `process` from the connection of `caller`. The returned view applies back-pressure until it is dropped.
+    /// Call before the process has written anything; its output is raw.
     pub fn keep(self: &Arc<Self>, shelf: &Arc<Shelf>, process: Process, caller: &Caller) -> View {
         let (dispatcher, starter) = (self.clone(), caller.clone());
         shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
     }
 
-    /// The kept process of this id, if there is one that `caller`, who shows `key`, may use.
+    /// Returns the detached process with this id, if there is one that `caller`, with `key`, is allowed to use.
     pub fn kept(&self, caller: &Caller, id: &str, key: Option<&str>) -> Option<Arc<Kept>> {
         let kept = self.shelf.as_ref()?.get(id.parse().ok()?)?;
         kept.is_open_to(caller, key).then_some(kept)
     }
 
-    /// The processes that run and that `caller` may see, the newest first, and those that are kept.
+    /// Returns the processes that `caller` is allowed to see: those that run, newest first, and the detached ones.
     pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Kept>>) {
         let running = self.history.as_ref().map(|history| history.running(|owner| may_see(caller, owner)));
         let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.principal)));
         (running.unwrap_or_default(), kept.unwrap_or_default())
     }
 
-    /// Notes that `process` has ended: one line in the log, and one entry in the history.
+    /// Records the end of `process`: one line in the log, and one entry in the history.
     pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
         let control = process.control();
         if let Some(history) = &self.history {
@@ -217,7 +218,7 @@ impl Dispatcher {
 }
 
 impl Order {
-    /// Fails if the operator has revoked something of what it would hold since it was made.
+    /// Starts the process. Fails if the operator has revoked one of its rights since it was queued.
     fn start(self, place: Place) -> Result<Process, Refusal> {
         let _counted = self.call.plugin.enter();
         if self.call.plugin.is_revoked() {
@@ -235,7 +236,7 @@ impl Order {
 }
 
 impl Admitted {
-    /// Whoever takes the output wants bytes as they come, and stderr apart. To be said before it begins.
+    /// Switches to raw output with separate stderr. Call before the process starts.
     pub fn be_plain(&self) {
         let (control, plugin) = (self.control(), &self.call().plugin);
         control.output.be_plain();
@@ -260,12 +261,12 @@ impl Admitted {
 }
 
 impl Queued {
-    /// Its place in the queue, from 1.
+    /// Returns the position in the queue, from 1.
     pub fn position(&self) -> usize {
         self.turn.position()
     }
 
-    /// Ready when there is a place for the call, or it has waited for too long.
+    /// Becomes ready when there is a slot for the call, or when the wait has timed out.
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
         if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
             let order = self.order.take().expect("a queued call is not polled after it was started");

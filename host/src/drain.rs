@@ -1,4 +1,4 @@
-//! The end of the server: notifies every session, and waits for all of them.
+//! Shutdown of the server: notifies every session, and waits for all of them.
 
 use std::time::Duration;
 use tokio_util::{
@@ -18,18 +18,18 @@ pub struct Drain {
 pub struct Busy(#[expect(dead_code, reason = "held for its drop")] TaskTrackerToken);
 
 impl Drain {
-    /// Announces that the server takes nothing new. Running processes continue.
+    /// Announces that the server accepts no new work. Running processes continue.
     pub fn retire(&self) {
         self.retired.cancel();
         self.tasks.close();
     }
 
-    /// Returns a token that is cancelled when the server takes nothing new.
+    /// Returns a token that is cancelled when the server accepts no new work.
     pub fn retired(&self) -> CancellationToken {
         self.retired.clone()
     }
 
-    /// Announces that the server takes nothing new, and that running processes must end.
+    /// Announces that the server accepts no new work, and that running processes must end.
     pub fn begin(&self) {
         self.retire();
         self.begun.cancel();

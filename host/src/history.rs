@@ -1,7 +1,7 @@
-//! The processes that run, and those that have run.
+//! The history of processes, running and past.
 //!
-//! Writing the history down costs a call nothing that it can feel: it goes into a bounded queue, and one thread writes
-//! what has come, many at a time. What does not fit is left out, counted, and told in the log.
+//! Recording adds no noticeable latency to a call: notes go into a bounded queue, and one thread writes them in
+//! batches. Notes that do not fit are dropped and counted, and the log reports them.
 
 use crate::{
     call::{CancelReason, Outcome},
@@ -28,19 +28,19 @@ use std::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How many notes may wait to be written, and how many bytes they may have. Half is for beginnings: an end tells all.
+/// Maximum number of notes that wait to be written. Half is for beginnings: an end contains everything.
 const WAITING: usize = 16_384;
 const WAITING_BYTES: usize = 16 << 20;
-/// How long notes gather before they are written.
+/// Time that notes gather before they are written.
 const GATHER: Duration = Duration::from_millis(50);
-/// How often what is too old is looked for, where nothing happens.
+/// Interval between prunings while no notes arrive.
 const TIDY: Duration = Duration::from_secs(60);
-/// How much of the parameters of a process is kept.
+/// Maximum size of the stored parameters of a process.
 const PARAMS: usize = 4 << 10;
-/// So that processes that begin and end at once do not wait for each other.
+/// Shards of the map of running processes, so that processes that begin and end at once do not wait for each other.
 const SHARDS: usize = 16;
 
-/// How much of the history is kept.
+/// Bounds of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     pub age: Duration,
@@ -55,28 +55,28 @@ pub struct History {
     writing: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// By the last bits of their identifiers, which are random.
+/// Running processes, sharded by the last bits of their ids, which are random.
 #[derive(Default)]
 struct Running([Mutex<HashMap<Uuid, Arc<Entry>>>; SHARDS]);
 
-/// What waits to be written.
+/// Notes that wait to be written.
 #[derive(Default)]
 struct Queue {
     notes: AtomicUsize,
     bytes: AtomicUsize,
-    /// Not yet told in the log.
+    /// Dropped notes that the log has not reported yet.
     dropped: AtomicU64,
     dropped_ever: AtomicU64,
 }
 
 enum Note {
-    /// Something happened to a process, and the bytes that it counted for.
+    /// An event of a process, and the bytes that its note counts for.
     Of(Arc<Entry>, usize),
-    /// Nothing comes any more.
+    /// The last note.
     Last,
 }
 
-/// A process from its beginning until its end is written down.
+/// A process, from its beginning until its end is written.
 struct Entry {
     begun: Begun,
     control: Arc<Control>,
@@ -84,13 +84,13 @@ struct Entry {
     written: AtomicBool,
 }
 
-/// A process as it is now.
+/// A snapshot of a process.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub begun: Begun,
-    /// Nothing while it runs.
+    /// `None` while it runs.
     pub ended: Option<Ended>,
-    /// What it used up so far.
+    /// The resources that it has used so far.
     pub used: Used,
 }
 
@@ -120,14 +120,14 @@ impl Entry {
 
 impl From<(Begun, Option<Ended>)> for Seen {
     fn from((begun, ended): (Begun, Option<Ended>)) -> Self {
-        // It is written that it began, and it does not run: nobody has marked it yet.
+        // The entry has a beginning, but the process does not run: it was interrupted, and is not marked yet.
         let ended = ended.unwrap_or_else(Ended::interrupted);
         Self { begun, used: ended.used, ended: Some(ended) }
     }
 }
 
 impl Seen {
-    /// The outcome in one word.
+    /// Returns the outcome in one word.
     pub fn outcome(&self) -> &str {
         self.ended.as_ref().map_or(RUNNING, |ended| &ended.outcome)
     }
@@ -142,10 +142,10 @@ impl Seen {
     }
 }
 
-/// What stands in the place of an outcome while there is none.
+/// The word that stands for the outcome of a running process.
 pub const RUNNING: &str = "running";
 
-/// As exact as it is kept.
+/// Returns the present time, as exact as the database stores it.
 fn now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_millisecond(now.millisecond()).unwrap_or(now)
@@ -161,12 +161,12 @@ fn used(control: &Control) -> Used {
 }
 
 impl History {
-    /// Goes on with the history of `database`, on a thread of its own.
+    /// Opens the history in `database`, and starts the thread that writes it.
     pub fn start(database: &Database, retention: Retention) -> anyhow::Result<Self> {
         Self::start_as(database, retention, true)
     }
 
-    /// The same beside a server that still runs: what it has not ended is no remainder of a crash.
+    /// Opens the history beside a server that still runs, without marking its running processes as interrupted.
     pub fn start_beside(database: &Database, retention: Retention) -> anyhow::Result<Self> {
         Self::start_as(database, retention, false)
     }
@@ -178,7 +178,7 @@ impl History {
         Ok(history)
     }
 
-    /// The history, and who writes it once they run.
+    /// Opens the history, and its writer for the thread that is still to be started.
     fn open(database: &Database, retention: Retention) -> anyhow::Result<(Self, Scribe)> {
         let (sender, receiver) = sync_channel(WAITING);
         let processes = Arc::new(Processes::open(database)?);
@@ -195,7 +195,7 @@ impl History {
         Ok((Self { running, notes: sender, queue, processes, writing: Mutex::default() }, scribe))
     }
 
-    /// A process begins.
+    /// Records that a process begins.
     pub fn begin(&self, control: &Arc<Control>, begun: Begun) {
         let entry = Arc::new(Entry {
             begun,
@@ -205,12 +205,12 @@ impl History {
         });
         self.running.shard(control.id).lock().insert(control.id, entry.clone());
         if self.queue.notes.load(Relaxed) < WAITING / 2 && self.queue.bytes.load(Relaxed) < WAITING_BYTES / 2 {
-            // If there is no room, its end will tell.
+            // If there is no room, the note of its end contains the beginning as well.
             self.note(entry);
         }
     }
 
-    /// The process has ended.
+    /// Records that the process has ended.
     pub fn end(&self, control: &Control, outcome: &Outcome) {
         let Some(entry) = self.running.shard(control.id).lock().get(&control.id).cloned() else { return };
         let ended = Ended {
@@ -229,12 +229,12 @@ impl History {
         }
     }
 
-    /// How many processes have no entry because they came too fast.
+    /// Returns how many processes have no entry because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.queue.dropped_ever.load(Relaxed)
     }
 
-    /// Lets it be written, if there is room.
+    /// Queues a note for `entry`. Returns false if the queue is full.
     fn note(&self, entry: Arc<Entry>) -> bool {
         let size = entry.size();
         if self.queue.bytes.fetch_add(size, Relaxed) + size > WAITING_BYTES {
@@ -250,7 +250,7 @@ impl History {
         sent
     }
 
-    /// Tells a process to stop, and with `force` ends its grace as well. Says whether it runs.
+    /// Cancels a process; with `force`, also ends its grace. Returns whether the process is running.
     pub fn cancel(&self, id: Uuid, force: bool) -> bool {
         let entry = self.running.shard(id).lock().get(&id).cloned();
         let Some(entry) = entry.filter(|entry| entry.ended.get().is_none()) else { return false };
@@ -261,12 +261,12 @@ impl History {
         true
     }
 
-    /// How a process began that runs.
+    /// Returns how a running process began. `None` if it does not run.
     pub fn begun(&self, id: Uuid) -> Option<Begun> {
         self.running.shard(id).lock().get(&id).map(|entry| entry.begun.clone())
     }
 
-    /// Those that run, as far as their owner is one of those that `may` be shown, the newest first.
+    /// Returns the running processes whose owner passes `may`, newest first.
     pub fn running(&self, may: impl Fn(&Principal) -> bool) -> Vec<Seen> {
         let mut running: Vec<Seen> = Vec::new();
         for shard in &self.running.0 {
@@ -278,9 +278,9 @@ impl History {
         running
     }
 
-    /// Those that are wanted, running and past, the newest first.
+    /// Returns the requested processes, running and past, newest first.
     pub async fn page(&self, wanted: Wanted) -> Result<Vec<Seen>, StoreError> {
-        // Before the database is read: what is written in between is then in both.
+        // Collected before the database is read: a process that is written in between is then in both.
         let mut running: Vec<Arc<Entry>> = Vec::new();
         for shard in &self.running.0 {
             running.extend(shard.lock().values().cloned());
@@ -313,18 +313,18 @@ impl History {
         blocking(move || read(&processes)).await
     }
 
-    /// Waits until everything is written that has been noted. Nothing is noted any more.
+    /// Waits until all notes are written. Accepts no more notes.
     pub fn finish(&self) {
         if let Some(writing) = self.writing.lock().take() {
-            // It has already ended if it takes no more.
+            // The send fails if the thread has already ended.
             let _ = self.notes.send(Note::Last);
-            // One that panicked has said so.
+            // A thread that panicked has already reported it.
             let _ = writing.join();
         }
     }
 }
 
-/// How a process of `call` begins that a user of this name and identity starts.
+/// Describes the beginning of a process of `call` for a user with this name and identity.
 pub fn begun(control: &Control, (user, owner): (&str, &Principal), call: &Call, params: &[String]) -> Begun {
     Begun {
         id: control.id,
@@ -338,12 +338,12 @@ pub fn begun(control: &Control, (user, owner): (&str, &Principal), call: &Call, 
     }
 }
 
-/// The parameters as they are kept: no secrets, and no more than a bound.
+/// Returns the parameters as they are stored: without secrets, and truncated to a bound.
 fn kept(specs: &[ParamSpec], params: &[String]) -> Vec<Option<String>> {
     let mut room = PARAMS;
     let mut kept = Vec::new();
     for (at, param) in params.iter().enumerate() {
-        // The last one may take all that remain.
+        // The last parameter can take all remaining values.
         if specs.get(at).or(specs.last()).is_some_and(|spec| spec.secret) {
             kept.push(None);
             continue;
@@ -359,16 +359,16 @@ fn kept(specs: &[ParamSpec], params: &[String]) -> Vec<Option<String>> {
     kept
 }
 
-/// Who writes the history.
+/// The thread that writes the history.
 struct Scribe {
     writer: Writer,
     notes: Receiver<Note>,
     running: Arc<Running>,
     queue: Arc<Queue>,
     retention: Retention,
-    /// No other server writes here.
+    /// No other server writes to this database.
     alone: bool,
-    /// How many were written since then.
+    /// Number of processes written since the last pruning.
     since_pruned: u64,
 }
 
@@ -377,8 +377,8 @@ impl Scribe {
         let interrupted = if self.alone { self.writer.mark_interrupted() } else { Ok(0) };
         match interrupted {
             Ok(0) => {}
-            Ok(processes) => tracing::warn!(processes, "the server before this one crashed while processes ran"),
-            Err(error) => tracing::error!(%error, "the history cannot be gone on with"),
+            Ok(processes) => tracing::warn!(processes, "the previous server crashed while processes were running"),
+            Err(error) => tracing::error!(%error, "cannot mark the processes of the previous server as interrupted"),
         }
         self.prune();
         loop {
@@ -391,7 +391,7 @@ impl Scribe {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if matches!(first, Note::Of(..)) {
-                // Nobody wakes this thread in the meantime, so that those who note pay for nothing but the queue.
+                // The thread sleeps without a waker, so a note costs its sender only the push to the queue.
                 thread::sleep(GATHER);
             }
             let (mut batch, mut bytes, mut last) = (Vec::new(), 0, false);
@@ -416,7 +416,7 @@ impl Scribe {
     fn write(&mut self, batch: &[Arc<Entry>]) {
         let mut rows: Vec<(&Arc<Entry>, Option<&Ended>)> = Vec::with_capacity(batch.len());
         for entry in batch {
-            // One that has ended is written whole with the first of its two notes.
+            // A process that has ended is written whole with the first of its two notes.
             if !entry.written.load(Relaxed) {
                 let ended = entry.ended.get();
                 entry.written.store(ended.is_some(), Relaxed);
@@ -425,7 +425,7 @@ impl Scribe {
         }
         let ends = rows.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
         if let Err(error) = self.writer.write(rows.iter().map(|(entry, ended)| (&entry.begun, *ended))) {
-            tracing::error!(%error, processes = ends, "the history of these processes is lost");
+            tracing::error!(%error, processes = ends, "writing the history failed; these processes have no entry");
         }
         for (entry, _) in rows.iter().filter(|(_, ended)| ended.is_some()) {
             self.running.remove(entry.begun.id);
@@ -434,7 +434,7 @@ impl Scribe {
         if dropped > 0 {
             tracing::warn!(
                 processes = dropped,
-                "the history has no entry of these: they came faster than they can be written"
+                "history entries dropped; processes end faster than they can be written"
             );
         }
         self.since_pruned += ends;
@@ -448,7 +448,7 @@ impl Scribe {
         let age = time::Duration::try_from(self.retention.age).unwrap_or(time::Duration::MAX);
         let oldest = OffsetDateTime::now_utc().checked_sub(age).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         if let Err(error) = self.writer.prune(oldest, self.retention.count) {
-            tracing::error!(%error, "old processes stay in the history");
+            tracing::error!(%error, "pruning failed; old processes stay in the history");
         }
     }
 }
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_kept_and_of_the_others_no_more_than_a_bound() {
+    fn stored_params_have_no_secrets_and_a_bound() {
         let params = |list: &[&str]| list.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
         let rules = specs(json!([{"name": "slug"}, {"name": "key", "secret": true, "rest": true}]));
         assert_eq!(kept(&rules, &params(&["a", "b", "c"])), [Some("a".into()), None, None]);
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_seen_while_it_runs_and_at_once_when_it_has_ended() {
+    async fn process_is_visible_while_it_runs_and_after_its_end() {
         let (_directory, history) = started();
         let control = begin(&history, 1);
         assert_eq!(history.page(all()).await.unwrap()[0].outcome(), RUNNING);
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_running_process_is_told_to_stop_by_an_operator() {
+    async fn operator_cancels_a_running_process() {
         let (_directory, history) = started();
         let control = begin(&history, 1);
         assert!(history.cancel(control.id, false));
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_faster_than_it_is_written_is_left_out_and_leaves_nothing_behind() {
+    async fn overload_drops_entries_and_leaks_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let (history, scribe) = History::open(&Database::open(directory.path()).unwrap(), RETENTION).unwrap();
         let controls: Vec<_> = (0..64).map(|_| begin(&history, WAITING_BYTES / 32)).collect();

@@ -1,5 +1,7 @@
-//! The hosts that a server answers for. A page whose name is made to mean this machine (DNS rebinding) asks with its own
-//! name in `Host`: whatever is not known by its name here gets no answer.
+//! The hosts that a server answers for.
+//!
+//! With DNS rebinding, a page makes its own name mean this machine, and sends requests with that name in `Host`. A
+//! request for a host that is not known here gets no answer.
 
 use crate::origin::Origin;
 use std::{
@@ -13,14 +15,14 @@ use std::{
 pub const HOST_FORM: &str = "the name or address of a host without its port, such as calls.example.org, 192.0.2.7 or \
                              \"*.example.org\"";
 
-/// A host that an operator has listed.
+/// A host pattern from `http.hosts`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPattern {
-    /// Every host.
+    /// All hosts.
     Any,
-    /// This one name or address, in lower case and without brackets.
+    /// One name or address, in lower case and without brackets.
     Exact(String),
-    /// Every name below this domain.
+    /// All names below this domain.
     Below(String),
 }
 
@@ -45,7 +47,7 @@ impl FromStr for HostPattern {
             return Ok(Self::Exact(address.to_string()));
         }
         let (below, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
-        // With a port it would be another text than its host.
+        // A name with a port would differ from its host.
         let origin = Origin::of_host(false, name).filter(|origin| origin.host().eq_ignore_ascii_case(name));
         let name = plain(origin.ok_or(BadHost)?.host()).to_owned();
         if name.is_empty() {
@@ -67,7 +69,7 @@ impl HostPattern {
     }
 }
 
-/// A name without the dot that stands for the root of all names.
+/// Returns a name without a trailing dot, which stands for the root of all names.
 fn plain(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
@@ -75,7 +77,7 @@ fn plain(host: &str) -> &str {
 /// The hosts that one listener answers for.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    /// Where it listens; the wildcard address stands for none.
+    /// The address of the listener; the wildcard address stands for none.
     listen: IpAddr,
     listed: Arc<[HostPattern]>,
 }
@@ -85,8 +87,10 @@ impl Hosts {
         Self { listen: listen.to_canonical(), listed: listed.into() }
     }
 
-    /// Whether a request for `target` is answered that came to the address `local`: the names and addresses of this
-    /// machine itself, the address that is listened on, the address that the client connected to, and what is listed.
+    /// Returns whether a request for `target` that came to the address `local` is answered.
+    ///
+    /// The hosts are: the names and addresses of this machine, the address of the listener, the address that the client
+    /// connected to, and the listed ones.
     pub fn answer_for(&self, target: &Origin, local: IpAddr) -> bool {
         let host = plain(target.host());
         let own = match host.parse::<IpAddr>() {
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_answers_for_itself_and_for_what_is_listed() {
+    fn server_answers_for_itself_and_for_listed_hosts() {
         for (listen, listed, local, host, expected) in [
             ("127.0.0.1", &[][..], "127.0.0.1", "localhost:8080", true),
             ("127.0.0.1", &[], "127.0.0.1", "LOCALHOST.", true),
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_listed_without_scheme_and_port() {
+    fn listed_host_has_no_scheme_and_no_port() {
         for text in ["", ".", "*.", "https://a.example", "a.example:80", "a b", "a.*", "u@a.example", "[a]", "a/b"] {
             assert_eq!(text.parse::<HostPattern>(), Err(BadHost), "{text}");
         }

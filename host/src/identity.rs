@@ -1,6 +1,6 @@
-//! Who is asking: from what somebody shows to a [`Caller`], and the way in with a password.
+//! Identification: turns credentials into a [`Caller`], and logs users in with a password.
 //!
-//! It knows nothing of HTTP. What it has to ask the database for, it asks for on other threads.
+//! It knows nothing of HTTP. It queries the database on other threads.
 
 pub mod guesses;
 pub mod standing;
@@ -25,32 +25,34 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
 
-/// How long what a secret stands for is believed without another look: a revoked one is no good any more after this.
+/// Lifetime of cached credentials; bounds how long a revoked one still works.
 const BELIEVED: Duration = Duration::from_millis(500);
-/// How many secrets are remembered at once.
+/// Maximum number of cached credentials.
 const REMEMBERED: usize = 10_000;
-/// How many passwords wait to be looked at. Each costs tens of milliseconds and 19 MiB, so that they come one by one.
+/// Maximum number of logins that wait. Each check of a password costs tens of milliseconds and 19 MiB, so checks run
+/// one by one.
 const LOGINS: usize = 16;
-/// How long sessions and uses of tokens gather before they are written, and how long a failed write waits.
+/// Time that sessions and uses of tokens gather before they are written.
 const GATHER: Duration = Duration::from_millis(100);
+/// Delay before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 pub struct Identity {
     accounts: Arc<Accounts>,
-    /// What everybody may.
+    /// Scopes of all callers.
     anonymous: Vec<Scope>,
     session_time: Duration,
     known: Mutex<HashMap<Shown, (Proof, Instant)>>,
     guesses: Guesses,
     waiting: Semaphore,
     looking: Semaphore,
-    /// Credentials of what is open now.
+    /// Credentials of open connections.
     in_use: Mutex<standing::InUse>,
-    /// Something waits to be written.
+    /// Notified when there is something to write.
     pending: Notify,
 }
 
-/// What somebody shows to be known by.
+/// The hash of a credential that a client presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shown {
     Token(Hash),
@@ -73,7 +75,7 @@ impl From<StoreError> for Unknown {
     }
 }
 
-/// Why somebody is not let in.
+/// The reason why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NoEntry {
     #[error("wrong user or password")]
@@ -107,27 +109,27 @@ impl Identity {
         }
     }
 
-    /// How long a session lasts.
+    /// Returns the lifetime of a session.
     pub fn session_time(&self) -> Duration {
         self.session_time
     }
 
-    /// What everybody may, whoever they are.
+    /// Returns the scopes that all callers have.
     pub fn anonymous(&self) -> &[Scope] {
         &self.anonymous
     }
 
-    /// The caller that showed nothing.
+    /// Returns an anonymous caller with the scopes of all callers.
     pub fn nobody(&self) -> Caller {
         Caller { scopes: self.anonymous.clone(), ..Caller::nobody() }
     }
 
-    /// Whoever it is that showed this.
+    /// Returns the caller with these credentials.
     pub async fn caller(&self, shown: Shown) -> Result<Caller, Unknown> {
         self.caller_within(shown, BELIEVED).await
     }
 
-    /// The same, by a look that was taken within the last `fresh`.
+    /// Returns the caller with these credentials, from a check within the last `fresh`.
     async fn caller_within(&self, shown: Shown, fresh: Duration) -> Result<Caller, Unknown> {
         let now = Instant::now();
         let believed = |until: &Instant| now + BELIEVED.saturating_sub(fresh) < *until;
@@ -153,7 +155,7 @@ impl Identity {
             return Err(unknown(shown));
         }
         let mut scopes = proof.scopes;
-        // Nobody may do less for saying who they are.
+        // A user never has fewer rights than an anonymous caller.
         scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
         Ok(Caller {
             user: proof.user.as_str().to_owned(),
@@ -165,7 +167,8 @@ impl Identity {
         })
     }
 
-    /// The user of this name, as a trusted proxy says. One without an account holds what everybody holds.
+    /// Returns the user of this name, as a trusted proxy reports it. A user without an account has only the scopes of
+    /// all callers.
     pub async fn forwarded(&self, user: &UserName) -> Result<Caller, StoreError> {
         let name = user.clone();
         let (principal, mut scopes) = match self.ask(move |accounts| accounts.user(name.as_str())).await? {
@@ -187,12 +190,12 @@ impl Identity {
         known.insert(shown, (proof, now + BELIEVED));
     }
 
-    /// Looks anew at whatever is shown from now on.
+    /// Clears the cache of credentials.
     pub fn forget(&self) {
         self.known.lock().clear();
     }
 
-    /// Begins a session for whoever knows the password of `user`.
+    /// Begins a session if `password` is the password of `user`.
     pub async fn log_in(&self, address: IpAddr, user: &str, password: String) -> Result<Secret, NoEntry> {
         let _waiting = self.waiting.try_acquire().map_err(|_| NoEntry::Busy)?;
         let attempt = self.guesses.begin(address, user, Instant::now()).map_err(NoEntry::Wait)?;
@@ -202,7 +205,7 @@ impl Identity {
         let verified = self.ask(move |accounts| accounts.verify(&guessed, &password)).await?;
         drop(looking);
         let Some(user) = verified else {
-            tracing::info!(%address, "a login with a wrong user or password");
+            tracing::info!(%address, "login failed: wrong user or password");
             return Err(NoEntry::Wrong);
         };
         self.guesses.right(&attempt);
@@ -212,7 +215,7 @@ impl Identity {
         Ok(secret)
     }
 
-    /// Ends a session, if it is one.
+    /// Ends a session, if there is one.
     pub async fn log_out(&self, session: Hash) -> Result<(), StoreError> {
         self.ask(move |accounts| accounts.end_session(&session)).await?;
         self.forget();
@@ -227,17 +230,17 @@ impl Identity {
             tokio::time::sleep(GATHER).await;
             while let Err(error) = self.ask(Accounts::write_pending).await {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "sessions and uses of tokens cannot be written: retrying");
+                    tracing::warn!(%error, "cannot write sessions and uses of tokens; retrying");
                 }
                 tokio::time::sleep(RETRY).await;
             }
             if std::mem::take(&mut failing) {
-                tracing::info!("sessions and uses of tokens are written again");
+                tracing::info!("sessions and uses of tokens are written again after failures");
             }
         }
     }
 
-    /// Asks the database, on a thread that may wait for it.
+    /// Queries the accounts, on a thread that is allowed to block.
     pub async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&Accounts) -> T + Send + 'static) -> T {
         let accounts = self.accounts.clone();
         blocking(move || ask(&accounts)).await

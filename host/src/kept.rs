@@ -1,8 +1,9 @@
-//! A process that outlives the connection that started it: a task of its own drives it, its output goes into rings, and
-//! any number of views look at those, each from its own place.
+//! A detached process, which outlives the connection that started it. A task of its own drives it, and its output goes
+//! into rings. Any number of views read the rings, each at its own position.
 //!
-//! The connection that started it holds it back: while it is behind, the guest waits, so that it loses nothing. Nobody else
-//! is waited for; who is too slow is told how much it lost. It knows nothing of sockets.
+//! The view of the client that started it applies back-pressure: while it is behind, the guest waits, so that this
+//! client loses nothing. Other views are not waited for; a slow one learns how much it lost. The module knows nothing
+//! of sockets.
 
 pub mod shelf;
 
@@ -30,14 +31,14 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often a process is polled before others have their turn.
+/// Maximum polls of a process before the task yields.
 const ROUNDS: usize = 16;
 
 pub struct Kept {
     pub control: Arc<Control>,
     pub begun: Begun,
     pub owner: Owner,
-    /// Who it counts for.
+    /// The caller that the process counts for.
     who: Who,
     pub started: Instant,
     shared: Mutex<Shared>,
@@ -46,39 +47,39 @@ pub struct Kept {
 
 struct Shared {
     rings: [Ring; 2],
-    /// So much was written to stdout when the guest waited for input the last time.
+    /// Bytes written to stdout when the guest last waited for input.
     waited: u64,
     ended: Option<Arc<Ending>>,
     views: HashMap<u64, Option<Waker>>,
     next_view: u64,
-    /// The view that loses nothing, and how far it has come.
+    /// The view that applies back-pressure, and its positions.
     holder: Option<(u64, [u64; 2])>,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     pub outcome: Outcome,
-    /// JSON.
+    /// The value of the call, as JSON.
     pub value: Option<Box<str>>,
 }
 
-/// Somebody who looks at a process, until it is dropped.
+/// A reader of a process, until it is dropped.
 pub struct View {
     kept: Arc<Kept>,
     id: u64,
     at: [u64; 2],
-    /// Which stream has its turn, so that neither keeps the other from being seen.
+    /// The stream to read next, so that neither starves the other.
     turn: usize,
 }
 
-/// What there is to see.
+/// An item that a view reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
     Bytes(Stream, u64, Bytes),
-    /// These bytes are gone.
+    /// These bytes are no longer kept.
     Lost(Stream, Range<u64>),
-    /// Everything was seen.
+    /// The view has read everything.
     Ended(Arc<Ending>),
 }
 
@@ -87,12 +88,12 @@ impl Kept {
         self.control.id
     }
 
-    /// Whether `caller`, who shows `key`, may look at it, give it input, and end it.
+    /// Returns whether `caller`, with `key`, is allowed to attach to the process, write to its input, and cancel it.
     pub fn is_open_to(&self, caller: &Caller, key: Option<&str>) -> bool {
         may_use(caller, &self.owner, key)
     }
 
-    /// Looks at it from these places on, or from the oldest byte that there is.
+    /// Returns a view from these positions on, or from the oldest byte that is kept.
     pub fn view(self: &Arc<Self>, from: [Option<u64>; 2]) -> View {
         let mut shared = self.shared.lock();
         let at = [0, 1].map(|stream| {
@@ -102,7 +103,7 @@ impl Kept {
         shared.view(self, at)
     }
 
-    /// The same from the beginning on, for the one that loses nothing.
+    /// Returns a view from the beginning on that applies back-pressure.
     fn holding_view(self: &Arc<Self>) -> View {
         let mut shared = self.shared.lock();
         let view = shared.view(self, [0, 0]);
@@ -110,30 +111,30 @@ impl Kept {
         view
     }
 
-    /// Which bytes of a stream are kept.
+    /// Returns the range of bytes of a stream that are kept.
     pub fn range(&self, stream: Stream) -> Range<u64> {
         self.shared.lock().rings[stream as usize].range()
     }
 
-    /// What is kept of a stream from a place on.
+    /// Reads the bytes of a stream that are kept from a position on.
     pub fn read(&self, stream: Stream, at: u64) -> Found {
         self.shared.lock().rings[stream as usize].read(at, usize::MAX)
     }
 
-    /// How it ended, once it has, and its last byte is kept.
+    /// Returns how the process ended. `None` until it has ended and all of its output is in the rings.
     pub fn ending(&self) -> Option<Arc<Ending>> {
         self.shared.lock().ended.clone()
     }
 
-    /// Tells it to stop, unless it has ended.
+    /// Cancels the process, unless it has ended.
     pub fn cancel(&self, reason: CancelReason) {
         if self.ending().is_none() {
             self.control.cancel(reason);
         }
     }
 
-    /// Puts into the rings what the guest wrote, as far as there is room. `waiting` is what had none. Says whether that
-    /// was anything.
+    /// Moves the guest's output into the rings, as far as there is room. `waiting` holds the bytes without room.
+    /// Returns whether any bytes were moved.
     fn take(&self, waiting: &mut [Bytes; 2]) -> bool {
         let mut shared = self.shared.lock();
         let mut any = false;
@@ -168,7 +169,7 @@ impl Kept {
     }
 
     fn end(&self, ending: Ending) {
-        // Nobody reads what comes from now on.
+        // Later input has no reader.
         self.control.input.end();
         let mut shared = self.shared.lock();
         shared.rings.iter_mut().for_each(Ring::finish);
@@ -195,8 +196,8 @@ impl View {
         &self.kept
     }
 
-    /// The next `most` bytes of either stream, or the end behind them. `cx` is woken when there is more to see, and when
-    /// anything else happens to the process.
+    /// Becomes ready with the next `most` bytes of either stream, or with the end after them. Wakes `cx` when there is
+    /// more to read, and on any other event of the process.
     pub fn poll_next(&mut self, most: usize, cx: &Context<'_>) -> Poll<Sight> {
         let mut shared = self.kept.shared.lock();
         for at in [self.turn, 1 - self.turn] {
@@ -204,7 +205,7 @@ impl View {
             let place = &mut self.at[at];
             let mut most = most;
             if stream == Stream::Stdout && shared.waited > *place {
-                // What was written before the guest waited is seen apart from what came after it.
+                // Bytes from before the guest waited form a separate item from later ones.
                 most = most.min((shared.waited - *place) as usize);
             }
             let sight = match shared.rings[at].read(*place, most) {
@@ -235,7 +236,7 @@ impl View {
         Poll::Pending
     }
 
-    /// Whether the guest waits for input, and everything that it wrote to stdout before was seen.
+    /// Returns whether the guest waits for input, and the view has read all earlier stdout.
     pub fn is_prompted(&self) -> bool {
         self.kept.shared.lock().waited == self.at[0]
     }
@@ -252,8 +253,8 @@ impl Drop for View {
     }
 }
 
-/// Runs the process to its end, and keeps what it writes. `ended` is called when it has ended, be everything that it wrote
-/// taken or not.
+/// Runs the process to its end, and stores its output. Calls `ended` when the process has ended, even if output still
+/// waits for room.
 async fn drive(
     mut process: Process,
     kept: &Arc<Kept>,
@@ -271,7 +272,7 @@ async fn drive(
         }
         for _ in 0..ROUNDS {
             if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
-                // Who hears of its end and looks sees what it wrote last.
+                // A client that learns of the end can then read the last output.
                 kept.take(&mut waiting);
                 return Poll::Ready(outcome);
             }

@@ -1,6 +1,6 @@
-//! Everything that has a bound, with its name, its unit and its default.
+//! All limits of processes, with their names, units and defaults.
 //!
-//! The operator sets them in `distillery.yaml`; a plugin may lower them for its own calls, never raise them.
+//! The operator sets them in `distillery.yaml`. A plugin can lower them for its own calls, never raise them.
 
 use crate::size::Size;
 use std::{fmt, time::Duration};
@@ -10,19 +10,19 @@ use std::{fmt, time::Duration};
 pub struct Limits {
     /// All linear memories of the process together.
     pub memory: Size,
-    /// From the start of the process to its end.
+    /// Time from the start of the process to its end.
     pub time: Duration,
-    /// Time on a processor, measured by the clock of the thread that runs the guest.
+    /// CPU time, measured by the clock of the thread that runs the guest.
     pub cpu: Duration,
-    /// Bytes written to stdout in all; nothing means that only back-pressure bounds them.
+    /// Total bytes written to stdout. `None` if only back-pressure bounds them.
     pub output: Option<Size>,
     /// Bytes that wait in stdin while the guest does not read.
     pub input: Size,
-    /// Time without a read, while that much waits, after which a guest counts as one that does not read its input.
+    /// Time without a read, while stdin is full, after which the guest counts as one that does not read its input.
     pub input_idle: Duration,
-    /// One line of output: it is put together in memory before it is sent.
+    /// One line of output, which is assembled in memory before it is sent.
     pub line: Size,
-    /// How many parameters a call may have.
+    /// Number of parameters of a call.
     pub params: usize,
     /// All parameters of a call together.
     pub params_size: Size,
@@ -34,7 +34,7 @@ pub struct Limits {
     pub stack: Size,
     /// Files, sockets, streams, pollables and other host resources open at once.
     pub resources: u64,
-    /// How many processes of one plugin run at once; nothing means as many as the server runs.
+    /// Number of processes of one plugin that run at once. `None` if only the server's limit applies.
     pub processes: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Limits {
     }
 }
 
-/// What a plugin asks for: a limit that is not named stays the operator's.
+/// The limits that a plugin lowers. `None` keeps the operator's limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lowered {
     pub memory: Option<Size>,
@@ -76,7 +76,7 @@ pub struct Lowered {
     pub processes: Option<u32>,
 }
 
-/// A plugin asked for more than the operator allows.
+/// A limit of a plugin that exceeds the operator's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "limits.{limit} asks for {asked}, more than the {allowed} that distillery.yaml allows: lower it, or raise limits.{limit} there"
@@ -88,7 +88,7 @@ pub struct TooHigh {
 }
 
 impl Limits {
-    /// These limits with what `wish` lowers.
+    /// Returns these limits with those that `wish` lowers.
     pub fn lowered(&self, wish: &Lowered) -> Result<Self, TooHigh> {
         use crate::call::Span;
         fn lower<T: Ord + Copy, D: fmt::Display>(
@@ -134,12 +134,12 @@ impl Limits {
         })
     }
 
-    /// Names those that allow more than `other` does.
+    /// Returns the names of limits that are higher than those of `other`.
     pub fn above(&self, other: &Self) -> Vec<&'static str> {
         macro_rules! above {
             ($($name:ident)*; $($open:ident)*) => {
                 [$((stringify!($name), self.$name > other.$name),)*
-                 // Without a bound, everything is allowed.
+                 // `None` means unlimited.
                  $((stringify!($open), match (self.$open, other.$open) {
                      (Some(own), Some(other)) => own > other,
                      (own, other) => own.is_none() && other.is_some(),
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_may_lower_a_limit_and_never_raise_it() {
+    fn plugin_can_lower_a_limit_and_never_raise_it() {
         let operator = Limits { output: Some(Size::mib(4)), ..Limits::default() };
         let wish = Lowered { memory: Some(Size::mib(16)), processes: Some(4), ..Lowered::default() };
         let limits = operator.lowered(&wish).unwrap();

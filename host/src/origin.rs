@@ -1,4 +1,4 @@
-//! An origin: the scheme, host and port that a request goes to, in one spelling, so that two can be compared.
+//! An origin: the scheme, host and port of a request, in one spelling, so that two can be compared.
 
 use axum::http::{Uri, uri::Authority};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-/// Where a request goes to. Two are equal when they mean the same, however they were written.
+/// The destination of a request. Two are equal if they mean the same, in whatever spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     secure: bool,
@@ -16,13 +16,13 @@ pub struct Origin {
     port: u16,
 }
 
-/// The text was no origin.
+/// A text that is not an origin.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not an origin: write scheme, host and perhaps port, such as https://api.example.org")]
 pub struct NotAnOrigin;
 
 impl Origin {
-    /// The origin of a request; nothing where it is not one of HTTP, has no host, or names a user.
+    /// Returns the origin of a request. `None` if it is not HTTP, has no host, or names a user.
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme_str()? {
             "https" => true,
@@ -39,7 +39,7 @@ impl Origin {
 
     fn at(secure: bool, authority: &Authority) -> Option<Self> {
         let host = authority.host().to_ascii_lowercase();
-        // What is left beside the host must be a port, or else two readers may see two hosts in the same text.
+        // Anything beside the host must be a port. Otherwise two parsers could find two hosts in the same text.
         let port = match authority.as_str().get(host.len()..)? {
             "" if secure => 443,
             "" => 80,
@@ -49,7 +49,7 @@ impl Origin {
             }
         };
         if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            // One spelling for each address; a zone belongs to one machine and is no part of an origin.
+            // One spelling for each address. A zone belongs to one machine and is not part of an origin.
             let address: Ipv6Addr = address.parse().ok()?;
             return Some(Self { secure, host: format!("[{address}]"), port });
         }
@@ -65,17 +65,17 @@ impl Origin {
         self.port
     }
 
-    /// The host as a name for resolvers and certificates: an IPv6 address is without brackets.
+    /// Returns the host as a name for resolvers and certificates: an IPv6 address has no brackets.
     pub fn host(&self) -> &str {
         self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host)
     }
 
-    /// The address, where the host is written as one.
+    /// Returns the address. `None` if the host is a name.
     pub fn address(&self) -> Option<IpAddr> {
         self.host().parse().ok()
     }
 
-    /// Whether it is this machine, said so by its one name that means that.
+    /// Returns whether the host is `localhost`, the one name for this machine.
     pub fn is_localhost(&self) -> bool {
         self.host == "localhost"
     }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_that_mean_the_same_are_equal() {
+    fn equivalent_origins_are_equal() {
         assert_eq!(origin("https://A.Example"), origin("https://a.example:443"));
         assert_eq!(origin("http://a.example:80").to_string(), "http://a.example");
         assert_eq!(Origin::of(&"http://[::1]:81/x?y".parse().unwrap()), Some(origin("http://[::1]:81")));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_understand_in_two_ways_is_no_origin() {
+    fn ambiguous_text_is_not_an_origin() {
         for text in [
             "a.example",
             "ftp://a.example",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_known_from_a_name() {
+    fn addresses_are_distinguished_from_names() {
         assert_eq!(origin("http://[::1]").address(), Some("::1".parse().unwrap()));
         assert_eq!(origin("http://10.0.0.5:9000").address(), Some("10.0.0.5".parse().unwrap()));
         assert_eq!(origin("http://2130706433").address(), None);

@@ -1,14 +1,14 @@
-//! Identities that own things: processes, tokens and sessions. A name can be given to another user after its user is
-//! removed; an identity never can.
+//! Identities that own things: processes, tokens and sessions. A removed user's name can be given to another user; an
+//! identity is never reused.
 
 use std::sync::Arc;
 
-/// The identifier of a user's account: random, and never used again.
+/// The identifier of a user's account: random, and never reused.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
 impl UserId {
-    /// An identifier from the database.
+    /// Wraps an identifier from the database.
     pub(crate) fn known(id: String) -> Self {
         Self(id.into())
     }
@@ -21,7 +21,7 @@ impl UserId {
 /// The identity of a caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Principal {
-    /// A caller without credentials. All of them are the same, so that nothing belongs to one.
+    /// A caller without credentials. All anonymous callers have this identity, so nothing belongs to one of them.
     #[default]
     Anonymous,
     /// A caller that can use the files of the server.
@@ -47,7 +47,7 @@ impl Principal {
         }
     }
 
-    /// Reads the form that the database has. What is not known belongs to no caller.
+    /// Reads the form that the database has. An unknown form belongs to no caller.
     pub fn read(stored: Option<&str>) -> Self {
         let Some(stored) = stored else { return Self::Anonymous };
         if let Some(id) = stored.strip_prefix(USER) {
@@ -60,7 +60,7 @@ impl Principal {
         }
     }
 
-    /// Whether all callers without credentials have this identity.
+    /// Returns whether this is the identity of callers without credentials.
     pub fn is_anonymous(&self) -> bool {
         matches!(self, Self::Anonymous)
     }

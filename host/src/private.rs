@@ -1,7 +1,8 @@
-//! Files and directories that belong to the server's user alone. It knows owners and modes, nothing of what is in a file.
+//! Files and directories that only the server's user can access. The module knows owners and modes, not the content of
+//! files.
 //!
-//! A directory that the server's user owns gets the mode 0700, also where it existed before. One that root owns is kept
-//! as it is if no other user can write there, as service managers and volumes of containers make such directories.
+//! A directory that the server's user owns gets the mode 0700, even if it existed before. A directory that root owns
+//! stays as it is if no other user can write there: service managers and container volumes make such directories.
 
 use rustix::process::{getegid, geteuid};
 use std::{
@@ -13,7 +14,7 @@ use std::{
 
 const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
-/// The mode bits of everybody but the owner.
+/// The mode bits of all users except the owner.
 const OTHERS: u32 = 0o077;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +30,16 @@ pub enum NotPrivate {
     Io(#[from] io::Error),
 }
 
-/// What a command does with a directory.
+/// The way in which a command uses a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// Keeps it for as long as the process runs.
+    /// Uses it for as long as the process runs.
     Serve,
-    /// Looks into it or changes it, beside a server or without one. Root does so for any user.
+    /// Reads or changes it, with or without a running server. Root does so for any user.
     Visit,
 }
 
-/// Makes the directory `path` if there is none, and takes every right to it from other users.
+/// Makes the directory `path` if there is none, and removes all rights of other users.
 pub fn directory(path: &Path, how: Use) -> Result<(), NotPrivate> {
     match fs::symlink_metadata(path) {
         Ok(link) => follow(path, &link, how)?,
@@ -47,7 +48,7 @@ pub fn directory(path: &Path, how: Use) -> Result<(), NotPrivate> {
                 fs::create_dir_all(parent)?;
             }
             match DirBuilder::new().mode(DIRECTORY).create(path) {
-                // Another process was quicker.
+                // Another process was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made?,
             }
@@ -63,7 +64,7 @@ pub fn directory(path: &Path, how: Use) -> Result<(), NotPrivate> {
         return restrict(path, &found, DIRECTORY);
     }
     if found.uid() == 0 {
-        // A group of which the server's user is the only member is as good as its owner.
+        // A group whose only member is the server's user is as safe as the user.
         let writable = if found.gid() == getegid().as_raw() { 0o002 } else { 0o022 };
         return if found.mode() & writable == 0 { Ok(()) } else { Err(NotPrivate::Writable(path.to_owned())) };
     }
@@ -73,7 +74,7 @@ pub fn directory(path: &Path, how: Use) -> Result<(), NotPrivate> {
     Err(NotPrivate::Foreign { path: path.to_owned(), owner: found.uid(), own })
 }
 
-/// Takes every right to the file `path` from other users, where there is such a file.
+/// Removes all rights of other users to the file `path`, if the file exists.
 pub fn file(path: &Path, how: Use) -> Result<(), NotPrivate> {
     let link = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -92,7 +93,7 @@ pub fn file(path: &Path, how: Use) -> Result<(), NotPrivate> {
     Err(NotPrivate::Foreign { path: path.to_owned(), owner: found.uid(), own })
 }
 
-/// Refuses a symbolic link of another user: it can lead anywhere.
+/// Refuses a symbolic link of another user, as it can lead anywhere.
 fn follow(path: &Path, link: &Metadata, how: Use) -> Result<(), NotPrivate> {
     let own = geteuid().as_raw();
     let trusted = [own, 0].contains(&link.uid()) || (own == 0 && how == Use::Visit);
@@ -105,7 +106,7 @@ fn follow(path: &Path, link: &Metadata, how: Use) -> Result<(), NotPrivate> {
 fn restrict(path: &Path, found: &Metadata, mode: u32) -> Result<(), NotPrivate> {
     if found.mode() & OTHERS != 0 {
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        tracing::info!(path = %path.display(), "other users had rights to it: now it is the server's alone");
+        tracing::info!(path = %path.display(), "removed the rights of other users");
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn new_directory_is_its_owners_alone() {
+    fn new_directory_is_private_to_its_owner() {
         let root = tempfile::tempdir().unwrap();
         let data = root.path().join("a/data");
         directory(&data, Use::Serve).unwrap();
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn link_of_the_own_user_is_followed() {
+    fn own_symbolic_link_is_followed() {
         let root = tempfile::tempdir().unwrap();
         let (real, link) = (root.path().join("real"), root.path().join("link"));
         fs::create_dir(&real).unwrap();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_directory_is_refused() {
+    fn path_that_is_not_a_directory_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         fs::write(&path, "").unwrap();

@@ -1,9 +1,9 @@
-//! A running call: where its guest runs, what it is told, when it must end, how it ended.
+//! A running call: its guest, its cancellation, its deadlines and its outcome.
 //!
-//! A guest begins on the thread that serves its socket, so that a line goes there and back without a change of threads.
-//! One that computes for longer than a moment moves to the compute threads ([`compute`]), which have a lower priority
-//! than sockets, and comes back when it is calm again. Guests therefore never hold up sockets, timers or each other,
-//! and guests that only talk are as quick as a function call.
+//! A guest begins on the thread that serves its socket, so that a line makes the round trip without a change of
+//! threads. A guest that computes for longer than a moment moves to the compute threads ([`compute`]), which have a
+//! lower priority than sockets. It moves back when it is calm again. Guests therefore never delay sockets, timers or
+//! each other, and guests that only exchange lines are as fast as a function call.
 
 pub mod admission;
 pub mod compute;
@@ -22,22 +22,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a guest may compute at a time on a thread that serves sockets; the next tick of the clock ends its turn. What it
-/// has written goes out after that, and what its client says is heard.
+/// The longest turn of a guest on a socket thread; the next tick of the clock ends the turn. Then its output is sent,
+/// and its client's messages are read.
 const TURN_AMONG_SOCKETS: Duration = Duration::from_micros(200);
-/// How much a guest may compute there in all, beyond what it earns by waiting.
+/// Total time that a guest can compute there, beyond the time that it earns by waiting.
 const CREDIT: Duration = Duration::from_millis(3);
-/// Of the time that passes, this part is earned.
+/// The fraction of elapsed time that is earned: one in this many.
 const EARNED_PART: u32 = 10;
-/// Computing this little at a time costs nothing: serving the socket costs as much.
+/// Computing this little at a time is free: serving the socket costs as much.
 const FREE: Duration = Duration::from_micros(100);
 
-/// What bounds a process in time, beside its limits.
+/// The deadlines of a process, beside its limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// How long it may go on after it is told to stop.
+    /// Time from the cancel to the forced end.
     pub grace: Duration,
-    /// How long a fresh instance may clean up after a forced end.
+    /// Time that a fresh instance has to clean up after a forced end.
     pub cleanup: Duration,
 }
 
@@ -50,39 +50,39 @@ pub struct Process {
     credit: Credit,
     deadlines: Deadlines,
     stopping: Option<Stopping>,
-    /// Makes the instance that cleans up, where the plugin wants one.
+    /// Makes the instance that cleans up, if the plugin wants one.
     cleaner: Option<Cleaner>,
     cleaning: Option<Cleaning>,
 }
 
 type Cleaner = Box<dyn FnOnce(&CancelReason) -> Guest + Send>;
 
-/// The guest was forced to end, and a fresh instance cleans up after it.
+/// The cleanup by a fresh instance, after the guest was forced to end.
 struct Cleaning {
-    /// How the one before it was ended.
+    /// The forced end of the previous instance.
     stop: Stop,
     until: Instant,
-    /// It has used up its time.
+    /// The cleanup has used up its time.
     forced: bool,
 }
 
 enum Home {
-    /// With whoever polls the process.
+    /// On the thread of the task that polls the process.
     Here(Guest),
     /// On the compute threads.
     Away(Away),
     Ended,
 }
 
-/// It was told to stop.
+/// The state of a cancelled process.
 struct Stopping {
     told: Instant,
     force_at: Instant,
-    /// When it was forced, if it was.
+    /// Time from the cancel to the forced end. `None` if the process was not forced.
     forced: Option<Duration>,
 }
 
-/// What a guest may still compute among the sockets.
+/// The time that a guest can still compute on socket threads.
 struct Credit {
     left: Duration,
     counted: Instant,
@@ -94,7 +94,7 @@ impl Credit {
         Self { left: CREDIT, counted: now, cpu }
     }
 
-    /// Counts what was earned and used since the last time.
+    /// Adds the earned time and subtracts the used time since the last call.
     fn settle(&mut self, now: Instant, cpu: Duration) {
         let earned = now.saturating_duration_since(self.counted) / EARNED_PART;
         let used = Some(cpu.saturating_sub(self.cpu)).filter(|used| *used > FREE).unwrap_or_default();
@@ -109,7 +109,8 @@ impl Credit {
 }
 
 impl Process {
-    /// Starts `call`. `held` is dropped when the memory of the guest is given back, and that of the one that cleans up.
+    /// Starts `call`. `held` is dropped when the memory of the last guest is released, including the one that cleans
+    /// up.
     pub fn start<H: Send + Sync + 'static>(
         call: Arc<Call>,
         invocation: Invocation,
@@ -119,7 +120,7 @@ impl Process {
         held: H,
     ) -> Self {
         let plugin = &call.plugin;
-        // Until the last guest's memory is given back, be it that of the one that cleans up.
+        // Held until the memory of the last guest is released, including the one that cleans up.
         let held = Arc::new((plugin.enter(), held));
         let cleaner = plugin.manifest.cancel.cleanup.then(|| {
             let (plugin, invocation) = (plugin.clone(), invocation.clone());
@@ -164,26 +165,26 @@ impl Process {
         &self.call.plugin.limits
     }
 
-    /// Whether the guest runs on other threads than those of whoever polls the process.
+    /// Returns whether the guest runs on other threads than the task that polls the process.
     pub fn is_away(&self) -> bool {
         matches!(self.home, Home::Away(_))
     }
 
-    /// When it must be polled even if nothing wakes it.
+    /// Returns when the process must be polled even if nothing wakes the task.
     pub fn deadline(&self) -> Option<Instant> {
         if let Some(cleaning) = &self.cleaning {
             return (!cleaning.forced).then_some(cleaning.until);
         }
         match &self.stopping {
             Some(Stopping { forced: None, force_at, .. }) => Some(*force_at),
-            // Forced already: it ends within its turn, and wakes whoever waits.
+            // Already forced: the guest ends within its turn, and wakes the task.
             Some(_) => None,
             None => Some(self.started + self.limits().time),
         }
     }
 
-    /// Runs the guest as far as it gets, tells it to stop, forces it when it is time, and lets a fresh instance clean up
-    /// after it where its plugin wants that.
+    /// Runs the guest as far as it gets. Cancels it at its time limit, forces its end after the grace, and then runs
+    /// the cleanup if its plugin wants one.
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Outcome> {
         if now.saturating_duration_since(self.started) >= self.limits().time {
             self.control.cancel(CancelReason::TimeLimit(self.limits().time));
@@ -191,11 +192,11 @@ impl Process {
         if self.control.watch(cx).is_ready() {
             self.stop_by_its_time(now);
         }
-        // Who has no grace, or none any more, has no last word either.
+        // A guest without grace, or past it, is not polled again.
         let end = self.force_if_due(now).or_else(|| match self.poll_home(now, cx) {
             Poll::Ready(end) => Some(end),
             Poll::Pending => {
-                // The guest may have run into a limit of its own just now.
+                // The guest can have exceeded a limit of its own just now.
                 if self.control.cancelled().is_some() {
                     self.stop_by_its_time(now);
                 }
@@ -204,7 +205,8 @@ impl Process {
         });
         let Some(end) = end else { return Poll::Pending };
         self.home = Home::Ended;
-        // Wherever the guest was dropped: a line that it had begun is a line, and not the beginning of what comes next.
+        // Wherever the guest was dropped, the line that it had begun is complete, and not the beginning of later
+        // output.
         self.control.output.finish();
         if let (None, Some(stop)) = (&self.cleaning, self.stop(&end))
             && let Some(cleaner) = self.cleaner.take()
@@ -220,7 +222,8 @@ impl Process {
         Poll::Ready(self.outcome(end))
     }
 
-    /// It was told to stop, and has its grace, unless that was ended. What cleans up after it has its own time.
+    /// Sets the time of the forced end of a cancelled process: after the grace, or now if the grace was ended. The
+    /// cleanup has its own time.
     fn stop_by_its_time(&mut self, now: Instant) {
         let Some((_, told)) = self.control.cancelled() else { return };
         let force_at = *told + self.deadlines.grace;
@@ -261,8 +264,8 @@ impl Process {
         }
     }
 
-    /// Past its grace, a guest that sits in a host call is dropped here and now; one that is computing is interrupted,
-    /// and ends at its next epoch check. The same for one that cleans up, past its own time.
+    /// Forces the end of a guest past its grace. A guest in a host call is dropped at once; one that computes is
+    /// interrupted at its next epoch check. The same applies to a cleanup past its own time.
     fn force_if_due(&mut self, now: Instant) -> Option<End> {
         if let Some(cleaning) = &mut self.cleaning {
             if now < cleaning.until && self.control.cleanup_exceeded().is_none() {
@@ -295,7 +298,7 @@ impl Process {
         ended
     }
 
-    /// How the guest was forced to end, if it was.
+    /// Returns how the guest was forced to end. `None` if it was not.
     fn stop(&self, end: &End) -> Option<Stop> {
         let forced_after = self.stopping.as_ref()?.forced?;
         match end {
@@ -323,7 +326,7 @@ impl Process {
         Outcome::Cancelled { reason: reason.clone(), stop, cleanup }
     }
 
-    /// The outcome of a guest that nobody ended.
+    /// Returns the outcome of a guest that was not cancelled.
     fn natural(&self, end: End) -> Outcome {
         match end {
             End::Exited(status) => {
@@ -338,7 +341,7 @@ impl Process {
             End::Trapped { trap, limit } => Outcome::Trapped { trap, limit },
             End::Full => Outcome::HostFailed { what: "too many running processes".into() },
             End::Failed(why) => {
-                tracing::error!(process = %self.control.id, %why, "the host failed");
+                tracing::error!(process = %self.control.id, %why, "running a guest failed");
                 Outcome::HostFailed { what: "the server failed to run the call".into() }
             }
             End::Interrupted | End::Dropped => unreachable!("only a cancelled process is forced"),
@@ -347,7 +350,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// A process that nobody asks for any more ends.
+    /// Ends a process that is dropped before its end.
     fn drop(&mut self) {
         match std::mem::replace(&mut self.home, Home::Ended) {
             Home::Here(guest) => self.compute.discard(guest),

@@ -1,16 +1,16 @@
 //! Paths and URLs without the secrets in them. Traces and logs take them in this form only.
 //!
-//! A secret is known by its form and not by its route: a client may also send it to a path that does not exist.
+//! A secret is known by its form and not by its route: a client can also send it to a path that does not exist.
 
 use axum::http::Uri;
 use std::borrow::Cow;
 
 /// The prefix of API tokens.
 const TOKEN_PREFIX: &str = "dst_";
-/// Number of hexadecimal digits in a row that count as a secret. Keys have 32, sessions and tokens 64; the groups of a
-/// process id have at most 12, and the digests in file names of the console 16.
+/// Number of consecutive hexadecimal digits that count as a secret. Keys have 32, sessions and tokens 64. The groups of
+/// a process id have at most 12, and the digests in file names of the console 16.
 const SECRET_DIGITS: usize = 20;
-/// How often a segment is decoded. One that is encoded more often is redacted whole.
+/// Maximum number of times that a segment is decoded. A segment that is encoded more often is redacted whole.
 const DECODINGS: usize = 3;
 /// Replaces a secret.
 const REDACTED: &str = "***";
@@ -71,14 +71,14 @@ fn secret(text: &str) -> Option<(usize, usize)> {
     let mut start = 0;
     let digits = text.split(|c: char| !c.is_ascii_hexdigit()).find_map(|run| {
         let found = (start, start + run.len());
-        // Behind a run stands one character that is no digit, of whatever length.
+        // The run ends at a character that is not a digit, of any length in bytes.
         start = found.1 + text[found.1..].chars().next().map_or(0, char::len_utf8);
         (run.len() >= SECRET_DIGITS).then_some(found)
     });
     token.into_iter().chain(digits).min()
 }
 
-/// Decodes percent-encoding once. What is not well encoded stays as it is.
+/// Decodes percent-encoding once. Returns text with an invalid encoding unchanged.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
-//! One websocket and the one call that it makes: a thin loop around [`protocol::Protocol`].
+//! One websocket and its one call: a thin loop around [`protocol::Protocol`].
 //!
-//! The loop is a single future that reads frames, runs the guest, and writes its lines, in this order, until none of
-//! them gets any further. On a quiet machine a line therefore goes from the socket to the guest and back without a
+//! The loop is a single future. It reads frames, runs the guest, and writes its lines, in this order, until none of
+//! them makes progress. On a quiet machine, a line therefore goes from the socket to the guest and back without a
 //! change of threads.
 
 pub mod framing;
@@ -41,12 +41,12 @@ use std::{
 use telling::Telling;
 use tokio_util::sync::CancellationToken;
 
-/// How long nothing is done where nothing is due.
+/// The longest sleep if there is no deadline.
 const IDLE: Duration = Duration::from_secs(3600);
-/// How often the loop goes round before other sockets have their turn.
+/// Maximum rounds of the loop before the task yields to other sockets.
 const ROUNDS: usize = 16;
 
-/// The times and sizes that a session keeps to.
+/// The times and sizes of a session.
 #[derive(Clone, Debug)]
 pub struct Timing {
     pub call_timeout: Duration,
@@ -64,24 +64,23 @@ pub struct Session {
     dispatcher: Arc<Dispatcher>,
     timing: Arc<Timing>,
     opened: Instant,
-    /// The process that is spoken to.
+    /// The process that the client talks to.
     control: Option<Arc<Control>>,
     framing: Framing,
-    /// Lines that the socket has not taken yet.
+    /// Lines that the socket has not accepted yet.
     unsent: Bytes,
-    /// The same for output that is not made into lines, and how much of each stream there was.
+    /// Raw output that the socket has not accepted yet, and the bytes taken from each stream so far.
     piece: Piece,
     taken: [u64; 2],
-    /// The process outlives the connection, once there is one. What it writes is for others as well: it is looked at, and
-    /// never taken, whatever becomes of this client.
+    /// Detached: read through a view, never drained.
     keep: bool,
-    /// Makes lines of the output of such a process.
+    /// Splits the output of a detached process into lines.
     cutters: Option<Box<[Lines; 2]>>,
-    /// How such a process ended, when all of its output is on its way.
+    /// The end of a detached process, once all of its output is queued for the client.
     ending: Option<Arc<Ending>>,
-    /// What goes out before more of the output.
+    /// Frames that are sent before more of the output.
     answers: VecDeque<Frame>,
-    /// Where the client is told how its process fares.
+    /// Notifications about the process, if the protocol has them.
     telling: Option<Telling>,
     told_of_drain: bool,
     /// The credential of the caller is no longer valid.
@@ -91,14 +90,14 @@ pub struct Session {
 enum Phase {
     /// No call yet.
     Open,
-    /// The call waits for a place.
+    /// The call waits for a slot.
     Queued(Queued),
     Running(Process),
-    /// A process that outlives this connection, whether it was started by it or not.
+    /// A detached process, started by this connection or by another.
     Watching(View),
-    /// The result follows what is left of the output.
+    /// The result, which follows the rest of the output.
     Finishing(Frame, CloseCode),
-    /// The result is sent, or the client is gone.
+    /// The result is sent, or the client is disconnected.
     Over,
 }
 
@@ -134,8 +133,8 @@ impl Session {
         }
     }
 
-    /// Serves the connection to its end. `drain` tells when the server begins to drain, `revoked` when the credential of the
-    /// caller is no longer valid.
+    /// Serves the connection to its end. `drain` is cancelled when the server begins to drain, `revoked` when the
+    /// caller's credential becomes invalid.
     pub async fn run(&mut self, drain: CancellationToken, revoked: Option<CancellationToken>) {
         let mut draining = pin!(drain.cancelled());
         let mut revoking = pin!(OptionFuture::from(revoked.as_ref().map(CancellationToken::cancelled)));
@@ -144,7 +143,7 @@ impl Session {
         poll_fn(|cx| {
             if !registered {
                 registered = true;
-                // Once is enough: this is one task, so the waker stays the same.
+                // One poll is enough: this is one task, so the waker stays the same.
                 let _ = draining.as_mut().poll(cx);
                 let _ = revoking.as_mut().poll(cx);
             }
@@ -155,7 +154,7 @@ impl Session {
             if !self.revoked && revoked.as_ref().is_some_and(CancellationToken::is_cancelled) {
                 self.revoke(cx);
             }
-            // Who was woken may have been so for the guest.
+            // The wake can have been meant for the guest.
             let mut stirred = true;
             for _ in 0..ROUNDS {
                 let further = self.round(&mut stirred, cx);
@@ -175,7 +174,7 @@ impl Session {
         .await;
     }
 
-    /// The next time that anything is due.
+    /// Returns the next deadline.
     fn due(&self, cx: &Context<'_>) -> Instant {
         let now = Instant::now();
         let phase = match &self.phase {
@@ -199,11 +198,11 @@ impl Session {
         [phase, room, telling, link].into_iter().flatten().min().unwrap_or(now + IDLE)
     }
 
-    /// Goes once round: frames, clock, guest, lines. Says whether anything got further. What has come by now came in time,
-    /// however late the loop looks: frames are read before the clock.
+    /// Runs one round: frames, clock, guest, lines. Returns whether any of them made progress. Frames are read before
+    /// the clock, so a frame that has arrived is in time however late the loop runs.
     ///
-    /// A guest that waits is left alone unless it was `stirred`: by a wake of this task, by what was read, or by what became
-    /// of the call just now. Whatever else it waits for wakes the task.
+    /// A waiting guest is polled only if it was `stirred`: by a wake of this task, by input, or by a new state of the
+    /// call. Any other event that the guest waits for wakes the task.
     fn round(&mut self, stirred: &mut bool, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
         let read = self.read(now, cx);
@@ -233,8 +232,8 @@ impl Session {
         }
     }
 
-    /// The credential of the caller is no longer valid: nothing more begins for it, and nothing more is shown to it. A
-    /// process that runs goes on with its client, as the end of the connection would end the process.
+    /// Handles an invalid credential: the client can no longer start, list or attach. A running process that is not
+    /// detached continues with its client, as closing the connection would cancel it.
     fn revoke(&mut self, cx: &mut Context<'_>) {
         self.revoked = true;
         if !matches!(self.phase, Phase::Running(_) | Phase::Finishing(..) | Phase::Over) {
@@ -245,7 +244,7 @@ impl Session {
         }
     }
 
-    /// Lets the call get on: out of the queue, and as far as its guest runs.
+    /// Makes progress with the call: takes it out of the queue, and runs its guest. Returns whether it made progress.
     fn run_call(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         match &mut self.phase {
             Phase::Queued(queued) => match queued.poll(now, cx) {
@@ -266,7 +265,7 @@ impl Session {
         true
     }
 
-    /// The client is gone, or as good as gone.
+    /// Handles a lost connection.
     fn lose(&mut self, cx: &mut Context<'_>) {
         self.link.lose();
         self.on(Event::Gone, cx);
@@ -279,7 +278,7 @@ impl Session {
 
     fn act(&mut self, action: Action, cx: &mut Context<'_>) {
         match action {
-            // Input is put in by who has it in hand.
+            // The code that holds the input passes it on.
             Action::None | Action::Line | Action::Bytes => {}
             Action::Start(_) if self.told_of_drain => self.on(Event::Refused(Refusal::ShuttingDown), cx),
             Action::Start(start) => self.start(*start, cx),
@@ -324,7 +323,7 @@ impl Session {
         }
     }
 
-    /// Notes that a process goes on without this client.
+    /// Logs that a process continues without this client.
     fn part(&self) {
         if let Phase::Watching(view) = &self.phase {
             let kept = view.kept();

@@ -1,7 +1,6 @@
-//! One websocket: frames in and frames out, as a session needs them, and its orderly end. The one door to the websocket
-//! library.
+//! One websocket: incoming and outgoing frames, and its orderly end. Only this module uses the websocket library.
 //!
-//! Frames out are gathered and written together when the session flushes.
+//! Outgoing frames are buffered and written together when the session flushes.
 
 mod counted;
 mod hang_up;
@@ -37,72 +36,72 @@ use tokio_tungstenite::{
     },
 };
 
-/// What is read from the kernel at a time. Each socket has a buffer of this size for as long as it is open.
+/// Bytes that are read from the kernel at a time. Each open socket has a buffer of this size.
 const READ_BUFFER: usize = 16 << 10;
-/// When this much waits to be written, it is written before the session flushes.
+/// Buffered bytes above which frames are written before the session flushes.
 const WRITE_BUFFER: usize = 64 << 10;
-/// How many pings are answered ahead of what the client takes.
+/// Maximum number of pongs that the client has not accepted.
 const PONGS: usize = 1024;
-/// How many frames or pieces are skipped at a time while the connection is closed.
+/// Maximum number of frames or chunks that are skipped at a time while the connection is closed.
 const SKIPPED: usize = 64;
 
-/// The close code for a broken rule of websockets.
+/// The close code for a violation of the websocket protocol.
 const PROTOCOL: u16 = 1002;
 
-/// What came from the client.
+/// A frame or an event from the client.
 #[derive(Debug)]
 pub enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A ping or a pong: the client lives.
+    /// A ping or a pong: a sign of life.
     Alive,
-    /// A frame larger than the limit; nothing can be read any more.
+    /// A frame larger than the limit; no more frames can be read.
     TooBig,
-    /// The client broke the rules of websockets; nothing can be read any more.
+    /// The client violated the websocket protocol; no more frames can be read.
     Broken(String),
-    /// Text that is not UTF-8; nothing can be read any more.
+    /// Text that is not UTF-8; no more frames can be read.
     NotText,
-    /// The client closes the connection. The answer is queued, and nothing else can be sent.
+    /// The client closes the connection. The reply is queued, and no other frame can be sent.
     Closed,
     /// The connection is lost.
     Lost,
 }
 
-/// The connection is gone.
+/// The error of a lost connection.
 #[derive(Debug)]
 pub struct Lost;
 
 /// A websocket over a stream of bytes.
 pub struct Socket<S = TokioIo<Upgraded>> {
     inner: WebSocketStream<Counted<S>>,
-    /// Frames wait to be flushed.
+    /// Frames wait for a flush.
     unflushed: bool,
-    /// Pings whose answers the client has not taken.
+    /// Pongs that the client has not accepted.
     pongs: usize,
     /// Reading has ended: the client has closed, or has sent invalid frames.
     heard_out: bool,
-    /// Its close frame has come.
+    /// The client's close frame has arrived.
     closed: bool,
     stage: Stage,
     hang_up: HangUp,
 }
 
-/// How far the end of a connection has come.
+/// A stage of the close of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The close frame leaves.
+    /// The close frame is being sent.
     Flush,
     /// The client's close frame is awaited.
     Await,
     /// Writing has ended.
     Shutdown,
-    /// What still comes is read and dropped: a connection that is let go of before would be reset, and the client
-    /// could lose what it has not read yet.
+    /// Remaining input is read and dropped. A connection that is dropped earlier would be reset, and the client could
+    /// lose data that it has not read yet.
     Drain,
 }
 
-/// Accepts a handshake that was found to be right: the answer to it, and the socket that is there once the client has the
-/// answer. Over HTTP/1.1 the answer is to the client's key, over HTTP/2 to its CONNECT.
+/// Accepts a valid handshake. Returns the response, and the socket that exists once the client has the response. Over
+/// HTTP/1.1 the response is to the client's key, over HTTP/2 to its CONNECT.
 pub fn accept(
     request: &Parts,
     on_upgrade: OnUpgrade,
@@ -130,7 +129,7 @@ pub fn accept(
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// A websocket over `stream`, on which the upgrade is done.
+    /// Returns a websocket over `stream`, after the upgrade.
     pub async fn new(stream: S, max_frame: Size) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -149,17 +148,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// How many bytes the client's side of the connection has taken.
+    /// Returns how many bytes the client's side of the connection has accepted.
     pub fn written(&self) -> u64 {
         self.inner.get_ref().written()
     }
 
-    /// How many bytes came from the client.
+    /// Returns how many bytes arrived from the client.
     pub fn received(&self) -> u64 {
         self.inner.get_ref().received()
     }
 
-    /// Whether so many answers to pings wait for the client that no more of what it sends is read.
+    /// Returns whether so many pongs wait for the client that reading from it must stop.
     pub fn is_choked(&self) -> bool {
         self.pongs >= PONGS
     }
@@ -177,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(data))) => Incoming::Binary(data),
             Some(Ok(Message::Ping(_))) => {
-                // The answer is queued, and goes out with the next flush.
+                // The reply is queued, and is sent with the next flush.
                 self.unflushed = true;
                 self.pongs += 1;
                 Incoming::Alive
@@ -197,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let incoming = match error {
             Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::TooBig,
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return Incoming::Lost,
-            // A close frame, but a malformed one.
+            // A malformed close frame.
             Error::Protocol(ProtocolError::InvalidCloseSequence) => match self.send_close(PROTOCOL) {
                 Ok(()) => Incoming::Closed,
                 Err(Lost) => return Incoming::Lost,
@@ -210,14 +209,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         incoming
     }
 
-    /// Ready when a frame may be sent; not ready while the client does not take what was sent.
+    /// Becomes ready when a frame can be sent; not while the client does not read.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         Pin::new(&mut self.inner).poll_ready(cx).map_err(|_| Lost)
     }
 
-    /// Queues text as a frame. What is not UTF-8 in it becomes U+FFFD.
+    /// Queues text as a frame. Invalid UTF-8 becomes U+FFFD.
     pub fn send_line(&mut self, line: Bytes) -> Result<(), Lost> {
-        // Looked at once: the bytes are kept for the case that they are none, at the cost of a count.
+        // Validated once. The clone, which costs a reference count, keeps the bytes in case they are invalid.
         let text = Utf8Bytes::try_from(line.clone());
         self.send(Message::Text(text.unwrap_or_else(|_| String::from_utf8_lossy(&line).into_owned().into())))
     }
@@ -233,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.send(Message::Ping(Bytes::new()))
     }
 
-    /// Queues the last frame. The connection is then closed by [`Self::poll_close`].
+    /// Queues the last frame. [`Self::poll_close`] then closes the connection.
     pub fn send_close(&mut self, code: u16) -> Result<(), Lost> {
         self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: Utf8Bytes::default() })))
     }
@@ -243,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Pin::new(&mut self.inner).start_send(message).map_err(|_| Lost)
     }
 
-    /// Ready when everything that was sent has gone to the kernel.
+    /// Becomes ready when all frames are in the kernel.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         if !self.unflushed {
             return Poll::Ready(Ok(()));
@@ -254,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Poll::Ready(flushed.map_err(|_| Lost))
     }
 
-    /// Closes the connection in order, behind a close frame of either side; ready when nothing is left to be done.
+    /// Closes the connection in order, after a close frame from each side. Becomes ready when the connection is closed.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.stage = match self.stage {
@@ -276,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Skips what comes before the client's close frame.
+    /// Skips input before the client's close frame.
     fn poll_last_frame(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..SKIPPED {
             match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
@@ -290,8 +289,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Poll::Pending
     }
 
-    /// Skips what comes until the client closes the connection as well. Behind its close frame nothing should come: then
-    /// there is nothing to wait for.
+    /// Skips input until the client closes the connection as well. No input is expected after its close frame, so the
+    /// wait ends then.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut piece = [0; 4 << 10];
         for _ in 0..SKIPPED {

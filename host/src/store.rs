@@ -1,7 +1,7 @@
-//! What outlives the server, in a database ([`database`]), and what it tells about the world outside of its calls:
-//! systems and news, in memory, ready to be sent.
+//! Data that outlives the server, in a database ([`database`]), and the public data in memory, ready to be sent:
+//! systems and news.
 //!
-//! It knows nothing of who asks. Only this module names rusqlite.
+//! It knows nothing of callers. Only this module names rusqlite.
 
 pub mod accounts;
 mod connections;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use systems::System;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-/// Everything that is told.
+/// All stored data.
 pub struct Store {
     pub public: Arc<Public>,
     pub database: Database,
@@ -32,7 +32,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// What `config` names. News that cannot be read is named in the log and left out.
+    /// Opens the stores that `config` names. News files that cannot be read are named in the log and left out.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let (news, problems) = News::read(&config.news);
         for problem in problems {
@@ -46,7 +46,7 @@ impl Store {
     }
 }
 
-/// Does what blocks on a thread that may wait.
+/// Runs blocking work on a thread that is allowed to block.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -54,11 +54,11 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// What is told to everyone alike.
+/// A response body that is the same for all callers.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub body: Bytes,
-    /// Names this very body, in quotes.
+    /// The ETag of this body, in quotes.
     pub tag: Bytes,
 }
 
@@ -70,7 +70,7 @@ impl From<Bytes> for Told {
     }
 }
 
-/// Items with their JSON, which is made once and not for each who asks.
+/// Items with their JSON, which is serialized once and not for each request.
 #[derive(Debug)]
 struct Listing<T> {
     items: Vec<T>,
@@ -90,7 +90,7 @@ impl<T> Default for Listing<T> {
     }
 }
 
-/// Writes a moment as [`rfc3339`] does, and nothing as null.
+/// Writes a moment as [`rfc3339`] does, and `None` as null.
 fn rfc3339_or_null<S: Serializer>(moment: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match moment {
         Some(moment) => rfc3339(moment, serializer),

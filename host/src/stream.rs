@@ -1,4 +1,4 @@
-//! What flows between a client and a guest: lines in, lines out, and the log's lines.
+//! Streams between a client and a guest: lines in, lines out, and the log's lines.
 //!
 //! Plain buffers with a lock and wakers. They know nothing of sockets, of wasm, or of why a process ends.
 
@@ -17,7 +17,7 @@ pub use stderr::Stderr;
 
 use std::task::{Context, Waker};
 
-/// Where a guest writes to.
+/// An output stream of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Stdout,
@@ -35,7 +35,7 @@ impl Stream {
     }
 }
 
-/// Wakes `waker` unless it is the task that is running now: that one looks again before it sleeps.
+/// Wakes `waker` unless it belongs to the running task, which checks again before it sleeps.
 fn wake_other(waker: Option<Waker>, running: Option<&Context<'_>>) {
     if let Some(waker) = waker
         && !running.is_some_and(|cx| cx.waker().will_wake(&waker))
@@ -44,7 +44,7 @@ fn wake_other(waker: Option<Waker>, running: Option<&Context<'_>>) {
     }
 }
 
-/// Keeps `slot` as the waker to call, without cloning it when it is there already.
+/// Stores the waker of `cx` in `slot`, without a clone if it is there already.
 pub(crate) fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),

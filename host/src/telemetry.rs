@@ -1,7 +1,7 @@
-//! The log of the server: where its lines go, and in which form. What is logged is up to everyone else.
+//! The log of the server: its destination and its format. Other modules decide what is logged.
 //!
-//! Lines go to stderr through a bounded queue and a thread of their own. A reader of the log that is slow, or stopped
-//! for good, must not stop a socket: when the queue is full, lines are dropped and counted.
+//! Lines go to stderr through a bounded queue and a thread of their own. A slow or stopped reader of the log must not
+//! stop a socket: when the queue is full, lines are dropped and counted.
 
 mod lines;
 
@@ -19,14 +19,14 @@ use tracing_subscriber::{
     reload,
 };
 
-/// How many lines wait for the reader of the log: some megabytes, seconds of a busy server.
+/// Maximum number of lines that wait for the reader of the log: some megabytes, seconds of a busy server.
 const QUEUE: usize = 16_384;
 
-/// What `log.level` has to name if it is wanted. This library warns of what guests do, each time that they do it: any guest
-/// could fill the log with that, and push out what others have to say.
+/// A target that is off unless `log.level` names it. This library warns of actions of guests, each time. Any guest
+/// could fill the log with such lines, and displace others.
 const QUIET: &str = "wasmtime_wasi=off";
 
-/// Keeps the log running. Dropping it writes out what waits: it is to be dropped last.
+/// The handle of the running log. Dropping it flushes the queue, so it must be dropped last.
 #[must_use = "the log ends when this is dropped"]
 pub struct Telemetry {
     level: Level,
@@ -34,18 +34,18 @@ pub struct Telemetry {
     flush: Option<WorkerGuard>,
 }
 
-/// Changes what is logged while the log runs.
+/// A handle that changes the log level at run time.
 #[derive(Clone)]
 pub struct Level(reload::Handle<EnvFilter, Registry>);
 
 impl Level {
-    /// Logs from now on what `log` says.
+    /// Applies the level of `log` from now on.
     pub fn set(&self, log: &Log) -> anyhow::Result<()> {
         self.0.reload(filter(log)?).context("the log has ended")
     }
 }
 
-/// Knows how many lines were dropped so far.
+/// The counter of dropped lines.
 #[derive(Clone, Debug)]
 pub struct Dropped(ErrorCounter);
 
@@ -55,7 +55,7 @@ impl Dropped {
     }
 }
 
-/// Logs everything of this process to stderr, as `log` says. To be called once.
+/// Starts to log this process to stderr, as `log` says. Call once.
 pub fn start(log: &Log) -> anyhow::Result<Telemetry> {
     let ansi = log.color && io::stderr().is_terminal();
     let (queue, dropped, flush) = queue(io::stderr(), QUEUE);
@@ -73,7 +73,7 @@ impl Telemetry {
         Dropped(self.dropped.clone())
     }
 
-    /// How many lines were dropped so far because the reader of the log was too slow.
+    /// Returns how many lines were dropped because the reader of the log was too slow.
     pub fn dropped_lines(&self) -> u64 {
         self.dropped.dropped_lines() as u64
     }
@@ -84,7 +84,7 @@ impl Drop for Telemetry {
         drop(self.flush.take());
         let dropped = self.dropped_lines();
         if dropped > 0 {
-            // The queue is closed, so this one line goes past it; a reader that is gone is nothing to fail for.
+            // The queue is closed, so this line goes directly to stderr. A reader that is gone is not a failure.
             let _ = io::Write::write_fmt(
                 &mut io::stderr(),
                 format_args!("distillery: {dropped} log lines were dropped: the reader of stderr is too slow\n"),
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex, mpsc};
 
-    /// A writer that a test can read.
+    /// A writer that tests can read.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// What is written when two events of different levels happen.
+    /// Returns the log of two events with different levels.
     fn logged(format: LogFormat, level: &str, ansi: bool) -> String {
         let written = Written::default();
         let (queue, _, flush) = queue(written.clone(), 100);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_may_be_another_later() {
+    fn level_can_change_at_run_time() {
         let written = Written::default();
         let (queue, _, flush) = queue(written.clone(), 100);
         let (subscriber, level) = subscriber(&Log::default(), false, queue).unwrap();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_text_has_its_time_level_and_fields() {
+    fn text_line_has_its_time_level_and_fields() {
         let text = logged(LogFormat::Text, "info", false);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with("20") && text.contains("Z  INFO "), "{text}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_is_one_flat_object() {
+    fn json_line_is_one_flat_object() {
         let text = logged(LogFormat::Json, "info", false);
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["message"], "serving");
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_decides_what_is_written() {
+    fn level_decides_which_events_are_logged() {
         assert_eq!(logged(LogFormat::Text, "off", false), "");
         assert_eq!(logged(LogFormat::Text, "debug", false).lines().count(), 2);
         assert_eq!(logged(LogFormat::Text, "error,distillery::telemetry=debug", false).lines().count(), 2);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_guests_can_bring_about_at_will_is_logged_only_where_it_is_asked_for() {
+    fn events_that_guests_control_are_logged_only_on_request() {
         let logged = |level: &str| {
             let written = Written::default();
             let (queue, _, flush) = queue(written.clone(), 100);
@@ -253,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_costs_lines_and_no_time() {
-        /// Writes nothing until it is let go.
+    fn stopped_reader_costs_lines_and_no_time() {
+        /// A writer that blocks until it is released.
         struct Stuck(mpsc::Receiver<()>);
 
         impl io::Write for Stuck {

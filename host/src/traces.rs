@@ -1,7 +1,7 @@
-//! What is told of single calls: spans of a request, of its wait for a place, and of its process, as OpenTelemetry has
-//! them. A request that is not traced costs nothing but the look whether it is.
+//! Traces of single calls: spans of a request, of its wait for a slot, and of its process, as in OpenTelemetry. A
+//! request that is not traced costs only the check whether it is.
 //!
-//! It never knows who collects them: [`export`] does.
+//! The module does not know who collects the spans: [`export`] does.
 
 pub mod export;
 
@@ -15,17 +15,17 @@ use std::{
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-/// How many spans wait to be sent; more are dropped and counted.
+/// Maximum number of spans that wait to be sent; more are dropped and counted.
 const WAITING: usize = 4096;
 
-/// Where a span belongs: the trace, and the span above it.
+/// The position of a span: its trace, and its own id for the spans below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
     trace: u128,
     span: u64,
 }
 
-/// Makes spans, and says what is traced.
+/// A factory of spans, which decides what is traced.
 #[derive(Debug)]
 pub struct Tracer {
     spans: Sender<Span>,
@@ -34,7 +34,7 @@ pub struct Tracer {
     dropped: AtomicU64,
 }
 
-/// What happened from one moment to another. It is told when it is dropped.
+/// An open span, which is sent when it is dropped.
 #[derive(Debug)]
 pub struct Timed {
     tracer: Arc<Tracer>,
@@ -46,12 +46,12 @@ pub struct Span {
     name: &'static str,
     context: Context,
     parent: Option<u64>,
-    /// Whether it stands for what somebody else has asked for.
+    /// Whether it is the span of a request from outside.
     is_request: bool,
     from: SystemTime,
     to: SystemTime,
     attributes: Vec<(&'static str, Value)>,
-    /// Why it failed, if it did.
+    /// The reason of a failure, if it failed.
     failure: Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl From<u64> for Value {
     }
 }
 
-/// What a client says of the trace that its request is part of.
+/// The trace context that a client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Above {
     context: Context,
@@ -87,7 +87,7 @@ struct Above {
 }
 
 impl Above {
-    /// The header `traceparent`, as W3C Trace Context has it. What is wrong counts as nothing, as it says there.
+    /// Reads the header `traceparent` of W3C Trace Context. `None` if it is invalid, as the specification demands.
     fn read(header: &str) -> Option<Self> {
         let mut parts = header.trim().split('-');
         let [version, trace, span, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
@@ -95,7 +95,7 @@ impl Above {
             part.len() == length && part.bytes().all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
         };
         let well = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-        // Of later versions more may follow.
+        // Later versions can have more parts.
         if !well || version == "ff" || (version == "00" && parts.next().is_some()) {
             return None;
         }
@@ -106,21 +106,21 @@ impl Above {
     }
 }
 
-/// An identifier; none is zero.
+/// Returns a random id, never zero.
 fn random() -> u64 {
-    // Without random numbers from the system, much else would not go on.
+    // Without random numbers from the system, little else would work.
     getrandom::u64().unwrap_or_default().max(1)
 }
 
 impl Tracer {
-    /// One of `one_in` requests is traced, where its client does not say. The spans come out of the other end.
+    /// Returns a tracer that samples one of `one_in` requests unless the client decides, and the receiver of its spans.
     pub fn new(one_in: u32) -> (Arc<Self>, Receiver<Span>) {
         let (spans, receiver) = channel(WAITING);
         let tracer = Self { spans, one_in: one_in.into(), asked: AtomicU64::default(), dropped: AtomicU64::default() };
         (Arc::new(tracer), receiver)
     }
 
-    /// How many spans were dropped: whoever collects them is too slow, or gone.
+    /// Returns how many spans were dropped because their receiver is too slow, or gone.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
@@ -143,7 +143,7 @@ impl Tracer {
         Some(timed)
     }
 
-    /// A span below another, that began at `from`.
+    /// Begins a child span of `above` that started at `from`.
     pub fn below(self: &Arc<Self>, name: &'static str, above: Context, from: SystemTime) -> Timed {
         self.timed(name, above.trace, Some(above.span), from)
     }
@@ -170,7 +170,7 @@ impl Tracer {
 }
 
 impl Timed {
-    /// What is to be below this.
+    /// Returns the context for child spans. `None` if there is no span.
     pub fn context(&self) -> Option<Context> {
         self.span.as_ref().map(|span| span.context)
     }
@@ -214,7 +214,7 @@ mod tests {
     const ABOVE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn what_a_client_says_of_its_trace_is_taken_over_or_nothing() {
+    fn trace_context_of_a_client_is_accepted_whole_or_not_at_all() {
         let above = Above::read(ABOVE).unwrap();
         assert_eq!(above.context, Context { trace: 0x0af7651916cd43dd8448eb211c80319c, span: 0xb7ad6b7169203331 });
         assert!(above.sampled && !Above::read(&ABOVE.replace("-01", "-00")).unwrap().sampled);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_so_many_is_traced_unless_its_client_says_so() {
+    fn sampling_rate_applies_unless_the_client_decides() {
         let (tracer, _spans) = Tracer::new(10);
         assert_eq!((0..100).filter(|_| tracer.request("x", None).is_some()).count(), 10);
         assert!((0..20).all(|_| tracer.request("x", Some(ABOVE)).is_some()));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_hang_together_and_too_many_are_dropped() {
+    fn spans_are_linked_and_surplus_ones_dropped() {
         let (tracer, mut spans) = Tracer::new(1);
         let request = tracer.request("request", Some(ABOVE)).unwrap();
         drop(tracer.below("process", request.context().unwrap(), SystemTime::now()).with("call", "x"));

@@ -1,5 +1,7 @@
-//! The messages of the websocket, exactly as its protocols have them: here those of the protocol without a name, and a
-//! file for each of the others. Knows nothing of sockets or processes.
+//! The messages of the websocket, exactly as its protocols define them. This file has those of the protocol without a
+//! name; each other protocol has a file of its own.
+//!
+//! It knows nothing of sockets or processes.
 
 pub mod distillery1;
 pub mod pow1;
@@ -20,16 +22,16 @@ use std::fmt;
 /// A frame to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// What is not UTF-8 in it becomes U+FFFD.
+    /// Text. Invalid UTF-8 becomes U+FFFD.
     Text(Bytes),
     Binary(Bytes),
 }
 
-/// What a client may send in a binary frame.
+/// A message of the client in a binary frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     Call(CallMessage),
-    /// Nothing more comes for stdin.
+    /// Ends stdin.
     Close,
     Cancel,
 }
@@ -39,7 +41,7 @@ pub enum ClientMessage {
 pub struct CallMessage {
     /// The name of the call.
     pub call: String,
-    /// What it is called with, in order; null means nothing.
+    /// Parameters in order; null means none.
     #[serde(default, deserialize_with = "null_is_empty")]
     #[schemars(with = "Option<Vec<String>>")]
     pub params: Vec<String>,
@@ -53,7 +55,7 @@ pub struct SignalMessage {
     signal: String,
 }
 
-/// Reads a list that can also be null.
+/// Reads a list, or null as an empty list.
 fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -62,7 +64,7 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Strin
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResultMessage {
     success: bool,
-    /// Why it is no success.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -76,13 +78,13 @@ impl ResultMessage {
         Self { success: false, message: Some(message.to_string()) }
     }
 
-    /// Why it is a failure; nothing for a success.
+    /// Returns the reason of a failure. `None` for a success.
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
     pub fn encode(&self) -> Frame {
-        // Most calls end like this.
+        // The usual result, without serialization.
         if self.success {
             return Frame::Binary(Bytes::from_static(br#"{"success":true}"#));
         }
@@ -105,17 +107,17 @@ impl From<&Refusal> for ResultMessage {
     }
 }
 
-/// Reads a binary frame; the error says what is wrong with it, without repeating what the client sent at length.
+/// Reads a binary frame. The error says what is wrong, with at most a short quote of the frame.
 pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
     read(frame).map_err(|what| said(&what))
 }
 
-/// What is wrong with a frame, as it may be said.
+/// Shortens an error about a frame for the client.
 fn said(what: &str) -> String {
     OneLine { text: what, most: SAID }.to_string()
 }
 
-/// How much is said of what is wrong with a frame: keys and values in it are of any length.
+/// Maximum length of an error about a frame, as its keys and values can be of any length.
 const SAID: usize = 300;
 
 fn read(frame: &[u8]) -> Result<ClientMessage, String> {
@@ -144,8 +146,8 @@ fn read(frame: &[u8]) -> Result<ClientMessage, String> {
     Err("a binary frame is neither a call message nor a signal message".into())
 }
 
-/// A JSON object with each key once. Of a key that is there twice, readers take now the first, now the last: the client
-/// and whoever looks at its frames on the way could disagree about what it calls.
+/// A JSON object with unique keys. Of a duplicate key, some parsers use the first and others the last. The client and
+/// an inspecting proxy could disagree about the call.
 struct Object(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -174,7 +176,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// The beginning of what a client sent, for a message back to it.
+/// Returns the beginning of a client's text, for a message back to the client.
 fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(64)]
 }
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_messages_of_the_protocol_are_read() {
+    fn messages_of_the_protocol_are_read() {
         assert_eq!(
             decode(br#"{"call": "some-name", "params": ["some", "string"]}"#),
             Ok(ClientMessage::Call(CallMessage {
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn invalid_messages_are_explained() {
         for (frame, said) in [
             (&b"\xff"[..], "a binary frame is not UTF-8"),
             (b"", "a binary frame is not a JSON object: EOF while parsing a value at line 1 column 0"),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_short_and_one_line() {
+    fn explanation_is_short_and_one_line() {
         let name = "\\n".repeat(1000);
         let said = decode(format!(r#"{{"call":"x","params":"{name}"}}"#).as_bytes()).unwrap_err();
         assert!(said.starts_with("the call message is wrong: params: invalid type: string") && said.ends_with('…'));
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn results_have_no_fields_but_those_of_the_protocol() {
+    fn results_have_only_the_fields_of_the_protocol() {
         let binary = |text: &'static str| Frame::Binary(Bytes::from_static(text.as_bytes()));
         assert_eq!(ResultMessage::success().encode(), binary(r#"{"success":true}"#));
         let failure = binary(r#"{"success":false,"message":"exit status 7"}"#);

@@ -1,6 +1,6 @@
-//! The threads that a guest runs on, and the threads that it needs for what it does next.
+//! The class of threads that a guest runs on, and the class that it needs next.
 //!
-//! A guest asks for other threads from within a host call ([`Residence::reach`]). The side that polls the guest looks at
+//! A guest asks for other threads from within a host call ([`Residence::reach`]). The side that polls the guest checks
 //! [`Residence::wanted`] after each turn and moves the guest.
 
 use std::{
@@ -9,14 +9,14 @@ use std::{
     task::Poll,
 };
 
-/// A class of threads, by how long a guest may hold one of them at a time.
+/// A class of threads, by how long a guest can hold one of them at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ThreadClass {
-    /// They serve sockets: a fraction of a millisecond.
+    /// Threads that serve sockets: a fraction of a millisecond.
     Sockets,
-    /// They run guests that compute: as long as one instruction takes, such as a large `memory.fill`.
+    /// Threads for guests that compute: as long as one instruction takes, such as a large `memory.fill`.
     Compute,
-    /// They run guests that work on files: as long as a disk takes.
+    /// Threads for guests that work on files: as long as a disk takes.
     Files,
 }
 
@@ -34,9 +34,9 @@ impl ThreadClass {
 pub struct Residence {
     now: AtomicU8,
     wanted: AtomicU8,
-    /// Single instructions of the guest can take long: it stays away from the sockets for good.
+    /// Single instructions of the guest can take long: it never runs on socket threads again.
     heavy: AtomicBool,
-    /// The guest may have files open.
+    /// The guest can have files open.
     has_files: AtomicBool,
     /// The guest is in a system call on a file.
     in_file_call: AtomicBool,
@@ -45,19 +45,19 @@ pub struct Residence {
 }
 
 impl Residence {
-    /// The guest begins a turn on a thread of `class`.
+    /// Notes that the guest begins a turn on a thread of `class`.
     pub fn begin_turn(&self, class: ThreadClass) {
         self.now.store(class as u8, Relaxed);
         self.wanted.store(ThreadClass::Sockets as u8, Relaxed);
     }
 
-    /// The least class of threads that the guest may go on with.
+    /// Returns the lowest class of threads that the guest can continue on.
     pub fn wanted(&self) -> ThreadClass {
         let least = if self.is_heavy() { ThreadClass::Compute } else { ThreadClass::Sockets };
         ThreadClass::of(self.wanted.load(Relaxed)).max(least)
     }
 
-    /// Whether the turn that just ended ended because the guest needs other threads.
+    /// Returns whether the turn that just ended did so because the guest needs other threads.
     pub fn has_to_move(&self) -> bool {
         self.wanted() > ThreadClass::of(self.now.load(Relaxed))
     }
@@ -92,17 +92,17 @@ impl Residence {
         self.heavy.store(true, Relaxed);
     }
 
-    /// Whether the guest may have files open, which can take long to close.
+    /// Returns whether the guest can have files open, which can take long to close.
     pub fn has_files(&self) -> bool {
         self.has_files.load(Relaxed)
     }
 
-    /// The number of the guest that runs now.
+    /// Returns the number of the guest that runs now.
     pub fn guest(&self) -> u32 {
         self.guest.load(SeqCst)
     }
 
-    /// The guest before is gone, or stays behind in a system call: another one takes over the process.
+    /// Hands the process to the next guest. The previous one is gone, or stays behind in a system call.
     pub fn next_guest(&self) {
         self.guest.fetch_add(1, SeqCst);
         self.in_file_call.store(false, SeqCst);
@@ -117,7 +117,7 @@ impl Residence {
         }
     }
 
-    /// Whether the guest is in a system call on a file, from which nothing calls it back.
+    /// Returns whether the guest is in a system call on a file, which nothing can interrupt.
     pub fn is_in_file_call(&self) -> bool {
         self.in_file_call.load(SeqCst)
     }
@@ -132,7 +132,7 @@ mod tests {
     };
 
     #[test]
-    fn a_guest_waits_for_the_threads_that_it_needs() {
+    fn guest_waits_for_the_threads_that_it_needs() {
         let residence = Residence::default();
         let mut cx = Context::from_waker(Waker::noop());
         let mut reaching = pin!(residence.reach(ThreadClass::Compute));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heavy_guest_stays_away_from_the_sockets() {
+    fn heavy_guest_stays_away_from_the_sockets() {
         let residence = Residence::default();
         residence.begin_turn(ThreadClass::Compute);
         assert_eq!(residence.wanted(), ThreadClass::Sockets);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_left_behind_changes_nothing_for_the_next() {
+    fn guest_left_behind_changes_nothing_for_the_next() {
         let residence = Residence::default();
         residence.note_file_call(0, true);
         assert!(residence.is_in_file_call());

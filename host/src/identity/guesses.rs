@@ -1,4 +1,4 @@
-//! How often passwords were guessed, by address and by user: each miss makes the next try wait for longer.
+//! Rate limit for password guesses, by address and by user: each miss makes the next try wait longer.
 
 use parking_lot::Mutex;
 use std::{
@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many addresses and users are remembered at once.
+/// Maximum number of addresses and users that are remembered.
 const REMEMBERED: usize = 10_000;
-/// After so long without a try everything is forgiven.
+/// Time without a try after which all misses are forgiven.
 const FORGIVEN: Duration = Duration::from_secs(15 * 60);
-/// How many misses of one user cost nothing, and how long one waits at most. Not long: it is not the user's doing.
+/// Free misses of one user, and the longest wait. The wait is short, as the guesses are not the user's doing.
 const OF_USER: (u32, Duration) = (5, Duration::from_secs(30));
-/// The same for an address, which may be that of many: all who come through one proxy.
+/// Free misses of one address, and the longest wait. Many users can share the address of one proxy.
 const OF_ADDRESS: (u32, Duration) = (20, Duration::from_secs(60));
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub struct Guesses {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Who {
     Address(IpAddr),
-    /// By a hash, so that it does not matter how long a name somebody makes up.
+    /// A hash, so that the length of an invented name does not matter.
     User(u64),
 }
 
@@ -35,7 +35,7 @@ struct Tries {
     next: Instant,
 }
 
-/// A try that counts as a miss until it is told otherwise.
+/// A try that counts as a miss until [`Guesses::right`] is called.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct Try([Who; 2]);
@@ -59,7 +59,7 @@ impl Who {
 }
 
 impl Guesses {
-    /// A try at the password of `user` from `address`, or how long it has to wait.
+    /// Begins a try at the password of `user` from `address`. Fails with the time that the client has to wait.
     pub fn begin(&self, address: IpAddr, user: &str, now: Instant) -> Result<Try, Duration> {
         let mut hasher = DefaultHasher::new();
         user.hash(&mut hasher);
@@ -87,7 +87,7 @@ impl Guesses {
         Ok(Try(both))
     }
 
-    /// It was no guess.
+    /// Reports that the password was right.
     pub fn right(&self, right: &Try) {
         let mut tries = self.tries.lock();
         for who in right.0 {
@@ -95,7 +95,7 @@ impl Guesses {
                 Who::User(_) => drop(tries.remove(&who)),
                 Who::Address(_) => {
                     if let Some(one) = tries.get_mut(&who) {
-                        // One's own password forgives no guesses at that of others.
+                        // A right password does not forgive guesses at other users' passwords.
                         one.missed = one.missed.saturating_sub(1);
                         one.next = one.last;
                     }
@@ -105,7 +105,7 @@ impl Guesses {
     }
 }
 
-/// Makes room: those that are forgiven go, and if there are none, half of those that may try again the soonest.
+/// Makes room: removes forgiven entries, or if there are none, the half with the shortest waits.
 fn forget(tries: &mut HashMap<Who, Tries>, now: Instant) {
     tries.retain(|_, one| now.saturating_duration_since(one.last) < FORGIVEN);
     if tries.len() >= REMEMBERED {
@@ -121,7 +121,7 @@ fn forget(tries: &mut HashMap<Who, Tries>, now: Instant) {
     }
 }
 
-/// The network that one client may have all addresses of.
+/// Returns the network of an address: one client can have all its addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(it) => Ipv6Addr::from_bits(it.to_bits() >> 64 << 64).into(),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_miss_beyond_the_free_ones_waits_for_twice_as_long_up_to_a_bound() {
+    fn each_miss_beyond_the_free_ones_doubles_the_wait() {
         let (guesses, mut now) = (Guesses::default(), Instant::now());
         for from in 0..4 {
             assert!(guesses.begin(address(from), "ada", now).is_ok());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_guesses_at_many_users_waits_too() {
+    fn address_that_guesses_at_many_users_waits_too() {
         let (guesses, now) = (Guesses::default(), Instant::now());
         for user in 0..OF_ADDRESS.0 {
             assert!(guesses.begin(address(1), &user.to_string(), now).is_ok());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_password_forgives_its_user_and_time_forgives_everyone() {
+    fn right_password_and_time_forgive_misses() {
         let (guesses, now) = (Guesses::default(), Instant::now());
         for _ in 0..OF_USER.0 - 1 {
             assert!(guesses.begin(address(1), "ada", now).is_ok());
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_are_guessed_at_only_so_many_are_remembered() {
+    fn number_of_remembered_entries_is_bounded() {
         let (guesses, now) = (Guesses::default(), Instant::now());
         for user in 0..REMEMBERED as u32 * 2 {
             let from = IpAddr::from(Ipv4Addr::from_bits(user));

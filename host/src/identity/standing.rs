@@ -1,4 +1,4 @@
-//! Whether a credential is still valid, for what stays open longer than a request: sockets and streams of events.
+//! Revocation checks for credentials of long-lived connections: sockets and streams of events.
 
 use super::{BELIEVED, Identity, Shown, Unknown};
 use crate::{
@@ -12,40 +12,41 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often a credential in use is looked at. What one look finds is believed for as long, so that a revoked credential
-/// is noticed within [`BELIEVED`].
+/// Interval between checks of a credential in use. The result is cached as long, so a revocation is noticed within
+/// [`BELIEVED`].
 const LOOK: Duration = Duration::from_millis(BELIEVED.as_millis() as u64 / 2);
 
-/// What a caller is known by.
+/// The credential of a caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
     Shown(Shown),
-    /// The word of a trusted proxy.
+    /// A user name from a trusted proxy.
     Forwarded(UserName),
 }
 
-/// A credential in use: it is looked at until the last clone of this is dropped.
+/// A credential in use. It is checked until the last clone of this handle is dropped.
 #[derive(Clone)]
 pub struct Standing(Arc<Watched>);
 
 pub(super) struct Watched {
-    /// What it was good for when it began to be used.
+    /// The caller when the connection began.
     caller: Caller,
     revoked: CancellationToken,
 }
 
-/// The credentials that are in use.
+/// Credentials that are in use.
 pub(super) type InUse = HashMap<Credential, Weak<Watched>>;
 
 impl Standing {
-    /// Cancelled when the credential is revoked or has expired, its user is removed, or it lost a right.
+    /// Returns a token that is cancelled when the credential is revoked or expires, its user is removed, or it loses a
+    /// right.
     pub fn revoked(&self) -> &CancellationToken {
         &self.0.revoked
     }
 }
 
 impl Identity {
-    /// Watches a credential that has just been found to stand for `caller`.
+    /// Watches a credential that has just been verified as that of `caller`.
     pub fn watch(self: &Arc<Self>, credential: Credential, caller: &Caller) -> Standing {
         let mut in_use = self.in_use.lock();
         let known = in_use.get(&credential).and_then(Weak::upgrade);
@@ -59,7 +60,7 @@ impl Identity {
         Standing(watched)
     }
 
-    /// Looks at a credential until it is revoked or no longer in use.
+    /// Checks a credential until it is revoked or no longer in use.
     async fn look_on(self: Arc<Self>, credential: Credential, watched: Weak<Watched>) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -74,13 +75,14 @@ impl Identity {
             }
         }
         let mut in_use = self.in_use.lock();
-        // Another one may have taken its place.
+        // Another watch can have replaced this one.
         if in_use.get(&credential).is_some_and(|it| it.ptr_eq(&watched)) {
             in_use.remove(&credential);
         }
     }
 
-    /// The caller that a credential stands for now, if any. An error says that it cannot be looked up at the moment.
+    /// Returns the present caller for a credential, if any. An error means that the check is not possible at the
+    /// moment.
     async fn stands_for(&self, credential: &Credential) -> Result<Option<Caller>, AccountError> {
         match credential {
             Credential::Shown(shown) => match self.caller_within(*shown, LOOK).await {
@@ -93,7 +95,7 @@ impl Identity {
     }
 }
 
-/// Returns whether a caller is still the one that it was, and holds every right that it held.
+/// Returns whether a caller still has the same identity, and every right that it had.
 fn covers(now: &Caller, then: &Caller) -> bool {
     now.principal == then.principal && then.scopes.iter().all(|scope| now.scopes.contains(scope))
 }

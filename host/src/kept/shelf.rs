@@ -1,4 +1,4 @@
-//! The kept processes: those that run, and the last that have ended, for a while.
+//! The registry of detached processes: the running ones, and the last ones that ended, for a while.
 
 use super::{Ending, Kept, Shared, View, drive};
 use crate::{
@@ -21,14 +21,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How much is kept.
+/// Bounds of what the registry keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// For how long, after the end of a process.
+    /// Time that a process is kept after its end.
     pub time: Duration,
-    /// Of each of the two streams of a process.
+    /// Maximum output of each of the two streams of a process.
     pub output: Size,
-    /// Of how many that have ended.
+    /// Maximum number of ended processes.
     pub processes: usize,
 }
 
@@ -43,7 +43,7 @@ pub struct Shelf {
 #[derive(Default)]
 struct State {
     all: HashMap<Uuid, Arc<Kept>>,
-    /// Those that have ended, the oldest end first.
+    /// Ended processes, the oldest end first.
     ended: VecDeque<(Instant, Arc<Kept>)>,
 }
 
@@ -52,8 +52,8 @@ impl Shelf {
         Self { bounds, history, drain, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Drives a process that has just been started by `caller`, whose view holds it back until that is dropped. Bytes go
-    /// out of it as they come. `ended` is called when it has ended.
+    /// Drives a process that `caller` has just started. Its output is raw, and the returned view applies back-pressure
+    /// until it is dropped. Calls `ended` when the process has ended.
     pub fn keep(
         self: &Arc<Self>,
         process: Process,
@@ -90,7 +90,7 @@ impl Shelf {
         view
     }
 
-    /// Cancelled when nothing new is taken on.
+    /// Returns a token that is cancelled when the server accepts no new work.
     pub fn draining(&self) -> CancellationToken {
         self.drain.signal()
     }
@@ -99,7 +99,7 @@ impl Shelf {
         self.state.lock().all.get(&id).cloned()
     }
 
-    /// Those that `may` be shown.
+    /// Returns the processes that pass `may`.
     pub fn all(&self, may: impl Fn(&Kept) -> bool) -> Vec<Arc<Kept>> {
         self.state.lock().all.values().filter(|kept| may(kept)).cloned().collect()
     }
@@ -114,7 +114,7 @@ impl Shelf {
         self.changed.notify_one();
     }
 
-    /// Forgets what is kept for long enough, until the server takes on nothing new: then nobody comes to ask for it.
+    /// Forgets expired processes until the server accepts no new work. After that, no client can ask for them.
     pub async fn expire(self: Arc<Self>) {
         let draining = self.drain.retired();
         loop {
@@ -133,7 +133,7 @@ impl Shelf {
         }
     }
 
-    /// Says when the next one is to be forgotten.
+    /// Forgets expired processes, and returns when the next one expires.
     fn forget_old(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
         loop {
@@ -153,7 +153,7 @@ impl State {
         }
     }
 
-    /// Forgets the oldest of whoever has the most, so that nobody can make others lose theirs.
+    /// Forgets the oldest process of the caller with the most, so that no caller can displace those of others.
     fn forget_one(&mut self) {
         let mut counts: HashMap<&Who, usize> = HashMap::new();
         for (_, kept) in &self.ended {
@@ -166,7 +166,7 @@ impl State {
 }
 
 impl Ending {
-    /// Whether it was a success, in one word, or how it failed.
+    /// Returns the outcome in one word.
     pub fn word(&self) -> &'static str {
         if self.outcome.is_success() { "success" } else { self.outcome.kind() }
     }

@@ -1,9 +1,8 @@
-//! How many processes run at once, and who waits for a place.
+//! Admission: the number of processes that run at once, and the queue for slots.
 //!
-//! A place is one of the server's, of its plugin's and of its caller's. A call for which one of the three is missing
-//! waits in one queue with all others; a place that is given back goes to the first in the queue that now finds all
-//! three, so that a plugin or a caller that is full holds up nobody else. Plugins are counted by name, over all
-//! generations.
+//! A call needs a slot of the server, of its plugin and of its caller. A call that lacks one of the three waits in one
+//! queue with all others. A released slot goes to the first call in the queue that now finds all three, so a full
+//! plugin or caller delays no other. Plugins are counted by name, over all generations.
 
 use crate::{auth::Who, call::Full};
 use parking_lot::Mutex;
@@ -16,15 +15,15 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// What bounds the number of processes.
+/// Bounds on the number of processes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub processes: u32,
-    /// How many of them one caller may have. As many of its calls may wait.
+    /// Maximum number of processes of one caller. As many of its calls can wait.
     pub per_caller: Option<u32>,
-    /// How many calls wait at most.
+    /// Maximum number of calls that wait.
     pub queue: usize,
-    /// How long each of them waits at most.
+    /// Longest wait of each call.
     pub queue_time: Duration,
 }
 
@@ -41,20 +40,20 @@ struct Shared {
 struct State {
     running: u32,
     by_plugin: HashMap<Arc<str>, u32>,
-    /// Counted only where there is a bound for it.
+    /// Counted only if there is a bound.
     by_caller: HashMap<Who, u32>,
     waiting_by_caller: HashMap<Who, u32>,
-    /// By ticket: who came first is first.
+    /// Waiting calls by ticket: first come, first served.
     queue: BTreeMap<u64, Waiting>,
     next_ticket: u64,
 }
 
-/// Who wants to run a process of what.
+/// A request for a process slot.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub caller: Who,
     pub plugin: Arc<str>,
-    /// How many processes the plugin may have, where it has a number of its own.
+    /// Maximum number of processes of the plugin, if it has a bound of its own.
     pub most_of_plugin: Option<u32>,
 }
 
@@ -63,23 +62,23 @@ struct Waiting {
     give: oneshot::Sender<Place>,
 }
 
-/// The right to run one process, given back when dropped.
+/// A process slot, released when dropped.
 pub struct Place {
     shared: Arc<Shared>,
     caller: Who,
     plugin: Arc<str>,
 }
 
-/// What a call finds that wants to run.
+/// The answer to a request for a slot.
 pub enum Asked {
     Admitted(Place),
-    /// It may wait.
+    /// The call can wait.
     Wait(Turn),
-    /// It may not, as something is full.
+    /// The call cannot wait, as something is full.
     Full(Full),
 }
 
-/// A place in the queue, left when dropped. It becomes a [`Place`] when there is one.
+/// A ticket in the queue, which leaves the queue when dropped. It resolves to a [`Place`] when there is one.
 pub struct Turn {
     shared: Arc<Shared>,
     wanted: Wanted,
@@ -96,22 +95,22 @@ impl Admission {
         self.shared.bounds.queue_time
     }
 
-    /// How many processes have a place.
+    /// Returns the number of slots in use.
     pub fn running(&self) -> u32 {
         self.shared.state.lock().running
     }
 
-    /// How many there can be.
+    /// Returns the total number of slots.
     pub fn most(&self) -> u32 {
         self.shared.bounds.processes
     }
 
-    /// How many calls wait for one.
+    /// Returns the number of calls that wait for a slot.
     pub fn waiting(&self) -> usize {
         self.shared.state.lock().queue.len()
     }
 
-    /// Asks for a place on the server, among those of the plugin, and among those of the caller.
+    /// Requests a slot of the server, of the plugin and of the caller.
     pub fn ask(&self, wanted: Wanted) -> Asked {
         let shared = &self.shared;
         let mut state = shared.state.lock();
@@ -137,7 +136,7 @@ impl Admission {
 }
 
 impl Shared {
-    /// What has no place for `wanted` now.
+    /// Returns the bound that leaves no slot for `wanted` now.
     fn full(&self, state: &State, wanted: &Wanted) -> Option<Full> {
         let reached =
             |most: Option<u32>, now: Option<&u32>| most.is_some_and(|most| now.is_some_and(|now| *now >= most));
@@ -161,21 +160,21 @@ impl Shared {
         Place { shared: self.clone(), caller: wanted.caller.clone(), plugin: wanted.plugin.clone() }
     }
 
-    /// Takes a call out of the queue, if it is still in there.
+    /// Removes a call from the queue, if it is still there.
     fn leave(&self, state: &mut State, ticket: u64) -> Option<Waiting> {
         let waiting = state.queue.remove(&ticket)?;
         count_down(&mut state.waiting_by_caller, &waiting.wanted.caller);
         Some(waiting)
     }
 
-    /// Gives places to those that wait, as far as there are any.
+    /// Gives free slots to waiting calls.
     fn give(self: &Arc<Self>, state: &mut State) {
         while state.running < self.bounds.processes {
             let next = state.queue.iter().find(|(_, waiting)| self.full(state, &waiting.wanted).is_none());
             let Some(ticket) = next.map(|(ticket, _)| *ticket) else { return };
             let waiting = self.leave(state, ticket).expect("it was found in the queue");
             let place = self.take(state, &waiting.wanted);
-            // Whoever gives up its turn leaves the queue first, under this lock: it is still there.
+            // A dropped ticket leaves the queue first, under this lock: the receiver is still there.
             let given = waiting.give.send(place);
             debug_assert!(given.is_ok(), "the turn is there as long as its ticket is in the queue");
         }
@@ -192,14 +191,14 @@ fn count_down<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
 }
 
 impl Turn {
-    /// What has no place for the call now; the server itself if it has one again.
+    /// Returns the bound that leaves no slot for the call now, or the server's if a slot is free again.
     pub fn full(&self) -> Full {
         self.shared.full(&self.shared.state.lock(), &self.wanted).unwrap_or(Full::Server)
     }
 }
 
 impl Turn {
-    /// How many calls are before this one in the queue, and itself. It may go past some that wait for something else.
+    /// Returns the position in the queue, from 1. The call can overtake some that wait for another slot.
     pub fn position(&self) -> usize {
         self.shared.state.lock().queue.range(..=self.ticket).count()
     }
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_that_is_given_back_goes_to_who_waits() {
+    async fn released_slot_goes_to_a_waiting_call() {
         let admission = admission(1, None, 1);
         let any = || admission.ask(wanted("a", "x", None));
         let place = admitted(any());
@@ -273,14 +272,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_leaves_the_queue_makes_room_in_it() {
+    async fn dropped_ticket_makes_room_in_the_queue() {
         let admission = admission(1, None, 1);
         let any = || admission.ask(wanted("a", "x", None));
         let place = admitted(any());
         drop(waits(any()));
         let turn = waits(any());
         drop(place);
-        // It has been given a place that it never took.
+        // The ticket has a slot that was never taken.
         drop(turn);
         assert_eq!(admission.running(), 0);
         let at_once = Admission::new(Bounds { processes: 0, per_caller: None, queue: 1, queue_time: Duration::ZERO });
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_plugin_keeps_no_other_from_running() {
+    async fn full_plugin_does_not_block_others() {
         let admission = admission(2, None, 8);
         let first = admitted(admission.ask(wanted("a", "x", Some(1))));
         let second = waits(admission.ask(wanted("a", "x", Some(1))));
@@ -298,7 +297,7 @@ mod tests {
         let third = waits(admission.ask(wanted("a", "y", None)));
         assert_eq!(third.position(), 2);
         drop(other);
-        // The place goes past the one of the full plugin, which came earlier.
+        // The slot goes past the earlier call of the full plugin.
         drop(third.await);
         drop(first);
         drop(second.await);
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_has_its_number_of_processes_and_as_many_that_wait() {
+    async fn caller_has_a_bound_on_running_and_waiting_calls() {
         let admission = admission(8, Some(2), 8);
         let ask = |caller| admission.ask(wanted(caller, "x", None));
         let running = [admitted(ask("a")), admitted(ask("a"))];

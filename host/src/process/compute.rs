@@ -1,9 +1,9 @@
-//! The threads for guests that compute, as many as there are processors, and those for guests that work on files. All have
-//! a lower priority than the threads that serve sockets. The guests take turns there.
+//! Threads for guests that compute, one for each processor, and threads for guests that work on files. The guests take
+//! turns there. All have a lower priority than the threads that serve sockets.
 //!
-//! A guest goes to a file thread for the turn in which it works on a file, so that a slow disk holds up no guest that
-//! computes, and the time that a file takes of the processor counts as time of the guest. If the guest is stopped while the
-//! disk does not answer, it is abandoned: its process ends, and the thread drops the guest when the disk has answered.
+//! A guest goes to a file thread for each turn in which it works on a file. A slow disk then delays no guest that
+//! computes, and CPU time for files counts as CPU time of the guest. If the guest is stopped while the disk does not
+//! answer, it is abandoned: its process ends, and the thread drops the guest when the disk has answered.
 
 use crate::{
     control::{Control, ThreadClass},
@@ -21,28 +21,28 @@ use std::{
 };
 use tokio::runtime::{Handle, Runtime};
 
-/// How long a guest computes before the next one has its turn.
+/// The turn of a guest, after which the next one computes.
 const TURN: Duration = Duration::from_millis(1);
-/// A guest goes back to its socket when it waits after it computed at most this much.
+/// A guest that waits goes back to its socket if its last turn computed at most this much.
 const CALM: Duration = Duration::from_micros(300);
-/// ... and at the earliest this long after it came, so that none goes back and forth all the time.
+/// The shortest stay of a guest here, so that it does not move to and fro all the time.
 const STAY: Duration = Duration::from_millis(20);
-/// How much nicer than sockets these threads are; ten steps are about a tenth of the share of a busy processor.
+/// The nice value of these threads; ten steps are about a tenth of the share of a busy processor.
 const NICE: i32 = 10;
 
-/// How many guests work on files at once. The others wait for a thread.
+/// Maximum number of guests that work on files at once. The others wait for a thread.
 const FILE_THREADS: usize = 32;
 
 pub struct ComputeThreads {
     runtime: Option<Runtime>,
 }
 
-/// A guest that is on the compute threads, as its owner sees it.
+/// The owner's handle of a guest on the compute threads.
 pub struct Away(Arc<Place>);
 
-/// How a guest comes back.
+/// The return of a guest to its owner.
 pub enum Returned {
-    /// It waits, and has not computed much.
+    /// The guest waits, and has not computed much.
     Calm(Guest),
     Ended(End),
 }
@@ -52,7 +52,7 @@ struct Place {
     control: Arc<Control>,
     threads: Handle,
     came: Instant,
-    /// A file thread has the guest, or is about to.
+    /// A file thread has the guest, or will have it soon.
     on_file_thread: AtomicBool,
     /// The process has ended without its guest.
     abandoned: AtomicBool,
@@ -77,7 +77,7 @@ impl ComputeThreads {
         Ok(Self { runtime: Some(runtime) })
     }
 
-    /// Goes on with `guest` here, and wakes `owner` when it comes back.
+    /// Runs `guest` here, and wakes `owner` when it comes back.
     pub fn take_over(&self, guest: Guest, owner: &Context<'_>) -> Away {
         let place = Arc::new(Place {
             control: guest.control().clone(),
@@ -93,7 +93,7 @@ impl ComputeThreads {
         Away(place)
     }
 
-    /// Drops a guest of an owner that serves a socket.
+    /// Drops a guest whose owner serves a socket.
     pub fn discard(&self, guest: Guest) {
         discard_by(self.runtime().handle(), guest);
     }
@@ -114,7 +114,7 @@ impl Drop for ComputeThreads {
 impl Place {
     fn work(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.on_file_thread.load(SeqCst) {
-            // That thread wakes this task when the turn is over.
+            // The file thread wakes this task when the turn is over.
             return Poll::Pending;
         }
         let Some(mut guest) = self.guest.try_lock() else {
@@ -137,13 +137,13 @@ impl Place {
         match returned {
             Some(returned) => self.give_back(returned),
             None if !is_here => Poll::Ready(()),
-            // The thread that killed it during its turn could not drop it, and counts on this look.
+            // The thread that killed the guest during its turn could not drop it, and relies on this check.
             None if self.control.is_killed() => self.end_killed(),
             None => Poll::Pending,
         }
     }
 
-    /// Gives the guest a turn on a file thread, which is this one.
+    /// Gives the guest a turn on a file thread: the current thread.
     fn work_on_files(&self, task: Waker) {
         let mut guest = self.guest.lock();
         let returned = self.turn(&mut guest, ThreadClass::Files, &mut Context::from_waker(&task));
@@ -155,7 +155,7 @@ impl Place {
         task.wake();
     }
 
-    /// Gives the guest its turn; nothing when it stays.
+    /// Gives the guest its turn. `None` if the guest stays.
     fn turn(&self, place: &mut Option<Guest>, class: ThreadClass, cx: &mut Context<'_>) -> Option<Returned> {
         let before = self.control.cpu();
         let polled = match self.abandoned.load(SeqCst) {
@@ -220,8 +220,9 @@ impl Away {
         }
     }
 
-    /// Drops the guest unless it is computing at this moment, and abandons it if it waits for a disk. Says whether it
-    /// would have gone on computing, rather than wait.
+    /// Drops the guest unless it is computing at this moment. Abandons it if it waits for a disk.
+    ///
+    /// Returns whether the guest would have continued to compute rather than wait. `None` if the guest is not dropped.
     pub fn drop_if_idle(&mut self) -> Option<bool> {
         let place = &self.0;
         let Some(mut guest) = place.guest.try_lock() else {
@@ -239,7 +240,7 @@ impl Away {
     }
 }
 
-/// Drops a guest. Giving much memory back takes long, and closing a file can take as long as a disk.
+/// Drops a guest. Releasing much memory takes long, and closing a file can take as long as a disk.
 fn discard_by(threads: &Handle, guest: Guest) {
     let residence = &guest.control().residence;
     if residence.has_files() {
@@ -251,7 +252,7 @@ fn discard_by(threads: &Handle, guest: Guest) {
 
 fn lower_priority() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "the threads that run guests keep the priority of the others");
+        tracing::warn!(%error, "cannot lower the priority of the threads that run guests");
     }
 }
 
@@ -264,7 +265,7 @@ mod tests {
     };
     use std::sync::mpsc;
 
-    /// Tells that it was dropped.
+    /// Reports the thread that drops it.
     struct Dropped(mpsc::Sender<&'static str>);
 
     impl Drop for Dropped {
@@ -301,7 +302,7 @@ mod tests {
         assert_eq!(told.recv().unwrap(), "waits");
         control.kill();
         assert_eq!(away.drop_if_idle(), Some(false));
-        // A fresh one cleans up meanwhile.
+        // A fresh guest cleans up meanwhile.
         control.begin_cleanup();
         drop(away);
         disk.send(()).unwrap();

@@ -1,4 +1,4 @@
-//! How bytes that a guest wrote become frames, where they are not lines.
+//! Turns raw output of a guest into frames.
 
 use crate::{
     stream::{Stream, before_cut},
@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 
-/// What a guest wrote to a stream, `from` so many bytes after its beginning.
+/// Output of a guest, with `from` as its offset in the stream.
 #[derive(Clone, Debug)]
 pub struct Piece {
     pub stream: Stream,
@@ -20,16 +20,17 @@ pub struct Piece {
 /// The form of the frames.
 #[derive(Debug)]
 pub enum Framing {
-    /// A text frame for each line.
+    /// One text frame for each line.
     Lines,
-    /// Text frames of whole characters; of each stream the beginning of one is held back until the rest of it comes.
+    /// Text frames of whole characters. For each stream, the beginning of a character is held back until the rest
+    /// arrives.
     Text { held: [Bytes; 2] },
-    /// Binary frames that say their stream and their place in it.
+    /// Binary frames with their stream and their offset in it.
     Data,
 }
 
 impl Framing {
-    /// Takes the beginning of `piece`, and makes the next frame of it.
+    /// Takes the beginning of `piece`, and returns it as the next frame.
     pub fn frame(&mut self, piece: &mut Piece) -> Option<Frame> {
         if piece.bytes.is_empty() {
             return None;
@@ -49,7 +50,7 @@ impl Framing {
         }
     }
 
-    /// What is left when nothing more comes.
+    /// Returns frames of the bytes that were held back. Call at the end of the output.
     pub fn finish(&mut self) -> impl Iterator<Item = Frame> {
         let held = match self {
             Self::Text { held } => std::mem::take(held),
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_frames_are_whole_characters_and_nothing_is_lost() {
+    fn text_frames_are_whole_characters_and_complete() {
         let text = "aä☃🦀\n".repeat(3).into_bytes();
         for cut in 0..text.len() {
             let mut framing = Framing::Text { held: Default::default() };
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_of_one_stream_is_not_put_together_with_bytes_of_the_other() {
+    fn cut_character_is_not_joined_with_the_other_stream() {
         let mut framing = Framing::Text { held: Default::default() };
         let mut frame = |stream, bytes: &'static [u8]| {
             framing.frame(&mut Piece { stream, from: 0, bytes: Bytes::from_static(bytes) })
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn data_says_where_it_belongs_in_frames_of_a_bounded_size() {
+    fn data_frames_are_bounded_and_have_their_offset() {
         let mut piece = Piece { stream: Stream::Stdout, from: 7, bytes: vec![b'x'; DATA + 1].into() };
         let mut sizes = Vec::new();
         while let Some(Frame::Binary(frame)) = Framing::Data.frame(&mut piece) {

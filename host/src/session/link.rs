@@ -1,4 +1,4 @@
-//! The connection to the client: whether it is open, whether the client is heard of, and its orderly end.
+//! The connection to the client: its state, its signs of life, and its orderly end.
 
 use super::Timing;
 use crate::socket::Socket;
@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a connection that is being closed waits for a client that does nothing.
+/// Maximum time without progress while a connection is being closed.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long it waits in all, for a client that still sends or takes something.
+/// Maximum time in all for closing a connection that still makes progress.
 const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
 /// Interval of the looks at a client that is held back.
@@ -18,11 +18,11 @@ const LOOK_AT_HELD_BACK: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     pub socket: Socket,
     state: State,
-    /// When the client was last heard of.
+    /// The last sign of life of the client.
     heard: Instant,
-    /// How many bytes had come from it at the last ping.
+    /// Bytes received from it before the last ping.
     received: u64,
-    /// The server reads what the client sends. A client is silent only while it does.
+    /// The server reads what the client sends. Silence counts only while it does.
     listening: bool,
     /// When a client that is held back is looked at next: its end would wait behind what it has sent.
     next_look: Option<Instant>,
@@ -32,41 +32,42 @@ pub(super) struct Link {
 
 enum State {
     Open,
-    /// What the client sent is invalid: nothing more is read from it, but it still gets its result.
+    /// The client sent invalid frames: the server reads no more of them, but still sends the result.
     Invalid,
-    /// A close frame has come, or is on its way.
+    /// A close frame was received or is being sent.
     Closing(Closing),
     Closed,
 }
 
 struct Closing {
     since: Instant,
-    /// When bytes last went over the connection, and how many had gone by then.
+    /// The last time that bytes went over the connection, and their number by then.
     moved: Instant,
     bytes: u64,
 }
 
 impl Closing {
-    /// When the client is waited for no longer. An ending server does not wait for one that is busy.
+    /// Returns when the wait for the client ends. A server that shuts down does not wait for a client that still makes
+    /// progress.
     fn until(&self, draining: bool) -> Instant {
         let longest = self.since + if draining { LINGER } else { LONGEST_LINGER };
         longest.min(self.moved + LINGER)
     }
 }
 
-/// The client does not take what it is sent.
+/// The client does not read what the server sends.
 struct Blocked {
     since: Instant,
-    /// How many bytes it had taken by then.
+    /// Bytes that it had accepted by then.
     written: u64,
 }
 
-/// What the clock says of a client.
+/// A problem of the client that the clock reveals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// It is not heard of any more.
+    /// The client is silent.
     Silent,
-    /// It takes nothing any more, or its connection is broken.
+    /// The client accepts no more bytes, or its connection is broken.
     Lost,
 }
 
@@ -84,12 +85,12 @@ impl Link {
         }
     }
 
-    /// Whether frames of the client can be read.
+    /// Returns whether frames of the client can be read.
     pub fn is_readable(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Whether frames can be sent.
+    /// Returns whether frames can be sent.
     pub fn is_writable(&self) -> bool {
         matches!(self.state, State::Open | State::Invalid)
     }
@@ -98,12 +99,12 @@ impl Link {
         matches!(self.state, State::Closed)
     }
 
-    /// Whether the client does not take what it is sent.
+    /// Returns whether the client does not read what the server sends.
     pub fn is_blocked(&self) -> bool {
         self.blocked.is_some()
     }
 
-    /// The server reads what comes, or lets it wait.
+    /// Notes whether the server reads what arrives, or lets it wait.
     pub fn listen(&mut self, listening: bool, now: Instant) {
         if listening && !self.listening {
             self.heard = now;
@@ -125,12 +126,12 @@ impl Link {
         self.heard = now;
     }
 
-    /// Nothing more can be read.
+    /// Marks the connection as unreadable.
     pub fn invalidate(&mut self) {
         self.state = State::Invalid;
     }
 
-    /// A close frame has come, or is about to leave.
+    /// Begins the close: a close frame was received, or is about to be sent.
     pub fn begin_close(&mut self, now: Instant) {
         self.blocked = None;
         self.state = State::Closing(Closing { since: now, moved: now, bytes: self.moved() });
@@ -141,7 +142,7 @@ impl Link {
         self.state = State::Closed;
     }
 
-    /// Goes on with the end of the connection, if that has begun. Says whether it is reached.
+    /// Continues the close, if it has begun. Returns whether the connection is closed.
     pub fn close(&mut self, cx: &mut Context<'_>) -> bool {
         let closed = matches!(self.state, State::Closing(_)) && self.socket.poll_close(cx).is_ready();
         if closed {
@@ -150,7 +151,7 @@ impl Link {
         closed
     }
 
-    /// Notes whether the client has taken everything.
+    /// Notes whether the client has accepted everything.
     pub fn note_flush<T>(&mut self, flushed: &Poll<T>, now: Instant) {
         if flushed.is_ready() {
             self.blocked = None;
@@ -159,7 +160,7 @@ impl Link {
         }
     }
 
-    /// When the clock is to be looked at.
+    /// Returns when to check the clock again.
     pub fn due(&self, timing: &Timing, draining: bool) -> Option<Instant> {
         match &self.state {
             State::Open => {
@@ -172,7 +173,7 @@ impl Link {
         }
     }
 
-    /// Pings the client when it is time, and says what is wrong with it.
+    /// Pings the client when a ping is due, and returns a problem of the client, if any.
     pub fn look_at_clock(&mut self, now: Instant, timing: &Timing, draining: bool) -> Option<Trouble> {
         let moved = self.moved();
         if let State::Closing(closing) = &mut self.state {
@@ -198,7 +199,7 @@ impl Link {
     fn ping(&mut self, now: Instant, timing: &Timing) -> Option<Trouble> {
         let last_ping = self.next_ping - timing.ping_interval;
         self.next_ping = now + timing.ping_interval;
-        // A part of a frame is a sign of life as well.
+        // A partial frame is a sign of life as well.
         let received = self.socket.received();
         if std::mem::replace(&mut self.received, received) != received {
             self.heard = self.heard.max(last_ping);
@@ -210,7 +211,7 @@ impl Link {
         silent.then_some(Trouble::Silent)
     }
 
-    /// How many bytes went over the connection, in both directions.
+    /// Returns how many bytes went over the connection, in both directions.
     fn moved(&self) -> u64 {
         self.socket.received() + self.socket.written()
     }

@@ -1,7 +1,7 @@
-//! The protocols of the websocket as plain machines: events in, at most one thing to do out.
+//! The protocols of the websocket as pure state machines: each event results in at most one action.
 //!
-//! No sockets, no clock, no wasm. Whoever drives one tells what happened and does what it says. There is a file for each
-//! protocol, which knows what its frames mean; what is the same for all of them is here.
+//! No sockets, no clock, no wasm. The session reports events and performs the actions. Each protocol has a file that
+//! knows what its frames mean; this file has the parts that all protocols share.
 
 pub mod distillery1;
 pub mod pow1;
@@ -24,45 +24,46 @@ use seed::Seed;
 use std::{ops::Range, time::Duration};
 use uuid::Uuid;
 
-/// How the websocket is closed after the result.
+/// The close code of the websocket after the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
     Normal = 1000,
-    /// A frame broke the rules of websockets.
+    /// A frame violated the websocket protocol.
     Protocol = 1002,
-    /// Text was not UTF-8.
+    /// Text was not valid UTF-8.
     InvalidText = 1007,
     TooBig = 1009,
 }
 
-/// What happened.
+/// An event of a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
-    /// A frame was larger than `http.max_frame`; nothing can be read any more.
+    /// A frame was larger than `http.max_frame`; no more frames can be read.
     TooBig(Size),
-    /// The client broke the rules of websockets, and the connection is closed with this code; nothing can be read any more.
+    /// The client violated the websocket protocol. No more frames can be read, and the connection is closed with this
+    /// code.
     Broken(String, CloseCode),
     /// The client closed the connection, or the connection was lost.
     Gone,
-    /// The client is not heard of any more. The connection is still open.
+    /// The client is silent. The connection is still open.
     Silent,
-    /// No call message came in time.
+    /// No call message arrived in time.
     CallTimeout(Duration),
-    /// The call waits at this place in the queue.
+    /// The call waits at this position in the queue.
     Queued(usize),
     /// The call has become a process.
     Started(&'a Started<'a>),
-    /// The process that was asked for is there.
+    /// The requested process exists.
     Attached(&'a Attached<'a>),
-    /// These are the processes that the caller may see.
+    /// The processes that the caller is allowed to see.
     Listed(&'a [Listed]),
-    /// What the process used up so far.
+    /// The resources that the process has used so far.
     Beat(&'a Beat),
-    /// The process was told to stop.
+    /// The process was cancelled.
     Cancelling(&'a CancelReason),
-    /// These bytes of its output are not kept any more.
+    /// These bytes of its output are no longer kept.
     Lost(Stream, Range<u64>),
     /// The call was not started.
     Refused(Refusal),
@@ -78,13 +79,13 @@ pub struct Started<'a> {
     pub id: Uuid,
     pub call: &'a str,
     pub generation: u64,
-    /// It outlives the connection.
+    /// The process outlives the connection.
     pub kept: bool,
-    /// What opens it, where it is nobody's.
+    /// Access key; present if the process has no owner.
     pub key: Option<&'a str>,
 }
 
-/// A process that others may have started.
+/// A process that the client attached to.
 #[derive(Clone, Debug)]
 pub struct Attached<'a> {
     pub id: Uuid,
@@ -106,50 +107,50 @@ pub struct Beat {
     pub bytes_out: u64,
 }
 
-/// What is to be done.
+/// An action for the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing.
+    /// Do nothing.
     None,
     /// Start this call.
     Start(Box<Start>),
-    /// Follow this process.
+    /// Attach to this process.
     Attach(Box<Attach>),
-    /// Say which processes the caller may see.
+    /// List the processes that the caller is allowed to see.
     List,
-    /// Give the text to the process as a line of input.
+    /// Pass the text to the process as a line of input.
     Line,
-    /// Give the frame to the process as it is.
+    /// Pass the frame to the process unchanged.
     Bytes,
-    /// Nothing more comes for the process to read.
+    /// End the input of the process.
     EndInput,
-    /// Tell the process to stop; a call that waits for its start is given up.
+    /// Cancel the process, or a call that waits for its start.
     Cancel(CancelReason),
-    /// End the process without waiting for its grace.
+    /// Force the end of the process without its grace.
     Force,
     /// Send this before more of the output.
     Send(Frame),
-    /// Send what is left of the output, this result, and close.
+    /// Send the rest of the output and this result, then close.
     Finish(Frame, CloseCode),
-    /// Let go of the process, send this and close.
+    /// Detach from the process, send this and close.
     Leave(Frame),
-    /// Let go of the connection; nobody is there to read a result.
+    /// Drop the connection; there is no client to read a result.
     Drop,
 }
 
-/// A call, and what is known of it before it begins.
+/// A call, and its settings from before it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     pub call: CallMessage,
-    /// If nothing is said, what the manifest says.
+    /// `None` if the manifest decides.
     pub on_disconnect: Option<OnDisconnect>,
-    /// What has come for it to read.
+    /// Input that arrived before the call.
     pub input: Vec<u8>,
 }
 
-/// The name under which `distillery-1` is offered.
+/// The subprotocol name of `distillery-1`.
 const DISTILLERY_1: &str = "distillery-1";
-/// The same of `pow-1`.
+/// The subprotocol name of `pow-1`.
 pub const POW_1: &str = "pow-1";
 
 /// One of the protocols.
@@ -167,8 +168,8 @@ impl Default for Protocol {
 }
 
 impl Protocol {
-    /// The first of those that a client offers that is spoken here, with its name. Who offers none speaks the one that
-    /// has no name. At most `early` bytes may come before a call.
+    /// Returns the first offered protocol that the server supports, with its name. A client that offers none gets the
+    /// protocol without a name. At most `early` bytes can arrive before a call.
     pub fn choose<'a>(offered: impl IntoIterator<Item = &'a str>, early: Size) -> (Option<&'static str>, Self) {
         let spoken = |name: &str| match name {
             DISTILLERY_1 => Some((Some(DISTILLERY_1), Self::Distillery1(Distillery1::default()))),
@@ -186,7 +187,7 @@ impl Protocol {
         }
     }
 
-    /// How output is put into frames.
+    /// Returns how output becomes frames.
     pub fn framing(&self) -> Framing {
         match self {
             Self::Seed(_) => Framing::Lines,
@@ -195,12 +196,12 @@ impl Protocol {
         }
     }
 
-    /// Whether the client is told how its process fares, and not only how it ends.
+    /// Returns whether the client gets notifications about its process, and not only the result.
     pub fn tells(&self) -> bool {
         matches!(self, Self::Distillery1(_))
     }
 
-    /// Whether the client was refused for what it sent.
+    /// Returns whether the client was refused because of an invalid message.
     pub fn is_at_fault(&self) -> bool {
         self.talk().at_fault
     }
@@ -214,29 +215,29 @@ impl Protocol {
     }
 }
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No call message yet.
     Waiting,
-    /// A call has been named, and has not ended. It may be about to start.
+    /// A call or an attach was requested, and has not ended. It may not have started yet.
     Running {
         cancelled: bool,
-        /// It outlives the connection.
+        /// The process outlives the connection.
         kept: bool,
     },
-    /// The result is on its way, or nobody waits for it.
+    /// The result is being sent, or there is no client to send it to.
     Over,
 }
 
-/// What is the same in every protocol: what begins, and that it ends once.
+/// The part that all protocols share: one call begins, and ends once.
 #[derive(Debug)]
 struct Talk {
     state: State,
     gone: bool,
-    /// It only follows what another connection has started.
+    /// The connection is only attached to a process of another connection.
     follows: bool,
-    /// It was refused for what it sent.
+    /// The client was refused because of an invalid message.
     at_fault: bool,
     close: CloseCode,
     refused: fn(&Refusal) -> Frame,
@@ -258,7 +259,7 @@ impl Talk {
         Action::Attach(Box::new(attach))
     }
 
-    /// What every protocol answers alike.
+    /// Handles an event in the way that all protocols share.
     fn on(&mut self, event: Event<'_>) -> Action {
         match (event, self.state) {
             (Event::TooBig(limit), _) => self.unreadable(CloseCode::TooBig, format!("a frame is larger than {limit}")),
@@ -283,13 +284,13 @@ impl Talk {
             (Event::CallTimeout(limit), State::Waiting) => self.refuse(Refusal::NoCall(limit)),
             (Event::Refused(refusal), _) => self.refuse(refusal),
             (Event::Shutdown, State::Waiting) => self.refuse(Refusal::ShuttingDown),
-            // Whoever keeps a process tells it.
+            // The task that drives a detached process cancels it.
             (Event::Shutdown, State::Running { kept: false, .. }) => self.cancel(CancelReason::Shutdown),
             _ => Action::None,
         }
     }
 
-    /// The client asks for the end of its process: once to tell it, and again to force it.
+    /// Handles a cancel by the client: the first one cancels the process, the second one forces its end.
     fn ask_to_cancel(&mut self) -> Action {
         match self.state {
             State::Running { cancelled: true, .. } => Action::Force,
@@ -303,7 +304,7 @@ impl Talk {
         self.protocol_error("a signal before the call message".into())
     }
 
-    /// Nothing more can be read, and the connection is closed with the code of the first reason.
+    /// Handles unreadable frames. The connection is closed with the code of the first reason.
     fn unreadable(&mut self, code: CloseCode, what: String) -> Action {
         if self.close == CloseCode::Normal {
             self.close = code;
@@ -315,7 +316,7 @@ impl Talk {
         match self.state {
             State::Running { .. } if !self.follows => self.cancel(CancelReason::ProtocolError(what)),
             State::Over => Action::None,
-            // The process is not to blame for the mistakes of who looks at it.
+            // An attached client's protocol error must not cancel the process.
             State::Waiting | State::Running { .. } => {
                 self.at_fault = true;
                 self.refuse(Refusal::ProtocolError(what))
@@ -348,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_protocol_that_is_offered_and_spoken_is_chosen() {
+    fn first_supported_protocol_is_chosen() {
         for (offered, chosen) in [
             (&[][..], None),
             (&["chat"], None),

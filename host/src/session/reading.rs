@@ -1,4 +1,4 @@
-//! What comes from the client, and how much of it is read.
+//! Input from the client, and the limit on how much of it is read.
 
 use super::{
     Phase, Session,
@@ -10,9 +10,9 @@ use std::{
     time::Instant,
 };
 
-/// How many frames are read before the guest has its turn.
+/// Maximum frames that are read before the guest has its turn.
 const FRAMES: usize = 256;
-/// How many answers wait for a client before no more of what it sends is read.
+/// Maximum number of unsent answers. With more, the server stops reading from the client.
 const ANSWERS: usize = 16;
 
 impl Session {
@@ -72,8 +72,8 @@ impl Session {
         }
     }
 
-    /// Returns whether a frame is read: while no more waits for the guest than the limit of its input, so that a cancel behind
-    /// input acts however slowly the guest reads. Beyond that the client waits for as long as the guest reads anything.
+    /// Returns whether to read a frame: while the guest's waiting input is below its limit. A cancel behind input then
+    /// takes effect however slowly the guest reads. Above the limit, the client waits as long as the guest still reads.
     fn may_read(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if !self.link.is_readable() || self.answers.len() >= ANSWERS || self.link.socket.is_choked() {
             return false;
@@ -91,14 +91,14 @@ impl Session {
         }
     }
 
-    /// The process that reads what the client sends, now or when it has a place.
+    /// Returns the process that reads the client's input, now or once it has a slot.
     pub(super) fn reader(&self) -> Option<&Control> {
         let reads = matches!(self.phase, Phase::Queued(_) | Phase::Running(_) | Phase::Watching(_));
         self.control.as_deref().filter(|_| reads)
     }
 
-    /// When a guest that has read nothing of its full input `since` then does not read its input at all. A guest that waits
-    /// for its client to take its output is not to blame, and neither is one that has not begun.
+    /// Returns when a guest counts as idle if it has read nothing of its full input `since` then. `None` if the guest
+    /// has not begun. A guest that waits for its client to accept output is not idle.
     pub(super) fn idle_until(&self, control: &Control, since: Instant, now: Instant) -> Option<Instant> {
         let started = match &self.phase {
             Phase::Running(process) => process.started(),

@@ -1,4 +1,4 @@
-//! What goes to the client: answers, output as far as the client takes it, and the result behind the last of it.
+//! Frames for the client: answers, output as far as the client accepts it, and then the result.
 
 use super::{
     Phase, Session,
@@ -20,7 +20,7 @@ use std::{
 };
 
 impl Session {
-    /// Sends lines as far as the client takes them, and the result behind the last one. Then the connection is closed.
+    /// Sends lines as far as the client accepts them, then the result, and closes the connection.
     pub(super) fn write(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         let sent = match self.send(now, cx) {
             Ok(any) => any,
@@ -65,7 +65,7 @@ impl Session {
                 self.tell_of_cancel(&control, cx);
             }
             self.on(Event::Ended(&ending.outcome, ending.value.as_deref()), cx);
-            // What was just said goes out before the end.
+            // Answers are sent before the result.
             if !self.answers.is_empty() {
                 return Ok(true);
             }
@@ -89,7 +89,7 @@ impl Session {
         Ok(any)
     }
 
-    /// Sends what there is of lines, as far as the socket takes it. Says whether it took any, and whether it is full.
+    /// Sends lines as far as the socket accepts them. Returns whether it accepted any, and whether it is full.
     fn send_lines(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
         let mut any = false;
         loop {
@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// The same for output that is not made into lines.
+    /// Sends raw output in the same way.
     fn send_pieces(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool), Lost> {
         let mut any = false;
         while self.next_piece(cx) {
@@ -152,7 +152,7 @@ impl Session {
         Ok((any, false))
     }
 
-    /// Takes what the guest wrote, if there is nothing left of what was taken before. Says whether there is anything.
+    /// Takes the guest's next output once the previous piece is sent. Returns whether there is anything to send.
     fn next_piece(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.piece.bytes.is_empty() {
             return true;
@@ -164,7 +164,7 @@ impl Session {
                     self.piece = Piece { stream, from, bytes };
                     return true;
                 }
-                // Said before what comes behind it.
+                // Sent before the bytes after the gap.
                 Sight::Lost(stream, lost) => self.on(Event::Lost(stream, lost), cx),
                 Sight::Ended(ending) => self.ending = Some(ending),
             }
@@ -184,14 +184,14 @@ impl Session {
     }
 }
 
-/// What `view` sees next, made into lines; how the process ended, if nothing follows.
+/// Returns the next output of `view` as lines, and the end of the process if it follows.
 fn cut(view: &mut View, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, Option<Arc<Ending>>) {
     loop {
         let sight = view.poll_next(DATA, cx);
         let mut ending = None;
         match &sight {
             Poll::Ready(Sight::Bytes(stream, _, bytes)) => cutters[*stream as usize].write(bytes),
-            // Whoever started it holds it back.
+            // This view applies back-pressure, so it loses nothing.
             Poll::Ready(Sight::Lost(..)) | Poll::Pending => {}
             Poll::Ready(Sight::Ended(it)) => {
                 cutters.iter_mut().for_each(Lines::finish);
@@ -212,7 +212,7 @@ fn cut(view: &mut View, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, O
     }
 }
 
-/// The streams that are sent to a client.
+/// Returns the streams that are sent to a client.
 pub(super) fn outputs(control: &Control) -> impl Iterator<Item = (Stream, &Output)> {
     [(Stream::Stdout, Some(&control.output)), (Stream::Stderr, control.stderr.whole())]
         .into_iter()

@@ -1,4 +1,4 @@
-//! From a message of the client to the process that it speaks to: a call, or one that is there already.
+//! Turns a message of the client into the process that it talks to: a new call, or an existing process.
 
 use super::{
     Phase, Session,
@@ -37,7 +37,7 @@ impl Session {
         }
     }
 
-    /// There is a place for the call.
+    /// Starts to serve a process that has just begun.
     pub(super) fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
         let told = (self.keep || self.telling.is_some()).then(|| (process.call().clone(), process.control().id));
         let mut key = None;

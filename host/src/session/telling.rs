@@ -1,4 +1,4 @@
-//! What a client is told of its process beside its output: its place in the queue, that it lives, that it is to stop.
+//! Notifications about a process beside its output: its position in the queue, heartbeats, and cancels.
 
 use super::{
     Phase, Session,
@@ -14,10 +14,10 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-/// How often the place in the queue is looked at.
+/// Interval between checks of the position in the queue.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What was told last, and what is next.
+/// The last notifications, and the time of the next one.
 pub(super) struct Telling {
     next_beat: Instant,
     looked: Option<Instant>,
@@ -30,7 +30,7 @@ impl Telling {
         Self { next_beat: first_beat, looked: None, position: 0, of_cancel: false }
     }
 
-    /// The process has begun: its first beat comes then.
+    /// Sets the time of the first heartbeat of a process.
     pub fn begin(&mut self, first_beat: Instant) {
         self.next_beat = first_beat;
     }
@@ -39,12 +39,12 @@ impl Telling {
         self.next_beat
     }
 
-    /// Of a process that has ended, its end tells everything.
+    /// Suppresses the notification of a cancel: the result of an ended process contains it.
     pub fn leave_cancel_untold(&mut self) {
         self.of_cancel = true;
     }
 
-    /// When the place in the queue is looked at again, after a first look.
+    /// Returns when to check the position in the queue again. `None` before the first check.
     pub fn next_look(&self) -> Option<Instant> {
         self.looked.map(|looked| looked + LOOK)
     }
@@ -71,7 +71,7 @@ impl Session {
                 let Some(telling) = &mut self.telling else { return };
                 if now >= telling.next_beat {
                     telling.next_beat = now + self.timing.ping_interval;
-                    // Who does not take what it is sent needs no sign of life.
+                    // No heartbeats while the client is not reading.
                     if !self.link.is_blocked() {
                         self.on(
                             Event::Beat(&Beat {
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Says that the process was told to stop, once, by whomever it was.
+    /// Notifies the client of a cancel, once, whatever its reason.
     pub(super) fn tell_of_cancel(&mut self, control: &Control, cx: &mut Context<'_>) {
         if let (Some(telling), Some((reason, _))) = (&mut self.telling, control.cancelled())
             && !std::mem::replace(&mut telling.of_cancel, true)
@@ -100,10 +100,10 @@ impl Session {
     }
 }
 
-/// How many processes are listed at most: the newest.
+/// Maximum number of listed processes: the newest.
 const LISTED: usize = 1000;
 
-/// Processes that run and processes that are kept, as they are listed.
+/// Returns the entries of a list for running and detached processes.
 pub(super) fn listed(running: &[Seen], kept: &[Arc<Kept>]) -> Vec<Listed> {
     let mut all: BTreeMap<Uuid, Listed> = BTreeMap::new();
     for kept in kept {

@@ -1,4 +1,4 @@
-//! A stream of bytes that counts what goes through it.
+//! A byte stream that counts the bytes in both directions.
 
 use std::{
     io,

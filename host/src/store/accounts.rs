@@ -1,7 +1,7 @@
-//! Users, their tokens and their sessions. What proves who a caller is, is kept as a hash only.
+//! Users, their tokens and their sessions. Credentials are stored only as hashes.
 //!
-//! Checks only read. What a check has to note, and a new session, is kept in memory until [`Accounts::write_pending`]
-//! writes it, so that a caller never waits for a write. It knows nothing of requests. Everything here blocks.
+//! Checks only read. New sessions and uses of tokens stay in memory until [`Accounts::write_pending`] writes them, so a
+//! caller never waits for a write. The module knows nothing of requests. All functions here block.
 
 mod pending;
 mod sessions;
@@ -25,18 +25,18 @@ use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 use time::OffsetDateTime;
 
-/// How a token begins, so that people and scanners know one when they see it.
+/// The prefix of tokens, by which people and scanners recognize one.
 pub const TOKEN_PREFIX: &str = "dst_";
-/// The longest password that is looked at.
+/// Maximum length of a password in bytes.
 pub const PASSWORD: usize = 1024;
-/// How many tokens a user may have.
+/// Maximum number of tokens of a user.
 pub const TOKENS: u32 = 1000;
 
-/// What nobody's password hashes to: it is as costly to look at as that of a user.
+/// A hash that no password matches. Checking it costs as much as checking the password of a user.
 const NOBODYS: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Who may come in, and what shows who they are.
+/// The accounts and their credentials.
 pub struct Accounts {
     readers: Readers,
     writer: Writer,
@@ -53,7 +53,7 @@ pub struct User {
     pub created: OffsetDateTime,
 }
 
-/// What a caller shows: long, random, and known to nobody else.
+/// A credential: long, random, and known only to its holder.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -73,7 +73,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The hash by which a secret is known. Secrets are random and long, so that a quick hash is as good as a slow one.
+/// The hash under which a credential is stored. Credentials are random and long, so a fast hash is as good as a slow
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hash([u8; 32]);
 
@@ -83,14 +84,14 @@ impl Hash {
     }
 }
 
-/// What a secret stands for.
+/// The identity and rights that a valid credential proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     pub id: UserId,
     pub user: UserName,
     /// The id of the token. `None` if it is a session.
     pub token: Option<Arc<str>>,
-    /// What its holder may do now: never more than the user.
+    /// The present rights of its holder: never more than those of the user.
     pub scopes: Vec<Scope>,
     pub expires: Option<OffsetDateTime>,
 }
@@ -124,7 +125,7 @@ impl Accounts {
         Ok(Self { readers: Readers::open(database)?, writer: Writer::open(database)?, pending: Pending::default() })
     }
 
-    /// Adds a user, who can log in if there is a password.
+    /// Adds a user. A user without a password cannot log in.
     pub fn add_user(&self, name: &UserName, password: Option<&str>, scopes: &[Scope]) -> Result<(), AccountError> {
         let (id, password) = (hex(&random::<16>()?), password.map(hashed).transpose()?);
         let added = self.writer.change(|db| {
@@ -137,7 +138,7 @@ impl Accounts {
         if added == 0 { Err(AccountError::Exists(name.clone())) } else { Ok(()) }
     }
 
-    /// All users, by name.
+    /// Returns all users, by name.
     pub fn users(&self) -> Result<Vec<User>, StoreError> {
         const ALL: &str = "SELECT name, scopes, password IS NOT NULL, created,
             (SELECT count(*) FROM tokens WHERE user = name) FROM users ORDER BY name";
@@ -160,7 +161,7 @@ impl Accounts {
         self.readers.read(|db| db.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0)))
     }
 
-    /// Returns the account of a user and what the user may do.
+    /// Returns the account of a user, and its scopes.
     pub fn user(&self, name: &str) -> Result<Option<(UserId, Vec<Scope>)>, StoreError> {
         const ONE: &str = "SELECT id, scopes FROM users WHERE name = ?1";
         self.readers.read(|db| {
@@ -169,12 +170,12 @@ impl Accounts {
         })
     }
 
-    /// Removes a user, and with them their tokens and sessions.
+    /// Removes a user with all tokens and sessions.
     pub fn remove_user(&self, name: &str) -> Result<(), AccountError> {
         self.of_user(name, |db| db.execute("DELETE FROM users WHERE name = ?1", [name]))
     }
 
-    /// Sets a password, and ends the sessions that were begun with the one before.
+    /// Sets a password, and ends the sessions that began with the previous one.
     pub fn set_password(&self, name: &str, password: &str) -> Result<(), AccountError> {
         let password = hashed(password)?;
         self.of_user(name, |db| {
@@ -187,7 +188,7 @@ impl Accounts {
         self.of_user(name, |db| db.execute("UPDATE users SET scopes = ?2 WHERE name = ?1", [name, &joined(scopes)]))
     }
 
-    /// A change that tells how many users it changed.
+    /// Makes a change to one user. Fails if there is no such user.
     fn of_user(
         &self,
         name: &str,
@@ -200,7 +201,8 @@ impl Accounts {
     }
 }
 
-/// Argon2id with 19 MiB and two passes: some tens of milliseconds, and as much for each guess of whoever has the file.
+/// Hashes with Argon2id, 19 MiB and two passes. A check takes some tens of milliseconds, and so does each guess of an
+/// attacker with the file.
 fn hashed(password: &str) -> Result<String, AccountError> {
     if !(8..=PASSWORD).contains(&password.len()) {
         return Err(AccountError::BadPassword);
@@ -218,7 +220,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Scopes hold no spaces.
+/// Joins scopes with spaces, as scopes contain none.
 fn joined(scopes: &[Scope]) -> String {
     scopes.iter().map(|scope| scope.0.as_str()).collect::<Vec<_>>().join(" ")
 }

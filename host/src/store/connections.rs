@@ -1,13 +1,13 @@
-//! Connections to the database: as many as needed that read, and one that writes.
+//! Connections to the database: one that writes, and as many as needed that read.
 //!
-//! A reader sees the last commit and waits for no writer: the database is in WAL mode. What every request asks therefore
-//! goes to the readers, and never to the connection that writes.
+//! A reader sees the last commit and waits for no writer, as the database is in WAL mode. Queries of every request
+//! therefore go to the readers, never to the writing connection.
 
 use super::database::{BUSY, Database, StoreError};
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Number of idle connections that are kept. More are open only while more requests read at once.
+/// Maximum number of idle connections. More are open only while more requests read at once.
 const IDLE: usize = 4;
 
 /// Connections that only read.
@@ -45,13 +45,13 @@ impl Writer {
         Ok(Self { database: database.clone(), connection: Mutex::new(database.connect()?) })
     }
 
-    /// Does all of `work` or nothing of it.
+    /// Runs `work` in a transaction: all of it or nothing.
     pub fn change<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         change(&self.database, &mut *self.lock()?, work)
     }
 
-    /// Waits for another change of this process as long as for one of another process, so that changes that wait for
-    /// each other do not add up their waits.
+    /// Waits for another change of this process as long as for one of another process. The waits of queued changes
+    /// therefore do not add up.
     pub fn lock(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
         self.connection.try_lock_for(BUSY).ok_or_else(|| self.database.busy())
     }
@@ -61,7 +61,7 @@ impl Writer {
     }
 }
 
-/// Does all of `work` or nothing of it.
+/// Runs `work` in a transaction: all of it or nothing.
 pub(super) fn change<T>(
     database: &Database,
     connection: &mut Connection,
@@ -88,7 +88,7 @@ mod tests {
         let writer = database.connect().unwrap();
         writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO seeded VALUES ('news')").unwrap();
         let count = || readers.read(|db| db.query_row("SELECT count(*) FROM seeded", [], |row| row.get::<_, u32>(0)));
-        // A connection that is open, and one that is opened now.
+        // One connection that is already open, and one that is opened now.
         let both = readers.read(|_| Ok((count(), count()))).unwrap();
         assert!(matches!(both, (Ok(0), Ok(0))), "{both:?}");
         writer.execute_batch("COMMIT").unwrap();

@@ -1,7 +1,7 @@
 //! The database: one SQLite file in the `data` directory, its schema, and its errors in words.
 //!
-//! Several processes may have it open: the server, and the command line beside it. Everything here blocks, so that it has
-//! no place on the threads that serve sockets.
+//! Several processes can have it open: the server, and the command line beside it. All functions here block, so they
+//! must not run on threads that serve sockets.
 
 mod backup;
 mod schema;
@@ -20,18 +20,18 @@ use std::{
 /// The name of the file in the `data` directory.
 pub const FILE: &str = "distillery.db";
 
-/// What SQLite keeps beside the file.
+/// Suffixes of the files that SQLite keeps beside the database.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// How long a write waits for another one.
+/// Timeout of a write that waits for another one.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
-/// How long a read waits where it has to: while another process repairs what a crash left.
+/// Timeout of a read that must wait, such as while another process recovers from a crash.
 const BUSY_TO_READ: Duration = Duration::from_secs(1);
 
-/// The version of the schema that this program knows.
+/// The schema version of this program.
 pub(super) const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-/// Why the database did not do as it was told. What it did before stays done, and nothing is done by half.
+/// An error of the database. Earlier changes stay, and no change is made by half.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
@@ -66,14 +66,14 @@ pub enum StoreError {
     Other { file: PathBuf, error: rusqlite::Error },
 }
 
-/// Where the database is. Each who uses it opens a connection of their own.
+/// The location of the database. Each user of it opens a connection of its own.
 #[derive(Clone, Debug)]
 pub struct Database {
     file: PathBuf,
 }
 
 impl Database {
-    /// The database in the directory `data`, made if there is none, with the schema of this distillery.
+    /// Opens the database in the directory `data`. Makes it if there is none, and migrates its schema.
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         let file = data.join(FILE);
         let impossible = |error| StoreError::Impossible { file: file.clone(), error };
@@ -82,7 +82,8 @@ impl Database {
             error => StoreError::NotPrivate { file: file.clone(), error },
         };
         private::directory(data, Use::Visit).map_err(not_private)?;
-        // It holds what proves who a caller is. SQLite gives the files beside it the same mode when it makes them.
+        // The database contains hashes of credentials. SQLite gives the files beside it the same mode when it makes
+        // them.
         for end in [""].into_iter().chain(BESIDE) {
             private::file(&data.join(format!("{FILE}{end}")), Use::Visit).map_err(not_private)?;
         }
@@ -92,20 +93,20 @@ impl Database {
         Ok(database)
     }
 
-    /// The database in `file`, which is there.
+    /// Refers to the database in `file`, which exists.
     pub(super) fn at(file: PathBuf) -> Self {
         Self { file }
     }
 
-    /// A connection whose commits last even when the machine loses its power.
+    /// Opens a connection whose commits survive a loss of power.
     pub(super) fn connect(&self) -> Result<Connection, StoreError> {
         self.connected().map_err(self.told())
     }
 
-    /// A connection that only reads, and waits for no write.
+    /// Opens a connection that only reads, and waits for no write.
     pub(super) fn connect_to_read(&self) -> Result<Connection, StoreError> {
         let connect = || {
-            // In WAL mode a reader has to write beside the database.
+            // In WAL mode, a reader has to write to the files beside the database.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.file, flags)?;
             connection.busy_timeout(BUSY_TO_READ)?;
@@ -115,7 +116,7 @@ impl Database {
         connect().map_err(self.told())
     }
 
-    /// The error of a write for which there was no turn.
+    /// Returns the error of a write that timed out while it waited for others.
     pub(super) fn busy(&self) -> StoreError {
         StoreError::Busy(self.file.clone())
     }
@@ -130,7 +131,7 @@ impl Database {
         Ok(connection)
     }
 
-    /// Turns an error of SQLite into one that says what to do.
+    /// Returns a function that turns an error of SQLite into one that says what to do.
     pub(super) fn told(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         let file = self.file.clone();
         move |error| {
@@ -147,7 +148,7 @@ impl Database {
         }
     }
 
-    /// Brings the schema up to the last of `migrations`, one whole step after the other.
+    /// Migrates the schema to the last of `migrations`, one whole step at a time.
     fn migrate(&self, migrations: &[&str]) -> Result<(), StoreError> {
         let mut connection = self.connect()?;
         let known = migrations.len() as u32;
@@ -162,7 +163,7 @@ impl Database {
             let Some(step) = migrations.get(found as usize) else { return Ok(()) };
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(self.told())?;
-            // Another process may have been quicker.
+            // Another process can have been faster.
             if version(&transaction)? == found {
                 transaction.execute_batch(step).map_err(self.told())?;
                 transaction.pragma_update(None, "user_version", found + 1).map_err(self.told())?;
@@ -171,12 +172,12 @@ impl Database {
         }
     }
 
-    /// Looks at all of it, and says what is wrong with it.
+    /// Checks the whole database, and returns its faults as an error.
     pub fn check(&self) -> Result<(), StoreError> {
         self.check_with(&self.connect()?)
     }
 
-    /// Looks at all of it over `connection`, and says what is wrong with it.
+    /// Checks the whole database over `connection`, and returns its faults as an error.
     pub(super) fn check_with(&self, connection: &Connection) -> Result<(), StoreError> {
         let found = |sql| -> rusqlite::Result<Vec<String>> {
             connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_once_and_is_its_owners() {
+    fn database_is_made_once_and_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         let first = Database::open(&data).unwrap();
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_of_the_schema_keeps_what_was_there() {
+    fn each_step_of_the_schema_keeps_the_data() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         add(&database.connect().unwrap(), "ada").unwrap();
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_belong_to_accounts_that_are_older_than_they_are() {
+    fn processes_belong_to_accounts_that_existed_before_them() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database { file: directory.path().join(FILE) };
         File::create(&database.file).unwrap();
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_nothing_behind() {
+    fn failed_step_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         let broken = [MIGRATIONS, &["CREATE TABLE half (x TEXT); CREATE TABLE users (x TEXT)"]].concat();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_schema_is_left_alone() {
+    fn newer_schema_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         database.connect().unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_database_is_left_as_it_is() {
+    fn file_that_is_not_a_database_is_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE);
         fs::write(&file, "no database, but long enough to be looked at: ".repeat(100)).unwrap();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_belongs_to_nobody_is_found() {
+    fn row_without_its_parent_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         let connection = database.connect().unwrap();
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_made_is_named() {
+    fn directory_that_cannot_be_made_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
@@ -310,12 +311,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_and_can_still_be_read() {
+    fn read_only_database_is_reported_and_can_be_read() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         let connection = database.connect().unwrap();
         add(&connection, "ada").unwrap();
-        // SQLite answers what a file system that is read-only makes it answer.
+        // SQLite reports the error of a read-only file system.
         connection.pragma_update(None, "query_only", true).unwrap();
         let error = database.told()(add(&connection, "bob").unwrap_err());
         assert!(
@@ -326,12 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_and_loses_nothing() {
+    fn full_disk_is_reported_and_loses_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
         let connection = database.connect().unwrap();
         add(&connection, "ada").unwrap();
-        // SQLite answers what a full disk makes it answer.
+        // SQLite reports the error of a full disk.
         let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
         let full = (0..10_000).find_map(|n| add(&connection, &format!("user{n}")).err()).unwrap();

@@ -1,4 +1,4 @@
-//! A look at the database that changes nothing: no file is made, and no schema is brought up to date.
+//! An inspection of the database that changes nothing: it makes no file, and migrates no schema.
 
 use super::database::{Database, FILE, SCHEMA, StoreError};
 use rusqlite::{Connection, OpenFlags};
@@ -8,21 +8,20 @@ use std::{fs, path::Path};
 /// The state of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inspection {
-    /// The first start makes it.
+    /// There is none; the first start makes it.
     Missing,
-    /// Of this schema, which the next start brings up to `known`.
+    /// A database with this schema, which the next start migrates to `known`.
     Readable { schema: u32, known: u32 },
-    /// A server that was killed left it so that nothing can look at it without writing. The next start repairs it.
+    /// The database of a killed server, which cannot be read without a write. The next start recovers it.
     Unfinished,
 }
 
-/// Inspects the database in the directory `data`, as far as the user of this process could use it. It takes no longer for
-/// a large one.
+/// Inspects the database in the directory `data`, with the rights of this process. A large database takes no longer.
 pub fn inspect(data: &Path) -> Result<Inspection, StoreError> {
     look(data, |_, _| Ok(()))
 }
 
-/// Reads all of the database in the directory `data`, and says what is wrong with it.
+/// Reads the whole database in the directory `data`, and returns its faults as an error.
 pub fn verify(data: &Path) -> Result<Inspection, StoreError> {
     look(data, Database::check_with)
 }
@@ -52,7 +51,8 @@ fn look(
     Ok(Inspection::Readable { schema, known: SCHEMA })
 }
 
-/// Opens a file for reading. With nothing `pending` beside it, it counts as unchangeable: then SQLite makes no files.
+/// Opens a file for reading. With nothing `pending` beside it, the file is opened as immutable, so that SQLite makes no
+/// files.
 fn open(file: &Path, pending: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if pending {
@@ -61,7 +61,7 @@ fn open(file: &Path, pending: bool) -> rusqlite::Result<Connection> {
     let path = file.to_string_lossy();
     let path: String =
         path.chars().map(|c| if "?#%".contains(c) { format!("%{:02X}", c as u32) } else { c.into() }).collect();
-    // Two slashes begin the name of a host.
+    // Two slashes would begin the name of a host.
     let root = if path.starts_with('/') { "//" } else { "" };
     Connection::open_with_flags(format!("file:{root}{path}?immutable=1"), flags | OpenFlags::SQLITE_OPEN_URI)
 }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn inspection_changes_nothing() {
         let root = tempfile::tempdir().unwrap();
-        // Characters that mean something in the name of a database.
+        // Characters with a meaning in a database URI.
         let data = root.path().join("da?ta#1 %20");
         assert_eq!(inspect(&data).unwrap(), Inspection::Missing);
         assert!(!data.exists());
@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(look(&data).unwrap(), Inspection::Readable { schema: SCHEMA - 1, known: SCHEMA });
         }
         assert_eq!(files(&data), before);
-        // While a server has it open, what it wrote last counts.
+        // While a server has the database open, its last writes count.
         let connection = database.connect().unwrap();
         connection.pragma_update(None, "user_version", SCHEMA).unwrap();
         let names = files(&data).into_keys().collect::<Vec<_>>();

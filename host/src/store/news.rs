@@ -1,6 +1,6 @@
 //! The news: Markdown files in one directory, turned into HTML that is safe to show.
 //!
-//! A file begins with what is said about it, between two lines of `---`:
+//! A file begins with a header between two lines of `---`:
 //!
 //! ```text
 //! ---
@@ -25,7 +25,7 @@ use std::{
 };
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-/// One piece of news, in JSON by the names that clients read.
+/// A news item, in JSON with the names that clients read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NewsItem {
     #[serde(rename = "ID")]
@@ -35,18 +35,18 @@ pub struct NewsItem {
     pub date: OffsetDateTime,
     #[serde(rename = "Title")]
     pub title: String,
-    /// HTML without anything that could run.
+    /// Sanitized HTML, without scripts.
     #[serde(rename = "Content")]
     pub content: String,
 }
 
-/// All news, the newest first.
+/// All news, newest first.
 #[derive(Debug, Default)]
 pub struct News {
     current: ArcSwap<Listing<NewsItem>>,
 }
 
-/// Why a file is not among the news.
+/// The reason why a file is not among the news.
 #[derive(Debug)]
 pub struct Problem {
     pub file: PathBuf,
@@ -64,11 +64,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A piece of news is read in one go by people, and into memory by the server.
+/// Maximum size of a file: people read an item in one go, and the server reads it into memory.
 const FILE_SIZE: u64 = 1 << 20;
 
 impl News {
-    /// Reads all `*.md` files in `directory`. Those that are no news are left out, each with the reason; no directory is
+    /// Reads all `*.md` files in `directory`. Invalid files are left out, each with the reason. A missing directory has
     /// no news.
     pub fn read(directory: &Path) -> (Self, Vec<Problem>) {
         let (items, mut problems) = read_all(directory);
@@ -79,24 +79,24 @@ impl News {
         (Self { current: ArcSwap::from_pointee(listing) }, problems)
     }
 
-    /// Puts these in the place of those before. Fails only for a moment that RFC 3339 cannot write; then those before stay.
+    /// Replaces the news. Fails only for a moment that RFC 3339 cannot express; the previous news then stays.
     pub(super) fn set(&self, mut items: Vec<NewsItem>) -> Result<(), serde_json::Error> {
         sort(&mut items);
         self.current.store(Arc::new(Listing::new(items)?));
         Ok(())
     }
 
-    /// All of them, the newest first.
+    /// Returns all news, newest first.
     pub fn list(&self) -> Vec<NewsItem> {
         self.current.load().items.clone()
     }
 
-    /// The JSON of all of them.
+    /// Returns the JSON of all news.
     pub fn json(&self) -> Bytes {
         self.told().body
     }
 
-    /// The same, with its tag.
+    /// Returns the JSON of all news, with its ETag.
     pub fn told(&self) -> Told {
         self.current.load().told.clone()
     }
@@ -130,7 +130,7 @@ fn read_all(directory: &Path) -> (Vec<NewsItem>, Vec<Problem>) {
     (items, problems)
 }
 
-/// The newest first.
+/// Sorts news, newest first.
 fn sort(items: &mut [NewsItem]) {
     items.sort_by(|a, b| b.date.cmp(&a.date).then_with(|| a.id.cmp(&b.id)));
 }
@@ -148,7 +148,7 @@ fn markdown_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What is wrong with one file, and where in it.
+/// A fault of a file, and its line.
 struct Fault {
     line: Option<usize>,
     what: String,
@@ -172,7 +172,7 @@ fn read_text(file: &Path) -> Result<String, Fault> {
     })
 }
 
-/// What stands between the two lines of `---`, each with the number of its line.
+/// The header between the two lines of `---`, with the line number of each value.
 #[derive(Default)]
 struct Head<'a> {
     title: Option<(usize, &'a str)>,
@@ -180,7 +180,7 @@ struct Head<'a> {
     id: Option<(usize, &'a str)>,
 }
 
-/// The news in `text`, and the line that gives its id, if one does.
+/// Returns the news item in `text`, and the line with its id, if there is one.
 fn item(text: &str, file: &Path) -> Result<(NewsItem, Option<usize>), Fault> {
     let (head, body) = split(text)?;
     let missing = |key| fault(1, format!("{key} is missing: write it between the lines of ---"));
@@ -201,7 +201,7 @@ fn item(text: &str, file: &Path) -> Result<(NewsItem, Option<usize>), Fault> {
     Ok((item, head.id.map(|(line, _)| line)))
 }
 
-/// Splits a file into what is said about it and its text. Keys that are of no use here are for other readers.
+/// Splits a file into its header and its text. Unknown keys are ignored: they are for other programs.
 fn split(text: &str) -> Result<(Head<'_>, &str), Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.split_inclusive('\n');
@@ -234,13 +234,14 @@ fn unquoted(value: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
-/// A date, or a moment as in RFC 3339.
+/// Parses a date, or a moment in RFC 3339.
 pub(crate) fn moment(text: &str) -> Option<OffsetDateTime> {
     let day = Date::parse(text, format_description!("[year]-[month]-[day]")).map(|day| day.midnight().assume_utc());
     day.or_else(|_| OffsetDateTime::parse(text, &Rfc3339)).ok().filter(|moment| moment.year() >= 0)
 }
 
-/// Authors may write HTML in their Markdown; what could run, load or restyle the page of the reader is taken out.
+/// Renders Markdown to sanitized HTML. Authors can write HTML in it, but nothing that runs, loads or restyles the
+/// reader's page.
 pub(super) fn safe_html(markdown: &str) -> String {
     let mut unsafe_html = String::new();
     html::push_html(
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn news_are_html_and_the_newest_comes_first() {
+    fn news_is_html_and_the_newest_comes_first() {
         let (news, problems) = news(&[
             ("old.md", b"---\ntitle: Old\ndate: 2023-01-02\n---\nText"),
             ("new.md", b"---\r\ntitle: \"New: *home*\"\r\ndate: 2024-05-01T14:00:00+02:00\r\nid: home\r\ntags: [a]\r\n---\r\n# Hi\r\n"),
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_news_can_run() {
+    fn news_cannot_run_scripts() {
         let content = safe_html(
             "<script>alert(1)</script>\n\n<b onclick=x>bold</b>\n\n[x](javascript:alert(1)) ![i](data:text/html,x)\n\n\
              <style>*{}</style>",
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_reported_and_the_others_are_read() {
+    fn invalid_file_is_reported_and_the_others_are_read() {
         let (news, problems) = news(&[
             ("a.md", b"no head"),
             ("b.md", b"---\ntitle: B\n---\n"),
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_directory_is_no_news() {
+    fn missing_directory_has_no_news() {
         let (news, problems) = News::read(Path::new("/nowhere/news"));
         assert!(problems.is_empty());
         assert_eq!(news.json(), "[]");

@@ -1,4 +1,4 @@
-//! The processes that were, as they are kept. Everything here blocks.
+//! The history of processes in the database. All functions here block.
 
 use super::{
     connections::Readers,
@@ -10,39 +10,39 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How a process began.
+/// The beginning of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// Later ones are larger.
+    /// Later processes have larger ids.
     pub id: Uuid,
-    /// The name of the user at that time. Empty if anonymous.
+    /// The name of the user at the time. Empty if anonymous.
     pub user: String,
     pub owner: Principal,
     pub call: String,
-    /// Nothing in the place of a secret.
+    /// `None` in place of a secret.
     pub params: Vec<Option<String>>,
     pub plugin: String,
     pub generation: u64,
-    /// To the millisecond.
+    /// Accurate to the millisecond.
     pub started: OffsetDateTime,
 }
 
-/// How it ended.
+/// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Nothing where nobody saw it.
+    /// `None` if the server did not observe the end.
     pub at: Option<OffsetDateTime>,
     /// One of [`OUTCOMES`].
     pub outcome: Cow<'static, str>,
     pub message: Option<String>,
     pub stop: Option<Cow<'static, str>>,
     pub cleanup: Option<Cow<'static, str>>,
-    /// JSON.
+    /// The value of the call, as JSON.
     pub value: Option<Box<str>>,
     pub used: Used,
 }
 
-/// What it used up.
+/// The resources that a process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     pub cpu_ms: u64,
@@ -51,13 +51,13 @@ pub struct Used {
     pub bytes_out: u64,
 }
 
-/// What becomes of a process, in one word.
+/// All outcomes of a process, in one word.
 pub const OUTCOMES: [&str; 6] = ["success", "exited", "trapped", "cancelled", "failed", INTERRUPTED];
-/// The server ended before the process did.
+/// The outcome of a process whose server crashed.
 pub const INTERRUPTED: &str = "interrupted";
 
 impl Ended {
-    /// The end of a process that the server did not live to see.
+    /// Returns the end of a process whose server crashed.
     pub fn interrupted() -> Self {
         Self {
             at: None,
@@ -71,10 +71,10 @@ impl Ended {
     }
 }
 
-/// Which processes are asked for.
+/// A query for processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Only those that began before this one.
+    /// Only processes that began before this one.
     pub before: Option<Uuid>,
     pub call: Option<String>,
     pub user: Option<String>,
@@ -83,7 +83,7 @@ pub struct Wanted {
     pub limit: usize,
 }
 
-/// Reads what is kept.
+/// The reader of the history.
 pub struct Processes {
     readers: Readers,
 }
@@ -96,7 +96,7 @@ impl Processes {
         Ok(Self { readers: Readers::open(database)? })
     }
 
-    /// Those that are wanted, the newest first.
+    /// Returns the requested processes, newest first.
     pub fn page(&self, wanted: &Wanted) -> Result<Vec<(Begun, Option<Ended>)>, StoreError> {
         let before = wanted.before.map(|id| id.into_bytes().to_vec());
         let owner = wanted.owner.as_ref().map(Principal::stored);
@@ -146,28 +146,29 @@ fn process(row: &Row<'_>) -> rusqlite::Result<(Begun, Option<Ended>)> {
     Ok((begun, Some(ended)))
 }
 
-/// Writes what is to be kept. There is one of these at a time: the server's.
+/// The writer of the history. Only the server has one.
 pub struct Writer {
     database: Database,
     connection: Connection,
 }
 
 impl Writer {
-    /// A loss of power may cost the last moments of the history, which is not worth a wait for the disk each time.
+    /// Opens the history for writing. A loss of power can lose its last moments, which is not worth a sync to disk for
+    /// each write.
     pub fn open(database: &Database) -> Result<Self, StoreError> {
         let connection = database.connect()?;
         connection.pragma_update(None, "synchronous", "normal").map_err(database.told())?;
         Ok(Self { database: database.clone(), connection })
     }
 
-    /// Marks those that had begun and never ended: the server that ran them is no more.
+    /// Marks processes that never ended as interrupted: the server that ran them is gone.
     pub fn mark_interrupted(&self) -> Result<usize, StoreError> {
         let Ended { outcome, message, .. } = Ended::interrupted();
         let sql = "UPDATE processes SET outcome = ?1, message = ?2 WHERE outcome IS NULL";
         self.connection.execute(sql, params![outcome, message]).map_err(self.database.told())
     }
 
-    /// Writes all of these or none. One that is there already is replaced.
+    /// Writes all of these processes, or none. Replaces those that exist.
     pub fn write<'a>(
         &mut self,
         processes: impl IntoIterator<Item = (&'a Begun, Option<&'a Ended>)>,
@@ -212,9 +213,9 @@ impl Writer {
         transaction.commit()
     }
 
-    /// Forgets what began before `oldest`, and the oldest beyond `most`; never what still runs.
+    /// Removes processes that began before `oldest`, and the oldest beyond `most`. Never removes a running process.
     pub fn prune(&self, oldest: OffsetDateTime, most: u64) -> Result<usize, StoreError> {
-        // An identifier begins with the millisecond in which it was made.
+        // An id begins with the millisecond in which it was made.
         let first = Uuid::from_u128((millis(oldest).max(0) as u128) << 80);
         let prune = || {
             let old = self
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_again_and_the_end_replaces_the_beginning() {
+    fn stored_end_replaces_the_beginning() {
         let (_directory, processes, mut writer) = store();
         let (one, end) = (begun("ada", "echo"), ended("exited"));
         writer.write([(&one, None)]).unwrap();
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_what_is_wanted_and_goes_on_where_the_last_one_ended() {
+    fn page_is_filtered_and_continues_where_the_last_ended() {
         let (_directory, processes, mut writer) = store();
         let all: Vec<_> = (0..10).map(|n| begun(["ada", "bob"][n % 2], ["echo", "ask", "grind"][n % 3])).collect();
         let end = ended("success");
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ended_is_marked_and_nothing_else() {
+    fn only_unended_processes_are_marked_as_interrupted() {
         let (_directory, processes, mut writer) = store();
         let (lost, whole, end) = (begun("", "echo"), begun("", "echo"), ended("success"));
         writer.write([(&lost, None), (&whole, Some(&end))]).unwrap();
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_or_too_much_goes_and_what_runs_stays() {
+    fn pruning_removes_old_and_surplus_but_never_running() {
         let (_directory, processes, mut writer) = store();
         let (running, end) = (begun("", "echo"), ended("success"));
         let all: Vec<_> = (0..10).map(|_| begun("", "echo")).collect();

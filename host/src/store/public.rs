@@ -1,6 +1,6 @@
-//! The systems and the news that are kept in the database: each change is written before it is shown.
+//! The systems and the news in the database: each change is written before it is shown.
 //!
-//! News also comes from files, which only who can write there may change. Everything here blocks.
+//! News also comes from files, which only users with access to the files can change. All functions here block.
 
 use super::{
     database::{Database, StoreError},
@@ -16,7 +16,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use std::{collections::BTreeMap, sync::Arc};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-/// How many systems there may be, and how many pieces of news are kept: all of them are sent to everyone who asks.
+/// Maximum number of systems, and of stored news: each response contains all of them.
 const MOST: usize = 10_000;
 
 pub struct Public {
@@ -29,18 +29,18 @@ pub struct Public {
 struct Kept {
     connection: Connection,
     systems: BTreeMap<String, System>,
-    /// What was written over the API.
+    /// News from the API.
     news: BTreeMap<String, NewsItem>,
     files: Vec<NewsItem>,
 }
 
-/// A piece of news as it is written.
+/// A news item from the API.
 #[derive(Clone, Debug)]
 pub struct Written {
     pub id: String,
     pub date: OffsetDateTime,
     pub title: String,
-    /// Markdown.
+    /// The text, as Markdown.
     pub content: String,
 }
 
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Public {
     }
 }
 
-/// The systems as guests see and change them.
+/// Gives guests access to the systems.
 impl runtime::systems::Directory for Public {
     fn list(&self) -> Vec<runtime::systems::System> {
         let systems = self.systems.list().into_iter().map(|system| runtime::systems::System {
@@ -94,11 +94,11 @@ impl runtime::systems::Directory for Public {
 }
 
 impl PublicError {
-    /// In words that name no path of the server; the log has those.
+    /// Returns the error without paths of the server, which only the log has.
     fn for_guests(self) -> String {
         match self {
             Self::Store(error) => {
-                tracing::error!(%error, "a guest could not change the systems");
+                tracing::error!(%error, "changing the systems for a guest failed");
                 "the server failed to keep it".to_owned()
             }
             other => other.to_string(),
@@ -107,7 +107,7 @@ impl PublicError {
 }
 
 impl Public {
-    /// What is kept in `database`. If nobody ever has, the systems begin as `first`.
+    /// Opens the systems and news in `database`. If it has never had systems, they begin as `first`.
     pub fn open(database: &Database, first: Vec<System>, files: &News) -> Result<Self, PublicError> {
         let told = database.told();
         let mut connection = database.connect()?;
@@ -123,7 +123,7 @@ impl Public {
         if first.iter().any(|system| system.last_edit.is_some_and(|moment| rfc3339(moment).is_none())) {
             return Err(PublicError::BadMoment);
         }
-        // The start of the server waits for no write of another process unless it has one to do.
+        // The start of the server waits for a write of another process only if it has something to write.
         let seeded = "SELECT EXISTS (SELECT 1 FROM seeded WHERE what = 'systems')";
         if !connection.query_row(seeded, [], |row| row.get::<_, bool>(0)).map_err(&told)? {
             seed(&mut connection).map_err(&told)?;
@@ -140,7 +140,7 @@ impl Public {
         Ok(public)
     }
 
-    /// Puts a system in the place of the one with its slug, if there is one. Says whether it is new.
+    /// Adds a system, or replaces the one with the same slug. Returns whether it is new.
     pub fn put_system(&self, system: System) -> Result<bool, PublicError> {
         let mut kept = self.kept.lock();
         if system.last_edit.is_some_and(|moment| rfc3339(moment).is_none()) {
@@ -155,7 +155,7 @@ impl Public {
         Ok(new)
     }
 
-    /// Says whether it was there.
+    /// Removes a system. Returns whether it was there.
     pub fn remove_system(&self, slug: &str) -> Result<bool, PublicError> {
         let mut kept = self.kept.lock();
         kept.connection.execute("DELETE FROM systems WHERE slug = ?1", [slug]).map_err(self.database.told())?;
@@ -164,7 +164,7 @@ impl Public {
         Ok(removed)
     }
 
-    /// Puts a piece of news in the place of the one with its id, if there is one. Says whether it is new.
+    /// Adds a news item, or replaces the one with the same id. Returns whether it is new.
     pub fn put_news(&self, written: &Written) -> Result<(NewsItem, bool), PublicError> {
         let mut kept = self.kept.lock();
         let Written { id, date, title, content } = written;
@@ -183,7 +183,7 @@ impl Public {
         Ok((item, new))
     }
 
-    /// Says whether it was there.
+    /// Removes a news item. Returns whether it was there.
     pub fn remove_news(&self, id: &str) -> Result<bool, PublicError> {
         let mut kept = self.kept.lock();
         if kept.files.iter().any(|file| file.id == id) {
@@ -200,7 +200,7 @@ impl Public {
     }
 
     fn show_news(&self, kept: &Kept) -> Result<(), PublicError> {
-        // A file of the same name has come since: who can write files has the last word.
+        // A file with the same name can have been added since, and takes precedence.
         let posted = kept.news.values().filter(|item| kept.files.iter().all(|file| file.id != item.id));
         let all = kept.files.iter().chain(posted).cloned().collect();
         self.news.set(all).map_err(|_| PublicError::BadMoment)
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn systems_begin_as_configured_and_stay_as_they_were_changed() {
+    fn systems_begin_as_configured_and_keep_changes() {
         let directory = tempfile::tempdir().unwrap();
         let open = |first| {
             let database = Database::open(directory.path()).unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn news_is_kept_as_it_was_written_and_shown_without_anything_that_runs() {
+    fn news_is_stored_and_shown_sanitized() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("file.md"), "---\ntitle: F\ndate: 2020-01-01\n---\n").unwrap();
         let (files, _) = News::read(directory.path());
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_changes_nothing() {
+    fn invalid_change_is_not_stored() {
         let directory = tempfile::tempdir().unwrap();
         let public = Public::open(&Database::open(directory.path()).unwrap(), Vec::new(), &News::default()).unwrap();
         let before = System { last_edit: Some(datetime!(-1-01-01 0:00 UTC)), ..system("a", "") };

@@ -1,4 +1,4 @@
-//! The systems that the server tells everyone about.
+//! The public list of systems.
 
 use super::{Listing, Told, rfc3339_or_null};
 use crate::config;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// A public system, in JSON by the names that clients of the directory read.
+/// A public system, in JSON with the names that clients of the directory read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct System {
     #[serde(rename = "Slug")]
@@ -22,7 +22,7 @@ pub struct System {
     pub entity_count: u64,
     #[serde(rename = "BundleCount")]
     pub bundle_count: u64,
-    /// Nothing if it was never edited.
+    /// `None` if it was never edited.
     #[serde(rename = "LastEdit", serialize_with = "rfc3339_or_null")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_edit: Option<OffsetDateTime>,
@@ -48,25 +48,25 @@ pub struct Systems {
 }
 
 impl Systems {
-    /// Puts `systems` in the place of those before. Fails only for a moment that RFC 3339 cannot write, before the year
-    /// 0; then those before stay.
+    /// Replaces the systems. Fails only for a moment that RFC 3339 cannot express, before the year 0; the previous
+    /// systems then stay.
     pub fn replace(&self, mut systems: Vec<System>) -> Result<(), serde_json::Error> {
         systems.sort_by(|a, b| a.slug.cmp(&b.slug));
         self.current.store(Arc::new(Listing::new(systems)?));
         Ok(())
     }
 
-    /// All of them, by slug.
+    /// Returns all systems, by slug.
     pub fn list(&self) -> Vec<System> {
         self.current.load().items.clone()
     }
 
-    /// The JSON of all of them.
+    /// Returns the JSON of all systems.
     pub fn json(&self) -> Bytes {
         self.told().body
     }
 
-    /// The same, with its tag.
+    /// Returns the JSON of all systems, with its ETag.
     pub fn told(&self) -> Told {
         self.current.load().told.clone()
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_has_the_names_that_clients_of_the_directory_read() {
+    fn system_has_the_names_that_directory_clients_read() {
         let systems = Systems::default();
         assert_eq!(systems.json(), "[]");
         systems.replace(vec![system("coins", datetime!(2024-05-01 14:30 +2))]).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn systems_are_listed_by_slug_and_a_bad_list_changes_nothing() {
+    fn systems_are_sorted_by_slug_and_a_bad_list_is_refused() {
         let systems = Systems::default();
         let moment = datetime!(2024-05-01 0:00 UTC);
         systems.replace(vec![system("b", moment), system("a", moment)]).unwrap();

@@ -1,9 +1,9 @@
 //! stdin: lines from the client on their way to the guest.
 //!
-//! A client may send faster than the guest reads. While the guest keeps emptying the buffer, it stays small and the
-//! socket is read no faster than the guest reads. The longer the buffer has not been empty, the more of it may fill,
-//! so that a cancel behind text is read soon even when the guest is slow or does not read at all. The limit bounds it:
-//! a full buffer takes nothing until the guest reads.
+//! A client can send faster than the guest reads. While the guest keeps emptying the buffer, the buffer stays small,
+//! and the socket is read no faster than the guest reads. The longer the buffer has not been empty, the more it can
+//! hold. A cancel behind text is therefore read soon, even if the guest is slow or does not read at all. A buffer at
+//! its limit accepts nothing until the guest reads.
 
 use super::{remember, wake_other};
 use crate::size::Size;
@@ -14,45 +14,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What may always wait: enough for a guest that reads in chunks to be busy until the socket is read again.
+/// Bytes that can always wait: enough to keep a guest that reads in chunks busy until the socket is read again.
 const AHEAD: usize = 64 << 10;
-/// How much more may wait for each millisecond that the buffer was not empty: 16 MiB in a quarter of a second.
+/// Additional bytes that can wait for each millisecond that the buffer was not empty: 16 MiB in a quarter of a second.
 const AHEAD_PER_MILLI: usize = 64 << 10;
-/// What was read is given back when it is half of the buffer, or this much.
+/// Bytes already read are released once they are half of the buffer, or this many.
 const SPENT: usize = 1 << 20;
-/// The most that one read of the guest takes.
+/// Maximum size of one read of the guest.
 const READ: usize = 64 << 10;
-/// A buffer this small is kept when it is empty; larger ones are given back.
+/// A buffer up to this size is kept when it is empty; larger ones are released.
 const KEEP: usize = 4 << 10;
 
-/// What a read finds.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     Data(Bytes),
-    /// Nothing waits now.
+    /// No data waits now.
     Empty,
-    /// Nothing waits, and nothing will come.
+    /// No data waits, and none will arrive.
     Ended,
 }
 
-/// What became of what was offered.
+/// The result of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
     Taken,
-    /// There is no room for it, as the guest has not read what came before.
+    /// There is no room, as the guest has not read earlier input.
     Full,
     /// The stream has ended.
     Ended,
 }
 
-/// Whether more may be put in.
+/// The room for more input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Yes, now.
+    /// There is room now.
     Now,
-    /// Not before the guest reads, or this time has come.
+    /// There is no room until the guest reads, or until this time.
     Later(Instant),
-    /// Not before the guest reads: the buffer is full, and the guest has read nothing of it since then.
+    /// There is no room until the guest reads: the buffer is full, and the guest has read nothing since then.
     Full(Instant),
 }
 
@@ -65,24 +65,24 @@ pub struct Input {
 
 struct State {
     buffer: Vec<u8>,
-    /// Where in `buffer` the next read begins.
+    /// The position in `buffer` of the next read.
     start: usize,
     ended: bool,
-    /// When the buffer stopped being empty.
+    /// The time when the buffer stopped being empty.
     waiting_since: Option<Instant>,
-    /// When the buffer became full for the last time.
+    /// The last time when the buffer became full.
     filled: Instant,
     last_read: Instant,
     read_in_all: u64,
     guest: Option<Waker>,
     socket: Option<Waker>,
-    /// Further sockets that wait for room, where several clients are attached.
+    /// Further sockets that wait for room, if several clients are attached.
     others: Vec<Waker>,
 }
 
 impl Input {
-    /// An empty stream in which at most `limit` bytes wait, and a frame. A guest is idle that reads nothing for `idle`
-    /// while it is full.
+    /// Returns an empty stream in which at most `limit` bytes and one frame wait. A guest that reads nothing for `idle`
+    /// while the stream is full counts as idle.
     pub fn new(limit: usize, idle: Duration) -> Self {
         let now = Instant::now();
         let state = State {
@@ -109,18 +109,17 @@ impl Input {
         Size::bytes(self.limit as u64)
     }
 
-    /// Puts one line in, and its terminator behind it. `running` is the task that does so. A line after the end is
-    /// dropped.
+    /// Appends a line and its terminator. `running` is the current task. After the end, the line is dropped.
     pub fn push_line(&self, line: &str, now: Instant, running: &Context<'_>) {
         self.put([line.as_bytes(), b"\n"], now, running);
     }
 
-    /// Puts bytes in as they are, for who has no lines. What comes after the end is dropped.
+    /// Appends bytes unchanged, without a terminator. After the end, they are dropped.
     pub fn push(&self, bytes: &[u8], now: Instant, running: &Context<'_>) {
         self.put([bytes, b""], now, running);
     }
 
-    /// Puts all of `bytes` in, or nothing, for who does not wait: no more than the limit may wait for the guest.
+    /// Appends all of `bytes` or nothing, without a wait: at most the limit can wait for the guest.
     pub fn offer(&self, bytes: &[u8], now: Instant) -> Offered {
         let waiting = {
             let state = self.state.lock();
@@ -166,7 +165,7 @@ impl Input {
         wake_other(guest, Some(running));
     }
 
-    /// Whether a frame may be read from the socket; if not, `running` is woken when the guest reads.
+    /// Returns whether to read a frame from the socket. If not, `running` is woken when the guest reads.
     pub fn room(&self, now: Instant, running: &Context<'_>) -> Room {
         let mut state = self.state.lock();
         let waiting = state.buffer.len() - state.start;
@@ -185,7 +184,7 @@ impl Input {
         Room::Full(state.last_read.max(state.filled))
     }
 
-    /// Takes what waits, up to `max` bytes.
+    /// Takes up to `max` waiting bytes.
     pub fn read(&self, max: usize, now: Instant) -> Read {
         let mut state = self.state.lock();
         let waiting = state.buffer.len() - state.start;
@@ -221,7 +220,7 @@ impl Input {
         Read::Data(data.into())
     }
 
-    /// Ready when a read finds something, or the end.
+    /// Becomes ready when a read finds data or the end.
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.ended || state.buffer.len() > state.start {
@@ -231,7 +230,7 @@ impl Input {
         Poll::Pending
     }
 
-    /// Ends the stream at once: what waits is dropped, or a cancel would wait behind it.
+    /// Ends the stream at once. Waiting data is dropped, as a cancel would otherwise wait behind it.
     pub fn end(&self) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -243,7 +242,7 @@ impl Input {
         wake_all(sockets);
     }
 
-    /// Nothing more will come: the stream ends behind what waits.
+    /// Ends the stream after the waiting data.
     pub fn finish(&self) {
         let mut state = self.state.lock();
         state.ended = true;
@@ -252,7 +251,7 @@ impl Input {
         wake_other(guest, None);
     }
 
-    /// How many bytes the guest read.
+    /// Returns how many bytes the guest has read.
     pub fn total(&self) -> u64 {
         self.state.lock().read_in_all
     }
@@ -274,14 +273,14 @@ impl State {
     }
 
     fn take_sockets(&mut self) -> (Option<Waker>, Vec<Waker>) {
-        // The first slot is filled first.
+        // `others` is used only while `socket` is taken.
         match self.socket.take() {
             None => (None, Vec::new()),
             socket => (socket, std::mem::take(&mut self.others)),
         }
     }
 
-    /// Makes room for `more` bytes: by doubling, but not beyond `limit` and these.
+    /// Makes room for `more` bytes, by doubling, up to `limit` plus `more`.
     fn make_room(&mut self, more: usize, limit: usize) {
         let needed = self.buffer.len() + more;
         let wanted = (self.buffer.capacity() * 2).min(limit.saturating_add(more)).max(needed);

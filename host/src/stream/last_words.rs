@@ -1,8 +1,8 @@
-//! The last words of a guest: the line of its stderr that says best why it failed.
+//! The last words of a guest: the line of its stderr that best explains its failure.
 //!
-//! Lines that only say where are left out: stack frames, dumps of other threads, `note:` lines, prompts and blank lines. It
-//! reads one line at a time and keeps none but the best, so that a flood costs no memory. The forms are those of the
-//! languages that compile to WebAssembly.
+//! Lines that only locate the failure are left out: stack frames, dumps of other threads, `note:` lines, prompts and
+//! blank lines. It reads one line at a time and keeps only the best, so that a flood costs no memory. The forms are
+//! those of the languages that compile to WebAssembly.
 
 mod frame;
 mod text;
@@ -10,12 +10,12 @@ mod text;
 use frame::{begins_goroutine, begins_trace, is_frame, is_remark};
 use text::{clean, without_directories};
 
-/// The longest text that is kept.
+/// Maximum length of the stored text.
 const MOST: usize = 1 << 10;
-/// How messages of a failure begin, in lower case, that the runtime of a language writes before it traps or exits.
+/// Prefixes of failure messages, in lower case, that language runtimes write before they trap or exit.
 const PANICS: [&str; 7] =
     ["panic: ", "fatal error: ", "assertion failed", "abort: ", "aborted(", "libc++abi: ", "uncaught "];
-/// How an unfinished line ends that waits for an answer.
+/// Last characters of an unfinished line that is a prompt.
 const PROMPTS: [char; 7] = [':', '?', '>', '$', '#', '%', ']'];
 
 #[derive(Default)]
@@ -23,25 +23,25 @@ pub(super) struct LastWords {
     last: String,
     /// The last panic, with its place.
     panic: Option<String>,
-    /// Whether `last` is the exception behind a traceback.
+    /// Whether `last` is the exception after a traceback.
     is_exception: bool,
     within: Within,
 }
 
-/// What the next line may belong to.
+/// The context of the next line.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Within {
     #[default]
     Nothing,
-    /// The place of a panic was told, and its message follows.
+    /// After the place of a panic; its message follows.
     PanicPlace,
     /// The message of a panic, which indented lines continue.
     Panic,
-    /// The place of a panic that an exception caused: its message does not say more.
+    /// After the place of a panic that an exception caused; its message does not explain more.
     Consequence,
     /// A stack trace: its indented lines are frames or source.
     Trace,
-    /// The same before an exception.
+    /// A stack trace that an exception follows.
     Traceback,
     /// Frames of a goroutine, up to a blank line.
     Goroutine,
@@ -64,7 +64,7 @@ impl LastWords {
         }
     }
 
-    /// Takes what was written last and never ended with a terminator.
+    /// Takes the unterminated rest of stderr.
     pub fn unfinished(&mut self, line: &[u8]) {
         let text = clean(line);
         if !text.ends_with(char::is_whitespace) && !text.ends_with(PROMPTS) {
@@ -86,7 +86,7 @@ impl LastWords {
         *self = Self::default();
     }
 
-    /// Whether a line belongs to what began before it. It is dealt with then.
+    /// Handles a line that belongs to its context. Returns whether it does.
     fn continues(&mut self, words: &str, indented: bool) -> bool {
         match self.within {
             Within::Nothing => false,
@@ -129,11 +129,11 @@ impl LastWords {
         }
     }
 
-    /// Takes a line that belongs to nothing before it.
+    /// Handles a line without a context.
     fn begin(&mut self, words: &str, indented: bool) {
         if begins_goroutine(words) {
             self.within = Within::Goroutine;
-            // Its message can have several lines, and the first one says most.
+            // The message can have several lines, and the first one says most.
             if let Some(panic) = &self.panic {
                 self.last.clone_from(panic);
             }
@@ -141,15 +141,15 @@ impl LastWords {
             let before_exception = starts_with(words, "traceback");
             self.within = if before_exception { Within::Traceback } else { Within::Trace };
         } else if is_remark(words) || !words.contains(char::is_alphanumeric) {
-            // It says nothing about why.
+            // The line does not explain the failure.
         } else if let Some(place) = words.strip_prefix("thread ").and_then(|it| it.split_once(" panicked at ")) {
             if self.is_exception {
-                // The runtime of a language that is written in Rust gives up, as the program did.
+                // A language runtime written in Rust panics because of an exception in the program.
                 self.panic = Some(self.last.clone());
                 self.within = Within::Consequence;
                 return;
             }
-            // Rust: the place, and the message in the next line; before 1.73 both in one line.
+            // Rust: the place, and the message in the next line. Before 1.73, both are in one line.
             let (place, within) =
                 place.1.strip_suffix(':').map_or((place.1, Within::Panic), |it| (it, Within::PanicPlace));
             self.set_panic(&format!("panicked at {place}"), within);
@@ -179,13 +179,13 @@ impl LastWords {
     }
 }
 
-/// Puts `text` into `slot`, cut to what is kept.
+/// Puts `text` into `slot`, cut to the maximum length.
 fn set(slot: &mut String, text: &str) {
     slot.clear();
     slot.push_str(&text[..text.floor_char_boundary(MOST)]);
 }
 
-/// Without the number that it has in a chain of causes.
+/// Returns `words` without the number in a chain of causes.
 fn without_number(words: &str) -> &str {
     match words.split_once(": ") {
         Some((number, cause)) if number.bytes().all(|byte| byte.is_ascii_digit()) => cause,
@@ -193,7 +193,7 @@ fn without_number(words: &str) -> &str {
     }
 }
 
-/// Whether `words` begin so, in whatever case.
+/// Returns whether `words` begin with `lower`, in any case.
 fn starts_with(words: &str, lower: &str) -> bool {
     words.get(..lower.len()).is_some_and(|it| it.eq_ignore_ascii_case(lower))
 }

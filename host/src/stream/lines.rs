@@ -1,27 +1,27 @@
-//! Bytes made into lines, however they were cut when they were written.
+//! A buffer that turns bytes into lines, however the writes were split.
 
 use bytes::{Bytes, BytesMut};
 
-/// A buffer this small is kept when it is empty; larger ones are given back.
+/// A buffer up to this size is kept when it is empty; larger ones are released.
 const KEEP: usize = 4 << 10;
 
-/// Finished lines wait in `ready`, each with one `\n`. The line that is not finished waits in `partial`, and goes out as it
-/// is when whoever writes waits for an answer: it is a prompt.
+/// A line buffer. Finished lines wait in `ready`, each with one `\n`. The unfinished line waits in `partial`. It is
+/// sent as it is, as a prompt, when the guest waits for input.
 #[derive(Debug, Default)]
 pub struct Lines {
     ready: BytesMut,
     partial: Vec<u8>,
-    /// The beginning of the present line has gone out as a prompt.
+    /// The beginning of the present line was sent as a prompt.
     prompted: bool,
 }
 
 impl Lines {
-    /// How many bytes of lines wait.
+    /// Returns how many bytes of lines wait.
     pub fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// How long the line is that is not finished.
+    /// Returns the length of the unfinished line.
     pub fn begun(&self) -> usize {
         self.partial.len()
     }
@@ -30,11 +30,11 @@ impl Lines {
         let Some(end) = memchr::memrchr(b'\n', bytes) else { return self.partial.extend_from_slice(bytes) };
         let mut finished = &bytes[..=end];
         if self.prompted && self.partial.is_empty() {
-            // The line's text has gone out as a prompt, so a terminator right behind it begins no new line.
+            // The text of the line was sent as a prompt, so a terminator directly after it begins no new line.
             finished = finished.strip_prefix(b"\r").filter(|it| it.starts_with(b"\n")).unwrap_or(finished);
             finished = finished.strip_prefix(b"\n").unwrap_or(finished);
         } else if self.prompted && self.partial == b"\r" && finished.starts_with(b"\n") {
-            // The same terminator, cut in two.
+            // The second half of the same terminator, from a later write.
             self.partial.clear();
             finished = &finished[1..];
         }
@@ -45,18 +45,18 @@ impl Lines {
         self.partial.extend_from_slice(&bytes[end + 1..]);
     }
 
-    /// Takes bytes that are to go out as they are.
+    /// Appends raw bytes.
     pub fn write_plain(&mut self, bytes: &[u8]) {
         self.ready.extend_from_slice(bytes);
     }
 
-    /// Takes one whole line, wherever the present one stands.
+    /// Appends a whole line, independent of the unfinished one.
     pub fn write_line(&mut self, line: &[u8]) {
         self.ready.extend_from_slice(line);
         self.ready.extend_from_slice(b"\n");
     }
 
-    /// What there is of the present line goes out, as far as it is whole characters. Says whether that is anything.
+    /// Makes the unfinished line ready as a prompt, up to its last whole character. Returns whether there was one.
     pub fn prompt(&mut self) -> bool {
         if self.partial.is_empty() {
             return false;
@@ -72,9 +72,9 @@ impl Lines {
         true
     }
 
-    /// Nothing more is written: a last line without a terminator is a line.
+    /// Ends the lines: a last line without a terminator is a line.
     pub fn finish(&mut self) {
-        // Behind a prompt, half of a terminator is no line either.
+        // After a prompt, half of a terminator is not a line either.
         let half = self.prompted && self.partial == b"\r";
         if !(self.partial.is_empty() || half) {
             self.ready.extend_from_slice(&self.partial);
@@ -84,20 +84,20 @@ impl Lines {
         self.prompted = false;
     }
 
-    /// Takes all finished lines, each with its `\n`; empty when there are none.
+    /// Takes all finished lines, each with its `\n`. Returns no bytes if there are none.
     pub fn take(&mut self) -> Bytes {
         if self.ready.len() > KEEP { std::mem::take(&mut self.ready).freeze() } else { self.ready.split().freeze() }
     }
 }
 
-/// How many bytes of `text` come before a character that its end cuts in two. A `\r` before that is held back as well:
-/// it may be half of a terminator.
+/// Returns the length of `text` before a character that is cut off at its end. Also excludes a `\r` before that, which
+/// can be half of a terminator.
 fn whole_characters(text: &[u8]) -> usize {
     let text = without_returns(text);
     without_returns(&text[..before_cut(text)]).len()
 }
 
-/// How many bytes of `text` come before a character that its end cuts in two.
+/// Returns the length of `text` before a character that is cut off at its end.
 pub fn before_cut(text: &[u8]) -> usize {
     let tail = text.len().saturating_sub(3);
     let cut = |from: &usize| {
@@ -111,7 +111,7 @@ fn without_returns(text: &[u8]) -> &[u8] {
     &text[..text.len() - returns]
 }
 
-/// The lines in what [`Lines::take`] gave, without terminators, each with the place where the next one begins.
+/// Returns the lines in the result of [`Lines::take`], without terminators, each with the position of the next one.
 pub fn lines(taken: &Bytes) -> impl Iterator<Item = (Bytes, usize)> + '_ {
     let mut start = 0;
     memchr::memchr_iter(b'\n', taken).map(move |end| {
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_character_is_found_wherever_it_is_cut() {
+    fn cut_character_is_found_at_every_position() {
         for text in ["a", "ä", "☃", "🦀", "abc🦀"] {
             let bytes = text.as_bytes();
             assert_eq!(whole_characters(bytes), bytes.len(), "{text}");
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(whole_characters(b"ab\r\r"), 2);
         assert_eq!(whole_characters(b"ab\r\xc3"), 2);
         assert_eq!(before_cut(b"ab\r\xc3"), 3);
-        // No further byte would make a character of these.
+        // No further byte would complete a character.
         for text in [&b"\xe0\x80"[..], b"\xed\xa0", b"\xf4\x90", b"\x80\x80"] {
             assert_eq!(whole_characters(text), text.len());
         }

@@ -1,7 +1,7 @@
 //! stdout: bytes from the guest, made into lines on their way to the client.
 //!
-//! Finished lines wait until the socket takes them all at once. The line that is not finished goes out as it is when the
-//! guest waits for input: it is a prompt.
+//! Finished lines wait until the socket takes them all at once. The unfinished line is sent as it is, as a prompt, when
+//! the guest waits for input.
 
 use super::{lines::Lines, remember, wake_other};
 use bytes::Bytes;
@@ -11,18 +11,18 @@ use std::{
     time::Instant,
 };
 
-/// Above this many waiting bytes the guest blocks.
+/// Waiting bytes above which the guest blocks.
 const FULL: usize = 64 << 10;
-/// The most that one write may hold.
+/// Maximum size of one write.
 const WRITE: usize = 64 << 10;
 
-/// What a write came to.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     Yes,
-    /// The stream took what its limit allows, this many bytes in all, and drops the rest.
+    /// The limit of this many bytes in all is reached; the rest is dropped.
     OverLimit(u64),
-    /// A line is longer than this many bytes, the most that one may have.
+    /// A line exceeds the maximum length, this many bytes.
     LineTooLong(usize),
 }
 
@@ -34,14 +34,14 @@ pub struct Output {
 
 struct State {
     lines: Lines,
-    /// Bytes go out as they come.
+    /// Set if output is raw.
     plain: Option<Plain>,
-    /// Nothing more is taken.
+    /// Further output is dropped.
     closed: bool,
-    /// How much can still be written; `None` without a limit.
+    /// Bytes that can still be written. `None` if there is no limit.
     left: Option<u64>,
     written_in_all: u64,
-    /// When the client took what the guest had to wait for.
+    /// The last time that the client took output while the guest was blocked.
     relieved: Option<Instant>,
     guest: Option<Waker>,
     socket: Option<Waker>,
@@ -49,14 +49,14 @@ struct State {
 
 #[derive(Clone, Copy, Default)]
 struct Plain {
-    /// So long is the present line.
+    /// Length of the present line.
     line: usize,
-    /// So much was written when the guest waited for input the last time.
+    /// Bytes written when the guest last waited for input.
     waited: u64,
 }
 
 impl Output {
-    /// A stream of at most `limit` bytes with lines of at most `line` bytes.
+    /// Returns a stream of at most `limit` bytes, with lines of at most `line` bytes.
     pub fn new(limit: Option<u64>, line: usize) -> Self {
         let state = State {
             lines: Lines::default(),
@@ -71,13 +71,13 @@ impl Output {
         Self { limit, line, state: Mutex::new(state) }
     }
 
-    /// Whoever takes wants bytes as they come, not lines: a prompt is no line, and a last line has no terminator of its
-    /// own. To be said before anything is written.
+    /// Switches to raw output: a prompt is not a line, and a last line gets no terminator. Call before the guest
+    /// writes.
     pub fn be_plain(&self) {
         self.state.lock().plain = Some(Plain::default());
     }
 
-    /// Another guest writes from now on, and has the whole limit for itself.
+    /// Resets the limit for the next guest.
     pub fn renew(&self) {
         let mut state = self.state.lock();
         state.closed = false;
@@ -87,20 +87,20 @@ impl Output {
         }
     }
 
-    /// How many bytes the guest may write now.
+    /// Returns how many bytes the guest is allowed to write now.
     pub fn permit(&self) -> usize {
         let state = self.state.lock();
         if state.closed || state.lines.waiting() < FULL { WRITE } else { 0 }
     }
 
-    /// Whether `bytes` more are no more than what was permitted: stdout and a forwarded stderr may each have a permit
-    /// from before the other wrote.
+    /// Returns whether `bytes` more are within the permits. Stdout and a forwarded stderr can each have a permit from
+    /// before the other wrote.
     pub fn admits(&self, bytes: usize) -> bool {
         let state = self.state.lock();
         state.closed || state.lines.waiting() + bytes <= FULL + 2 * WRITE
     }
 
-    /// Takes all of `bytes`, however many.
+    /// Appends all of `bytes`, up to the limits.
     pub fn write(&self, bytes: &[u8]) -> Written {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -125,8 +125,8 @@ impl Output {
         result
     }
 
-    /// The beginning of `bytes` that the limits let through, and which of them ends there. The present line has `begun`
-    /// bytes already.
+    /// Returns the beginning of `bytes` within the limits, and which limit ends it. The present line already has
+    /// `begun` bytes.
     fn allowed<'b>(&self, state: &State, begun: usize, mut bytes: &'b [u8]) -> (&'b [u8], Written) {
         let mut result = Written::Yes;
         if let (Some(limit), Some(left)) = (self.limit, state.left)
@@ -142,7 +142,7 @@ impl Output {
         (bytes, result)
     }
 
-    /// Where a line in `bytes` grows too long, when `begun` bytes of the first one are there already.
+    /// Returns where a line in `bytes` becomes too long, if the first one already has `begun` bytes.
     fn too_long(&self, begun: usize, bytes: &[u8]) -> Option<usize> {
         if begun + bytes.len() <= self.line {
             return None;
@@ -161,7 +161,7 @@ impl Output {
         }
     }
 
-    /// Takes one whole line, wherever stdout stands in its own. It counts as output.
+    /// Appends a whole line, independent of the unfinished one. It counts as output.
     pub fn write_line(&self, line: &[u8]) -> Written {
         let mut state = self.state.lock();
         if state.closed {
@@ -182,7 +182,7 @@ impl Output {
         over.map_or(Written::Yes, Written::OverLimit)
     }
 
-    /// Ready when the guest may write.
+    /// Becomes ready when the guest is allowed to write.
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.closed || state.lines.waiting() < FULL {
@@ -192,7 +192,7 @@ impl Output {
         Poll::Pending
     }
 
-    /// The guest waits for input: what it wrote of its present line is a prompt.
+    /// Notes that the guest waits for input: its unfinished line is a prompt.
     pub fn prompt(&self) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -208,17 +208,17 @@ impl Output {
         wake_other(socket, None);
     }
 
-    /// The guest has ended: a last line without a terminator is a line.
+    /// Ends the output: a last line without a terminator is a line.
     pub fn finish(&self) {
         self.state.lock().lines.finish();
     }
 
-    /// How much was written when the guest waited for input the last time, where bytes go out as they come.
+    /// Returns how much raw output was written when the guest last waited for input.
     pub fn waited(&self) -> u64 {
         self.state.lock().plain.map_or(0, |plain| plain.waited)
     }
 
-    /// Takes all finished lines, each with its `\n`; empty when there are none.
+    /// Takes all finished lines, each with its `\n`. Returns no bytes if there are none.
     pub fn take(&self) -> Bytes {
         let mut state = self.state.lock();
         if state.lines.waiting() == 0 {
@@ -234,7 +234,7 @@ impl Output {
         lines
     }
 
-    /// Ready when there are finished lines to take.
+    /// Becomes ready when there are finished lines to take.
     pub fn poll_lines(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.lines.waiting() > 0 {
@@ -244,14 +244,13 @@ impl Output {
         Poll::Pending
     }
 
-    /// Until when the guest had to wait for its client to take what it wrote: `now` while it still has to, `None` if it
-    /// never had to.
+    /// Returns until when the client blocked the guest: `now` if it still does, `None` if it never did.
     pub fn held_until(&self, now: Instant) -> Option<Instant> {
         let state = self.state.lock();
         if !state.closed && state.lines.waiting() >= FULL { Some(now) } else { state.relieved }
     }
 
-    /// How many bytes the guest wrote.
+    /// Returns how many bytes the guest has written.
     pub fn total(&self) -> u64 {
         self.state.lock().written_in_all
     }

@@ -1,26 +1,26 @@
-//! The last of what a guest wrote, with the place of each byte in its stream.
+//! A ring with the last bytes of a stream, and their offsets.
 //!
-//! A plain buffer. It knows nothing of who reads it.
+//! A plain buffer. It knows nothing of its readers.
 
 use bytes::Bytes;
 use std::{collections::VecDeque, ops::Range};
 
-/// At most `limit` bytes. As more come, the oldest are lost.
+/// A ring of at most `limit` bytes. The oldest bytes are lost as more arrive.
 #[derive(Debug)]
 pub struct Ring {
     limit: usize,
     bytes: VecDeque<u8>,
-    /// How many bytes there ever were.
+    /// Number of bytes ever pushed.
     end: u64,
 }
 
-/// What is there from some place on.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing yet.
+    /// There are no bytes yet.
     Nothing,
     Bytes(Bytes),
-    /// These bytes were there, and are lost.
+    /// These bytes are lost.
     Lost(Range<u64>),
 }
 
@@ -29,13 +29,13 @@ impl Ring {
         Self { limit, bytes: VecDeque::new(), end: 0 }
     }
 
-    /// The places of the bytes that are there.
+    /// Returns the offsets of the bytes that are kept.
     pub fn range(&self) -> Range<u64> {
         self.end - self.bytes.len() as u64..self.end
     }
 
-    /// Takes as many of `bytes` as it can without losing any from the place `held` on, and says how many; without such a
-    /// place it takes all.
+    /// Appends as many of `bytes` as it can without losing bytes from the offset `held` on. Returns their number.
+    /// Without `held`, it takes all.
     pub fn push(&mut self, bytes: &[u8], held: Option<u64>) -> usize {
         let room = match held {
             Some(held) => self.limit - (self.end - held.clamp(self.range().start, self.end)) as usize,
@@ -47,7 +47,7 @@ impl Ring {
         self.bytes.drain(..surplus);
         let needed = self.bytes.len() + kept.len();
         if needed > self.bytes.capacity() {
-            // Doubled, but never beyond what it may hold.
+            // Doubled, but never beyond the limit.
             let wanted = needed.max(self.bytes.capacity() * 2).min(self.limit);
             self.bytes.reserve_exact(wanted - self.bytes.len());
         }
@@ -56,7 +56,7 @@ impl Ring {
         bytes.len()
     }
 
-    /// What is there from the place `at` on, `most` bytes of it. There is nothing beyond the end.
+    /// Reads up to `most` bytes from the offset `at` on. There are none beyond the end.
     pub fn read(&self, at: u64, most: usize) -> Found {
         let Range { start, end } = self.range();
         if at < start {
@@ -73,7 +73,7 @@ impl Ring {
         Found::Bytes(parts.concat().into())
     }
 
-    /// Nothing more comes: gives back what it does not need.
+    /// Releases spare memory after the last byte.
     pub fn finish(&mut self) {
         self.bytes.shrink_to_fit();
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_bytes_are_lost_and_it_is_said_which() {
+    fn oldest_bytes_are_lost_and_reported() {
         let mut ring = Ring::new(4);
         assert_eq!(ring.read(0, 9), Found::Nothing);
         assert_eq!(ring.push(b"abc", None), 3);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_that_is_held() {
+    fn held_bytes_are_not_lost() {
         let mut ring = Ring::new(4);
         assert_eq!(ring.push(b"abcdef", Some(0)), 4);
         assert_eq!(ring.push(b"ef", Some(0)), 0);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_has_more_memory_than_its_limit() {
+    fn ring_never_has_more_memory_than_its_limit() {
         let mut ring = Ring::new(1000);
         for _ in 0..100 {
             ring.push(&[7; 300], None);

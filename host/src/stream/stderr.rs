@@ -5,9 +5,9 @@ use memchr::memchr;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 
-/// The longest line that is kept; the rest of a longer one is dropped.
+/// Maximum length of a line; the rest of a longer one is dropped.
 const LINE: usize = 1 << 10;
-/// How many lines of one process are given on; a flood says enough in its first thousand.
+/// Maximum number of lines of one process in the log. A flood says enough in its first thousand.
 const LINES: u32 = 1000;
 
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Stderr {
 
 struct Whole {
     output: Output,
-    /// The log has it too.
+    /// The lines are also logged.
     logged: bool,
 }
 
@@ -31,13 +31,13 @@ struct State {
 }
 
 impl Stderr {
-    /// Someone at a terminal reads all of it, byte for byte, instead of the log. To be said before anything is written.
+    /// Sends all of stderr, byte for byte, to a terminal instead of the log. Call before the guest writes.
     pub fn give_whole(&self) {
         self.give(None, false);
     }
 
-    /// A client reads all of it, byte for byte and apart from stdout, beside the log: at most `limit` bytes. To be said
-    /// before anything is written.
+    /// Sends all of stderr, byte for byte and apart from stdout, to a client, at most `limit` bytes. The log gets it
+    /// too. Call before the guest writes.
     pub fn give_apart(&self, limit: Option<u64>) {
         self.give(limit, true);
     }
@@ -50,17 +50,18 @@ impl Stderr {
         });
     }
 
-    /// Where all of it goes, if anywhere but to the log.
+    /// Returns the output with all of stderr. `None` if only the log gets it.
     pub fn whole(&self) -> Option<&Output> {
         self.whole.get().map(|whole| &whole.output)
     }
 
-    /// Whether its lines belong into the log.
+    /// Returns whether its lines are logged.
     pub fn is_logged(&self) -> bool {
         self.whole.get().is_none_or(|whole| whole.logged)
     }
 
-    /// Takes `bytes` and gives each line that they finish to `each`, cut to 1 KiB; no more than a thousand lines in all.
+    /// Takes `bytes` and passes each line that they finish to `each`, cut to 1 KiB. Passes at most a thousand lines in
+    /// all.
     pub fn write(&self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let mut state = self.state.lock();
         state.written_in_all += bytes.len() as u64;
@@ -72,7 +73,7 @@ impl Stderr {
         state.append(bytes);
     }
 
-    /// The guest has ended: a last line without a terminator is a line.
+    /// Ends stderr: a last line without a terminator is a line.
     pub fn finish(&self, mut each: impl FnMut(&[u8])) {
         let mut state = self.state.lock();
         let State { line, last_words, .. } = &mut *state;
@@ -82,17 +83,17 @@ impl Stderr {
         }
     }
 
-    /// The last line that says why the guest failed, as far as 1 KiB of it.
+    /// Returns the last line that explains the failure of the guest, cut to 1 KiB.
     pub fn last_words(&self) -> Option<String> {
         self.state.lock().last_words.words()
     }
 
-    /// The text of a panic if the guest wrote one, or else its last words.
+    /// Returns the text of a panic if the guest wrote one, or else its last words.
     pub fn panic(&self) -> Option<String> {
         self.state.lock().last_words.panic()
     }
 
-    /// Another guest writes from now on: with last words and bounds of its own.
+    /// Resets the last words and the bounds for the next guest.
     pub fn renew(&self) {
         let mut state = self.state.lock();
         state.line.clear();
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_words_are_the_last_line_that_says_something() {
+    fn last_words_are_the_last_line_with_an_explanation() {
         let stderr = Stderr::default();
         let mut seen = Vec::new();
         for part in [&b"first\nno such sl"[..], b"ug\r\n\n", b"  \n"] {
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded() {
+    fn flood_is_bounded() {
         let stderr = Stderr::default();
         let mut count = 0;
         stderr.write(&b"x".repeat(1 << 20), |_| panic!());

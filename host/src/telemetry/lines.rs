@@ -1,5 +1,5 @@
-//! The lines of the log, made harmless for a terminal: a value of a field can neither begin a line of its own nor bring
-//! along sequences that a terminal obeys, wherever it comes from.
+//! Log lines that are safe for a terminal. The value of a field, wherever it comes from, cannot begin a line of its
+//! own, and cannot contain terminal sequences.
 
 use crate::harmless::{Escaping, Json, is_harmful};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use tracing::field::Field;
 use tracing_subscriber::fmt::{MakeWriter, format::Writer};
 
-/// Writes a field as text: the message as it is, others with their name.
+/// Writes a field as text: the message as it is, other fields with their name.
 pub(super) fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     match field.name() {
         "message" => {}
@@ -19,10 +19,10 @@ pub(super) fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -
     write!(Escaping(writer), "{value:?}")
 }
 
-/// Writes lines of JSON.
+/// A formatter of JSON lines.
 pub(super) struct JsonLines<M>(pub M);
 
-/// Writes one line of JSON.
+/// A writer of one JSON line.
 pub(super) struct JsonLine<W>(W);
 
 impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for JsonLines<M> {
@@ -34,7 +34,7 @@ impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for JsonLines<M> {
 }
 
 impl<W: Write> Write for JsonLine<W> {
-    /// Takes whole lines, as the log writes them.
+    /// Takes whole lines from the log.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(line.strip_suffix(b"\n").unwrap_or(line)) {
             Ok(text) if text.contains(is_harmful) => self.0.write_all(format!("{}\n", Json(text)).as_bytes())?,

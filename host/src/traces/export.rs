@@ -1,6 +1,6 @@
-//! Sends spans to a collector, many at a time: OTLP over HTTP, in its form as JSON.
+//! An exporter that sends spans to a collector in batches: OTLP over HTTP, encoded as JSON.
 //!
-//! What cannot be sent is dropped and told in the log: nobody waits for a collector.
+//! Spans that cannot be sent are dropped, and the log reports them: no call waits for a collector.
 
 use super::{Span, Value};
 use crate::redact;
@@ -26,11 +26,11 @@ use tokio_rustls::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How many spans are sent at once.
+/// Maximum number of spans in a batch.
 const BATCH: usize = 512;
-/// How long spans gather before they are sent.
+/// Time that spans gather before they are sent.
 const GATHER: Duration = Duration::from_secs(1);
-/// How long a collector may take.
+/// Timeout of a request to the collector.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum CannotExport {
     Silent,
 }
 
-/// Sends what comes until `ending`, and then the rest.
+/// Sends spans until `ending`, and then the remaining ones.
 pub async fn run(endpoint: Uri, mut spans: Receiver<Span>, ending: CancellationToken) {
     let mut failing = false;
     let shown = redact::url(&endpoint);
@@ -57,12 +57,12 @@ pub async fn run(endpoint: Uri, mut spans: Receiver<Span>, ending: CancellationT
             biased;
             received = spans.recv_many(&mut batch, BATCH) => if received == 0 { return },
             () = ending.cancelled(), if !spans.is_closed() => {
-                // What is there already still comes out.
+                // Spans that are already queued can still be received.
                 spans.close();
                 continue;
             }
         }
-        // Those of the next moment go along, unless nothing comes any more.
+        // Spans of the next moment join the batch, unless the channel is closed.
         let gather = tokio::time::sleep(GATHER);
         tokio::pin!(gather);
         while batch.len() < BATCH {
@@ -76,7 +76,7 @@ pub async fn run(endpoint: Uri, mut spans: Receiver<Span>, ending: CancellationT
         let sent = tokio::time::timeout(PATIENCE, send(&endpoint, &batch)).await.unwrap_or(Err(CannotExport::Silent));
         match &sent {
             Ok(()) if failing => tracing::info!(endpoint = shown, "traces are sent again"),
-            // Once is enough: as long as it fails, every second would bring another line.
+            // Logged once: as long as it fails, each second would add another line.
             Err(error) if !failing => {
                 tracing::warn!(endpoint = shown, %error, spans = batch.len(), "traces cannot be sent: these are lost");
             }
@@ -141,7 +141,7 @@ fn of_span(span: &Span) -> serde_json::Value {
         "spanId": format!("{:016x}", span.context.span),
         "parentSpanId": span.parent.map_or_else(String::new, |parent| format!("{parent:016x}")),
         "name": span.name,
-        // As the numbers of OTLP say it: a server's, and one within.
+        // The span kinds of OTLP: server, or internal.
         "kind": if span.is_request { 2 } else { 1 },
         "startTimeUnixNano": nanos(span.from),
         "endTimeUnixNano": nanos(span.to),
@@ -157,7 +157,7 @@ fn attributes(attributes: &[(&'static str, Value)]) -> serde_json::Value {
     let one = |(key, value): &(&'static str, Value)| {
         let value = match value {
             Value::Text(text) => json!({ "stringValue": text }),
-            // JSON cannot hold 64 bits: OTLP has them as text.
+            // JSON numbers cannot hold 64 bits, so OTLP has them as text.
             Value::Number(number) => json!({ "intValue": number.to_string() }),
         };
         json!({ "key": key, "value": value })

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// The messages as AsyncAPI has them, by who sends them and by their names.
+/// The messages in AsyncAPI form, by sender and name.
 pub const MESSAGES: &str = include_str!("distillery1.messages.json");
 
-/// What a client may say.
+/// A message of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     Call(Call),
     Attach(Attach),
-    /// Nothing more comes for stdin.
+    /// Ends stdin.
     End,
     Cancel,
-    /// The process goes on without this client.
+    /// Detaches: the process continues without this client.
     Detach,
     List,
 }
@@ -33,7 +33,7 @@ pub struct Call {
     pub call: String,
     #[serde(default, deserialize_with = "super::null_is_empty")]
     pub params: Vec<String>,
-    /// If nothing is said, what the manifest says.
+    /// `None` if the manifest decides.
     pub on_disconnect: Option<OnDisconnect>,
 }
 
@@ -42,23 +42,23 @@ pub struct Call {
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     pub id: String,
-    /// Of a process that nobody's is.
+    /// Access key; required if the process has no owner.
     pub key: Option<String>,
-    /// From where on it is read; nothing means from the oldest byte that is kept.
+    /// The offset to read from. `None` means the oldest byte that is kept.
     pub stdout: Option<u64>,
     pub stderr: Option<u64>,
 }
 
-/// A message without anything but its type.
+/// A message with no key but its type.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Bare {}
 
-/// What the server says.
+/// A message of the server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ServerMessage<'a> {
-    /// The call waits for a place; the first in the queue is at 1.
+    /// The call waits for a slot; the first in the queue is at position 1.
     Queued { position: usize },
     /// The call has become a process.
     Started {
@@ -70,7 +70,7 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         key: Option<&'a str>,
     },
-    /// This is the process that was asked for, and what is kept of its output.
+    /// The requested process, and which of its output is kept.
     Attached {
         #[serde(serialize_with = "as_text")]
         id: Uuid,
@@ -83,42 +83,42 @@ pub enum ServerMessage<'a> {
         stdout: Kept,
         stderr: Kept,
     },
-    /// These bytes are not kept any more.
+    /// These bytes are no longer kept.
     Lost { stream: &'static str, from: u64, to: u64 },
-    /// What a running process used up so far.
+    /// The resources that a running process has used so far.
     Heartbeat { elapsed_ms: u64, cpu_ms: u64, memory: u64, bytes_in: u64, bytes_out: u64 },
-    /// The processes that the caller may see.
+    /// The processes that the caller is allowed to see.
     Processes { processes: &'a [Listed] },
-    /// It was told to stop.
+    /// The process was cancelled.
     Cancelling { reason: &'static str },
-    /// The client is not attached any more, and the process goes on.
+    /// The client is detached, and the process continues.
     Detached,
 }
 
-/// Which bytes of a stream are kept.
+/// The range of bytes of a stream that are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Kept {
     pub from: u64,
     pub to: u64,
 }
 
-/// A process that runs, or of which something is kept.
+/// A running process, or an ended one that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Listed {
     pub id: String,
     pub call: String,
-    /// Empty for nobody.
+    /// Empty if anonymous.
     pub user: String,
     pub generation: u64,
     pub started: String,
     pub running: bool,
-    /// Whether one can attach to it.
+    /// Whether clients can attach to it.
     pub kept: bool,
-    /// How it ended, in one word; nothing while it runs.
+    /// The outcome in one word. `None` while it runs.
     pub outcome: Option<&'static str>,
 }
 
-/// How a process ended, or that none was started. What does not apply is null.
+/// The outcome of a process, or of a refused call. Fields that do not apply are null.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct OutcomeMessage {
     success: bool,
@@ -134,7 +134,7 @@ fn as_text<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
 
-/// What the kind of an outcome is where no process was started.
+/// The kind of an outcome without a process.
 const REFUSED: &str = "refused";
 
 impl ServerMessage<'_> {
@@ -144,7 +144,7 @@ impl ServerMessage<'_> {
     }
 }
 
-/// The last message: how the process ended. `value` is the JSON that it set.
+/// Returns the last message: the outcome of the process. `value` is the JSON that it set.
 pub fn ended(outcome: &Outcome, value: Option<&str>) -> Frame {
     let (status, reason, cleanup) = match outcome {
         Outcome::Exited { status, .. } => (Some(*status), None, None),
@@ -170,7 +170,7 @@ pub fn ended(outcome: &Outcome, value: Option<&str>) -> Frame {
     last(&message, value)
 }
 
-/// The same where there is none.
+/// Returns the last message for a call that was not started.
 pub fn refused(refusal: &Refusal) -> Frame {
     let reason = match refusal {
         Refusal::Cancelled(reason) => Some(reason.name()),
@@ -181,7 +181,8 @@ pub fn refused(refusal: &Refusal) -> Frame {
     last(&message, None)
 }
 
-/// The value is passed on as it was set: it is JSON, but maybe deeper or larger than what is read here.
+/// Returns the last message, with the value unchanged. The value is JSON, but can be deeper or larger than this program
+/// would parse.
 fn last(outcome: &OutcomeMessage, value: Option<&str>) -> Frame {
     let outcome = serde_json::to_string(outcome).expect("numbers and strings are always JSON");
     let open = outcome.strip_suffix('}').expect("a struct is an object");
@@ -189,10 +190,10 @@ fn last(outcome: &OutcomeMessage, value: Option<&str>) -> Frame {
     Frame::Text(format!(r#"{{"type":"ended","outcome":{open},"value":{value}}}}}"#).into())
 }
 
-/// The most bytes that one frame of data holds.
+/// Maximum number of bytes in one data frame.
 pub const DATA: usize = 64 << 10;
 
-/// Bytes that a guest wrote, `offset` bytes after the beginning of their stream.
+/// Returns a data frame with bytes of a guest at `offset` in their stream.
 pub fn data(stream: Stream, offset: u64, bytes: &[u8]) -> Frame {
     let mut frame = BytesMut::with_capacity(9 + bytes.len());
     frame.put_u8(match stream {
@@ -204,7 +205,7 @@ pub fn data(stream: Stream, offset: u64, bytes: &[u8]) -> Frame {
     Frame::Binary(Bytes::from(frame))
 }
 
-/// Reads a text frame; the error says what is wrong with it, without repeating what the client sent at length.
+/// Reads a text frame. The error says what is wrong, with at most a short quote of the frame.
 pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
     read(frame).map_err(|what| said(&what))
 }
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_of_a_client_is_read() {
+    fn client_messages_are_read() {
         let call =
             |on_disconnect| ClientMessage::Call(Call { call: "x".into(), params: vec!["a".into()], on_disconnect });
         assert_eq!(read(r#"{"type":"call","call":"x","params":["a"]}"#), Ok(call(None)));
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_message_is_said() {
+    fn invalid_messages_are_explained() {
         for (text, said) in [
             ("hello", "a text frame is not a JSON object: expected value at line 1 column 1"),
             ("{}", "a message has no type"),
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_says_all_that_is_known_and_null_for_the_rest() {
+    fn result_has_all_known_fields_and_null_for_the_rest() {
         let exited = Outcome::Exited { status: 7, last_words: Some("no".into()) };
         assert_eq!(
             shown(&ended(&exited, Some(r#"{"a": 1}"#))),
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn data_says_its_stream_and_its_place() {
+    fn data_frame_has_its_stream_and_offset() {
         let Frame::Binary(frame) = data(Stream::Stderr, 258, b"ab") else { panic!() };
         assert_eq!(&frame[..], b"\x02\0\0\0\0\0\0\x01\x02ab");
     }

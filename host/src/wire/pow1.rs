@@ -5,19 +5,19 @@ use crate::call::{CancelReason, Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The messages as AsyncAPI has them, by who sends them and by their names.
+/// The messages in AsyncAPI form, by sender and name.
 pub const MESSAGES: &str = include_str!("pow1.messages.json");
 
-/// What a client may say.
+/// A message of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientMessage {
     Call(Call),
-    /// Nothing more comes for stdin.
+    /// Ends stdin.
     Close,
     Cancel,
 }
 
-/// `{"call": "some-name", "params": ["some", "strings"]}`. What else is in it is not looked at.
+/// `{"call": "some-name", "params": ["some", "strings"]}`. Other keys are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Call {
     pub call: String,
@@ -26,7 +26,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The call of a request's body.
+    /// Reads the call in the body of a request.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Object(object) = serde_json::from_slice(body).ok()?;
         serde_json::from_value(Value::Object(object)).ok()
@@ -37,7 +37,7 @@ impl Call {
     }
 }
 
-/// Reads a binary frame; the error says what is wrong with it, for the log.
+/// Reads a binary frame. The error says what is wrong, for the log.
 pub fn decode(frame: &[u8]) -> Result<ClientMessage, String> {
     read(frame).map_err(|what| said(&what))
 }
@@ -69,8 +69,8 @@ fn encode(message: &ResultMessage<'_>) -> String {
     serde_json::to_string(message).expect("a string is always JSON")
 }
 
-/// How a process ended, as JSON. The value is passed on as it was set: it is JSON, but maybe deeper or larger than what is
-/// read here.
+/// Returns the outcome of a process as JSON, with the value unchanged. The value is JSON, but can be deeper or larger
+/// than this program would parse.
 pub fn result(outcome: &Outcome, value: Option<&str>) -> String {
     match outcome.failure() {
         None => format!(r#"{{"status":"fulfilled","value":{}}}"#, value.unwrap_or("null")),
@@ -83,14 +83,14 @@ pub fn result(outcome: &Outcome, value: Option<&str>) -> String {
     }
 }
 
-/// The result of a process that runs.
+/// Returns the result of a running process.
 pub fn pending() -> String {
     encode(&ResultMessage::Pending)
 }
 
 const PROTOCOL_ERROR: &str = "protocol error occurred";
 
-/// The result where there is no process.
+/// Returns the result for a call that was not started.
 pub fn refused(refusal: &Refusal) -> Frame {
     let words = refusal.to_string();
     let reason = match refusal {
@@ -109,7 +109,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn calls_are_read_with_what_else_is_in_them() {
+    fn calls_are_read_and_other_keys_ignored() {
         let call = |params: Option<&[&str]>| {
             let params = params.map(|params| params.iter().map(|it| (*it).to_owned()).collect());
             Ok(ClientMessage::Call(Call { call: "x".into(), params }))
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_described() {
+    fn every_message_is_described() {
         let messages: Value = serde_json::from_str(MESSAGES).unwrap();
         assert_eq!(messages["client.signal"]["payload"]["properties"]["signal"]["enum"], json!(["close", "cancel"]));
         let result = &messages["server.result"]["payload"]["oneOf"];
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_fulfilled_with_a_value_or_rejected_with_a_reason() {
+    fn results_are_fulfilled_with_a_value_or_rejected() {
         let read = |json: String| serde_json::from_str::<Value>(&json).unwrap();
         let exited = |status| Outcome::Exited { status, last_words: None };
         assert_eq!(result(&exited(0), None), r#"{"status":"fulfilled","value":null}"#);

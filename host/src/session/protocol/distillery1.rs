@@ -60,7 +60,7 @@ impl Distillery1 {
             Event::Lost(stream, lost) => ServerMessage::Lost { stream: stream.name(), from: lost.start, to: lost.end },
             event => return self.talk.on(event),
         };
-        // Behind the end comes nothing.
+        // No message follows the result.
         if self.talk.state == State::Over { Action::None } else { Action::Send(message.encode()) }
     }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_takes_bytes_and_ends_once() {
+    fn call_takes_bytes_and_ends_once() {
         let mut protocol = Distillery1::default();
         assert!(matches!(protocol.on(CALL), Action::Start(start) if start.call.call == "echo"));
         assert_eq!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_the_call_is_refused_but_a_list() {
+    fn only_a_list_is_accepted_before_the_call() {
         let first = |event| Distillery1::default().on(event);
         assert_eq!(first(LIST), Action::List);
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_happens_is_told() {
+    fn every_event_has_a_message() {
         let mut protocol = after([CALL]);
         assert_eq!(said(protocol.on(Event::Queued(3))), json!({"type": "queued", "position": 3}));
         let beat = Beat {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn who_attaches_goes_without_harm_and_is_told_what_is_there() {
+    fn attached_client_sees_the_process_and_harms_nothing() {
         let mut protocol = Distillery1::default();
         assert!(matches!(protocol.on(ATTACH), Action::Attach(attach) if attach.stdout == Some(3)));
         let attached = Attached {
@@ -236,13 +236,13 @@ mod tests {
         assert_eq!(protocol.on(BYTES), Action::Bytes);
         assert_eq!(protocol.on(Event::Shutdown), Action::None);
         assert_eq!(protocol.on(Event::Gone), Action::Drop);
-        // Its mistakes are its own.
+        // A protocol error ends only its own connection.
         assert_eq!(refusal(after([ATTACH]).on(CALL)), "protocol error: a second call message");
         assert_eq!(after([ATTACH]).on(CANCEL), Action::Cancel(CancelReason::Client));
     }
 
     #[test]
-    fn who_detaches_leaves_a_process_that_is_kept() {
+    fn detach_leaves_a_kept_process_running() {
         let mut protocol = after([CALL, started(true)]);
         let Action::Leave(frame) = protocol.on(DETACH) else { panic!() };
         assert_eq!(json_of(&frame), json!({"type": "detached"}));
@@ -252,16 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_cancels_what_is_not_kept() {
+    fn disconnect_cancels_a_process_that_is_not_kept() {
         assert_eq!(after([CALL, started(false)]).on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
         assert_eq!(after([CALL, started(true)]).on(Event::Gone), Action::Drop);
-        // It is not known yet whether it will be kept: nobody could find it again.
+        // The client has no id yet with which it could find a detached process again.
         assert_eq!(after([CALL]).on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
         assert_eq!(Distillery1::default().on(Event::Gone), Action::Drop);
     }
 
     #[test]
-    fn a_second_cancel_forces_and_mistakes_cancel() {
+    fn second_cancel_forces_and_protocol_errors_cancel() {
         let mut protocol = after([CALL, started(false)]);
         assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
         assert_eq!(protocol.on(CANCEL), Action::Force);

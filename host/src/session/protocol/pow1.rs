@@ -1,4 +1,4 @@
-//! `pow-1`: text is a stream of bytes, and binary frames are calls, signals and results.
+//! `pow-1`: text frames are bytes, and binary frames are calls, signals and results.
 
 use super::{Action, Event, Start, State, Talk};
 use crate::{
@@ -15,7 +15,7 @@ pub struct Pow1 {
     pub(super) talk: Talk,
     /// Text that came before the call.
     early: Vec<u8>,
-    /// How much of it there may be.
+    /// Maximum size of this text.
     limit: Size,
 }
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn text_before_the_call_is_delivered_and_text_behind_it_is_bytes() {
+    fn text_is_bytes_before_and_after_the_call() {
         let mut protocol = after([TEXT, TEXT]);
         let Action::Start(start) = protocol.on(CALL) else { panic!() };
         assert_eq!((start.call.call.as_str(), &start.input[..]), ("echo", &b"ab\nab\n"[..]));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_cancel_forces() {
+    fn second_cancel_forces() {
         let mut protocol = after([CALL]);
         assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
         assert_eq!(protocol.on(CANCEL), Action::Force);

@@ -1,4 +1,4 @@
-//! The protocol without a name: text is a line, and binary frames are calls, signals and results.
+//! The protocol without a name: text frames are lines, and binary frames are calls, signals and results.
 
 use super::{Action, Event, Start, State, Talk};
 use crate::wire::{ClientMessage, ResultMessage, decode};
@@ -80,7 +80,7 @@ mod tests {
     const FAILURE: Event<'static> = Event::Ended(&Outcome::Exited { status: 7, last_words: None }, None);
 
     #[test]
-    fn a_call_runs_takes_lines_and_ends_with_one_result() {
+    fn call_runs_takes_lines_and_ends_with_one_result() {
         let mut protocol = Seed::default();
         assert!(matches!(protocol.on(CALL), Action::Start(start) if start.call.call == "echo"));
         assert_eq!(protocol.on(TEXT), Action::Line);
@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn no_call_in_time_fails() {
+    fn missing_call_fails_after_the_timeout() {
         let timeout = || Event::CallTimeout(Duration::from_secs(5));
         assert_eq!(Seed::default().on(timeout()), failure("no call message within 5s"));
         assert_eq!(after([CALL]).on(timeout()), Action::None);
     }
 
     #[test]
-    fn what_comes_before_the_call_is_a_protocol_error() {
+    fn frame_before_the_call_is_a_protocol_error() {
         let first = |event| Seed::default().on(event);
         assert_eq!(
             first(TEXT),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn later_errors_cancel_the_process_and_are_its_result() {
+    fn protocol_error_cancels_the_process_and_is_its_result() {
         for (event, said) in [
             (CALL, "a second call message"),
             (Event::Binary(br#"{"signal":"hup"}"#), "unknown signal \"hup\""),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_cancel_forces_and_a_third_does_no_harm() {
+    fn second_cancel_forces_and_third_does_no_harm() {
         let mut protocol = after([CALL]);
         assert_eq!(protocol.on(CANCEL), Action::Cancel(CancelReason::Client));
         assert_eq!(protocol.on(CANCEL), Action::Force);
@@ -145,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn text_after_a_cancel_is_no_error() {
+    fn text_after_a_cancel_is_not_an_error() {
         assert_eq!(after([CALL, CANCEL]).on(TEXT), Action::Line);
     }
 
     #[test]
-    fn a_frame_too_big_ends_with_1009_after_the_result() {
+    fn oversized_frame_closes_with_1009_after_the_result() {
         let too_big = || Event::TooBig(Size::mib(1));
         assert_eq!(
             Seed::default().on(too_big()),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_a_result_who_is_gone() {
+    fn disconnected_client_gets_no_result() {
         assert_eq!(Seed::default().on(Event::Gone), Action::Drop);
         let mut protocol = after([CALL]);
         assert_eq!(protocol.on(Event::Gone), Action::Cancel(CancelReason::Disconnected));
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_tells_who_runs_and_refuses_who_waits() {
+    fn drain_cancels_running_calls_and_refuses_new_ones() {
         assert_eq!(Seed::default().on(Event::Shutdown), failure("the server is shutting down"));
         assert_eq!(after([CALL]).on(Event::Shutdown), Action::Cancel(CancelReason::Shutdown));
     }
 
     #[test]
-    fn a_process_that_is_kept_outlives_its_client_and_is_told_of_a_drain_by_others() {
+    fn kept_process_outlives_its_client() {
         static KEPT: Started<'static> = Started { id: Uuid::nil(), call: "echo", generation: 1, kept: true, key: None };
         assert_eq!(after([CALL, Event::Started(&KEPT)]).on(Event::Shutdown), Action::None);
         let mut protocol = after([CALL, Event::Started(&KEPT)]);

@@ -1,4 +1,4 @@
-//! What is true already and waits to be written: new sessions, and when tokens were used.
+//! Pending writes that are already in effect: new sessions, and the last uses of tokens.
 
 use super::{Accounts, Hash, now};
 use crate::{
@@ -9,26 +9,26 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 
-/// Number of sessions that can wait. Each took a password to make.
+/// Maximum number of sessions that wait. Each one took a password to make.
 const SESSIONS: usize = 10_000;
-/// Number of tokens whose last use can wait; of more it is not noted.
+/// Maximum number of tokens whose last use waits. Further uses are not recorded.
 const USES: usize = 10_000;
 
 /// A session that is not written yet.
 #[derive(Clone)]
 pub(super) struct Session {
     pub user: UserId,
-    /// The hash of the password that began it. With another password, the session is over.
+    /// The hash of the password that began it. The session is over if the user's password has changed.
     pub password: Option<String>,
     pub created: i64,
     pub expires: i64,
 }
 
-/// What waits. It is removed when it is written, while the connection that writes is held.
+/// Pending writes. An entry is removed once it is written, while the writing connection is held.
 #[derive(Default)]
 pub(super) struct Pending {
     sessions: Mutex<HashMap<Hash, Session>>,
-    /// By the id of the token.
+    /// Times of last use, by the id of the token.
     uses: Mutex<HashMap<String, i64>>,
 }
 
@@ -37,7 +37,7 @@ impl Pending {
         self.sessions.lock().get(secret).cloned()
     }
 
-    /// Says whether there is room for it.
+    /// Adds a session. Returns false if there is no room for it.
     pub fn begin(&self, secret: Hash, session: Session) -> bool {
         let mut sessions = self.sessions.lock();
         if sessions.len() >= SESSIONS {
@@ -51,7 +51,7 @@ impl Pending {
         room
     }
 
-    /// Says whether there was such a session.
+    /// Removes a session. Returns whether it was there.
     pub fn end(&self, secret: &Hash) -> bool {
         self.sessions.lock().remove(secret).is_some()
     }
@@ -73,12 +73,12 @@ impl Pending {
 }
 
 impl Accounts {
-    /// Whether something waits to be written.
+    /// Returns whether there are pending writes.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Writes what waits, all of it or nothing. What fails waits on.
+    /// Writes all pending entries, or none. After a failure, they stay pending.
     pub fn write_pending(&self) -> Result<(), StoreError> {
         if self.pending.is_empty() {
             return Ok(());
@@ -94,7 +94,7 @@ impl Accounts {
 
 fn write(db: &Connection, sessions: &HashMap<Hash, Session>, uses: &HashMap<String, i64>) -> rusqlite::Result<()> {
     db.execute("DELETE FROM sessions WHERE expires <= ?1", [now()])?;
-    // The user may be gone by now, or have another password.
+    // The user can have been removed by now, or can have a new password.
     let mut begin = db.prepare(
         "INSERT OR IGNORE INTO sessions (hash, user, created, expires)
             SELECT ?1, name, ?4, ?5 FROM users WHERE id = ?2 AND password IS ?3",

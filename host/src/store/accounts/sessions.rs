@@ -5,7 +5,7 @@ use crate::{auth::UserName, principal::UserId, store::database::StoreError};
 use rusqlite::{OptionalExtension, Row, params};
 use time::Duration;
 
-/// A user whose password was right.
+/// A user whose password was correct.
 #[derive(Clone)]
 pub struct Verified {
     id: UserId,
@@ -14,7 +14,7 @@ pub struct Verified {
 }
 
 impl Accounts {
-    /// Returns the user if `password` is theirs. It takes as long for one who does not exist.
+    /// Returns the user if `password` is correct. It takes as long for a user who does not exist.
     pub fn verify(&self, name: &str, password: &str) -> Result<Option<Verified>, StoreError> {
         const ONE: &str = "SELECT id, password FROM users WHERE name = ?1";
         let found = self.readers.read(|db| {
@@ -28,7 +28,7 @@ impl Accounts {
         Ok(kept.filter(|_| right && password.len() <= PASSWORD))
     }
 
-    /// Begins a session. It holds at once, and waits to be written.
+    /// Begins a session. It is valid at once, and its write is pending.
     pub fn begin_session(&self, user: &Verified, lasts: Duration) -> Result<Secret, AccountError> {
         let (secret, now) = (Secret::random("")?, now());
         let session = Session {
@@ -46,7 +46,7 @@ impl Accounts {
 
     pub fn end_session(&self, secret: &Hash) -> Result<(), StoreError> {
         if self.pending.session(secret).is_some() {
-            // While it is held, what waits is not written.
+            // While the lock is held, pending entries are not written.
             let _writer = self.writer.lock()?;
             if self.pending.end(secret) {
                 return Ok(());
@@ -56,7 +56,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Returns whose session it is, unless it is over.
+    /// Returns the proof of a session. `None` if the session is over.
     pub fn session(&self, secret: &Hash) -> Result<Option<Proof>, StoreError> {
         const WAITING: &str = "SELECT id, name, scopes, ?3 FROM users WHERE id = ?1 AND password IS ?2";
         const WRITTEN: &str = "SELECT id, name, scopes, expires FROM sessions JOIN users ON name = user
@@ -70,7 +70,7 @@ impl Accounts {
                 expires: Some(moment(row.get(3)?)),
             })
         };
-        // First: what is written in between is found below.
+        // Pending sessions first: one that is written in between is then found in the database.
         if let Some(Session { user, password, expires, .. }) = self.pending.session(secret) {
             if expires <= now() {
                 return Ok(None);

@@ -28,7 +28,7 @@ fn new(user: &str, list: &[&str], expires: Option<OffsetDateTime>) -> NewToken {
 }
 
 #[test]
-fn a_password_is_known_and_kept_as_a_hash_only() {
+fn password_is_verified_and_stored_only_as_a_hash() {
     let (directory, accounts) = accounts();
     accounts.add_user(&name("ada"), Some("correct horse"), &[]).unwrap();
     accounts.add_user(&name("robot"), None, &[]).unwrap();
@@ -47,14 +47,14 @@ fn a_password_is_known_and_kept_as_a_hash_only() {
 }
 
 #[test]
-fn a_guess_at_nobody_costs_as_much_as_one_at_a_user() {
+fn guess_at_an_unknown_user_costs_as_much_as_at_a_user() {
     assert!(!argon2::verify_encoded(NOBODYS, b"anything").unwrap());
     let settings = |hash: &str| hash.split('$').skip(1).take(3).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(settings(NOBODYS), settings(&hashed("anything").unwrap()));
 }
 
 #[test]
-fn a_user_is_there_once_and_goes_with_all_that_is_theirs() {
+fn user_exists_once_and_is_removed_with_all_credentials() {
     let (_directory, accounts) = accounts();
     assert!(!accounts.has_users().unwrap());
     accounts.add_user(&name("ada"), Some("correct horse"), &scopes(&["call:*"])).unwrap();
@@ -75,7 +75,7 @@ fn a_user_is_there_once_and_goes_with_all_that_is_theirs() {
 }
 
 #[test]
-fn namesake_of_a_removed_user_gets_nothing_of_theirs() {
+fn namesake_of_a_removed_user_inherits_nothing() {
     let (_directory, accounts) = accounts();
     let add = || accounts.add_user(&name("ada"), Some("correct horse"), &scopes(&["call:*"])).unwrap();
     let id = || accounts.user("ada").unwrap().unwrap().0;
@@ -85,7 +85,7 @@ fn namesake_of_a_removed_user_gets_nothing_of_theirs() {
     accounts.remove_user("ada").unwrap();
     add();
     assert_ne!(before, id());
-    // Begun before the removal, and with a password that was looked at before it.
+    // Begun before the removal, with a password that was checked before it.
     let late = accounts.begin_session(&old, Duration::HOUR).unwrap();
     for write in [false, true] {
         if write {
@@ -103,7 +103,7 @@ fn namesake_of_a_removed_user_gets_nothing_of_theirs() {
 }
 
 #[test]
-fn a_token_never_stands_for_more_than_its_user() {
+fn token_never_has_more_rights_than_its_user() {
     let (_directory, accounts) = accounts();
     accounts.add_user(&name("ada"), None, &scopes(&["call:echo", "call:pro*", "news:write"])).unwrap();
     let (token, secret) = accounts.add_token(&new("ada", &["call:*"], None)).unwrap();
@@ -125,7 +125,7 @@ fn a_token_never_stands_for_more_than_its_user() {
 }
 
 #[test]
-fn what_has_expired_stands_for_nothing() {
+fn expired_credentials_are_invalid() {
     let (_directory, accounts) = accounts();
     accounts.add_user(&name("ada"), Some("correct horse"), &[]).unwrap();
     let past = OffsetDateTime::now_utc() - Duration::SECOND;
@@ -153,7 +153,7 @@ fn what_has_expired_stands_for_nothing() {
 }
 
 #[test]
-fn token_of_a_token_outlives_and_exceeds_it_in_nothing() {
+fn child_token_never_outlives_or_exceeds_its_parent() {
     let (_directory, accounts) = accounts();
     accounts.add_user(&name("ada"), None, &scopes(&["*"])).unwrap();
     let soon = moment(now() + 60);
@@ -169,7 +169,7 @@ fn token_of_a_token_outlives_and_exceeds_it_in_nothing() {
         assert_eq!((shown.scopes, child.parent.clone()), (parent.scopes.clone(), Some(last.id.clone())));
         last = child;
     }
-    // The first of the chain ends all of it, and makes no more.
+    // Revoking the first token of the chain revokes all of it, and a revoked token makes no more.
     assert!(accounts.revoke(&parent.id, None).unwrap());
     assert_eq!(accounts.tokens(None).unwrap(), []);
     assert_eq!(accounts.token(&Hash::of(secret.as_str())).unwrap(), None);
@@ -181,13 +181,13 @@ fn token_of_a_token_outlives_and_exceeds_it_in_nothing() {
 }
 
 #[test]
-fn nobody_waits_for_the_write_of_another_process() {
+fn checks_never_wait_for_the_write_of_another_process() {
     let (directory, accounts) = accounts();
     accounts.add_user(&name("ada"), Some("correct horse"), &scopes(&["call:*"])).unwrap();
     let (_, token) = accounts.add_token(&new("ada", &["call:*"], None)).unwrap();
     let other = Database::open(directory.path()).unwrap().connect().unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // While it is held, no write comes through: whatever answers here waits for none.
+    // While the lock is held, no write succeeds: an operation that returns here waits for none.
     let user = verified(&accounts);
     let session = accounts.begin_session(&user, Duration::HOUR).unwrap();
     for _ in 0..2 {

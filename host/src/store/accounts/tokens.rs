@@ -1,4 +1,5 @@
-//! API tokens. A token that another token makes never stands for more than that one, and ends with it at the latest.
+//! API tokens. A token that another token makes never has more rights than its parent, and expires with it at the
+//! latest.
 
 use super::{
     AccountError, Accounts, Hash, Proof, Secret, TOKEN_PREFIX, TOKENS, hex, joined, moment, now, random, split,
@@ -12,10 +13,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// A use within so many seconds of the last one that was noted is not noted again.
+/// A use within this many seconds of the last recorded one is not recorded.
 const USED_STEP: i64 = 60;
 
-/// What is known of a token: everything but the token.
+/// The metadata of a token, without the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub id: String,
@@ -24,32 +25,32 @@ pub struct Token {
     pub scopes: Vec<Scope>,
     pub created: OffsetDateTime,
     pub expires: Option<OffsetDateTime>,
-    /// To the minute.
+    /// Accurate to the minute.
     pub used: Option<OffsetDateTime>,
-    /// The id of the token that made it, if one did.
+    /// The id of the token that made this one, if one did.
     pub parent: Option<String>,
 }
 
-/// A user, by the account or by the name that it has now.
+/// A user, by account or by present name.
 #[derive(Clone, Debug)]
 pub enum TokenUser {
     Id(UserId),
     Name(String),
 }
 
-/// A token that is to be made.
+/// A request for a token.
 #[derive(Clone, Debug)]
 pub struct NewToken {
     pub user: TokenUser,
     pub label: String,
     pub scopes: Vec<Scope>,
     pub expires: Option<OffsetDateTime>,
-    /// The id of the token that makes it, if one does.
+    /// The id of the token that makes this one, if one does.
     pub parent: Option<Arc<str>>,
 }
 
 impl TokenUser {
-    /// The values of `(?1 IS NULL OR id = ?1) AND (?2 IS NULL OR name = ?2)`.
+    /// Returns the values of `(?1 IS NULL OR id = ?1) AND (?2 IS NULL OR name = ?2)`.
     fn values(&self) -> (Option<&str>, Option<&str>) {
         match self {
             Self::Id(id) => (Some(id.as_str()), None),
@@ -70,14 +71,14 @@ impl TokenUser {
 }
 
 impl Accounts {
-    /// Makes a token. It is shown here and never again.
+    /// Makes a token. Its secret is returned here and never again.
     pub fn add_token(&self, new: &NewToken) -> Result<(Token, Secret), AccountError> {
         let (secret, id) = (Secret::random(TOKEN_PREFIX)?, hex(&random::<6>()?));
         let token = self.writer.change(|db| add(db, id, &Hash::of(secret.as_str()), new))??;
         Ok((token, secret))
     }
 
-    /// The tokens of one user or of all, the oldest first.
+    /// Returns the tokens of one user or of all, oldest first.
     pub fn tokens(&self, user: Option<&TokenUser>) -> Result<Vec<Token>, StoreError> {
         const SOME: &str = "SELECT tokens.id, user, label, tokens.scopes, tokens.created, expires, used, parent
             FROM tokens JOIN users ON users.name = user
@@ -91,15 +92,15 @@ impl Accounts {
         Ok(all)
     }
 
-    /// Removes a token and all that were made with it, if it is there and `user`'s, where one is named. Says whether it
-    /// was.
+    /// Removes a token and its descendants. With `user`, only if the token belongs to that user. Returns whether it was
+    /// removed.
     pub fn revoke(&self, id: &str, user: Option<&UserId>) -> Result<bool, StoreError> {
         const ONE: &str = "DELETE FROM tokens
             WHERE id = ?1 AND (?2 IS NULL OR user = (SELECT name FROM users WHERE users.id = ?2))";
         Ok(self.writer.change(|db| db.execute(ONE, params![id, user.map(UserId::as_str)]))? > 0)
     }
 
-    /// Returns what a token stands for, unless it has expired. Its use waits to be noted.
+    /// Returns the proof of a token. `None` if the token is unknown or expired. Its use becomes a pending write.
     pub fn token(&self, secret: &Hash) -> Result<Option<Proof>, StoreError> {
         const ONE: &str = "SELECT users.id, name, users.scopes, tokens.id, tokens.scopes, expires, used FROM tokens
             JOIN users ON name = user WHERE hash = ?1 AND (expires IS NULL OR expires > ?2)";

@@ -13,17 +13,18 @@ use std::{
 };
 
 impl Database {
-    /// Writes all of it, as it is at this moment, into a new file, also while it is in use.
+    /// Writes the database as it is at this moment into a new file, even while it is in use.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
         let impossible = |error| StoreError::Impossible { file: to.to_owned(), error };
         if to.exists() {
             return Err(impossible(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a file already")));
         }
-        // What has the name of the backup is always a whole one.
+        // A file with the name of the backup is always complete.
         let mut aside = to.as_os_str().to_owned();
         aside.push(".part");
         let aside = PathBuf::from(aside);
-        // Of a backup that was killed. A link of another user, which leads to a file of this one, goes as well.
+        // A leftover of a backup that was killed. A link of another user, even to a file of this user, is removed as
+        // well.
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(impossible(error)),
             _ => {}
@@ -34,9 +35,9 @@ impl Database {
             let path = aside.to_string_lossy();
             connection.execute("VACUUM INTO ?1", [&path]).map_err(Self { file: to.to_owned() }.told())?;
             File::open(&aside).and_then(|file| file.sync_all()).map_err(impossible)?;
-            // Fails if there is such a file by now.
+            // Fails if the file exists by now.
             match renameat_with(CWD, &aside, CWD, to, RenameFlags::NOREPLACE) {
-                // Not every file system can.
+                // Some file systems do not support NOREPLACE.
                 Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&aside, to).map_err(impossible),
                 renamed => renamed.map_err(|error| impossible(error.into())),
             }
@@ -57,7 +58,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_backup_is_whole_and_never_in_the_place_of_another_file() {
+    fn backup_is_complete_and_never_replaces_another_file() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("data")).unwrap();
         let open = database.connect().unwrap();

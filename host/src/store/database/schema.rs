@@ -1,6 +1,6 @@
 //! The schema of the database, as the steps by which it grew.
 
-/// What each version of the schema adds to the one before. One that was released never changes.
+/// The migrations, each from one version of the schema to the next. A released one never changes.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE users (
@@ -68,8 +68,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE seeded (what TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 ",
-    // Processes belong to an account and not to a name. Whose they were is known only where the account of that name is
-    // older than they are. A token that another token made ends with it.
+    // Processes belong to an account and not to a name. The owner is known only if the account of that name is older
+    // than the process. A token that another token made ends with it.
     "
     ALTER TABLE users ADD COLUMN id TEXT;
     UPDATE users SET id = lower(hex(randomblob(16)));

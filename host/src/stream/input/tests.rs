@@ -33,7 +33,7 @@ fn lines_come_out_in_order_with_their_terminators() {
 }
 
 #[test]
-fn the_end_overtakes_what_waits() {
+fn end_drops_waiting_data() {
     let input = new(1 << 20);
     input.push_line("unread", Instant::now(), &cx());
     input.end();
@@ -43,7 +43,7 @@ fn the_end_overtakes_what_waits() {
 }
 
 #[test]
-fn what_waits_is_read_before_an_end_that_nobody_forced() {
+fn waiting_data_is_read_before_an_orderly_end() {
     let input = new(1 << 20);
     input.push(b"no terminator", Instant::now(), &cx());
     input.finish();
@@ -106,7 +106,7 @@ fn full_buffer_takes_no_more_memory_than_its_limit() {
 }
 
 #[test]
-fn what_is_offered_is_taken_whole_or_not_at_all() {
+fn offer_is_taken_whole_or_refused() {
     let (input, now) = (new(4), Instant::now());
     assert_eq!((input.offer(b"abc", now), input.offer(b"de", now)), (Offered::Taken, Offered::Full));
     assert_eq!(data(input.read(9, now)), b"abc");

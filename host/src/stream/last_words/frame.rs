@@ -1,8 +1,8 @@
-//! How stack traces look, in the languages that guests are written in.
+//! Formats of stack traces in the languages that guests are written in.
 
 use super::starts_with;
 
-/// How a trace begins, in lower case.
+/// Prefixes of a trace, in lower case.
 const TRACES: [&str; 8] = [
     "stack backtrace:",
     "stack trace:",
@@ -13,7 +13,7 @@ const TRACES: [&str; 8] = [
     "location:",
     "traceback (most recent call last):",
 ];
-/// What is said about a failure and not of it, in lower case.
+/// Prefixes of lines about a failure that do not explain it, in lower case.
 const REMARKS: [&str; 9] = [
     "note:",
     "[signal ",
@@ -26,29 +26,29 @@ const REMARKS: [&str; 9] = [
     "thrown in ",
 ];
 
-/// Whether a trace follows this line.
+/// Returns whether a trace follows this line.
 pub(super) fn begins_trace(words: &str) -> bool {
     TRACES.iter().any(|trace| words.eq_ignore_ascii_case(trace))
         || words.to_ascii_lowercase().ends_with("exception group traceback (most recent call last):")
 }
 
-/// Whether the frames of a goroutine follow this line, as in `goroutine 1 [running]:`.
+/// Returns whether the frames of a goroutine follow this line, as in `goroutine 1 [running]:`.
 pub(super) fn begins_goroutine(words: &str) -> bool {
     let number = words.strip_prefix("goroutine ").and_then(|it| it.split_once(" ["));
     number.is_some_and(|(number, _)| is_number(number.split(' ').next().unwrap_or_default())) && words.ends_with("]:")
 }
 
-/// Whether this line says something beside the failure only.
+/// Returns whether this line is only a remark beside the failure.
 pub(super) fn is_remark(words: &str) -> bool {
-    // "Caused by: why" says why.
+    // "Caused by: why" explains the failure.
     REMARKS.iter().any(|it| starts_with(words, it) && (*it != "caused by:" || words.len() == it.len()))
         || (words.starts_with("... ") && words.ends_with(" more"))
 }
 
-/// Whether this line is one frame of a stack trace.
+/// Returns whether this line is a frame of a stack trace.
 pub(super) fn is_frame(words: &str, indented: bool) -> bool {
     if let Some(place) = words.strip_prefix("at ") {
-        // "at least two" is none.
+        // A line such as "at least two" is not a frame.
         return has_position(words) || (indented && (place.contains('(') || place.starts_with('<')));
     }
     if words.starts_with("File \"") {
@@ -68,7 +68,7 @@ pub(super) fn is_frame(words: &str, indented: bool) -> bool {
     words.contains('@') && !words.contains(char::is_whitespace) && has_position(words)
 }
 
-/// Whether it ends with the number of a line, as in `call.js:3:9)`.
+/// Returns whether the text ends with a line number, as in `call.js:3:9)`.
 fn has_position(words: &str) -> bool {
     let words = words.trim_end_matches(')');
     words.rsplit_once(':').is_some_and(|(_, line)| is_number(line.trim_start_matches("line ")))

@@ -1,4 +1,4 @@
-//! What the runtimes of the languages write, and what is made of it.
+//! Output of language runtimes, and the last words in it.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn panics(stderr: &str, expected: &str) {
 }
 
 #[test]
-fn rust_panic_is_told_with_its_place() {
+fn rust_panic_has_its_place() {
     let note = "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
     panics(
         &format!("starting\n\nthread 'main' panicked at src/main.rs:3:5:\nthis was expected\n{note}"),
@@ -52,7 +52,7 @@ fn rust_panic_is_told_with_its_place() {
 }
 
 #[test]
-fn rust_error_is_told_by_its_cause() {
+fn rust_error_has_its_cause() {
     says("Error: no capacitor\n", "Error: no capacitor");
     says("Error: cannot read\n\nCaused by:\n    No such file (os error 44)\n", "No such file (os error 44)");
     says("Error: a\n\nCaused by:\n    0: b\n    1: c\n\nStack backtrace:\n   0: x::y\n", "c");
@@ -60,7 +60,7 @@ fn rust_error_is_told_by_its_cause() {
 }
 
 #[test]
-fn go_panic_is_told_without_goroutines() {
+fn go_panic_has_no_goroutines() {
     let dump = "\ngoroutine 1 [running]:\nmain.main()\n\t/home/ada/call/main.go:5 +0x2\n\ngoroutine 7 gp=0x14 [chan receive, 2 minutes]:\nmain.f(...)\n\t/home/ada/call/main.go:9\ncreated by main.main in goroutine 1\n\t/home/ada/call/main.go:4 +0x3\n";
     says(&format!("panic: boom\n{dump}"), "panic: boom");
     says(&format!("panic: first\nsecond\n{dump}"), "panic: first");
@@ -73,7 +73,7 @@ fn go_panic_is_told_without_goroutines() {
 }
 
 #[test]
-fn python_exception_is_told_without_its_traceback() {
+fn python_exception_has_no_traceback() {
     let frames = "  File \"/app/app.py\", line 3, in run\n    fail()\n    ~~~~^^\n  File \"/app/app.py\", line 9, in fail\n    raise ValueError(\"x\")\n";
     let trace = format!("Traceback (most recent call last):\n{frames}");
     says(&format!("{trace}ValueError: no such slug\n"), "ValueError: no such slug");
@@ -88,7 +88,7 @@ fn python_exception_is_told_without_its_traceback() {
         "SyntaxError: '(' was never closed",
     );
     says(&format!("{trace}RuntimeError: x\ngiving up\n"), "giving up");
-    // The interpreter of a component panics as well, and its message says nothing.
+    // The interpreter of a component panics as well, and its message does not explain the failure.
     let consequence = "\nthread '<unnamed>' (1) panicked at runtime/src/lib.rs:1293:29:\nPython function threw an unexpected exception\nnote: run with `RUST_BACKTRACE=1`\n";
     panics(&format!("{trace}ValueError: no such slug\n{consequence}"), "ValueError: no such slug");
     says(&format!("{trace}ValueError: no such slug\n{consequence}"), "ValueError: no such slug");
@@ -99,7 +99,7 @@ fn python_exception_is_told_without_its_traceback() {
 }
 
 #[test]
-fn assertion_of_c_is_told_without_directories() {
+fn c_assertion_has_no_directories() {
     panics("Assertion failed: x > 0 (call.c: main: 12)\n", "Assertion failed: x > 0 (call.c: main: 12)");
     panics("Assertion failed: x > 0 (/home/ada/call.c: main: 12)\n", "Assertion failed: x > 0 (call.c: main: 12)");
     panics(
@@ -109,7 +109,7 @@ fn assertion_of_c_is_told_without_directories() {
 }
 
 #[test]
-fn zig_panic_is_told_without_source() {
+fn zig_panic_has_no_source() {
     panics(
         "thread 1 panic: reached unreachable code\n/home/ada/call.zig:5:9: 0x12ab in main (call.wasm)\n        unreachable;\n        ^\n",
         "panic: reached unreachable code",
@@ -126,7 +126,7 @@ fn zig_panic_is_told_without_source() {
 }
 
 #[test]
-fn javascript_error_is_told_without_its_stack() {
+fn javascript_error_has_no_stack() {
     says(
         "Uncaught Error: boom\n    at fail (call.js:3:9)\n    at call.js:10:3\n    at <anonymous>\n",
         "Uncaught Error: boom",
@@ -183,7 +183,7 @@ fn lines_that_look_a_little_like_frames_are_kept() {
 }
 
 #[test]
-fn terminal_sequences_are_no_words() {
+fn terminal_sequences_are_removed() {
     says("\u{1b}[31merror\u{1b}[0m: no \u{1b}]0;title\u{7}slug\n\u{1b}[0m\n", "error: no slug");
     says("10 %\r20 %\rno space left\n", "no space left");
     says("no space left\r\n", "no space left");

@@ -1,14 +1,15 @@
-//! Lines of a guest made fit for a message: without what moves a terminal, and without the directories of a build.
+//! Guest lines for messages: without terminal sequences, and without the directories of a build.
 
 use std::borrow::Cow;
 
-/// The endings of source files.
+/// Extensions of source files.
 const SOURCES: [&str; 22] = [
     "rs", "go", "py", "c", "cc", "cpp", "cxx", "h", "hpp", "zig", "js", "mjs", "cjs", "ts", "wat", "java", "kt", "cs",
     "swift", "rb", "php", "lua",
 ];
 
-/// Returns what a terminal shows of `line`: what was overwritten after a carriage return is gone, and so are colours.
+/// Returns the visible text of `line` on a terminal: without colours, and without text that a carriage return
+/// overwrote.
 pub(super) fn clean(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
     if !text.contains(|c: char| c.is_control() && c != '\t') {
@@ -33,8 +34,8 @@ pub(super) fn clean(line: &[u8]) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Returns `words` with each absolute path of a source file cut to its name: the directories are those of the machine
-/// that built the guest.
+/// Returns `words` with each absolute path of a source file cut to its file name. The directories are those of the
+/// machine that built the guest.
 pub(super) fn without_directories(words: &str) -> Cow<'_, str> {
     const AROUND: [char; 11] = ['"', '\'', '`', '(', ')', '<', '>', '[', ']', ',', ';'];
     let is_around = |c: char| c.is_whitespace() || AROUND.contains(&c);
@@ -65,7 +66,7 @@ fn directories(part: &str) -> Option<usize> {
     if !part.starts_with('/') && !drive {
         return None;
     }
-    // The colon of a drive ends no path.
+    // The colon of a drive does not end a path.
     let root = if drive { 2 } else { 1 };
     let path_end = part[root..].find(':').map_or(part.len(), |at| at + root);
     let path = &part[..path_end];

@@ -26,7 +26,7 @@ fn lines_are_split_wherever_the_writes_fall() {
 }
 
 #[test]
-fn a_prompt_goes_out_when_the_guest_waits_and_its_terminator_is_no_line() {
+fn prompt_is_sent_and_its_terminator_is_not_a_line() {
     let output = output();
     output.write(b"Name? ");
     assert_eq!(taken(&output), [""; 0]);
@@ -41,7 +41,7 @@ fn a_prompt_goes_out_when_the_guest_waits_and_its_terminator_is_no_line() {
 }
 
 #[test]
-fn what_follows_a_prompt_on_its_line_is_a_line() {
+fn text_after_a_prompt_on_its_line_is_a_line() {
     let output = output();
     output.write(b"> ");
     output.prompt();
@@ -50,7 +50,7 @@ fn what_follows_a_prompt_on_its_line_is_a_line() {
 }
 
 #[test]
-fn a_prompt_never_cuts_a_character() {
+fn prompt_never_cuts_a_character() {
     let output = output();
     output.write("Größe ☃".as_bytes().split_last().unwrap().1);
     output.prompt();
@@ -64,7 +64,7 @@ fn a_prompt_never_cuts_a_character() {
 }
 
 #[test]
-fn a_guest_blocks_while_the_client_does_not_take() {
+fn guest_blocks_while_the_client_does_not_read() {
     let output = output();
     output.write("x\n".repeat(FULL / 2).as_bytes());
     assert_eq!(output.permit(), 0);
@@ -75,7 +75,7 @@ fn a_guest_blocks_while_the_client_does_not_take() {
 }
 
 #[test]
-fn the_limit_takes_what_it_allows() {
+fn output_up_to_the_limit_is_taken() {
     let output = Output::new(Some(5), 1 << 20);
     assert_eq!(output.write(b"ab\n"), Written::Yes);
     assert_eq!(output.write(b"cdef\n"), Written::OverLimit(5));
@@ -86,7 +86,7 @@ fn the_limit_takes_what_it_allows() {
 }
 
 #[test]
-fn a_line_has_an_end() {
+fn line_has_a_maximum_length() {
     for plain in [false, true] {
         let output = Output::new(None, 10);
         if plain {
@@ -102,7 +102,7 @@ fn a_line_has_an_end() {
 }
 
 #[test]
-fn plain_bytes_go_out_as_they_come() {
+fn raw_output_is_sent_unchanged() {
     let output = output();
     output.be_plain();
     for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
@@ -119,7 +119,7 @@ fn plain_bytes_go_out_as_they_come() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_found_in_the_middle_of_a_write() {
+fn too_long_line_is_found_in_the_middle_of_a_write() {
     let output = Output::new(None, 4);
     assert_eq!(output.write(b"ab"), Written::Yes);
     assert_eq!(output.write(b"cd\nef\ngh"), Written::Yes);
@@ -129,7 +129,7 @@ fn a_line_that_is_too_long_is_found_in_the_middle_of_a_write() {
 }
 
 #[test]
-fn the_limit_counts_whole_lines_too() {
+fn limit_counts_whole_lines_too() {
     let output = Output::new(Some(7), 1 << 20);
     assert_eq!(output.write_line(b"ab"), Written::Yes);
     assert_eq!(output.write_line(b"cdefg"), Written::OverLimit(7));
@@ -158,7 +158,7 @@ fn next_guest_has_the_whole_limit_for_itself() {
 }
 
 #[test]
-fn guest_that_waits_for_its_client_is_known() {
+fn guest_blocked_by_its_client_is_known() {
     let (output, now) = (output(), Instant::now());
     assert_eq!(output.held_until(now), None);
     output.write("x\n".repeat(FULL / 2).as_bytes());
@@ -168,7 +168,7 @@ fn guest_that_waits_for_its_client_is_known() {
 }
 
 #[test]
-fn a_line_is_too_long_however_it_is_written() {
+fn too_long_line_is_found_in_all_splits() {
     let whole = Output::new(None, 4);
     assert_eq!(whole.write(b"abcd\nabcde\nx\n"), Written::LineTooLong(4));
     whole.finish();
@@ -181,7 +181,7 @@ fn a_line_is_too_long_however_it_is_written() {
 }
 
 #[test]
-fn a_terminator_behind_a_prompt_may_be_cut_in_two() {
+fn terminator_after_a_prompt_can_be_split() {
     let output = output();
     output.write(b"name? ");
     output.prompt();
