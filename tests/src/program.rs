@@ -116,7 +116,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn what_runs_for_too_long_is_killed() {
+    fn program_beyond_its_deadline_is_killed() {
         let mut slow = Command::new("sleep");
         let output = piped_for(Duration::from_millis(50), slow.arg("1000"), Vec::new());
         assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));

@@ -47,7 +47,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn the_conversations_of_a_client_of_pow_1_go_as_it_relies_on() {
+async fn pow1_client_holds_its_conversations() {
     let Some(client) = built() else { return };
     let server = server().await;
     let (address, directory) = (server.address().to_string(), client.path().to_owned());
@@ -60,7 +60,7 @@ async fn the_conversations_of_a_client_of_pow_1_go_as_it_relies_on() {
 }
 
 #[tokio::test]
-async fn a_client_of_pow_1_works_in_a_browser() {
+async fn pow1_client_works_in_a_browser() {
     let Some(client) = built() else { return };
     let Some(browser) = Browser::open().await else { return };
     let server = server().await;

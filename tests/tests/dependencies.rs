@@ -92,7 +92,7 @@ fn foreign() -> Vec<Package> {
 }
 
 #[test]
-fn every_licence_is_one_that_is_allowed() {
+fn every_licence_is_allowed() {
     let allowed = allowed().licenses.allow;
     let allowed: Vec<_> = allowed.iter().map(|it| spdx::Licensee::parse(it).expect("an SPDX licence")).collect();
     let mut refused = BTreeMap::new();
@@ -119,7 +119,7 @@ fn everything_comes_from_an_allowed_registry() {
 }
 
 #[test]
-fn what_must_be_one_is_there_once_and_what_is_banned_not_at_all() {
+fn single_version_packages_are_unique_and_bans_hold() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages(&Path::new(REPOSITORY).join("")) {
         versions.entry(package.name).or_default().insert(package.version);

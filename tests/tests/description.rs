@@ -43,7 +43,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_what_is_served() {
+async fn printed_documents_equal_the_served_ones() {
     let server = Server::builder().start().await;
     for (arguments, name) in [(&["openapi"][..], "openapi.json"), (&["openapi", "--asyncapi"], "asyncapi.json")] {
         let printed: Value = serde_json::from_slice(&printed(arguments)).expect("it is JSON");
@@ -57,7 +57,7 @@ async fn what_is_printed_is_what_is_served() {
 }
 
 #[test]
-fn the_openapi_document_is_one() {
+fn openapi_document_is_valid() {
     let Some(validator) = tool("schemathesis/bin/openapi-spec-validator") else { return };
     let mut file = tempfile::NamedTempFile::new().expect("a file for the document");
     file.write_all(&printed(&["openapi"])).expect("it can be written");
@@ -66,7 +66,7 @@ fn the_openapi_document_is_one() {
 }
 
 #[test]
-fn the_asyncapi_document_is_one() {
+fn asyncapi_document_is_valid() {
     let Some(modules) = tool("asyncapi/node_modules") else { return };
     let mut node = Command::new("node");
     node.arg(Path::new(HERE).join("asyncapi.cjs")).env("NODE_PATH", modules);
@@ -74,7 +74,7 @@ fn the_asyncapi_document_is_one() {
 }
 
 #[test]
-fn examples_are_what_they_are_examples_of() {
+fn examples_match_their_schemas() {
     let Some(python) = tool("schemathesis/bin/python") else { return };
     for arguments in [&["openapi"][..], &["openapi", "--asyncapi"]] {
         let mut checker = Command::new(&python);
@@ -98,7 +98,7 @@ struct Asking {
 }
 
 #[tokio::test]
-async fn nothing_is_answered_that_the_document_does_not_describe() {
+async fn every_answer_is_described_by_the_document() {
     let Some(schemathesis) = tool("schemathesis/bin/schemathesis") else { return };
     let builder = Server::builder()
         .example("echo")
@@ -157,7 +157,7 @@ async fn ask(schemathesis: &Path, server: &Server, asking: &Asking) {
 
 /// The one route that cannot be tried in this way.
 #[tokio::test]
-async fn a_socket_is_refused_as_the_document_says() {
+async fn socket_is_refused_as_the_document_describes() {
     let server = Server::builder().start().await;
     let document: Value = serde_json::from_slice(&printed(&["openapi"])).expect("it is JSON");
     let described = &document["paths"]["/ws"]["get"]["responses"];

@@ -34,7 +34,7 @@ async fn greeted(server: &Server, call: &str, name: &str) -> Client {
 }
 
 #[tokio::test]
-async fn each_answers_before_it_hears_the_next_line() {
+async fn call_answers_before_the_next_line_is_sent() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "wörld ☃").await;
@@ -48,7 +48,7 @@ async fn each_answers_before_it_hears_the_next_line() {
 }
 
 #[tokio::test]
-async fn a_question_is_sent_before_its_answer_comes() {
+async fn prompt_is_sent_before_the_answer() {
     let server = server().await;
     for call in calls() {
         let mut client = server.call(call, &[]).await;
@@ -61,7 +61,7 @@ async fn a_question_is_sent_before_its_answer_comes() {
 }
 
 #[tokio::test]
-async fn an_exit_status_arrives_whole() {
+async fn exit_status_arrives_unchanged() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -92,7 +92,7 @@ async fn twenty_thousand_lines_come_back_in_order() {
 }
 
 #[tokio::test]
-async fn a_line_of_300000_bytes_comes_back_whole() {
+async fn line_of_300000_bytes_comes_back_whole() {
     let server = server().await;
     let long = "äöü€".repeat(300_000 / "äöü€".len());
     for call in calls() {
@@ -105,7 +105,7 @@ async fn a_line_of_300000_bytes_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn a_cancel_is_heard_and_answered() {
+async fn cancel_is_noticed_and_answered() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -118,7 +118,7 @@ async fn a_cancel_is_heard_and_answered() {
 
 /// It is forced to end while it is blocked, as nobody reads what it echoes and there is no grace.
 #[tokio::test]
-async fn a_forced_end_is_followed_by_its_cleanup() {
+async fn forced_end_is_followed_by_a_cleanup() {
     let server = server_with(|language| language.manifest().replace("grace: 2s", "grace: 0s")).await;
     // More than what fits between the server and its client.
     let flood = || (0..40).map(|_| "y".repeat(300_000));

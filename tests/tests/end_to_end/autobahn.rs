@@ -42,7 +42,7 @@ fn suite() -> Option<(PathBuf, PathBuf)> {
 }
 
 #[tokio::test]
-async fn the_cases_of_autobahn_pass() {
+async fn autobahn_cases_pass() {
     let Some((python, cases)) = suite() else { return };
     // Its largest messages have 16 MiB.
     let server = Server::builder()

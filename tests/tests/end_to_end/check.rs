@@ -23,7 +23,7 @@ fn check(files: &[(&str, &[u8])]) -> (bool, String) {
 }
 
 #[test]
-fn a_good_plugin_is_described() {
+fn valid_plugin_is_described() {
     let guest = fs::read(Guest::component("conversation").file).expect("a guest");
     let manifest = "calls:\n  greet:\n    access: public\n    params: [{name: who, pattern: '[a-z]+', default: you}]\n";
     let (good, said) = check(&[("greet.wasm", &guest), ("plugin.yaml", manifest.as_bytes())]);
@@ -42,7 +42,7 @@ fn a_good_plugin_is_described() {
 }
 
 #[test]
-fn every_problem_is_a_line_that_says_what_to_do() {
+fn every_problem_is_one_line_with_a_remedy() {
     let module = b"(module (import \"env\" \"secret\" (func)) (func (export \"_start\")))";
     let manifest = "limits: {memory: 1TiB}\ncancel: {grace: 1h}\ncapabilities: {env: [LANG]}\n";
     let (good, said) = check(&[("greet.wat", module), ("plugin.yaml", manifest.as_bytes())]);
@@ -57,7 +57,7 @@ fn every_problem_is_a_line_that_says_what_to_do() {
 }
 
 #[test]
-fn what_cannot_even_be_read_is_one_problem() {
+fn unreadable_plugin_is_one_problem() {
     let (good, said) = check(&[("plugin.yaml", b"build: make it")]);
     assert!(!good);
     assert!(said.starts_with("problem: ") && said.contains("build it with: make it"), "{said}");

@@ -109,7 +109,7 @@ async fn close_of_a_detached_process_leaves_it_running() {
 }
 
 #[tokio::test]
-async fn close_behind_the_result_ends_in_order() {
+async fn close_after_the_result_ends_in_order() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = Raw::connect(server.address(), protocol).await;
@@ -121,7 +121,7 @@ async fn close_behind_the_result_ends_in_order() {
 }
 
 #[tokio::test]
-async fn data_behind_a_close_frame_is_ignored() {
+async fn data_after_a_close_frame_is_ignored() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = begun(&server, protocol, "says_goodbye", &[]).await;
@@ -207,7 +207,7 @@ async fn malformed_close_frame_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn frame_far_above_the_limit_is_taken_in_and_answered() {
+async fn frame_far_above_the_limit_is_discarded_and_answered() {
     const SIZE: u64 = 64 << 20;
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     for protocol in PROTOCOLS {

@@ -89,7 +89,7 @@ async fn server_serves_what_is_loaded_while_a_module_compiles() {
 }
 
 #[tokio::test]
-async fn one_plugin_is_enough_where_the_operator_says_so() {
+async fn server_is_ready_with_one_plugin_if_configured() {
     let (server, _compiler) = begun(builder().set("plugins.ready", "any")).await;
     let ready = server.log().line("the server to be ready", |line| line.message() == "ready").await;
     assert_eq!((ready.field("plugins"), ready.field("left")), ("1".into(), "1".into()));
@@ -99,7 +99,7 @@ async fn one_plugin_is_enough_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn server_that_still_loads_ends_when_it_is_told_to() {
+async fn loading_server_stops_on_request() {
     let (server, compiler) = begun(builder()).await;
     let ops = server.operators_address().await;
     server.terminate();

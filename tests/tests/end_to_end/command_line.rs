@@ -80,7 +80,7 @@ async fn status_of_a_command_outlives_its_reader() {
 }
 
 #[tokio::test]
-async fn errors_that_nobody_can_read_do_not_panic() {
+async fn errors_without_a_reader_do_not_panic() {
     let server = server().await;
     let mut command = server.command(&["cancel", "00000000-0000-7000-8000-000000000000"]);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full()).status().expect("it ends");
@@ -147,7 +147,7 @@ calls:
 }
 
 #[tokio::test]
-async fn arguments_behind_the_file_or_the_call_are_the_guests() {
+async fn arguments_after_the_file_or_call_belong_to_the_guest() {
     let guest = Guest::component("args");
     let server = Server::builder().guest(guest.clone()).start().await;
     let file = guest.file.to_str().expect("a path of text");
@@ -192,7 +192,7 @@ fn configuration_without_settings_is_read_in_every_form() {
 }
 
 #[test]
-fn configuration_that_is_no_text_says_so() {
+fn configuration_that_is_not_text_says_so() {
     let utf16: Vec<u8> = "\u{feff}http:\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (config, part) in [
         (&utf16[..], ":1: UTF-16 or UTF-32 text, or no text at all: save the file as UTF-8"),
@@ -206,7 +206,7 @@ fn configuration_that_is_no_text_says_so() {
 }
 
 #[tokio::test]
-async fn build_that_ignores_its_end_is_killed_with_the_server() {
+async fn build_that_ignores_signals_is_killed_with_the_server() {
     let build = "trap '' TERM; echo $$ > begun; mv begun started; while :; do sleep 1000; done";
     let manifest = format!("component: m.wasm\nbuild: \"{build}\"\n");
     let server = Server::builder().argument("--dev").file("plugins/slow/plugin.yaml", manifest).start().await;

@@ -62,7 +62,7 @@ async fn is_free_again(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_is_closed() {
+async fn silent_connection_is_closed() {
     let server = server_of_one().set("http.header_timeout", "200ms").start().await;
     let mut silent = connect(&server).await;
     assert_eq!(everything(&mut silent).await, "");
@@ -70,7 +70,7 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn headers_in_drips_are_not_waited_for() {
+async fn slow_headers_time_out() {
     let server = server_of_one().set("http.header_timeout", "300ms").start().await;
     let mut slow = connect(&server).await;
     slow.write_all(b"GET /api/v1/auth HTTP/1.1\r\nx: ").await.expect("the server is there");
@@ -93,7 +93,7 @@ async fn headers_in_drips_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
+async fn idle_connection_is_closed_after_a_timeout() {
     let server = server_of_one().set("http.header_timeout", "1s").start().await;
     let mut stream = connect(&server).await;
     for _ in 0..2 {
@@ -105,7 +105,7 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_is_not_waited_for() {
+async fn missing_body_times_out() {
     let server = server_of_one().set("http.header_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
     let request = b"POST /api/v1/auth HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n";
@@ -115,7 +115,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_cut_off() {
+async fn client_that_does_not_read_answers_is_disconnected() {
     let news = format!("---\nid: long\ntitle: Long\ndate: 2026-01-01\n---\n{}", "a long story ".repeat(50_000));
     let server = server_of_one()
         .file("news/long.md", news)
@@ -130,7 +130,7 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_socket_that_never_calls_is_closed() {
+async fn websocket_without_a_call_is_closed() {
     let server = server_of_one().set("http.call_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
     stream.write_all(UPGRADE).await.expect("the server is there");
@@ -141,7 +141,7 @@ async fn a_socket_that_never_calls_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_counts_as_gone_after_the_write_timeout() {
+async fn client_that_reads_nothing_is_disconnected_after_a_timeout() {
     let server = server_of_one()
         .guest(Guest::component("flood"))
         .set("http.write_timeout", "300ms")
@@ -155,7 +155,7 @@ async fn a_client_that_reads_nothing_counts_as_gone_after_the_write_timeout() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_counts_as_gone() {
+async fn client_that_answers_no_ping_is_disconnected() {
     let server = server_of_one()
         .guest(Guest::component("says_goodbye"))
         .set("http.ping_interval", "100ms")
@@ -171,7 +171,7 @@ async fn a_client_that_answers_no_ping_counts_as_gone() {
 }
 
 #[tokio::test]
-async fn a_half_closed_socket_is_a_disconnect() {
+async fn half_closed_socket_is_a_disconnect() {
     let server = server_of_one().guest(Guest::component("says_goodbye")).start().await;
     let mut stream = connect(&server).await;
     stream.write_all(UPGRADE).await.expect("the server is there");
@@ -186,7 +186,7 @@ async fn a_half_closed_socket_is_a_disconnect() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_close_after_its_result_is_let_go() {
+async fn client_that_does_not_close_after_its_result_is_dropped() {
     let server = server_of_one().guest(Guest::component("echo_once")).start().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("hello").await;
@@ -196,7 +196,7 @@ async fn a_client_that_does_not_close_after_its_result_is_let_go() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_last_are_told_so_and_others_go_on() {
+async fn connections_beyond_the_limit_are_refused_with_a_reason() {
     let server = Server::builder().guest(Guest::component("echo_once")).set("http.connections", 2).start().await;
     let mut first = server.call("echo_once", &[]).await;
     let silent = connect(&server).await;

@@ -20,7 +20,7 @@ fn says(line: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_saved_source_is_built_and_served_and_one_that_does_not_build_changes_nothing() {
+async fn saved_source_is_served_and_a_failed_build_changes_nothing() {
     let manifest = "calls: {hello: {access: public}}\ncomponent: hello.wat\n\
                     build: 'if grep -q nonsense source; then echo no such word >&2; exit 1; fi; date > log; cp source hello.wat'\n";
     let builder = Server::builder()

@@ -78,7 +78,7 @@ async fn not_loaded(server: &Server, plugin: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_plugin_that_asks_for_more_than_it_is_granted_does_not_load_and_says_what_is_missing() {
+async fn plugin_without_its_grants_does_not_load() {
     let builder = Server::builder();
     let inside = builder.directory().join("inside");
     fs::create_dir(&inside).unwrap();
@@ -132,7 +132,7 @@ fn directories(builder: &Builder) -> (PathBuf, Value) {
 const MOUNTS: &str = "{mounts: [{name: r, at: /r}, {name: w, at: /w, write: true}]}";
 
 #[tokio::test]
-async fn a_mount_is_read_or_written_as_granted() {
+async fn mount_allows_only_the_granted_access() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     let server = of_each_kind(builder, MOUNTS, &grant).start().await;
@@ -160,7 +160,7 @@ async fn a_mount_is_read_or_written_as_granted() {
 }
 
 #[tokio::test]
-async fn no_way_leads_out_of_a_mount() {
+async fn no_path_leads_out_of_a_mount() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     for mount in ["read", "write"] {
@@ -213,7 +213,7 @@ async fn no_way_leads_out_of_a_mount() {
 }
 
 #[tokio::test]
-async fn a_mount_stays_the_directory_that_was_opened_when_the_plugin_was_loaded() {
+async fn mount_stays_the_directory_opened_at_load() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     let server = of_each_kind(builder, MOUNTS, &grant).start().await;
@@ -225,7 +225,7 @@ async fn a_mount_stays_the_directory_that_was_opened_when_the_plugin_was_loaded(
 }
 
 #[tokio::test]
-async fn variables_and_secrets_reach_the_guest_and_nobody_else() {
+async fn variables_and_secrets_reach_only_the_guest() {
     let builder = Server::builder().file("key", "swordfish\n");
     let asks = "{env: [COLOUR, UNSET], secrets: [KEY, TOKEN]}";
     let builder = builder
@@ -261,7 +261,7 @@ fn check(builder: &Builder) -> String {
 }
 
 #[tokio::test]
-async fn a_check_tells_what_a_plugin_may_touch() {
+async fn check_prints_the_capabilities_of_a_plugin() {
     let builder = Server::builder();
     let (_, grant) = directories(&builder);
     let printed = check(&of_each_kind(builder, MOUNTS, &grant));
@@ -332,7 +332,7 @@ fn fetchers(origins: &[&str]) -> Builder {
 const FETCHERS: [(&str, &str); 2] = [("component", ""), ("component3", "get ")];
 
 #[tokio::test]
-async fn requests_go_to_the_origins_that_were_granted_and_to_no_other() {
+async fn requests_reach_only_granted_origins() {
     let (site, mut other) = (Site::start().await, Site::start().await);
     let server = fetchers(&[&site.url("")]).start().await;
     let port = site.address.port();
@@ -361,7 +361,7 @@ async fn requests_go_to_the_origins_that_were_granted_and_to_no_other() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_checked_like_any_other_request() {
+async fn redirect_is_checked_like_any_request() {
     let (site, mut other) = (Site::start().await, Site::start().await);
     let server = fetchers(&[&site.url("")]).start().await;
     let inside = format!("follow {}", site.url(&format!("/to?{}", site.url("/there"))));
@@ -377,7 +377,7 @@ async fn a_redirect_is_checked_like_any_other_request() {
 }
 
 #[tokio::test]
-async fn a_granted_name_that_resolves_to_this_machine_is_refused() {
+async fn granted_name_that_resolves_to_this_machine_is_refused() {
     let mut site = Site::start().await;
     let port = site.address.port();
     // Names in the eyes of a URL, which resolvers take for 127.0.0.1.
@@ -397,7 +397,7 @@ async fn a_granted_name_that_resolves_to_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_or_without_anything_is_an_error_of_the_guest() {
+async fn failed_connection_is_an_error_in_the_guest() {
     let site = Site::start().await;
     // It has the address, so that nobody else has, and does not listen there.
     let silent = TcpSocket::new_v4().unwrap();
@@ -413,7 +413,7 @@ async fn a_server_without_tls_or_without_anything_is_an_error_of_the_guest() {
 }
 
 #[tokio::test]
-async fn a_guest_that_was_granted_no_http_loads_and_its_requests_are_denied() {
+async fn guest_without_http_grant_loads_and_is_denied() {
     let mut site = Site::start().await;
     let server = Server::builder()
         .guest_as("component", Guest::component("fetch"))
@@ -435,7 +435,7 @@ async fn a_guest_that_was_granted_no_http_loads_and_its_requests_are_denied() {
 }
 
 #[tokio::test]
-async fn sockets_stay_closed_to_a_guest_that_was_granted_http() {
+async fn http_grant_opens_no_sockets() {
     let site = Site::start().await;
     let origins = [site.url("")];
     let server = Server::builder()
@@ -448,7 +448,7 @@ async fn sockets_stay_closed_to_a_guest_that_was_granted_http() {
 }
 
 #[tokio::test]
-async fn a_cancel_ends_a_guest_that_waits_for_an_answer() {
+async fn cancel_ends_a_guest_that_waits_for_a_response() {
     let mut site = Site::start().await;
     let server = fetchers(&[&site.url("")]).grace(Duration::ZERO).start().await;
     for (call, get) in FETCHERS {
@@ -461,7 +461,7 @@ async fn a_cancel_ends_a_guest_that_waits_for_an_answer() {
 }
 
 #[tokio::test]
-async fn headers_that_a_guest_hoards_are_bounded() {
+async fn headers_held_by_a_guest_are_bounded() {
     let server = fetchers(&["https://api.example.org"]).start().await;
     assert_eq!(done(&server, "component", &["fields 100"]).await, ["100 sets of fields"]);
     let before = server.peak_memory();
@@ -490,7 +490,7 @@ fn is_full(line: &str) -> bool {
 }
 
 #[tokio::test]
-async fn scratch_space_holds_as_much_as_was_asked_for_and_no_way_of_growing_leads_past_it() {
+async fn scratch_space_holds_its_quota_and_no_more() {
     let server = with_scratch("1MiB").start().await;
     for kind in KINDS {
         let lines = done(&server, kind, &["write /tmp/a 1048576", "read /tmp/a", "append /tmp/b 0"]).await;
@@ -534,7 +534,7 @@ async fn scratch_space_holds_as_much_as_was_asked_for_and_no_way_of_growing_lead
 }
 
 #[tokio::test]
-async fn deleting_makes_room_as_soon_as_nothing_holds_the_file_open() {
+async fn deleted_file_frees_space_once_closed() {
     let server = with_scratch("1MiB").start().await;
     for kind in ["module", "component"] {
         let todo = [
@@ -557,7 +557,7 @@ async fn deleting_makes_room_as_soon_as_nothing_holds_the_file_open() {
 }
 
 #[tokio::test]
-async fn the_number_of_files_in_scratch_space_is_bounded() {
+async fn scratch_space_bounds_the_number_of_files() {
     let server = with_scratch("64KiB").start().await;
     for kind in ["module", "component"] {
         // One for each 4 KiB, and 64 more; the directory is one of them.
@@ -574,7 +574,7 @@ async fn the_number_of_files_in_scratch_space_is_bounded() {
 }
 
 #[tokio::test]
-async fn scratch_space_is_private_to_its_process_and_gone_with_it() {
+async fn scratch_space_is_private_and_removed_with_its_process() {
     let builder = with_scratch("1MiB");
     let data = builder.directory().join("data");
     let server = builder.start().await;
@@ -599,7 +599,7 @@ async fn gone(data: &Path) {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
+async fn scratch_of_a_killed_server_is_removed_at_the_next_start() {
     let builder = with_scratch("1MiB");
     let data = builder.directory().join("data");
     let mut server = builder.start().await;
@@ -615,7 +615,7 @@ async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
 }
 
 #[tokio::test]
-async fn a_server_that_ends_leaves_nothing_behind() {
+async fn stopped_server_leaves_no_scratch_space() {
     let builder = with_scratch("1MiB");
     let scratch = builder.directory().join("data/scratch");
     let server = builder.grace(Duration::ZERO).start().await;
@@ -628,7 +628,7 @@ async fn a_server_that_ends_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn scratch_space_is_another_file_system_than_a_mount() {
+async fn scratch_space_and_mounts_are_separate_file_systems() {
     let builder = Server::builder();
     let (root, mut grant) = directories(&builder);
     grant["scratch"] = "64KiB".into();
@@ -662,7 +662,7 @@ async fn systems(server: &Server, call: &str, words: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_plugin_reads_and_writes_the_systems_as_it_was_granted() {
+async fn plugin_reads_and_writes_systems_as_granted() {
     let manifest =
         |call: &str, wish: &str| format!("calls: {{{call}: {{access: public}}}}\ncapabilities: {{{wish}}}\n");
     let server = Server::builder()

@@ -68,7 +68,7 @@ fn builder() -> Builder {
 }
 
 #[tokio::test]
-async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
+async fn process_is_listed_with_its_outcome_and_without_secrets() {
     let builder = builder();
     let ada = builder.user("ada", &[]);
     let mut server = builder.start().await;
@@ -124,7 +124,7 @@ async fn processes_are_listed_by_page_and_filter() {
 }
 
 #[tokio::test]
-async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
+async fn running_process_is_ended_only_by_its_owner() {
     let builder = builder().set("cancel.grace", "100ms");
     let (ada, bob) = (builder.user("ada", &[]), builder.user("bob", &["call:*"]));
     let server = builder.start().await;
@@ -144,7 +144,7 @@ async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn who_ends_a_process_may_end_its_grace_as_well() {
+async fn forced_delete_skips_the_grace_period() {
     let builder = builder().set("cancel.grace", "60s");
     let ada = builder.user("ada", &[]);
     let server = builder.start().await;
@@ -164,7 +164,7 @@ async fn who_ends_a_process_may_end_its_grace_as_well() {
 }
 
 #[tokio::test]
-async fn what_a_crash_interrupts_is_marked() {
+async fn process_interrupted_by_a_crash_is_marked() {
     let builder = builder();
     let all = builder.user("root", &["*"]);
     let mut server = builder.start().await;
@@ -185,7 +185,7 @@ async fn what_a_crash_interrupts_is_marked() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_done() {
+async fn repeatedly_killed_server_leaves_nothing_half_done() {
     const ROUNDS: usize = 10;
     /// Whole calls before each kill.
     const CALLS: usize = 100;
@@ -272,7 +272,7 @@ async fn one_call(address: std::net::SocketAddr) -> Option<bool> {
 
 /// Every route, asked by every kind of caller: who gets what, and that nothing of a process gets to others.
 #[tokio::test]
-async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
+async fn every_path_shows_each_caller_only_what_is_allowed() {
     let builder = Server::builder()
         .bare_plugin("args", Guest::component("args"))
         .bare_plugin("hold", Guest::component("hold"))

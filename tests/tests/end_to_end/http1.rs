@@ -30,7 +30,7 @@ fn header<'a>(said: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_request_is_for_one_host_or_refused() {
+async fn request_without_exactly_one_host_is_refused() {
     let server = Server::builder().start().await;
     let address = server.address();
     for (line, headers, expected) in [
@@ -62,7 +62,7 @@ async fn a_request_is_for_one_host_or_refused() {
 }
 
 #[tokio::test]
-async fn another_host_is_told_the_setting_that_allows_it() {
+async fn unknown_host_is_answered_with_the_setting_that_allows_it() {
     let server = Server::builder().set("http.hosts", json!(["calls.example", "*.calls.example"])).start().await;
     for (host, expected) in [("calls.example:8443", 200), ("a.calls.example", 200), ("evil.example", 421)] {
         let request = format!("GET /api/v1/auth HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -77,7 +77,7 @@ async fn another_host_is_told_the_setting_that_allows_it() {
 }
 
 #[tokio::test]
-async fn the_operators_listener_answers_for_the_same_hosts() {
+async fn operator_listener_answers_for_the_same_hosts() {
     let server =
         Server::builder().set("ops.listen", "127.0.0.1:0").set("http.hosts", json!(["metrics.example"])).start().await;
     let ops = server.operators_address().await;
@@ -95,7 +95,7 @@ async fn the_operators_listener_answers_for_the_same_hosts() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_wrong_is_told_what_is_wrong() {
+async fn invalid_handshake_is_explained() {
     let server = Server::builder().guest(Guest::component("echo_once")).start().await;
     let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
     let version = "sec-websocket-version: 13";
@@ -144,7 +144,7 @@ async fn a_handshake_that_is_wrong_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_always_told_the_right_ones() {
+async fn every_wrong_method_is_answered_with_the_allowed_ones() {
     let server = Server::builder().start().await;
     for (method, target, expected, allow) in [
         ("POST", "/", 405, "GET,HEAD,OPTIONS"),
@@ -166,7 +166,7 @@ async fn a_wrong_method_is_always_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_malformed_is_told_so() {
+async fn malformed_body_is_an_explained_error() {
     let server = Server::builder().start().await;
     let json = "content-type: application/json";
     for (framing, body, expected) in [
@@ -199,7 +199,7 @@ async fn a_body_that_is_malformed_is_told_so() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_refused() {
+async fn endless_headers_are_refused() {
     let server = Server::builder().start().await;
     let many: String = (0..5000).map(|at| format!("x-{at}: y\r\n")).collect();
     let large = format!("x: {}\r\n", "y".repeat(200_000));
@@ -213,7 +213,7 @@ async fn headers_without_end_are_refused() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_no_good_is_refused_on_every_path() {
+async fn invalid_session_is_refused_on_every_path() {
     let server = Server::builder().start().await;
     for cookie in [
         "distillery_session=odd",

@@ -88,7 +88,7 @@ async fn websockets_of_all_protocols_run_over_http2() {
 }
 
 #[tokio::test]
-async fn a_handshake_over_http2_is_checked_too() {
+async fn handshake_over_http2_is_checked_too() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let mut sender = client(&server).await;
     let refused = async |sender: &mut SendRequest<Empty<Bytes>>, path: &str, headers: &[(&str, &str)]| {
@@ -113,7 +113,7 @@ async fn a_handshake_over_http2_is_checked_too() {
 }
 
 #[tokio::test]
-async fn a_cancel_over_http2_never_waits_behind_text() {
+async fn cancel_over_http2_never_waits_behind_text() {
     let server = builder().guest(Guest::component("never_reads")).grace(Duration::ZERO).start().await;
     let mut sender = client(&server).await;
     let (mut deaf, _) = socket(&mut sender, "/api/v1/ws", &[]).await.expect("a socket");
@@ -147,7 +147,7 @@ fn silent() -> [Vec<u8>; 5] {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_in_any_phase_is_closed() {
+async fn client_that_stalls_in_any_phase_is_closed() {
     let server = builder().set("http.header_timeout", "300ms").start().await;
     let mut stuck = Vec::new();
     for said in silent() {
@@ -165,7 +165,7 @@ async fn a_client_that_stops_in_any_phase_is_closed() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_no_client_that_is_stuck() {
+async fn drain_waits_for_no_stalled_client() {
     let server = builder()
         .set("http.header_timeout", "1h")
         .set("http.write_timeout", "1h")
@@ -193,7 +193,7 @@ async fn a_drain_waits_for_no_client_that_is_stuck() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_taken_is_reset_and_others_go_on() {
+async fn unread_stream_is_reset_and_others_continue() {
     let server = builder().set("http.write_timeout", "500ms").start().await;
     let mut raw = Raw::open(connect_http2(&server).await, setting(INITIAL_WINDOW, 0)).await;
     raw.send(&[Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, get("/api/v1/docs"))]).await;
@@ -206,7 +206,7 @@ async fn a_stream_that_is_not_taken_is_reset_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn clients_that_take_nothing_make_the_server_hold_little() {
+async fn clients_that_read_nothing_use_little_server_memory() {
     const MIB: u64 = 1 << 20;
     let server = builder().plugin("flood", Guest::component("flood"), DETACHED).grace(Duration::ZERO).start().await;
     let call = Bytes::from_static(br#"{"call":"flood","params":[]}"#);
@@ -284,7 +284,7 @@ async fn two_hosts_in_one_request_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_goodbye_before_it_is_closed() {
+async fn client_gets_a_goaway_before_the_close() {
     let server = builder().set("http.header_timeout", "300ms").start().await;
     let mut raw = Raw::open(connect_http2(&server).await, Vec::new()).await;
     let goodbye = raw.find(|frame| frame.kind == GOAWAY).await.expect("a goodbye");

@@ -132,7 +132,7 @@ async fn refused(server: &Server, call: &str, params: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
+async fn instance_is_provisioned_listed_saved_and_purged() {
     let server = builder().start_with([("INSTANCES_DOMAIN", "example.org")]).await;
     let lines = succeeds(&server, "provision", &[FORM]).await;
     assert_eq!(
@@ -190,7 +190,7 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
 }
 
 #[tokio::test]
-async fn nobody_runs_the_calls_on_instances_without_their_scope() {
+async fn instance_calls_require_their_scope() {
     let server = granted(Server::builder().example("instances")).start().await;
     for call in
         ["provision", "purge", "snapshot", "restore", "backup", "start", "stop", "rebuild", "update", "instance_log"]
@@ -201,7 +201,7 @@ async fn nobody_runs_the_calls_on_instances_without_their_scope() {
 }
 
 #[tokio::test]
-async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
+async fn invalid_form_is_refused_and_creates_nothing() {
     let server = builder().start().await;
     let policy = |text: &str| json!({ "Slug": "coins", "System": { "ContentSecurityPolicy": text } }).to_string();
     for (form, told) in [
@@ -240,7 +240,7 @@ async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn a_provision_that_is_cancelled_half_way_leaves_nothing() {
+async fn cancelled_provision_leaves_nothing() {
     let server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -283,7 +283,7 @@ async fn a_provision_that_is_cancelled_half_way_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_provision_that_is_forced_to_end_is_cleaned_up_after() {
+async fn forced_provision_is_cleaned_up() {
     let server = without_grace().start().await;
     let home = Home::of(&server);
     provisioned(&server, "atlas").await;
@@ -301,7 +301,7 @@ async fn a_provision_that_is_forced_to_end_is_cleaned_up_after() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
+async fn remains_of_a_killed_server_block_nothing_and_are_removed() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -330,7 +330,7 @@ async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_at_any_moment_leaves_an_instance_whole_or_not_at_all() {
+async fn killed_server_leaves_a_whole_instance_or_none() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     for lines in 1..5 {
@@ -357,7 +357,7 @@ async fn a_server_that_is_killed_at_any_moment_leaves_an_instance_whole_or_not_a
 }
 
 #[tokio::test]
-async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_refused() {
+async fn concurrent_provisions_of_one_slug_create_one_instance() {
     let server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -378,7 +378,7 @@ async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_ref
 }
 
 #[tokio::test]
-async fn a_system_that_is_no_instance_is_not_taken_over() {
+async fn provision_refuses_the_slug_of_another_system() {
     let server = builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }])).start().await;
     let before = systems(&server).await;
     let said = fails(&server, "provision", &[&form("atlas")]).await;
@@ -388,7 +388,7 @@ async fn a_system_that_is_no_instance_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn a_restore_brings_back_what_was_and_refuses_what_was_tampered_with() {
+async fn restore_accepts_a_snapshot_and_refuses_a_tampered_one() {
     let server = builder().start().await;
     let home = Home::of(&server);
     provisioned(&server, "coins").await;
@@ -428,7 +428,7 @@ async fn a_restore_brings_back_what_was_and_refuses_what_was_tampered_with() {
 }
 
 #[tokio::test]
-async fn a_backup_goes_on_behind_an_instance_that_is_broken_and_fails_with_its_name() {
+async fn backup_continues_past_a_broken_instance_and_names_it() {
     let server = builder().start().await;
     let home = Home::of(&server);
     assert_eq!(succeeds(&server, "backup", &[]).await, ["0 of 0 backed up"]);
@@ -445,7 +445,7 @@ async fn a_backup_goes_on_behind_an_instance_that_is_broken_and_fails_with_its_n
 }
 
 #[tokio::test]
-async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_there() {
+async fn start_stop_rebuild_and_update_report_their_results() {
     let server = builder().start().await;
     let home = Home::of(&server);
     for call in ["start", "stop", "rebuild", "update", "snapshot", "restore"] {
@@ -495,7 +495,7 @@ fn append(file: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() {
+async fn log_is_followed_across_truncation_and_rotation() {
     let server = builder().start().await;
     let home = Home::of(&server);
     assert_eq!(fails(&server, "instance_log", &["coins"]).await, "there is no instance coins");
@@ -537,7 +537,7 @@ async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() 
 }
 
 #[tokio::test]
-async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
+async fn log_linked_to_secrets_of_another_instance_is_not_read() {
     let server = builder().start().await;
     let home = Home::of(&server);
     for slug in ["coins", "other"] {
@@ -562,7 +562,7 @@ async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_cut_short_by_a_kill_is_none() {
+async fn snapshot_interrupted_by_a_kill_is_not_listed() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     provisioned(&server, "coins").await;

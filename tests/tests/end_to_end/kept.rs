@@ -49,7 +49,7 @@ async fn left(server: &Server, started: &Value) {
 }
 
 #[tokio::test]
-async fn who_comes_back_sees_everything_and_the_end() {
+async fn reattached_client_sees_all_output_and_the_result() {
     let server = Server::builder().example("echo").start().await;
     let (mut talk, started) = keep(&server, "", "echo", &[]).await;
     talk.give("before\n").await;
@@ -74,7 +74,7 @@ async fn who_comes_back_sees_everything_and_the_end() {
 }
 
 #[tokio::test]
-async fn many_read_at_once_each_from_its_own_place() {
+async fn concurrent_readers_have_independent_positions() {
     let server = Server::builder().example("echo").start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
     first.give("0123456789").await;
@@ -95,7 +95,7 @@ async fn many_read_at_once_each_from_its_own_place() {
 }
 
 #[tokio::test]
-async fn a_hundred_megabytes_go_through_a_kept_echo_unharmed() {
+async fn detached_echo_passes_a_hundred_megabytes_unchanged() {
     const CHUNK: usize = 50_000;
     const MANY: usize = 2000;
     let server = Server::builder().example("echo").start().await;
@@ -141,7 +141,7 @@ async fn a_hundred_megabytes_go_through_a_kept_echo_unharmed() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_told_what_it_lost_and_holds_up_nobody() {
+async fn slow_reader_learns_its_loss_and_delays_no_other() {
     let builder = Server::builder().example("echo").set("limits.kept_output", "64KiB");
     let server = builder.start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
@@ -198,7 +198,7 @@ async fn attached_to_the_end(server: &Server, message: Value) -> (Talk, Value) {
 }
 
 #[tokio::test]
-async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lost() {
+async fn unattended_process_continues_and_loses_oldest_output() {
     let server = flooding().start().await;
     let (talk, started) = keep(&server, "", "flood", &[]).await;
     talk.hang_up().await;
@@ -213,7 +213,7 @@ async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lo
 }
 
 #[tokio::test]
-async fn who_does_not_ask_from_where_is_shown_what_is_there() {
+async fn attach_without_a_position_shows_all_kept_output() {
     let server = flooding().start().await;
     let (talk, started) = keep(&server, "", "flood", &[]).await;
     talk.hang_up().await;
@@ -223,7 +223,7 @@ async fn who_does_not_ask_from_where_is_shown_what_is_there() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_attach() {
+async fn only_permitted_callers_attach() {
     let builder = Server::builder().example("echo");
     let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
         .map(|(name, scopes)| builder.user(name, scopes));
@@ -280,7 +280,7 @@ async fn nobody_else_may_attach() {
 }
 
 #[tokio::test]
-async fn an_attached_client_may_cancel_and_force() {
+async fn attached_client_cancels_and_forces() {
     let server = Server::builder().guest(Guest::component("hold")).grace(Duration::from_secs(60)).start().await;
     let (first, started) = keep(&server, "", "hold", &[]).await;
     let (mut other, _) = attached(&server, "", attach(&started)).await;
@@ -295,7 +295,7 @@ async fn an_attached_client_may_cancel_and_force() {
 }
 
 #[tokio::test]
-async fn a_mistake_of_who_is_attached_ends_only_its_own_connection() {
+async fn error_of_an_attached_client_ends_only_its_connection() {
     let server = Server::builder().example("echo").start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
     let (mut other, _) = attached(&server, "", attach(&started)).await;
@@ -306,7 +306,7 @@ async fn a_mistake_of_who_is_attached_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
-async fn who_leaves_takes_nothing_along_that_is_for_others() {
+async fn leaving_client_takes_no_output_from_others() {
     const ALL: usize = 20 << 20;
     let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
     let server = builder.set("limits.kept_output", "10KiB").set("limits.output", "20MiB").start().await;
@@ -343,7 +343,7 @@ async fn who_leaves_takes_nothing_along_that_is_for_others() {
 }
 
 #[tokio::test]
-async fn what_has_ended_is_kept_for_its_time() {
+async fn ended_process_is_kept_for_its_time() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_time", "100ms");
     let server = builder.start().await;
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
@@ -362,7 +362,7 @@ async fn what_has_ended_is_kept_for_its_time() {
 }
 
 #[tokio::test]
-async fn of_many_that_have_ended_the_oldest_of_who_has_most_go_first() {
+async fn caller_with_most_ended_processes_loses_the_oldest_first() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_processes", 3);
     let ada = builder.user("ada", &[]);
     let server = builder.start().await;
@@ -382,7 +382,7 @@ async fn of_many_that_have_ended_the_oldest_of_who_has_most_go_first() {
 }
 
 #[tokio::test]
-async fn stderr_is_kept_apart() {
+async fn stderr_of_a_detached_process_is_separate() {
     let manifest = "stderr: forward\ncalls: {stderr_words: {access: public, on_disconnect: detach}}";
     let server = Server::builder().plugin("stderr_words", Guest::component("stderr_words"), manifest).start().await;
     let mut talk = server.talk_to("stderr_words", &[]).await;
@@ -401,7 +401,7 @@ async fn stderr_is_kept_apart() {
 const PROMPTS: &str = "stderr: forward\ncalls: {prompt: {access: public, on_disconnect: detach}}";
 
 #[tokio::test]
-async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
+async fn line_client_of_a_detached_process_sees_the_same() {
     let server = Server::builder().plugin("prompt", Guest::component("prompt"), PROMPTS).start().await;
     let mut client = server.call("prompt", &[]).await;
     assert_eq!(client.line().await, "name? ");
@@ -416,7 +416,7 @@ async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
 }
 
 #[tokio::test]
-async fn a_process_goes_on_when_its_client_of_lines_is_gone_and_can_be_ended_by_others() {
+async fn detached_process_outlives_its_line_client() {
     let manifest = "calls: {hold: {on_disconnect: detach}}";
     let builder = Server::builder().plugin("hold", Guest::component("hold"), manifest).grace(Duration::ZERO);
     let ada = builder.user("ada", &["call:*"]);
@@ -442,7 +442,7 @@ async fn a_process_goes_on_when_its_client_of_lines_is_gone_and_can_be_ended_by_
 }
 
 #[tokio::test]
-async fn a_client_that_asks_for_cancel_cancels_what_the_manifest_would_keep() {
+async fn cancel_on_disconnect_overrides_a_detached_manifest() {
     let manifest = "calls: {hold: {access: public, on_disconnect: detach}}";
     let builder = Server::builder().plugin("hold", Guest::component("hold"), manifest).grace(Duration::ZERO);
     let server = builder.start().await;
@@ -455,7 +455,7 @@ async fn a_client_that_asks_for_cancel_cancels_what_the_manifest_would_keep() {
 }
 
 #[tokio::test]
-async fn a_drain_tells_kept_processes_and_waits_for_them() {
+async fn drain_notifies_detached_processes_and_waits() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let (mut gone, _) = keep(&server, "", "says_goodbye", &[]).await;
     gone.stdout(6).await;
@@ -474,7 +474,7 @@ async fn a_drain_tells_kept_processes_and_waits_for_them() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_else() {
+async fn restart_after_a_kill_marks_detached_processes() {
     let builder = Server::builder().guest(Guest::component("hold"));
     let ada = builder.user("ada", &["call:*"]);
     let mut server = builder.start().await;
@@ -501,7 +501,7 @@ async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_el
 }
 
 #[tokio::test]
-async fn a_generation_is_not_kept_alive_by_what_is_kept_of_its_processes() {
+async fn output_of_ended_processes_keeps_no_generation_alive() {
     let server = Server::builder().guest(Guest::component("args")).start().await;
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
     talk.finish().await.success();
@@ -520,7 +520,7 @@ async fn a_generation_is_not_kept_alive_by_what_is_kept_of_its_processes() {
 }
 
 #[tokio::test]
-async fn input_that_a_kept_process_does_not_read_cancels_it_as_any_other() {
+async fn unread_input_cancels_a_detached_process() {
     let builder = Server::builder().guest(Guest::component("sleep")).set("limits.input", "100KiB");
     let builder = builder.set("limits.input_idle", "300ms");
     let server = builder.grace(Duration::ZERO).start().await;
@@ -532,7 +532,7 @@ async fn input_that_a_kept_process_does_not_read_cancels_it_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_result_of_lines_is_one_whatever_is_kept() {
+async fn line_call_has_one_result_whatever_is_kept() {
     let manifest = "calls: {args: {access: public, on_disconnect: detach}}";
     let server = Server::builder().plugin("args", Guest::component("args"), manifest).start().await;
     let mut client = server.call("args", &["x"]).await;

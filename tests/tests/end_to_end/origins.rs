@@ -28,7 +28,7 @@ fn readers(answer: &Answer) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_is_told_what_it_may_send() {
+async fn page_of_a_listed_origin_learns_what_it_can_send() {
     let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
     for (path, method, methods) in [
         ("/api/v1/systems", "POST", "GET,HEAD,POST,OPTIONS"),
@@ -54,7 +54,7 @@ async fn a_page_of_a_listed_origin_is_told_what_it_may_send() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_reads_every_answer_also_that_something_is_wrong() {
+async fn page_of_a_listed_origin_reads_all_answers_and_errors() {
     let builder = Server::builder().set("http.origins", json!([LISTED]));
     assert!(builder.run(&["user", "add", "ada"], "correct horse battery\n").status.success());
     let server = builder.start().await;
@@ -113,7 +113,7 @@ async fn only_pages_of_listed_origins_change_anything() {
 }
 
 #[tokio::test]
-async fn where_every_origin_is_listed_no_browser_sends_what_it_has_of_its_user() {
+async fn wildcard_origin_excludes_browser_credentials() {
     let server = Server::builder().set("http.origins", json!(["*"])).start().await;
     let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
     assert_eq!(readers(&answer), ("*", ""));
@@ -122,14 +122,14 @@ async fn where_every_origin_is_listed_no_browser_sends_what_it_has_of_its_user()
 }
 
 #[tokio::test]
-async fn where_no_origin_is_listed_nothing_is_said_of_origins() {
+async fn answers_have_no_origin_headers_by_default() {
     let server = Server::builder().start().await;
     let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
     assert_eq!((answer.status.as_u16(), readers(&answer), answer.header("vary")), (200, ("", ""), ""));
 }
 
 #[tokio::test]
-async fn a_page_asks_before_it_asks_at_every_route() {
+async fn preflight_request_is_answered_at_every_route() {
     let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
     for (path, method, methods) in [
         ("/api/v1/pow/new", "POST", "POST,OPTIONS"),
@@ -148,7 +148,7 @@ async fn a_page_asks_before_it_asks_at_every_route() {
 }
 
 #[tokio::test]
-async fn origins_are_the_same_by_scheme_host_and_port() {
+async fn origins_are_compared_by_scheme_host_and_port() {
     let listed = json!(["https://CONSOLE.example.org:443", "http://localhost:3000"]);
     let server = Server::builder().set("http.origins", listed).start().await;
     let port = server.address().port();
@@ -177,7 +177,7 @@ async fn origins_are_the_same_by_scheme_host_and_port() {
 }
 
 #[tokio::test]
-async fn a_page_shows_its_token_as_a_subprotocol() {
+async fn page_sends_its_token_as_a_subprotocol() {
     let builder = Server::builder()
         .bare_plugin("args", Guest::component("args"))
         .set("http.origins", json!([LISTED]))

@@ -166,7 +166,7 @@ async fn silent_client_still_gets_its_result() {
 }
 
 #[tokio::test]
-async fn part_of_a_frame_is_a_sign_of_life() {
+async fn partial_frame_is_a_sign_of_life() {
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .set("http.ping_interval", "100ms")
@@ -184,7 +184,7 @@ async fn part_of_a_frame_is_a_sign_of_life() {
 }
 
 #[tokio::test]
-async fn several_clients_that_wait_for_one_process_all_go_on() {
+async fn clients_that_wait_for_one_process_all_continue() {
     let server = reader().set("limits.input", "1KiB").start().await;
     let mut talk = server.talk().await;
     let call = json!({"type": "call", "call": "reads_slowly", "params": ["512", "20"], "on_disconnect": "detach"});

@@ -111,7 +111,7 @@ async fn check_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn check_beside_a_server_tells_its_address_from_one_that_is_taken() {
+async fn check_tells_its_own_server_from_a_taken_address() {
     let mut server = Server::builder().start().await;
     let own = server.address().to_string();
     server.reconfigure("http.listen", own.as_str());

@@ -102,7 +102,7 @@ async fn call_in_the_queue_is_refused_when_its_credential_is_revoked() {
 }
 
 #[tokio::test]
-async fn other_credentials_go_on() {
+async fn other_credentials_stay_valid() {
     let (server, (name, value)) = server(builder(), Way::Token).await;
     let other = format!("Bearer {}", worked(&server.run(&["token", "add", "--user", "ada"])));
     let mut gone = server.plugin_events_as(&[(name, value.as_str())]).await;

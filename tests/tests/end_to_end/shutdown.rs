@@ -15,7 +15,7 @@ async fn draining(server: &Server) {
 }
 
 #[tokio::test]
-async fn an_idle_server_ends_with_success() {
+async fn idle_server_ends_with_success() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::builder().start().await;
         server.signal(signal);
@@ -24,7 +24,7 @@ async fn an_idle_server_ends_with_success() {
 }
 
 #[tokio::test]
-async fn running_calls_are_told_and_their_results_sent() {
+async fn running_calls_are_notified_and_their_results_sent() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::builder().both("says_goodbye").start().await;
         let clients = [begun(&server, "says_goodbye").await, begun(&server, "says_goodbye.module").await];
@@ -70,7 +70,7 @@ async fn stuck() -> (Server, [Client; 2]) {
 }
 
 #[tokio::test]
-async fn a_socket_without_a_call_is_told_at_once() {
+async fn connection_without_a_call_is_notified_at_once() {
     let (_server, [idle, _holding]) = stuck().await;
     let end = idle.finish().await;
     assert_eq!(end.close, 1000);
@@ -78,7 +78,7 @@ async fn a_socket_without_a_call_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_connection_is_refused() {
+async fn new_connection_is_refused() {
     let (server, _clients) = stuck().await;
     // Whoever is quick enough to be let in is told by a result; everybody else finds the port closed, while there are
     // processes that the server waits for.
@@ -92,7 +92,7 @@ async fn a_new_connection_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_server_at_once() {
+async fn second_signal_ends_the_server_at_once() {
     let (server, _clients) = stuck().await;
     server.terminate();
     let status = server.wait().await;

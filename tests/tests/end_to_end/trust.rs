@@ -44,7 +44,7 @@ async fn only_signed_plugins_load_where_keys_are_set() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_signed_while_the_server_runs_loads() {
+async fn plugin_signed_while_the_server_runs_loads() {
     let manifest = "calls: {late: {access: public}}\n";
     let builder = Server::builder().plugin("late", Guest::component("args"), manifest);
     let directory = builder.directory().to_owned();
@@ -102,7 +102,7 @@ async fn signature_binds_the_name_and_the_manifest() {
 }
 
 #[tokio::test]
-async fn key_that_is_taken_away_counts_no_more() {
+async fn removed_key_is_no_longer_trusted() {
     let manifest = "calls: {vault: {access: public}}\n";
     let builder =
         Server::builder().plugin("vault", Guest::component("args"), manifest).set("auth.anonymous", vec!["plugins:*"]);
@@ -135,7 +135,7 @@ async fn key_that_is_taken_away_counts_no_more() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_stops_the_start() {
+async fn unreadable_key_stops_the_start() {
     let output = output(&mut Server::builder().set("plugins.keys", vec!["nowhere.pub"]).command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("plugins.keys") && said.contains("nowhere.pub"), "{said}");

@@ -53,7 +53,7 @@ async fn call_with(server: &Server, headers: &[(&str, &str)], name: &str) -> dis
 }
 
 #[tokio::test]
-async fn users_are_made_without_a_server_and_seen_by_a_running_one_at_once() {
+async fn running_server_sees_new_users_at_once() {
     let builder = builder();
     worked(&builder.run(&["user", "add", "ada", "--scope", "call:*"], PASSWORD));
     assert!(failed(&builder.run(&["user", "add", "ada"], PASSWORD)).contains("there is a user \"ada\" already"));
@@ -85,13 +85,13 @@ async fn users_are_made_without_a_server_and_seen_by_a_running_one_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_without_users_says_how_to_make_one() {
+async fn server_without_users_says_how_to_create_one() {
     let server = Server::builder().start().await;
     server.log().line("how to make a user", |line| line.message().contains("distillery user add")).await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_on_every_path_and_never_taken_for_nobody() {
+async fn invalid_token_is_refused_on_every_path() {
     let server = builder().start().await;
     user(&server, "ada", &["call:*"]);
     let expired = worked(&server.run_with(&["token", "add", "--user", "ada", "--expires", "1s"], ""));
@@ -114,7 +114,7 @@ async fn a_token_that_is_no_good_is_refused_on_every_path_and_never_taken_for_no
 }
 
 #[tokio::test]
-async fn a_browser_logs_in_calls_and_logs_out() {
+async fn browser_logs_in_calls_and_logs_out() {
     let server = builder().start().await;
     user(&server, "ada", &["call:args"]);
     let own = format!("http://{}", server.address());
@@ -153,7 +153,7 @@ async fn a_browser_logs_in_calls_and_logs_out() {
 }
 
 #[tokio::test]
-async fn a_login_is_json_of_a_bounded_size() {
+async fn login_requires_json_of_bounded_size() {
     let server = builder().start().await;
     for (kind, body, status) in [
         ("text/plain", r#"{"user":"a","password":"b"}"#.to_owned(), 415),
@@ -169,7 +169,7 @@ async fn a_login_is_json_of_a_bounded_size() {
 }
 
 #[tokio::test]
-async fn a_new_password_ends_the_sessions_of_the_old_one() {
+async fn new_password_ends_existing_sessions() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     let cookie = cookie(&log_in(&server, "ada", PASSWORD).await);
@@ -182,7 +182,7 @@ async fn a_new_password_ends_the_sessions_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_for_everybody_who_guesses_at_that_user() {
+async fn password_guesses_are_rate_limited_for_each_user() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     user(&server, "bob", &[]);
@@ -202,7 +202,7 @@ async fn guessing_is_slowed_down_for_everybody_who_guesses_at_that_user() {
 }
 
 #[tokio::test]
-async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
+async fn token_never_grants_more_than_its_user_has() {
     let server = builder().start().await;
     user(&server, "ada", &["call:*", "tokens:write"]);
     let bobs = user(&server, "bob", &["*"]);
@@ -239,7 +239,7 @@ async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
 }
 
 #[tokio::test]
-async fn token_makes_none_that_outlives_or_exceeds_it() {
+async fn token_creates_none_that_outlives_or_exceeds_it() {
     let server = builder().start().await;
     user(&server, "ada", &["*"]);
     let arguments = ["token", "add", "--user", "ada", "--scope", "tokens:write", "--scope", "call:args"];
@@ -277,7 +277,7 @@ async fn token_makes_none_that_outlives_or_exceeds_it() {
 }
 
 #[tokio::test]
-async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
+async fn namesake_of_a_removed_user_reaches_no_old_processes() {
     let server = builder().guest(Guest::component("hold")).start().await;
     let old = user(&server, "ada", &["call:*"]);
     let bearer = format!("Bearer {old}");
@@ -332,7 +332,7 @@ async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
 const BUSY: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn callers_are_known_while_another_program_writes() {
+async fn callers_are_authenticated_while_another_program_writes() {
     let server = builder().start().await;
     let tokens: Vec<_> = (0..5).map(|n| user(&server, &format!("user{n}"), &["call:*", "processes:*"])).collect();
     let other = rusqlite::Connection::open(server.data().join("distillery.db")).expect("the database");
@@ -368,7 +368,7 @@ async fn callers_are_known_while_another_program_writes() {
 }
 
 #[tokio::test]
-async fn it_is_explained_why_somebody_may_or_may_not() {
+async fn explain_names_the_rule_of_each_decision() {
     let server = builder().set("auth.anonymous", json!(["plugins:read"])).start().await;
     let token = user(&server, "ada", &["call:ar*"]);
     for (who, scope, allowed, rule) in [
@@ -391,7 +391,7 @@ async fn it_is_explained_why_somebody_may_or_may_not() {
 }
 
 #[tokio::test]
-async fn a_backup_taken_while_the_server_runs_is_a_whole_data_directory() {
+async fn backup_of_a_running_server_restores_completely() {
     let server = builder().start().await;
     let token = user(&server, "ada", &["call:*"]);
     let other = builder();

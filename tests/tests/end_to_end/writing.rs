@@ -14,7 +14,7 @@ async fn delete(server: &Server, bearer: &str, what: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
+async fn systems_are_written_over_the_api_and_survive_a_restart() {
     let builder = Server::builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }]));
     let writer = builder.user("ada", &["systems:write"]);
     let other = builder.user("bob", &["news:write"]);
@@ -49,7 +49,7 @@ async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
 }
 
 #[tokio::test]
-async fn news_is_posted_as_markdown_shown_as_safe_html_and_outlives_the_server() {
+async fn news_is_rendered_as_safe_html_and_survives_a_restart() {
     let builder = Server::builder().file("news/file.md", "---\ntitle: File\ndate: 2020-01-01\n---\n");
     let news = builder.directory().join("news").display().to_string();
     let builder = builder.set("news", news);

@@ -58,7 +58,7 @@ async fn server(ledger: watch::Sender<Ledger>) -> Server {
 }
 
 #[tokio::test]
-async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_behind() {
+async fn every_call_ends_once_and_leaves_nothing_behind() {
     let seconds = told("SOAK_SECONDS").unwrap_or(30).max(5);
     deadline::lift();
     let seed = told("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));

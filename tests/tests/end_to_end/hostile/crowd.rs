@@ -140,7 +140,7 @@ async fn round(server: &Server, calls: &[(String, Vec<&'static str>)]) {
 }
 
 #[tokio::test]
-async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_before() {
+async fn hostile_crowd_leaves_the_server_as_before() {
     let (builder, calls) = crowd();
     let server = builder
         .grace(Duration::from_millis(50))

@@ -24,7 +24,7 @@ fn with_scratch(guests: impl IntoIterator<Item = (&'static str, Guest)>) -> Buil
 }
 
 #[tokio::test]
-async fn a_module_reads_and_writes_20_mib_at_once() {
+async fn module_reads_and_writes_20_mib_at_once() {
     let guests = [("buffers", Guest::module("big_buffers")), ("pieces", Guest::wat("big_pieces"))];
     let server = with_scratch(guests).set("limits.line", "1MiB").start().await;
     let mut client = server.call("buffers", &[]).await;
@@ -38,7 +38,7 @@ async fn a_module_reads_and_writes_20_mib_at_once() {
 }
 
 #[tokio::test]
-async fn a_component_that_queues_writes_is_bounded() {
+async fn component_that_queues_writes_is_bounded() {
     let server = with_scratch([("queues_writes", Guest::component("queues_writes"))]).start().await;
     let before = server.peak_memory();
     let call = async |how: &'static str| server.call("queues_writes", &[how]).await.finish().await;
@@ -50,7 +50,7 @@ async fn a_component_that_queues_writes_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_listing_holds_a_page_of_a_large_directory() {
+async fn listing_holds_one_page_of_a_large_directory() {
     let builder = Server::builder();
     let large = builder.directory().join("large");
     fs::create_dir(&large).unwrap();
@@ -74,7 +74,7 @@ async fn a_listing_holds_a_page_of_a_large_directory() {
 }
 
 #[tokio::test]
-async fn a_server_without_descriptors_for_guests_accepts_connections() {
+async fn server_without_descriptors_for_guests_accepts_connections() {
     let builder = Server::builder();
     let directory = builder.directory().join("mounted");
     fs::create_dir(&directory).unwrap();
@@ -111,7 +111,7 @@ async fn a_server_without_descriptors_for_guests_accepts_connections() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_a_mount_is_refused_at_once() {
+async fn pipe_in_a_mount_is_refused_at_once() {
     let builder = Server::builder();
     let directory = builder.directory().join("mounted");
     fs::create_dir(&directory).unwrap();
@@ -134,7 +134,7 @@ async fn a_pipe_in_a_mount_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_file_takes_of_the_processor_counts() {
+async fn file_work_counts_as_cpu_time() {
     let builder = Server::builder();
     let large = builder.directory().join("large");
     fs::create_dir(&large).unwrap();

@@ -6,14 +6,14 @@ use distillery_tests::{Guest, Server};
 const ALL_SIDES: u64 = 64 << 20;
 
 #[tokio::test]
-async fn structs_of_the_collector_count_as_memory() {
+async fn garbage_collected_structs_count_as_memory() {
     let server = Server::builder().guest(Guest::hostile("grow_heap")).set("limits.memory", "16MiB").start().await;
     let message = server.call("grow_heap", &[]).await.finish().await.failure();
     assert_eq!(message, "memory limit of 16MiB reached");
 }
 
 #[tokio::test]
-async fn what_the_host_keeps_for_a_guest_is_bounded() {
+async fn host_state_of_a_guest_is_bounded() {
     let server = Server::builder()
         .guest(Guest::component("hoards_pollables"))
         .guest(Guest::component("hoards_streams"))

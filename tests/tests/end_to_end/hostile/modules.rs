@@ -36,7 +36,7 @@ fn large_module(size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_module_of_ten_megabytes_is_served() {
+async fn module_of_ten_megabytes_is_served() {
     let server = Server::builder()
         .file("plugins/large/large.wasm", large_module(10 << 20))
         .file("plugins/large/plugin.yaml", "calls: {large: {access: public}}\n")

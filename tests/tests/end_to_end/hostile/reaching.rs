@@ -41,13 +41,13 @@ async fn no_path_leads_out_of_the_sandbox() {
 }
 
 #[tokio::test]
-async fn no_number_of_a_file_is_a_directory_or_a_socket() {
+async fn no_file_descriptor_is_a_directory_or_a_socket() {
     let server = Server::with([Guest::hostile("open_by_number")]).await;
     server.call("open_by_number", &[]).await.finish().await.success();
 }
 
 #[tokio::test]
-async fn the_network_is_closed() {
+async fn network_is_closed() {
     let (address, listener, packets) = loop {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -6,7 +6,7 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_millis(100);
 
 #[tokio::test]
-async fn a_flood_on_stderr_reaches_neither_the_client_nor_more_than_a_thousand_lines_of_the_log() {
+async fn stderr_flood_is_bounded_in_the_log_and_not_sent() {
     let server = Server::builder().both("flood_stderr").grace(GRACE).start().await;
     for call in ["flood_stderr", "flood_stderr.module"] {
         let mut client = server.call(call, &[]).await;
@@ -23,7 +23,7 @@ async fn a_flood_on_stderr_reaches_neither_the_client_nor_more_than_a_thousand_l
 }
 
 #[tokio::test]
-async fn an_endless_line_on_stderr_costs_no_memory() {
+async fn endless_stderr_line_uses_no_memory() {
     let server = Server::builder().both("endless_stderr").set("limits.cpu", "1s").grace(GRACE).start().await;
     for call in ["endless_stderr", "endless_stderr.module"] {
         let before = server.peak_memory();
@@ -35,7 +35,7 @@ async fn an_endless_line_on_stderr_costs_no_memory() {
 }
 
 #[tokio::test]
-async fn a_buffer_that_is_not_in_the_memory_of_the_guest_is_refused() {
+async fn buffer_outside_guest_memory_is_refused() {
     // 48 is `nomem`: more than one host call may take.
     let server = Server::with([Guest::hostile("lie_about_buffers")]).await;
     let before = server.peak_memory();
@@ -59,7 +59,7 @@ async fn a_buffer_that_is_not_in_the_memory_of_the_guest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_closed_takes_nothing_more() {
+async fn closed_stream_accepts_nothing_more() {
     let server = Server::with([Guest::hostile("write_after_close")]).await;
     let end = server.call("write_after_close", &[]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
@@ -68,7 +68,7 @@ async fn a_stream_that_was_closed_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn what_the_host_refuses_fills_no_log() {
+async fn refused_host_calls_do_not_fill_the_log() {
     let server = Server::with([Guest::hostile("flood_the_log")]).await;
     server.call("flood_the_log", &[]).await.finish().await.success();
     server.process_ended("flood_the_log").await;

@@ -231,7 +231,7 @@ fn requests() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
 }
 
 #[tokio::test]
-async fn frames_and_requests_are_as_rfc_9113_has_them() {
+async fn frames_and_requests_conform_to_rfc_9113() {
     // What is answered needs no window; what is wrong and not told ends when the connection is idle.
     let server = builder().set("http.header_timeout", "2s").start().await;
     let (mut wrong, mut general) = (Vec::new(), Vec::new());

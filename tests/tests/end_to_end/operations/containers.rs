@@ -52,7 +52,7 @@ fn configured() -> Builder {
 }
 
 #[test]
-fn the_linter_of_images_finds_nothing() {
+fn image_linter_finds_no_problems() {
     if let Some(mut hadolint) = linter("hadolint") {
         finds_nothing(hadolint.arg("--failure-threshold=style").arg(deploy("Dockerfile")));
     }
@@ -67,7 +67,7 @@ fn kubernetes_knows_every_key_of_the_manifests() {
 }
 
 #[test]
-fn an_image_runs_as_nobody_and_brings_the_server_alone() {
+fn image_runs_unprivileged_and_has_only_the_server() {
     let file = fs::read_to_string(deploy("Dockerfile")).expect("a Dockerfile");
     let last = file.rsplit("\nFROM ").next().expect("stages");
     assert!(last.starts_with("gcr.io/distroless/") && last.contains("\nUSER 65532:65532\n"), "{last}");
@@ -84,7 +84,7 @@ fn an_image_runs_as_nobody_and_brings_the_server_alone() {
 }
 
 #[test]
-fn a_pod_may_write_where_its_data_lies_and_nowhere_else() {
+fn pod_can_write_only_to_its_data() {
     let pod = pod();
     let container = &pod["spec"]["containers"][0];
     let context = &container["securityContext"];
@@ -106,7 +106,7 @@ fn a_pod_may_write_where_its_data_lies_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_pod_is_probed_where_the_operator_is_answered_and_has_time_to_drain() {
+async fn pod_is_probed_on_the_operator_port_and_has_time_to_drain() {
     let pod = pod();
     let container = &pod["spec"]["containers"][0];
     let config = manifest("configmap.yaml")["data"]["distillery.yaml"].as_str().expect("a configuration").to_owned();
@@ -133,7 +133,7 @@ async fn a_pod_is_probed_where_the_operator_is_answered_and_has_time_to_drain() 
 }
 
 #[tokio::test]
-async fn the_configuration_of_the_pod_is_one_that_the_server_takes() {
+async fn server_accepts_the_configuration_of_the_pod() {
     let builder = configured();
     let directory = builder.directory().to_owned();
     fs::create_dir_all(directory.join("none")).expect("a directory without plugins");

@@ -56,7 +56,7 @@ async fn clients_behind_a_proxy_count_by_their_own_addresses() {
 }
 
 #[tokio::test]
-async fn who_is_no_proxy_cannot_be_somebody_else() {
+async fn untrusted_peer_cannot_name_another_client() {
     let server = builder()
         .guest(Guest::component("hold"))
         .set("auth.forwarded_users", true)
@@ -96,7 +96,7 @@ async fn one_client_cannot_take_all_sockets_of_a_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_speaks_tls_makes_cookies_secure_and_origins_its_own() {
+async fn tls_proxy_makes_cookies_secure_and_origins_its_own() {
     let server = builder().start().await;
     let log_out = |headers: Vec<(&'static str, &'static str)>| {
         let server = &server;
@@ -119,7 +119,7 @@ async fn a_proxy_that_speaks_tls_makes_cookies_secure_and_origins_its_own() {
 }
 
 #[tokio::test]
-async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
+async fn trusted_proxy_names_the_user() {
     let server =
         builder().bare_plugin("args", Guest::component("args")).set("auth.forwarded_users", true).start().await;
     let added = server.run_with(&["user", "add", "ada", "--scope", "call:args"], "a long enough password");
@@ -151,7 +151,7 @@ async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
 }
 
 #[tokio::test]
-async fn a_user_is_not_believed_unless_the_operator_says_so() {
+async fn user_named_by_a_proxy_is_ignored_unless_configured() {
     let server = builder().start().await;
     assert_eq!(user(&server, &[("x-forwarded-user", "ada")]).await, (200, String::new()));
     let output = output(&mut Server::builder().set("auth.forwarded_users", true).command());
@@ -160,7 +160,7 @@ async fn a_user_is_not_believed_unless_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn guesses_of_a_password_count_where_they_come_from() {
+async fn password_guesses_are_counted_by_client_address() {
     let server = builder().start().await;
     // Each time another user, so that none of these has to wait.
     let users = AtomicUsize::default();

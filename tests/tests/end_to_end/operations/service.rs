@@ -54,7 +54,7 @@ fn managed(builder: &Builder) -> (Manager, Command) {
 }
 
 #[tokio::test]
-async fn the_manager_is_told_of_each_turn() {
+async fn service_manager_is_notified_of_each_state() {
     let builder = Server::builder().guest(Guest::component("echo_once"));
     let (manager, mut command) = managed(&builder);
     let mut server = builder.begun(spawn(&mut command));
@@ -75,7 +75,7 @@ async fn the_manager_is_told_of_each_turn() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_while_guests_spin() {
+async fn watchdog_is_fed_while_guests_spin() {
     let builder = Server::builder().guest(Guest::component("spin"));
     let (manager, mut command) = managed(&builder);
     command.env("WATCHDOG_USEC", "300000");
@@ -108,7 +108,7 @@ fn with_sockets(builder: &Builder, clients: TcpListener, operator: TcpListener) 
 }
 
 #[tokio::test]
-async fn sockets_that_the_manager_opened_are_listened_on() {
+async fn server_listens_on_sockets_from_the_manager() {
     let listen = || TcpListener::bind("127.0.0.1:0").expect("a socket");
     let (clients, operator) = (listen(), listen());
     let addresses = [&clients, &operator].map(|it| it.local_addr().expect("an address"));
@@ -128,7 +128,7 @@ async fn sockets_that_the_manager_opened_are_listened_on() {
 }
 
 #[tokio::test]
-async fn systemd_finds_nothing_wrong_with_the_units() {
+async fn systemd_accepts_the_units() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no systemd-analyze: install systemd");

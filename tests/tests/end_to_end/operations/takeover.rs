@@ -32,7 +32,7 @@ async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_servers_follow_each_other_and_no_call_is_lost() {
+async fn consecutive_takeovers_lose_no_call() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let (address, ops) = (server.address(), server.operators_address().await);
     let stop = Arc::<AtomicBool>::default();
@@ -67,7 +67,7 @@ async fn three_servers_follow_each_other_and_no_call_is_lost() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_said_nothing_yet_is_answered() {
+async fn silent_connection_is_answered_after_a_takeover() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let ops = server.operators_address().await;
     let silent = TcpStream::connect(server.address()).await.expect("a connection");
@@ -85,7 +85,7 @@ async fn a_connection_that_has_said_nothing_yet_is_answered() {
 }
 
 #[tokio::test]
-async fn a_signal_starts_the_successor() {
+async fn signal_starts_the_successor() {
     let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
     let old = server.pid();
     let mut call = server.call("echo_once", &[]).await;
@@ -105,7 +105,7 @@ async fn a_signal_starts_the_successor() {
 }
 
 #[tokio::test]
-async fn a_successor_that_fails_changes_nothing() {
+async fn failed_successor_changes_nothing() {
     let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
     server.reconfigure("limits.memory", "lots");
     let failed = server.run(&["serve", "--takeover"]);
@@ -125,14 +125,14 @@ async fn a_successor_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_server_there_is_nothing_to_take_over() {
+async fn takeover_requires_a_running_server() {
     let output = output(&mut Server::builder().argument("--takeover").command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no server is running here that could be taken over"), "{said}");
 }
 
 #[tokio::test]
-async fn an_old_server_is_not_waited_for_beyond_its_grace() {
+async fn takeover_waits_no_longer_than_the_grace_period() {
     let mut server =
         Server::builder().guest(Guest::component("says_goodbye")).set("cancel.takeover_grace", "100ms").start().await;
     let mut call = server.call("says_goodbye", &[]).await;
@@ -148,7 +148,7 @@ async fn an_old_server_is_not_waited_for_beyond_its_grace() {
 }
 
 #[tokio::test]
-async fn an_old_server_can_be_told_to_end() {
+async fn old_server_stops_on_request() {
     let mut server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let mut call = server.call("says_goodbye", &[]).await;
     assert_eq!(call.line().await, "ready");
@@ -159,7 +159,7 @@ async fn an_old_server_can_be_told_to_end() {
 }
 
 #[tokio::test]
-async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
+async fn new_server_has_the_history_of_the_old_one() {
     let mut server =
         Server::builder().guest(Guest::component("echo_once")).set("auth.anonymous", vec!["processes:*"]).start().await;
     let mut call = server.call("echo_once", &[]).await;
@@ -173,7 +173,7 @@ async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
 }
 
 #[tokio::test]
-async fn changed_addresses_are_listened_on_after_a_takeover() {
+async fn takeover_listens_on_changed_addresses() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let (address, ops) = (server.address(), server.operators_address().await);
     // Another address of this machine, so that any port of it is new.

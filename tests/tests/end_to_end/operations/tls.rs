@@ -48,7 +48,7 @@ async fn becomes(server: &Server, certificate: &str) {
 }
 
 #[tokio::test]
-async fn a_client_chooses_what_is_spoken() {
+async fn client_chooses_the_protocol() {
     let server = builder().start().await;
     let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
@@ -60,7 +60,7 @@ async fn a_client_chooses_what_is_spoken() {
 }
 
 #[tokio::test]
-async fn the_api_is_served_over_http2() {
+async fn api_is_served_over_http2() {
     let server = builder().start().await;
     let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
     let (mut sender, connection) =
@@ -96,7 +96,7 @@ async fn the_api_is_served_over_http2() {
 }
 
 #[tokio::test]
-async fn a_connection_of_http2_that_is_idle_is_closed() {
+async fn idle_http2_connection_is_closed() {
     let server = builder().set("http.header_timeout", "200ms").start().await;
     let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
     let (_sender, connection) =
@@ -105,7 +105,7 @@ async fn a_connection_of_http2_that_is_idle_is_closed() {
 }
 
 #[tokio::test]
-async fn a_call_runs_over_tls() {
+async fn call_runs_over_tls() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
     let mut socket = called(stream).await;
@@ -113,7 +113,7 @@ async fn a_call_runs_over_tls() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
+async fn plaintext_client_learns_nothing_and_is_counted() {
     let server = builder().set("ops.listen", "127.0.0.1:0").start().await;
     let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
     stream.write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("it leaves");
@@ -132,7 +132,7 @@ async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_is_not_waited_for() {
+async fn missing_tls_handshake_times_out() {
     let server = builder().set("http.header_timeout", "200ms").start().await;
     let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
     let mut said = Vec::new();
@@ -141,7 +141,7 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_changes_is_taken_over_and_calls_go_on() {
+async fn changed_certificate_is_used_and_calls_continue() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let stream = connect(&server, ONE[0], &[]).await.expect("TLS");
     let mut socket = called(stream).await;
@@ -154,7 +154,7 @@ async fn a_certificate_that_changes_is_taken_over_and_calls_go_on() {
 }
 
 #[tokio::test]
-async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
+async fn invalid_certificate_changes_nothing_and_is_logged() {
     let server = builder().start().await;
     let told = |times| {
         let server = &server;
@@ -178,7 +178,7 @@ async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
-async fn without_its_certificate_a_server_does_not_start() {
+async fn server_does_not_start_without_its_certificate() {
     for (file, content, why) in [
         ("tls/server.pem", "", "has no certificate: it must be in PEM form"),
         ("tls/server.key", TWO[1], "are no pair"),

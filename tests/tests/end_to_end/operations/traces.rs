@@ -123,7 +123,7 @@ async fn call(server: &Server, name: &str, headers: &[(&str, &str)]) -> Client {
 }
 
 #[tokio::test]
-async fn a_call_is_told_below_the_request_that_its_client_traces() {
+async fn call_span_is_a_child_of_the_span_of_the_client() {
     let collector = Collector::new().await;
     let server = collector.builder().guest(Guest::component("echo_once")).start().await;
     let mut client = call(&server, "echo_once", &[("traceparent", &traceparent("01"))]).await;
@@ -145,7 +145,7 @@ async fn a_call_is_told_below_the_request_that_its_client_traces() {
 }
 
 #[tokio::test]
-async fn the_wait_for_a_place_and_a_failure_are_told() {
+async fn queue_wait_and_failure_are_traced() {
     let collector = Collector::new().await;
     let server = collector.builder().guest(Guest::component("hold")).set("limits.processes", 1).start().await;
     let mut first = call(&server, "hold", &[("traceparent", &traceparent("00"))]).await;
@@ -207,7 +207,7 @@ async fn keys_and_tokens_never_reach_the_collector() {
 }
 
 #[tokio::test]
-async fn without_a_word_of_the_client_one_of_many_is_told() {
+async fn calls_without_a_trace_header_are_sampled() {
     let collector = Collector::new().await;
     let server = collector.builder().set("traces.one_in", 4).start().await;
     for _ in 0..8 {
@@ -223,7 +223,7 @@ async fn without_a_word_of_the_client_one_of_many_is_told() {
 }
 
 #[tokio::test]
-async fn a_collector_that_fails_disturbs_nobody_and_is_told_once() {
+async fn failing_collector_is_harmless_and_logged_once() {
     let collector = Collector::new().await;
     let server = collector.builder().start().await;
     for _ in 0..2 {

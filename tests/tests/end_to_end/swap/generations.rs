@@ -55,7 +55,7 @@ async fn every_generation_has_its_number_and_its_state() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_plugins_is_told_as_it_happens() {
+async fn plugin_events_are_streamed_as_they_happen() {
     let server = builder().start().await;
     let mut events = server.plugin_events().await;
     let (name, data) = events.next().await.expect("how things are");
@@ -84,7 +84,7 @@ async fn what_becomes_of_plugins_is_told_as_it_happens() {
 }
 
 #[tokio::test]
-async fn a_rollback_holds_until_the_directory_changes() {
+async fn rollback_holds_until_the_directory_changes() {
     let server = builder().start().await;
     let back = async || server.post("/api/v1/plugins/echo/rollback").await;
     let refused = |answer: Answer| (answer.status.as_u16(), answer.json()["message"].as_str().unwrap().to_owned());
@@ -113,7 +113,7 @@ async fn a_rollback_holds_until_the_directory_changes() {
 }
 
 #[tokio::test]
-async fn the_last_good_generation_may_be_left_behind_too() {
+async fn rollback_leaves_the_last_good_generation_too() {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
@@ -129,7 +129,7 @@ async fn the_last_good_generation_may_be_left_behind_too() {
 }
 
 #[tokio::test]
-async fn plugins_are_shown_and_changed_by_those_who_may() {
+async fn plugin_routes_require_their_scopes() {
     let routes = [
         (Method::GET, "plugins", "plugins:read"),
         (Method::GET, "plugins/events", "plugins:read"),
@@ -152,7 +152,7 @@ async fn plugins_are_shown_and_changed_by_those_who_may() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_changes_nothing() {
+async fn page_of_another_origin_changes_nothing() {
     let server = builder().start().await;
     let reload = async |origin: &str| {
         server.request(Method::POST, "/api/v1/plugins/reload", &[("origin", origin)]).await.status.as_u16()
@@ -162,7 +162,7 @@ async fn a_page_of_another_origin_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_generation_keeps_running_what_it_was_rolled_back_from() {
+async fn rolled_back_generation_keeps_its_processes_running() {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
@@ -177,7 +177,7 @@ async fn a_generation_keeps_running_what_it_was_rolled_back_from() {
 }
 
 #[tokio::test]
-async fn a_new_name_may_be_tried_and_left() {
+async fn new_name_may_be_tried_and_left() {
     let server = builder().start().await;
     server.put("plugins/echo/plugin.yaml", public("other"));
     until(&server, "other", "one", &["unknown call \"other\""]).await;

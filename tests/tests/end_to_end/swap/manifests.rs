@@ -78,7 +78,7 @@ async fn spoiled_manifest_never_drops_its_rules() {
 }
 
 #[tokio::test]
-async fn manifest_that_is_put_back_serves_again() {
+async fn restored_manifest_serves_again() {
     let mut server = builder().file("plugins/echo/plugin.yaml", STRICT).start().await;
     fs::remove_file(server.plugins().join("echo/plugin.yaml")).unwrap();
     server.crash_and_restart().await;
@@ -88,7 +88,7 @@ async fn manifest_that_is_put_back_serves_again() {
 }
 
 #[tokio::test]
-async fn directory_without_a_manifest_is_fine_if_it_is_new() {
+async fn new_directory_needs_no_manifest() {
     let mut server = builder().set("auth.anonymous", vec!["call:*", "plugins:*"]).start().await;
     server.put("plugins/bare/bare.wat", says("bare"));
     until(&server, "bare", "bare", &["unknown call \"bare\""]).await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 #[tokio::test]
-async fn a_new_directory_serves() {
+async fn new_directory_is_served() {
     let server = builder().start().await;
     // In its place at once.
     server.put("aside/new/new.wat", says("one"));
@@ -26,7 +26,7 @@ async fn a_new_directory_serves() {
 }
 
 #[tokio::test]
-async fn a_call_outlives_the_swap_of_its_plugin() {
+async fn call_outlives_the_swap_of_its_plugin() {
     let server = builder().start().await;
     let mut running = server.call("echo", &[]).await;
     assert_eq!(running.line().await, "one");
@@ -41,7 +41,7 @@ async fn a_call_outlives_the_swap_of_its_plugin() {
 }
 
 #[tokio::test]
-async fn a_changed_manifest_is_a_change() {
+async fn changed_manifest_is_loaded() {
     let server = builder().start().await;
     server.put("plugins/echo/plugin.yaml", "calls: {echo: {access: public}, again: {access: public}}\n");
     until(&server, "again", "one", &["unknown call \"again\""]).await;
@@ -49,7 +49,7 @@ async fn a_changed_manifest_is_a_change() {
 }
 
 #[tokio::test]
-async fn a_directory_with_another_name_takes_its_calls_along() {
+async fn renamed_directory_keeps_its_calls() {
     let server = builder().start().await;
     let at = |name: &str| server.plugins().join(name);
     fs::rename(at("echo"), at("renamed")).unwrap();
@@ -67,7 +67,7 @@ async fn a_directory_with_another_name_takes_its_calls_along() {
 }
 
 #[tokio::test]
-async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
+async fn removed_directory_ends_its_calls_but_no_processes() {
     let server = builder().start().await;
     let mut running = server.call("echo", &[]).await;
     assert_eq!(running.line().await, "one");
@@ -85,7 +85,7 @@ async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
 }
 
 #[tokio::test]
-async fn an_editor_that_saves_by_renaming_is_followed() {
+async fn saves_by_rename_are_noticed() {
     let server = builder().start().await;
     let at = |name: &str| server.plugins().join("echo").join(name);
     for word in ["two", "three"] {
@@ -118,7 +118,7 @@ fn loads(server: &Server) -> usize {
 }
 
 #[tokio::test]
-async fn half_a_module_is_no_error_while_the_rest_may_come() {
+async fn partial_module_is_no_error_while_it_is_written() {
     let server = builder().start().await;
     let file = server.plugins().join("echo/echo.wat");
     let module = says("two");
@@ -135,7 +135,7 @@ async fn half_a_module_is_no_error_while_the_rest_may_come() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_being_written_is_not_even_tried() {
+async fn file_that_is_being_written_is_not_loaded() {
     let server = builder()
         .file("plugins/other/plugin.yaml", public("other"))
         .file("plugins/other/other.wat", says("before"))
@@ -158,7 +158,7 @@ async fn a_file_that_is_being_written_is_not_even_tried() {
 }
 
 #[tokio::test]
-async fn manifest_and_module_change_as_one() {
+async fn manifest_and_module_change_together() {
     // The way in which Kubernetes mounts a ConfigMap: links to files of a hidden directory, itself a link that is
     // replaced in one step.
     let server = builder().start().await;
@@ -184,7 +184,7 @@ async fn manifest_and_module_change_as_one() {
 }
 
 #[tokio::test]
-async fn a_directory_behind_a_link_is_followed_to_the_next() {
+async fn replaced_directory_link_is_followed() {
     let server = builder().start().await;
     let link = |release: &str| {
         server.put(&format!("releases/{release}/plugin.yaml"), public("linked"));
@@ -201,7 +201,7 @@ async fn a_directory_behind_a_link_is_followed_to_the_next() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_changes_the_last_one_wins() {
+async fn last_of_a_hundred_changes_wins() {
     let server = builder().start().await;
     for number in 0..100 {
         server.put("plugins/echo/echo.wat", says(&format!("n{number}")));
@@ -217,7 +217,7 @@ async fn of_a_hundred_changes_the_last_one_wins() {
 }
 
 #[tokio::test]
-async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
+async fn change_during_a_compilation_is_loaded_afterwards() {
     // Compiled code of another run would leave nothing to do.
     let builder = builder();
     let cache = builder.directory().join("cache").display().to_string();
@@ -247,7 +247,7 @@ async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
 }
 
 #[tokio::test]
-async fn changes_are_found_where_the_system_tells_of_none() {
+async fn changes_are_found_without_file_events() {
     let server = builder().set("plugins.watch", "poll").start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     server.put("plugins/new/plugin.yaml", public("new"));
@@ -260,7 +260,7 @@ async fn changes_are_found_where_the_system_tells_of_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_watch_looks_when_it_is_told() {
+async fn server_that_does_not_watch_loads_on_reload() {
     let server = builder().set("plugins.watch", "off").start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     server.signal(Signal::HUP);
@@ -274,7 +274,7 @@ async fn a_server_that_does_not_watch_looks_when_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_bad_version_changes_nothing_and_is_told_once() {
+async fn bad_version_changes_nothing_and_is_logged_once() {
     let server = builder().start().await;
     let bad = |line: &Line| line.message() == "plugin not loaded";
     for (count, file, text) in
@@ -295,7 +295,7 @@ async fn a_bad_version_changes_nothing_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn what_is_taken_back_serves_as_it_did() {
+async fn reverted_change_serves_as_before() {
     let server = builder().start().await;
     let mut events = server.plugin_events().await;
     server.put("plugins/echo/echo.wat", "(module (func");
@@ -310,7 +310,7 @@ async fn what_is_taken_back_serves_as_it_did() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_gone_takes_nothing_down() {
+async fn missing_plugin_directory_removes_no_plugin() {
     let server = builder().start().await;
     let aside = server.directory().join("aside");
     fs::rename(server.plugins(), &aside).unwrap();
@@ -332,7 +332,7 @@ async fn a_root_that_is_gone_takes_nothing_down() {
 }
 
 #[tokio::test]
-async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
+async fn call_moves_to_the_next_plugin_when_its_own_is_removed() {
     let server = builder()
         .file("plugins/second/plugin.yaml", public("echo"))
         .file("plugins/second/second.wat", says("second"))
@@ -345,7 +345,7 @@ async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
 }
 
 #[tokio::test]
-async fn many_removals_take_few_looks_and_snapshots() {
+async fn many_removals_need_few_scans_and_snapshots() {
     const MANY: usize = 120;
     let mut builder = builder().set("log.level", "info,distillery::plugin=trace");
     for number in 0..MANY {

@@ -213,7 +213,7 @@ async fn rotated_secret_and_replaced_directory_are_picked_up() {
 }
 
 #[tokio::test]
-async fn call_that_waits_for_a_place_does_not_start_with_a_revoked_right() {
+async fn queued_call_does_not_start_with_a_revoked_right() {
     let server = with_secret().set("limits.processes", 1).set("limits.queue_time", "60s").start().await;
     let mut running = server.call("echo", &[]).await;
     running.line().await;
