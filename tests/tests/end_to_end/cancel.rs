@@ -1,20 +1,20 @@
-//! A cancel ends whatever the guest is at, says which way it ended, and touches nobody else.
+//! A cancel ends a guest in every state, reports how it ended, and affects no other process.
 
 use distillery_tests::{Client, Guest, Server, server::Builder};
 use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(200);
-/// Far more than any test waits: who ends within it was not waited for.
+/// Far longer than any test waits: a process that ends within this time was not waited for.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// A client of a call whose guest has said its first line, and so is at what it does.
+/// A client of a call whose guest has written its first line, and so is at work.
 async fn begun(server: &Server, call: &str) -> Client {
     let mut client = server.call(call, &[]).await;
     client.line().await;
     client
 }
 
-/// Cancels and gives the message of the result.
+/// Cancels and returns the message of the result.
 async fn cancelled(mut client: Client) -> String {
     client.cancel().await;
     client.finish().await.failure()
@@ -79,7 +79,7 @@ async fn guest_blocked_by_full_output_is_ended() {
     let server = Server::builder().both("flood").grace(GRACE).start().await;
     for call in ["flood", "flood.module"] {
         let mut client = begun(&server, call).await;
-        // Nothing is read until the process has ended: the cancel does not wait for its output to be taken.
+        // The client reads nothing until the process has ended: the cancel does not wait for the output.
         client.cancel().await;
         server.process_ended(call).await;
         let message = client.finish().await.failure();
@@ -141,13 +141,13 @@ async fn cancel_affects_no_other_process_of_the_plugin() {
         for _ in 0..20 {
             assert_eq!(busy.line().await, "busy");
         }
-        // Had the first cancel interrupted this one, its result would be there already, and be another.
+        // If the first cancel had interrupted this process, its result would already be there, with another message.
         let message = cancelled(other).await;
         assert!(forced(&message), "{call}: {message}");
     }
 }
 
-/// More guests that compute than there are cores.
+/// More computing guests than there are cores.
 async fn crowd(builder: Builder, call: &str) -> (Server, Vec<Client>) {
     let server = builder.start().await;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -172,7 +172,7 @@ async fn many_computing_guests_delay_neither_routes_nor_calls() {
             let mut client = server.call("echo_once", &[]).await;
             client.say("quick").await;
             assert_eq!(client.finish().await.success(), ["quick"]);
-            // Far above what it takes, far below what it took if anybody waited for a guest to finish.
+            // Far above the normal duration, and far below the duration if a guest had to finish first.
             assert!(begin.elapsed() < Duration::from_secs(5), "{call}: {:?}", begin.elapsed());
         }
     }

@@ -1,11 +1,11 @@
-//! What a cancelled call may still do: learn why, say what came of it, and be cleaned up after.
+//! Cancelled calls: they learn the reason, can report, and get a cleanup.
 
 use distillery_tests::{Client, End, Guest, Server, server::Builder};
 use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(200);
 
-/// `cleans_up` with a manifest that wants the cleanup.
+/// `cleans_up` with a manifest that asks for the cleanup.
 fn cleaned() -> Builder {
     let manifest = |call: &str| format!("calls: {{{call}: {{access: public}}}}\ncancel: {{cleanup: true}}\n");
     Server::builder()
@@ -16,7 +16,7 @@ fn cleaned() -> Builder {
 
 const BOTH: [&str; 2] = ["cleans_up", "cleans_up.module"];
 
-/// A client of a call whose guest has said its first line.
+/// A client of a call whose guest has written its first line.
 async fn begun(server: &Server, call: &str, params: &[&str]) -> Client {
     let mut client = server.call(call, params).await;
     assert_eq!(client.line().await, "ready");
@@ -88,7 +88,7 @@ async fn failed_cleanup_is_part_of_the_result() {
 
 #[tokio::test]
 async fn cleanup_runs_for_every_reason_of_a_cancel() {
-    // Apart, so that a busy machine does not make the one limit come before the other.
+    // Separate limits, so that a busy machine does not reach the wrong one first.
     let server = cleaned().set("limits.cpu", "200ms").start().await;
     let hasty = cleaned().set("limits.time", "2s").start().await;
     for call in BOTH {

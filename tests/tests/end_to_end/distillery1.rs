@@ -1,4 +1,4 @@
-//! `distillery-1`: bytes as they are, stdout and stderr apart, and a typed end.
+//! `distillery-1`: unchanged bytes, separate stdout and stderr, and a typed result.
 
 use distillery_tests::{Client, Guest, Server, Verdict, distillery1::Heard, server::Builder};
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn stderr_is_sent_only_if_the_manifest_forwards_it() {
     );
     assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
     assert_eq!(whole.outcome["status"], 7);
-    // The log has it all the same.
+    // The log has the line anyway.
     server.log().line("a line of stderr", |line| line.field("line") == "no capacitor at hand").await;
     let whole = server.talk_to("quiet", &[]).await.finish().await;
     assert_eq!((whole.stderr.len(), whole.failure("exited")), (0, "exit status 7: no capacitor at hand"));
@@ -132,7 +132,7 @@ async fn cancel_is_confirmed_and_a_second_one_forces() {
     talk.message("cancelling").await;
     talk.signal("cancel").await;
     let whole = talk.finish().await;
-    // Where it is at that moment decides whether it is dropped or interrupted.
+    // The state of the guest at that moment decides whether it is dropped or interrupted.
     assert!(whole.outcome["stop"] != "told" && whole.outcome["reason"] == "client", "{whole:?}");
 }
 
@@ -182,7 +182,7 @@ async fn client_learns_its_changing_queue_position() {
     assert_eq!(second.message("queued").await["position"], 1);
     let mut third = server.talk_to("echo_once", &[]).await;
     assert_eq!(third.message("queued").await["position"], 2);
-    // Input is taken before the call has begun.
+    // Input is accepted before the call has started.
     third.give("early\n").await;
     second.hang_up().await;
     assert_eq!(third.message("queued").await["position"], 1);
@@ -244,7 +244,7 @@ async fn unread_answers_are_bounded() {
 async fn unsupported_subprotocol_is_not_promised() {
     let server = Server::builder().example("echo").start().await;
     let headers = [("sec-websocket-protocol", "chat, distillery-1")];
-    // The strict client refuses an answer that promises what it did not offer, and one that promises nothing.
+    // The strict client refuses an answer with a subprotocol that the client did not offer, and an answer with none.
     assert!(Client::connect_to(server.address(), "/api/v1/ws/", &headers).await.is_ok());
     let mut client = server.call("echo", &["1"]).await;
     client.say("x").await;

@@ -1,4 +1,4 @@
-//! What a plugin may touch outside of its sandbox: what it asks for and the operator grants, and nothing beside it.
+//! Access of plugins outside of their sandbox: only capabilities that the manifest requests and the operator grants.
 
 use bytes::Bytes;
 use distillery_tests::{Guest, Server, patiently, program::output, server::Builder};
@@ -20,7 +20,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// The three kinds of guests that do with files what they are told.
+/// The three kinds of guests that perform requested file operations.
 const KINDS: [&str; 3] = ["module", "component", "component3"];
 
 fn guest(kind: &str) -> Guest {
@@ -35,7 +35,7 @@ fn manifest(name: &str, capabilities: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\ncapabilities: {capabilities}\n")
 }
 
-/// A plugin of each kind that asks for `capabilities` and is granted `grant`.
+/// A plugin of each kind that requests `capabilities` and is granted `grant`.
 fn of_each_kind(builder: Builder, capabilities: &str, grant: &Value) -> Builder {
     let builder =
         KINDS.into_iter().fold(builder, |it, kind| it.plugin(kind, guest(kind), &manifest(kind, capabilities)));
@@ -43,7 +43,7 @@ fn of_each_kind(builder: Builder, capabilities: &str, grant: &Value) -> Builder 
     builder.set("plugins.grants", grants)
 }
 
-/// What the guest prints for each of `todo`.
+/// Returns the output of the guest for each of `todo`.
 async fn done(server: &Server, call: &str, todo: &[&str]) -> Vec<String> {
     let lines = server.call(call, todo).await.finish().await.success();
     assert_eq!(lines.len(), todo.len(), "{call}: {lines:?}");
@@ -70,7 +70,7 @@ fn all_refused(call: &str, todo: &[&str], lines: &[String]) {
     }
 }
 
-/// A line of the log about a plugin that did not load.
+/// Returns the error of a plugin that did not load.
 async fn not_loaded(server: &Server, plugin: &str) -> String {
     let told =
         |line: &distillery_tests::log::Line| line.message() == "plugin not loaded" && line.field("plugin") == plugin;
@@ -109,12 +109,12 @@ async fn plugin_without_its_grants_does_not_load() {
     ));
     let lost = not_loaded(&server, "lost").await;
     assert!(lost.contains("the mount in: ") && lost.contains("gone: No such file or directory"), "{lost}");
-    // Granted and not asked for is not given.
+    // A grant that the manifest does not request has no effect.
     let lines = server.call("modest", &[]).await.finish().await.success();
     assert!(!lines.iter().any(|line| line.starts_with("HOME=")), "{lines:?}");
 }
 
-/// Two directories to be granted, one of them only to read, among others that are not.
+/// Two granted directories, one of them read-only, among others that are not granted.
 fn directories(builder: &Builder) -> (PathBuf, Value) {
     let root = builder.directory().join("host");
     for (path, text) in [("read/file", "from the host"), ("write/file", "to be changed"), ("secret/file", "hidden")] {
@@ -200,7 +200,7 @@ async fn no_path_leads_out_of_a_mount() {
     for kind in KINDS {
         all_refused(kind, &todo, &done(&server, kind, &todo).await);
     }
-    // Links of a guest's own lead no further.
+    // Links made by the guest lead no further.
     let links = ["symlink ../secret/file /w/mine", "symlink ../secret /w/my-directory"];
     assert_eq!(done(&server, "component3", &links).await, ["ok", "ok"]);
     for kind in KINDS {
@@ -253,7 +253,7 @@ async fn variables_and_secrets_reach_only_the_guest() {
     assert!(checked.contains("the variable THE_TOKEN is not set") && !checked.contains("swordfish"), "{checked}");
 }
 
-/// What `distillery check` prints.
+/// Returns the output of `distillery check`.
 fn check(builder: &Builder) -> String {
     let serve = builder.command();
     let arguments = serve.get_args().map(|it| if it == "serve" { "check".as_ref() } else { it });
@@ -268,7 +268,7 @@ async fn check_prints_the_capabilities_of_a_plugin() {
     assert!(printed.contains("\n  may read the mount r at /r, write the mount w at /w\n"), "{printed}");
 }
 
-/// A server on this machine that guests may send requests to. It tells of each that came.
+/// A server on this machine for requests of guests. It reports each request that arrives.
 struct Site {
     address: SocketAddr,
     asked: mpsc::UnboundedReceiver<String>,
@@ -286,7 +286,7 @@ impl Site {
                 let answer = service_fn(move |request| answer(request, tell.clone()));
                 let connection =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-                // A client that goes away in the middle is what some tests are about.
+                // Some tests disconnect in the middle of a request.
                 tokio::spawn(async move { drop(connection.await) });
             }
         });
@@ -304,7 +304,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let host = request.headers()["host"].to_str().unwrap_or_default().to_owned();
-    // The test may have seen enough.
+    // The test can have ended already.
     _ = tell.send(path.clone());
     let body = |text: String| Full::new(Bytes::from(text));
     let answer = match (path.as_str(), request.uri().query()) {
@@ -320,7 +320,7 @@ async fn answer(
     Ok(answer.expect("an answer"))
 }
 
-/// Plugins that send requests, of both kinds that can, granted these origins.
+/// Plugins of both kinds that can send requests, granted these origins.
 fn fetchers(origins: &[&str]) -> Builder {
     let asks = json!({ "http": origins }).to_string();
     Server::builder()
@@ -370,7 +370,7 @@ async fn redirect_is_checked_like_any_request() {
     let lines = done(&server, "component", &[&inside, &outside, &literal]).await;
     assert!(lines[0].starts_with("200 hello "), "{lines:?}");
     assert!(lines[1..].iter().all(|line| line.contains("HttpRequestDenied")), "{lines:?}");
-    // Nothing is followed for the guest.
+    // The host follows no redirect for the guest.
     let line = done(&server, "component3", &[&format!("get {}", site.url("/to?/there"))]).await.remove(0);
     assert!(line.starts_with("302"), "{line}");
     assert!(other.asked.try_recv().is_err(), "the other site was asked");
@@ -380,7 +380,7 @@ async fn redirect_is_checked_like_any_request() {
 async fn granted_name_that_resolves_to_this_machine_is_refused() {
     let mut site = Site::start().await;
     let port = site.address.port();
-    // Names in the eyes of a URL, which resolvers take for 127.0.0.1.
+    // Valid names in a URL that resolvers read as 127.0.0.1.
     let names = [format!("http://127.1:{port}"), format!("http://2130706433:{port}")];
     let literal = format!("http://127.0.0.1:{port}");
     let server = fetchers(&[&names[0], &names[1], &literal]).start().await;
@@ -399,7 +399,7 @@ async fn granted_name_that_resolves_to_this_machine_is_refused() {
 #[tokio::test]
 async fn failed_connection_is_an_error_in_the_guest() {
     let site = Site::start().await;
-    // It has the address, so that nobody else has, and does not listen there.
+    // The socket reserves the address without listening, so no other program can use the address.
     let silent = TcpSocket::new_v4().unwrap();
     silent.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let gone = format!("http://localhost:{}", silent.local_addr().unwrap().port());
@@ -476,7 +476,7 @@ fn with_scratch(size: &str) -> Builder {
     of_each_kind(Server::builder(), &format!("{{scratch: {size}}}"), &grant)
 }
 
-/// Everything that lies in the private directories of a server.
+/// Returns everything in the private directories of a server.
 fn left(data: &Path) -> Vec<PathBuf> {
     let below = |path: &Path| -> Vec<PathBuf> {
         fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
@@ -485,7 +485,7 @@ fn left(data: &Path) -> Vec<PathBuf> {
 }
 
 fn is_full(line: &str) -> bool {
-    // The C library of components knows only one error of a stream, whatever the host says: EIO, without a kind.
+    // The C library of components maps every stream error of the host to EIO, without a kind.
     ["StorageFull", "InsufficientSpace", "Uncategorized"].iter().any(|it| line.contains(it))
 }
 
@@ -512,7 +512,7 @@ async fn scratch_space_holds_its_quota_and_no_more() {
                 assert!(is_full(line), "{kind}: {todo}: {line}");
             }
         }
-        // What is changed in place costs nothing, and what is cut off comes back.
+        // Writes in place cost no space, and truncation frees space.
         let lines = done(
             &server,
             kind,
@@ -560,7 +560,7 @@ async fn deleted_file_frees_space_once_closed() {
 async fn scratch_space_bounds_the_number_of_files() {
     let server = with_scratch("64KiB").start().await;
     for kind in ["module", "component"] {
-        // One for each 4 KiB, and 64 more; the directory is one of them.
+        // The limit is one file for each 4 KiB, and 64 more; the directory counts as one.
         let lines =
             done(&server, kind, &["mkdir /tmp/d", "empty /tmp/d 1000", "mkdir /tmp/e", "link /tmp/d/1 /tmp/f"]).await;
         assert_eq!(lines[1], "79 then StorageFull", "{kind}");
@@ -587,8 +587,8 @@ async fn scratch_space_is_private_and_removed_with_its_process() {
     gone(&data).await;
 }
 
-/// Waits until nothing is left. It is removed behind the result, which nothing tells of: the next process is a chance to
-/// look again.
+/// Waits until the directory is empty. The removal happens after the result without a notification; each further
+/// process is a chance to look again.
 async fn gone(data: &Path) {
     patiently("the end of the private directories", async {
         while !left(data).is_empty() {
@@ -610,7 +610,7 @@ async fn scratch_of_a_killed_server_is_removed_at_the_next_start() {
     assert_eq!(left(&data).len(), 1);
     server.restart().await;
     assert!(left(&data).is_empty());
-    // That of the server which runs now.
+    // The directory of the running server.
     assert_eq!(fs::read_dir(data.join("scratch")).unwrap().count(), 1);
 }
 
@@ -636,7 +636,7 @@ async fn scratch_space_and_mounts_are_separate_file_systems() {
     let server = of_each_kind(builder, &asks, &grant).start().await;
     for kind in KINDS {
         let big = format!("write /w/{kind}-big 200000");
-        // What is written elsewhere does not count.
+        // Files in a mount do not count.
         let todo = ["write /tmp/a 65536", &big, "append /tmp/a 1", "read /r/file"];
         let lines = done(&server, kind, &todo).await;
         assert!(lines[..2] == ["ok", "ok"] && is_full(&lines[2]) && lines[3] == "from the host", "{kind}: {lines:?}");
@@ -655,7 +655,7 @@ async fn scratch_space_and_mounts_are_separate_file_systems() {
     assert!(root.join("write/file").exists());
 }
 
-/// The systems as `told systems` says them.
+/// Returns the systems that `told systems` prints.
 async fn systems(server: &Server, call: &str, words: &[&str]) -> Vec<String> {
     let end = server.call(call, &[&["systems"], words].concat()).await.finish().await;
     end.success().split_off(1)
@@ -695,7 +695,7 @@ async fn plugin_reads_and_writes_systems_as_granted() {
             "[(\"atlas\", None), (\"coins\", Some(\"2026-11-24T12:00:00Z\"))]"
         ]
     );
-    // Everyone sees it, also after the end of the process.
+    // Every caller sees the system, also after the end of the process.
     let listed = server.get("/api/v1/systems").await.json();
     assert_eq!((&listed[1]["Slug"], &listed[1]["Tagline"]), (&json!("coins"), &json!("made by a call")));
     assert_eq!(systems(&server, "writes", &["remove", "coins", "list"]).await, ["Ok(true)", "[(\"atlas\", None)]"]);

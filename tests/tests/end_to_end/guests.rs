@@ -1,4 +1,4 @@
-//! What a guest sees of the world, and what is told of how it ended.
+//! The environment of a guest, and the report of its end.
 
 use distillery_tests::{Guest, Server, log::Line};
 
@@ -71,7 +71,7 @@ async fn trap_is_described_in_words() {
 
 #[tokio::test]
 async fn panic_is_a_trap_and_reveals_no_path() {
-    // As cargo names it from its workspace.
+    // As cargo names the file from its workspace.
     const PANIC: &str = "panicked at commands/src/bin/panics.rs:5:5: this was expected";
     let server = Server::builder().both("panics").start().await;
     for call in ["panics", "panics.module"] {

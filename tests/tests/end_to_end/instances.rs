@@ -1,4 +1,4 @@
-//! The distillery's own calls, as they are shipped: instances from their provision to their purge.
+//! The instance calls as they are shipped: instances from their provision to their purge.
 
 use distillery_tests::{Client, Frame, Guest, Server, Verdict, patiently, server::Builder};
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What a client sends that knows more of instances than is needed here.
+/// The form of a client that knows more about instances than the calls need.
 const FORM: &str = r#"{"Slug": "coins", "Flavor": "Drupal 10", "System": {"PHP": "Default (8.1)",
     "OpCacheDevelopment": false, "ContentSecurityPolicy": "img-src 'self'"}}"#;
 
@@ -23,12 +23,12 @@ fn instances_of(directory: &Path) -> PathBuf {
     directory.join("data/instances")
 }
 
-/// A server on which anyone may run the calls.
+/// A server whose calls are public.
 fn builder() -> Builder {
     granted(Server::builder().example("instances")).set("auth.anonymous", json!(["call:*"]))
 }
 
-/// The same, and the calls have no time for a last word of their own.
+/// The same server; its calls have no grace period.
 fn without_grace() -> Builder {
     let manifest = Guest::example_manifest("instances");
     let cancel = "cancel: {grace: 5s, cleanup: true}";
@@ -73,7 +73,7 @@ impl Home {
         names
     }
 
-    /// As if another process was about to change `slug`, and never came to its end.
+    /// Simulates another process that begins to change `slug` and never finishes.
     fn lock(&self, slug: &str) -> PathBuf {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let lock = self.at(&format!(".locks/{slug}.{}.other", now + 3_600_000));
@@ -106,7 +106,7 @@ async fn provisioned(server: &Server, slug: &str) {
     server.call("provision", &[&form(slug)]).await.finish().await.success();
 }
 
-/// Reads lines until one of them begins so.
+/// Reads lines until one begins with `beginning`.
 async fn line_that_begins(client: &mut Client, begin: &str) -> String {
     loop {
         let line = client.line().await;
@@ -120,13 +120,13 @@ async fn succeeds(server: &Server, call: &str, params: &[&str]) -> Vec<String> {
     server.call(call, params).await.finish().await.success()
 }
 
-/// Why a call ended with status 1, as it said itself.
+/// Returns the message of a call that ended with status 1.
 async fn fails(server: &Server, call: &str, params: &[&str]) -> String {
     let message = server.call(call, params).await.finish().await.failure();
     message.strip_prefix("exit status 1: ").unwrap_or_else(|| panic!("{call}: {message}")).to_owned()
 }
 
-/// Why a call was not started.
+/// Returns the reason why a call was not started.
 async fn refused(server: &Server, call: &str, params: &[&str]) -> String {
     server.call(call, params).await.finish().await.failure()
 }
@@ -157,7 +157,7 @@ async fn instance_is_provisioned_listed_saved_and_purged() {
     let home = Home::of(&server);
     home.is_whole("coins");
     assert!(home.read("coins/.env").contains("CONTENT_SECURITY_POLICY=\"img-src 'self'\"\n"));
-    // Guests cannot set permissions, so that nobody else gets into the directory at all.
+    // Guests cannot set permissions, so other users cannot enter the directory at all.
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&home.0).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o700);
 
@@ -234,7 +234,7 @@ async fn invalid_form_is_refused_and_creates_nothing() {
     Home::of(&server).has_nothing();
     assert_eq!(systems(&server).await, json!([]));
 
-    // As clients send whole forms, one of several KB must do.
+    // Clients send whole forms, so several KB must be accepted.
     let large = json!({ "Slug": "coins", "Notes": "x".repeat(50_000) }).to_string();
     assert!(succeeds(&server, "provision", &[&large]).await.contains(&"ignored: Notes".to_owned()));
 }
@@ -258,7 +258,7 @@ async fn cancelled_provision_leaves_nothing() {
     server.log().lines_of("the end of both", 2, ended).await;
     home.has_nothing();
 
-    // Nothing holds it up: the cancel comes at one point or another.
+    // The provision is not delayed: the cancel arrives at any step.
     fs::remove_file(lock).unwrap();
     for lines in 0..6 {
         let mut client = server.call("provision", &[FORM]).await;
@@ -313,7 +313,7 @@ async fn remains_of_a_killed_server_block_nothing_and_are_removed() {
     let left = home.names(".versions");
     assert_eq!(left.len(), 1);
 
-    // Its own lock may be left as well, and is waited for until it is stale: too long for a test.
+    // The lock of the killed server can remain too. A new call waits until the lock is stale: too long for a test.
     fs::remove_file(lock).unwrap();
     for name in home.names(".locks") {
         fs::remove_file(home.at(".locks").join(name)).unwrap();
@@ -321,7 +321,7 @@ async fn remains_of_a_killed_server_block_nothing_and_are_removed() {
     provisioned(&server, "coins").await;
     home.is_whole("coins");
     assert_eq!(home.names(".versions").len(), 2);
-    // Hours later.
+    // Simulates a restart hours later.
     let (_, process) = left[0].rsplit_once('.').unwrap();
     fs::rename(home.at(".versions").join(&left[0]), home.at(&format!(".versions/coins.1000.{process}"))).unwrap();
     succeeds(&server, "stop", &["coins"]).await;
@@ -371,7 +371,7 @@ async fn concurrent_provisions_of_one_slug_create_one_instance() {
     home.is_whole("coins");
     assert_eq!((home.names(".versions").len(), home.names(".locks").len()), (1, 0));
     assert_eq!(systems(&server).await.as_array().map(Vec::len), Some(1));
-    // And one that comes later is refused before it builds anything.
+    // A later provision is refused before it builds anything.
     let end = server.call("provision", &[FORM]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
     assert_eq!(end.failure(), "exit status 1: there is an instance coins already: choose another slug");
@@ -510,10 +510,10 @@ async fn log_is_followed_across_truncation_and_rotation() {
     append(&log, "three\n");
     assert_eq!(client.line().await, "three");
 
-    // Cut off.
+    // The log is truncated.
     fs::write(&log, "4\n").unwrap();
     assert_eq!(client.line().await, "4");
-    // Replaced, with a last line in the old one.
+    // The log is replaced, after a last line in the old file.
     fs::rename(&log, home.at("coins/log/instance.log.1")).unwrap();
     append(&home.at("coins/log/instance.log.1"), "five\n");
     assert_eq!(client.line().await, "five");
@@ -522,7 +522,7 @@ async fn log_is_followed_across_truncation_and_rotation() {
     client.cancel().await;
     let end = client.finish().await;
     assert_eq!(end.lines, [""; 0]);
-    assert_eq!(end.failure(), "cancelled by the client", "and by itself, within its grace");
+    assert_eq!(end.failure(), "cancelled by the client", "the call ends by itself within its grace period");
     all.cancel().await;
     all.finish().await.failure();
 
@@ -553,7 +553,7 @@ async fn log_linked_to_secrets_of_another_instance_is_not_read() {
     let said = end.failure();
     assert!(said.starts_with("exit status 1: the log cannot be read: "), "{said}");
 
-    // A snapshot takes the link along as little as it follows it.
+    // A snapshot neither contains nor follows the link.
     let lines = succeeds(&server, "snapshot", &["coins"]).await;
     assert!(
         lines.iter().any(|line| line.contains("left out: \"log/instance.log\": a link that leads out")),
@@ -576,7 +576,7 @@ async fn snapshot_interrupted_by_a_kill_is_not_listed() {
     succeeds(&server, "stop", &["coins"]).await;
     assert_eq!(fails(&server, "restore", &["coins"]).await, "there is no snapshot of coins");
 
-    // One that is cancelled leaves nothing more.
+    // A cancelled snapshot leaves no more files.
     let left = home.names("snapshots");
     let mut client = server.call("snapshot", &["coins"]).await;
     assert_eq!(client.line().await, "taking a snapshot of coins");

@@ -1,4 +1,4 @@
-//! Processes that outlive their sockets: what is kept of them, for how long, and for whom.
+//! Processes that outlive their sockets: the output kept of them, for how long, and who can read it.
 
 use distillery::store::{database::Database, processes::Processes};
 use distillery_tests::{
@@ -15,7 +15,7 @@ async fn talk_as(server: &Server, bearer: &str) -> Talk {
     if bearer.is_empty() { server.talk().await } else { server.talk_with(&[("authorization", bearer)]).await }
 }
 
-/// Calls `name`, so that it is kept, and gives the message that says that it has started.
+/// Calls `name` detached, and returns the `started` message.
 async fn keep(server: &Server, bearer: &str, name: &str, params: &[&str]) -> (Talk, Value) {
     let mut talk = talk_as(server, bearer).await;
     talk.say(json!({"type": "call", "call": name, "params": params, "on_disconnect": "detach"})).await;
@@ -24,7 +24,7 @@ async fn keep(server: &Server, bearer: &str, name: &str, params: &[&str]) -> (Ta
     (talk, started)
 }
 
-/// The message that attaches to a process as the one that started it may.
+/// Builds the message that attaches to a process with the rights of its owner.
 fn attach(started: &Value) -> Value {
     match &started["key"] {
         Value::Null => json!({"type": "attach", "id": started["id"]}),
@@ -64,7 +64,7 @@ async fn reattached_client_sees_all_output_and_the_result() {
     assert_eq!(again.stdout(6).await, b"after\n");
     again.signal("end").await;
     assert_eq!(again.finish().await.outcome["status"], 0);
-    // The end is kept as well, and what came before it can be left out.
+    // The result is kept as well, and a client can skip earlier output.
     let mut message = attach(&started);
     message["stdout"] = json!(7);
     let (last, message) = attached(&server, "", message).await;
@@ -117,7 +117,7 @@ async fn detached_echo_passes_a_hundred_megabytes_unchanged() {
                     got += bytes.len();
                     while !bytes.is_empty() {
                         let many = bytes.len().min(expected.len());
-                        assert!(bytes[..many] == expected[..many], "other bytes than were sent, in chunk {number}");
+                        assert!(bytes[..many] == expected[..many], "chunk {number} differs from the bytes sent");
                         bytes.drain(..many);
                         expected.drain(..many);
                         if expected.is_empty() {
@@ -137,7 +137,7 @@ async fn detached_echo_passes_a_hundred_megabytes_unchanged() {
     };
     patiently("all of it", async { tokio::join!(speak, listen) }).await;
     let grown = server.peak_memory().saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes more for bytes that only pass");
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes for data that only passes through");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn slow_reader_learns_its_loss_and_delays_no_other() {
     let builder = Server::builder().example("echo").set("limits.kept_output", "64KiB");
     let server = builder.start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
-    // It never takes anything until the other has seen it all.
+    // This client reads nothing until the other one has seen all output.
     let (slow, _) = attached(&server, "", attach(&started)).await;
     let sent: Vec<u8> = (0..40_000_000u32).map(|at| (at / 1000) as u8).collect();
     let mut seen = 0;
@@ -166,13 +166,13 @@ async fn slow_reader_learns_its_loss_and_delays_no_other() {
         expected.extend_from_slice(&sent[at..from]);
         at = to;
     }
-    assert!(at > 0, "the kernel holds less than that");
+    assert!(at > 0, "the kernel buffers less than this");
     expected.extend_from_slice(&sent[at..]);
-    assert!(whole.stdout == expected, "other bytes than those that it was not told to have lost");
+    assert!(whole.stdout == expected, "the output differs outside of the reported losses");
     assert!(whole.stdout.len() < sent.len() - (10 << 20));
 }
 
-/// Those of the messages that say what was lost.
+/// Returns the messages that report lost output.
 fn lost(messages: &[Value]) -> Vec<&Value> {
     messages.iter().filter(|message| message["type"] == "lost").collect()
 }
@@ -183,8 +183,8 @@ fn flooding() -> Builder {
     builder.set("limits.kept_output", "10KiB").set("limits.output", "100KiB")
 }
 
-/// Attaches to one that has ended, once all that it wrote has been through: its client held it back until the server saw
-/// that it was gone.
+/// Attaches to an ended process after all of its output has passed. Its client held the process back until the server
+/// noticed the disconnect.
 async fn attached_to_the_end(server: &Server, message: Value) -> (Talk, Value) {
     patiently("all of the output", async {
         loop {
@@ -231,7 +231,7 @@ async fn only_permitted_callers_attach() {
     let (_adas, of_ada) = keep(&server, &ada, "echo", &[]).await;
     let (_nobodys, of_nobody) = keep(&server, "", "echo", &[]).await;
     assert!(of_ada["key"].is_null());
-    let key = of_nobody["key"].as_str().expect("nobody is given a key");
+    let key = of_nobody["key"].as_str().expect("a process without an owner has a key");
     let with = |started: &Value, key: &str| json!({"type": "attach", "id": started["id"], "key": key});
     let without = |started: &Value| json!({"type": "attach", "id": started["id"]});
     for (who, message, may) in [
@@ -289,7 +289,11 @@ async fn attached_client_cancels_and_forces() {
     other.message("cancelling").await;
     other.signal("cancel").await;
     let [first, other] = [first.finish().await, other.finish().await];
-    assert_eq!(first.messages, [json!({"type": "cancelling", "reason": "client"})], "it is told of what others do");
+    assert_eq!(
+        first.messages,
+        [json!({"type": "cancelling", "reason": "client"})],
+        "the client is notified of actions by others"
+    );
     assert_eq!(first.outcome, other.outcome);
     assert!(other.outcome["stop"] != "told" && other.outcome["reason"] == "client", "{other:?}");
 }
@@ -310,7 +314,7 @@ async fn leaving_client_takes_no_output_from_others() {
     const ALL: usize = 20 << 20;
     let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
     let server = builder.set("limits.kept_output", "10KiB").set("limits.output", "20MiB").start().await;
-    // It holds the guest back, as it does not read yet.
+    // This client holds the guest back, as the client does not read yet.
     let (first, started) = keep(&server, "", "flood", &[]).await;
     patiently("the guest to be held back", async {
         let mut before = json!(0);
@@ -339,7 +343,7 @@ async fn leaving_client_takes_no_output_from_others() {
         }
         expected += &format!("line {number}\n");
     }
-    assert!(whole.stdout == expected.as_bytes()[..ALL], "{} of {ALL} bytes, or others", whole.stdout.len());
+    assert!(whole.stdout == expected.as_bytes()[..ALL], "got {} of {ALL} bytes, or different ones", whole.stdout.len());
 }
 
 #[tokio::test]
@@ -348,7 +352,7 @@ async fn ended_process_is_kept_for_its_time() {
     let server = builder.start().await;
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
     talk.finish().await.success();
-    // It is gone at some time, and stays so.
+    // The process is removed at some time, and stays removed.
     patiently("the process to be forgotten", async {
         loop {
             let mut talk = server.talk().await;
@@ -387,7 +391,7 @@ async fn stderr_of_a_detached_process_is_separate() {
     let server = Server::builder().plugin("stderr_words", Guest::component("stderr_words"), manifest).start().await;
     let mut talk = server.talk_to("stderr_words", &[]).await;
     let started = talk.message("started").await;
-    assert_eq!(started["kept"], true, "the manifest says so");
+    assert_eq!(started["kept"], true, "the manifest asks for it");
     talk.finish().await;
     let mut message = attach(&started);
     message["stderr"] = json!(9);
@@ -397,7 +401,7 @@ async fn stderr_of_a_detached_process_is_separate() {
     assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
 }
 
-/// The prompt of a guest that is kept, and its lines.
+/// The prompt of a detached guest, and its lines.
 const PROMPTS: &str = "stderr: forward\ncalls: {prompt: {access: public, on_disconnect: detach}}";
 
 #[tokio::test]
@@ -436,7 +440,7 @@ async fn detached_process_outlives_its_line_client() {
     assert!(line.field("outcome").starts_with("cancelled by an operator"), "{line:?}");
     let seen = server.request(Method::GET, &path, &headers).await.json();
     assert_eq!((&seen["outcome"], &seen["kept"]), (&json!("cancelled"), &json!(true)));
-    // One end in the history, and one in the log.
+    // The history has one end of the process, and so has the log.
     assert_eq!(ask(Method::GET).await.as_array().unwrap().len(), 1);
     assert_eq!(server.log().lines().iter().filter(|line| line.message() == "process ended").count(), 1);
 }

@@ -1,4 +1,4 @@
-//! What is bounded: who goes over a limit is told which, and nobody else notices.
+//! Limits: the client of an offending call learns which limit, and no other caller is affected.
 
 use distillery_tests::{Client, Guest, Server, log::Line, patiently};
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn cpu_limit_counts_computing_and_not_waiting() {
         .await;
     for call in ["slow_reader", "slow_reader.module"] {
         let mut client = server.call(call, &[]).await;
-        // Each takes 20 ms to answer, twice as long as the limit in all.
+        // Each answer takes the client 20 ms: twice the limit in total.
         for _ in 0..30 {
             client.say("still there?").await;
             assert_eq!(client.line().await, "still there?", "{call}");
@@ -82,7 +82,7 @@ async fn call_beyond_the_process_limit_is_refused() {
         .start()
         .await;
     for _ in 0..3 {
-        // By another protocol, which says that they run.
+        // Uses another protocol, which reports that the processes run.
         let mut running = [server.talk_to("echo_once", &[]).await, server.talk_to("echo_once", &[]).await];
         for talk in &mut running {
             talk.message("started").await;
@@ -131,11 +131,11 @@ async fn call_cancelled_in_the_queue_never_runs() {
     assert_eq!(end.failure(), "cancelled by the client");
 }
 
-/// Every limit that a plugin may lower, with a call that breaks it at a low value and what its client is told.
+/// Every limit that a plugin can lower, with a call that breaks a low value and the message for its client.
 struct Lowered {
     limit: &'static str,
     low: &'static str,
-    /// What the operator allows in the test of raising, and what is more than that.
+    /// The limits of the operator in the test that raises them, and values above those.
     allowed: &'static str,
     high: &'static str,
     guest: fn() -> Guest,
@@ -247,7 +247,7 @@ async fn limits_lowered_by_a_plugin_are_enforced_and_named() {
     for Lowered { limit, params, told, .. } in lowered() {
         let mut client = server.call(limit, params).await;
         if limit == "input" {
-            // The server may stop to read before all has left.
+            // The server can stop reading before all input was sent.
             _ = client.say_all((0..3000).map(|_| "x".repeat(1000))).await;
         }
         if limit == "processes" {
@@ -318,7 +318,7 @@ async fn largest_process_fits_a_server_of_one_slot() {
     }
 }
 
-/// A module that is small and takes the compiler long and much: each jump carries every one of its variables.
+/// A small module that takes the compiler much time and memory: each jump carries every one of its variables.
 pub fn hard_to_compile() -> String {
     let variables = 20_000;
     let jumps: String = (0..4000)
@@ -348,7 +348,7 @@ async fn slow_compilation_is_aborted_and_the_server_keeps_serving() {
     let told =
         "compiling takes longer than the 500ms of limits.compile_time: make the module smaller, or raise the limit";
     assert!(error.ends_with(told), "{error}");
-    assert_eq!(server.children(), 0, "the compilation goes on");
+    assert_eq!(server.children(), 0, "the compilation is still running");
     server.call("grow_and_live", &[]).await.finish().await.success();
 }
 
@@ -370,7 +370,7 @@ async fn compilation_beyond_its_memory_limit_is_aborted() {
 
 #[tokio::test]
 async fn modules_compile_without_a_usable_cache() {
-    // A file stands where the notes about compiled code would lie.
+    // A file blocks the directory for compiled code.
     let builder = Server::builder().file("cache/compiled", "").guest(Guest::wat("grow_and_live"));
     let cache = builder.directory().join("cache");
     let server = builder.set("cache", cache.to_str().expect("a path in UTF-8")).start().await;
@@ -414,7 +414,7 @@ async fn host_memory_of_a_guest_is_bounded() {
         .set("limits.memory", "128MiB")
         .start()
         .await;
-    // The engine and its first process are there before anything is measured.
+    // The engine and its first process exist before the measurement.
     server.call("greedy", &["nothing"]).await.finish().await.failure();
     let before = server.peak_memory();
     for (params, told) in [
@@ -426,7 +426,7 @@ async fn host_memory_of_a_guest_is_bounded() {
     ] {
         assert_eq!(server.call("greedy", &params).await.finish().await.failure(), told, "{params:?}");
     }
-    // What it is told depends on how soon the client takes what it writes.
+    // The message depends on how soon the client reads the output.
     let greedy = server.call("greedy", &["permits"]).await;
     server.log().lines_of("the ends of all", 7, |line| line.message() == "process ended").await;
     greedy.hang_up().await;
@@ -435,7 +435,7 @@ async fn host_memory_of_a_guest_is_bounded() {
         assert_eq!(message, "resource limit of 1000 reached", "{params:?}");
     }
     let grown = server.peak_memory() - before;
-    // The linear memory of the guest that makes a list of 32 MiB is its own; the rest is the host's.
+    // The linear memory of the guest that makes a list of 32 MiB belongs to the guest; the rest is the host's.
     assert!(grown < 96 << 20, "the server grew by {} MiB", grown >> 20);
 }
 
@@ -496,13 +496,13 @@ async fn full_queue_refuses_and_a_disconnect_frees_its_slot() {
         .await;
     let mut first = server.call("says_goodbye", &[]).await;
     assert_eq!(first.line().await, "ready");
-    // By another protocol, which says that it waits.
+    // Uses another protocol, which reports that the call waits.
     let mut waiting = server.talk_to("says_goodbye", &[]).await;
     waiting.message("queued").await;
     let refused = server.call("says_goodbye", &[]).await.finish().await.failure();
     assert_eq!(refused, "too many running processes");
     waiting.hang_up().await;
-    // Its place in the queue is free as soon as its end is noticed.
+    // Its position in the queue is free as soon as the server notices the disconnect.
     let mut message = refused;
     patiently("the place in the queue to be free", async {
         while message == "too many running processes" {
@@ -528,7 +528,7 @@ async fn cancel_behind_much_text_leaves_the_queue() {
     let mut first = server.call("says_goodbye", &[]).await;
     assert_eq!(first.line().await, "ready");
     let mut second = server.call("says_goodbye", &[]).await;
-    second.say_all((0..2000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    second.say_all((0..2000).map(|_| "x".repeat(1000))).await.expect("the server keeps reading");
     second.cancel().await;
     assert_eq!(second.finish().await.failure(), "cancelled by the client");
 }

@@ -1,4 +1,4 @@
-//! `distillery new` and `distillery build`, but for the languages themselves: those are in languages.rs.
+//! `distillery new` and `distillery build`, except for the languages themselves: see languages.rs.
 
 use distillery_tests::program::{output_of_tool, program};
 use std::{
@@ -76,7 +76,7 @@ fn unknown_language_and_invalid_name_are_explained() {
     assert_eq!(fs::read_dir(here.path()).expect("it is there").count(), 0);
 }
 
-/// A plugin that is built by `build`.
+/// A plugin that `build` builds.
 fn plugin(build: &str) -> TempDir {
     let here = directory();
     fs::create_dir(here.path().join("greet")).expect("a directory for the plugin");

@@ -1,4 +1,4 @@
-//! What pages of other origins may do: those that are listed read answers and change things, and others do neither.
+//! Pages of other origins: listed ones read answers and change state, and others do neither.
 
 use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
 use futures_util::{SinkExt, StreamExt};
@@ -22,7 +22,7 @@ async fn preflight(server: &Server, path: &str, origin: &str, method: &str) -> A
     server.request(Method::OPTIONS, path, &headers).await
 }
 
-/// Whom the answer lets read it, and whether with what the browser has of its user.
+/// Returns the origin that can read the answer, and whether requests can include credentials of the browser.
 fn readers(answer: &Answer) -> (&str, &str) {
     (answer.header("access-control-allow-origin"), answer.header("access-control-allow-credentials"))
 }
@@ -169,7 +169,7 @@ async fn origins_are_compared_by_scheme_host_and_port() {
         let opened = Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await;
         assert_eq!(opened.err().map_or(204, |it| it.as_u16()), expected, "{origin}");
     }
-    // Each is told of once.
+    // Each origin is logged once.
     let told = server.log().line("a refused origin", |line| line.field("origin") == "null").await;
     assert!(told.message().contains("http.origins"), "{told:?}");
     let lines = server.log().lines();
@@ -213,7 +213,7 @@ async fn page_sends_its_token_as_a_subprotocol() {
     assert_eq!(open(&format!("distillery-1, {shown}, {shown}"), &[]).await.err(), Some(401));
     assert_eq!(open(&format!("distillery-1, {shown}"), &[("authorization", &bearer)]).await.err(), Some(401));
     assert_eq!(open(&format!("distillery-1, {shown}"), &[("origin", OTHER)]).await.err(), Some(403));
-    // What is no websocket is asked with a header.
+    // A plain HTTP request ignores the header.
     let answer = server.request(Method::GET, "/api/v1/auth", &[("sec-websocket-protocol", &shown)]).await;
     assert_eq!(answer.json()["User"], "");
     let log = format!("{:?}", server.log().lines());

@@ -1,4 +1,4 @@
-//! Lines on their way from the guest to the client: whole, in order, and never more of them in memory than agreed.
+//! Lines from the guest to the client: complete, in order, and within the agreed memory.
 
 use distillery_tests::{Guest, Server};
 use std::time::Duration;
@@ -90,7 +90,7 @@ async fn output_limit_ends_a_flood_after_sending_what_fits() {
     for call in ["flood", "flood.module"] {
         let end = server.call(call, &[]).await.finish().await;
         let sent: usize = end.lines.iter().map(|line| line.len() + 1).sum();
-        // The terminator of the last line is the client's side of the cut, not the guest's.
+        // The terminator of the last line can be beyond the limit.
         assert!((1 << 19..=(1 << 20) + 1).contains(&sent), "{call}: {sent}");
         let wrong = (0..end.lines.len() - 1).find(|number| end.lines[*number] != format!("line {number}"));
         assert_eq!(wrong, None, "{call}");
@@ -105,14 +105,14 @@ async fn flood_waits_for_a_client_that_does_not_read() {
     let before = server.peak_memory();
     let mut slow = server.call("flood", &[]).await;
     slow.line().await;
-    // Others have their turn meanwhile, and give the flood time to fill the memory if it could.
+    // Other calls run meanwhile, and give the flood time to fill the memory if it could.
     for _ in 0..200 {
         let mut client = server.call("echo_once", &[]).await;
         client.say("in between").await;
         client.finish().await.success();
     }
     let grown = server.peak_memory() - before;
-    assert!(grown < 64 << 20, "{grown} bytes more");
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes");
     for number in 1..10_000 {
         assert_eq!(slow.line().await, format!("line {number}"));
     }
@@ -133,7 +133,7 @@ async fn echo_passes_a_hundred_megabytes_in_bounded_memory() {
         while heard < lines {
             match listener.next().await {
                 distillery_tests::Frame::Text(text) => assert!(text == line, "line {heard}"),
-                other => panic!("after {heard} lines came {other:?}"),
+                other => panic!("got {other:?} after {heard} lines"),
             }
             heard += 1;
         }
@@ -142,7 +142,7 @@ async fn echo_passes_a_hundred_megabytes_in_bounded_memory() {
     speaker.cancel().await;
     assert_eq!(listener.finish().await.failure(), "cancelled by the client");
     let grown = server.peak_memory() - before;
-    assert!(grown < 64 << 20, "{grown} bytes more");
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]

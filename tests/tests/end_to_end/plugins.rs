@@ -1,4 +1,4 @@
-//! What makes a plugin, and what a broken one does to the others: nothing.
+//! Plugin directories, and the effect of a broken plugin on others: none.
 
 use distillery_tests::{Guest, Server};
 
@@ -97,7 +97,7 @@ async fn owner_of_a_call_is_stable_across_check_and_restart() {
     let manifest = |name: &str| format!("calls: {{same: {{access: public}}, only-{name}: {{access: public}}}}\n");
     let mut server = Server::builder().plugin("second", Guest::component("args"), &manifest("second")).start().await;
     assert_eq!(server.call("same", &[]).await.finish().await.success(), ["same"]);
-    // One that comes later, and is earlier by name, has the call.
+    // A later plugin with an earlier name provides the call.
     let module = std::fs::read(server.plugins().join("second/second.wasm")).unwrap();
     server.put("aside/first.wasm", module);
     server.put("aside/plugin.yaml", manifest("first"));

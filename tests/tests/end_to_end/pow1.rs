@@ -1,4 +1,4 @@
-//! `pow-1`: what clients of the original distillery rely on, and what went wrong there and goes right here.
+//! `pow-1`: the behaviour that clients of the original distillery rely on, and its defects, which are fixed here.
 
 use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
 use hyper::Method;
@@ -18,7 +18,7 @@ async fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
     (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).expect("an answer is text"))
 }
 
-/// Starts a call, and gives its id.
+/// Starts a call, and returns its id.
 async fn new(server: &Server, name: &str, params: &[&str]) -> String {
     new_as(server, "", name, params).await
 }
@@ -36,7 +36,7 @@ async fn status(server: &Server, id: &str) -> Value {
     answer.json()
 }
 
-/// The status once it is as wanted.
+/// Returns the status once it matches.
 async fn until(server: &Server, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     patiently("another status", async {
         loop {
@@ -192,7 +192,7 @@ async fn call_by_requests_takes_input_reports_status_and_ends() {
     assert!(nothing.get("buffer").is_none() && nothing["offset"] == 30, "{nothing}");
     let (code, _) = post(&server, &format!("input/{id}"), "late\n").await;
     assert_eq!(code, 409);
-    // What has ended stays as it is, however often it is told to.
+    // An ended process stays unchanged, however many requests try to end it.
     for _ in 0..3 {
         assert_eq!(post(&server, &format!("cancel/{id}"), "").await, (200, "process cancelled".into()));
         assert_eq!(post(&server, &format!("closeInput/{id}"), "").await, (200, "input closed".into()));
@@ -227,7 +227,7 @@ async fn unfinished_last_line_is_shown_and_lost_lines_are_counted() {
     let buffer = status["buffer"].as_str().unwrap();
     assert_eq!(buffer.lines().count(), 1000);
     assert_eq!(status["offset"], 20 << 10);
-    // The last line has an end, which is not shown.
+    // The last line has an end, which the buffer does not show.
     assert_eq!(status["lost"].as_u64().unwrap() as usize + buffer.len() + 1, 20 << 10);
     let late = self::status(&server, &format!("{id}?offset=1000")).await;
     assert_eq!((&late["lost"], late["buffer"].as_str().unwrap().len()), (&json!((5 << 10) - 1000), 15 << 10));
@@ -262,7 +262,7 @@ async fn process_id_is_usable_only_by_its_owner() {
     let server = builder.start().await;
     let adas = new_as(&server, &ada, "echo", &[]).await;
     let nobodys = new(&server, "echo", &[]).await;
-    let (bare, key) = nobodys.split_once('.').expect("the id of nobody has a secret in it");
+    let (bare, key) = nobodys.split_once('.').expect("the id of an anonymous process contains a secret");
     let forged = format!("{bare}.{}", key.replace(|_| true, "0"));
     for (who, id, may) in [
         (ada.as_str(), adas.as_str(), true),

@@ -1,4 +1,4 @@
-//! Every row of the protocol: what the client does, and what it is told.
+//! Every row of the protocol: each action of the client and the answer of the server.
 
 use distillery_tests::{Client, Frame, Guest, Server, Verdict};
 use hyper::StatusCode;
@@ -8,7 +8,7 @@ async fn server() -> Server {
     Server::with([Guest::component("echo_once"), Guest::component("says_goodbye")]).await
 }
 
-/// A call that has begun and waits.
+/// A running call whose guest waits.
 async fn running(server: &Server) -> Client {
     let mut client = server.call("says_goodbye", &[]).await;
     assert_eq!(client.line().await, "ready");
@@ -110,7 +110,7 @@ async fn close_signal_ends_the_input_of_a_filter() {
         client.say_all(["pear", "apple", "fig"].map(str::to_owned)).await.expect("the server reads");
         client.end_input().await;
         client.end_input().await;
-        // What comes behind the end is dropped.
+        // Input after the end is dropped.
         client.offer(Message::text("too late")).await;
         assert_eq!(client.finish().await.success(), ["apple", "fig", "pear"], "{call}");
     }
@@ -210,7 +210,7 @@ async fn second_cancel_is_no_error() {
     client.cancel().await;
     client.cancel().await;
     let message = client.finish().await.failure();
-    // The second one may find it still running and force it.
+    // The second cancel can find the process still running and force it.
     assert!(message.starts_with("cancelled by the client"), "{message}");
 }
 
@@ -290,7 +290,7 @@ async fn browser_of_another_origin_is_refused_before_the_upgrade() {
 #[tokio::test]
 async fn browser_of_the_same_origin_is_allowed() {
     let server = Server::builder().start().await;
-    // Headers are static, as those of nearly all tests are.
+    // Headers are static, as in nearly all tests.
     let origin: &'static str = format!("http://{}", server.address()).leak();
     Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await.expect("a socket");
 }
@@ -300,7 +300,7 @@ async fn unread_text_never_delays_a_cancel() {
     let server =
         Server::builder().guest(Guest::component("sleep")).grace(std::time::Duration::from_millis(100)).start().await;
     let mut client = server.call("sleep", &[]).await;
-    client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server keeps reading");
     client.cancel().await;
     let message = client.finish().await.failure();
     assert!(message.starts_with("cancelled by the client (forced after "), "{message}");
@@ -318,7 +318,7 @@ async fn unread_text_ends_at_the_input_limit() {
         .await;
     for call in ["sleep", "never_reads"] {
         let (mut speaker, listener) = server.call(call, &[]).await.split();
-        // The server may close before all is said.
+        // The server can close before the client has sent everything.
         let speak = async { _ = speaker.say_all((0..3000).map(|_| "x".repeat(1000))).await };
         let (end, ()) = tokio::join!(listener.finish(), speak);
         let message = end.failure();
@@ -348,7 +348,7 @@ async fn client_that_answers_no_ping_is_disconnected() {
         .set("http.silence_timeout", "1s")
         .start()
         .await;
-    // Pings are answered by whoever reads, and nobody does.
+    // A client answers pings only while it reads, and this one does not read.
     let _client = running(&server).await;
     let end = server.process_ended("says_goodbye").await;
     assert_eq!(end.field("outcome"), "the client disconnected");

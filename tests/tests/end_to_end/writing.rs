@@ -1,4 +1,4 @@
-//! What is written over the API for everyone to read: the systems and the news.
+//! Systems and news that the API writes for every caller to read.
 
 use distillery_tests::{Server, http::Answer};
 use hyper::Method;
@@ -25,7 +25,7 @@ async fn systems_are_written_over_the_api_and_survive_a_restart() {
     });
     let created = post(&server, &writer, "systems", &coins).await;
     assert_eq!((created.status.as_u16(), created.json()), (201, coins.clone()));
-    assert_eq!(post(&server, &writer, "http/systems/", &coins).await.status, 200, "the same again changes nothing");
+    assert_eq!(post(&server, &writer, "http/systems/", &coins).await.status, 200, "a repeated request changes nothing");
     assert_eq!(delete(&server, &writer, "systems/atlas").await, 204);
     assert_eq!(delete(&server, &writer, "systems/atlas").await, 404);
     for (wrong, status) in [

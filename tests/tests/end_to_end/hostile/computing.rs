@@ -1,4 +1,4 @@
-//! Guests that never give the processor back, wherever they hold on to it: each is ended, and the others have their turn.
+//! Guests that never yield the processor, in each place where they can hold it: each is ended, and others keep running.
 
 use distillery_tests::{Client, Guest, Server, server::Builder};
 use std::time::Duration;
@@ -9,7 +9,7 @@ fn builder() -> Builder {
     Server::builder().grace(GRACE).guest(Guest::component("echo_once"))
 }
 
-/// Cancels it while a good call goes on, and gives how it was stopped.
+/// Cancels the guest while a good call continues, and returns how the guest was stopped.
 async fn is_forced(server: &Server, call: &str, mut client: Client) -> String {
     let mut good = server.call("echo_once", &[]).await;
     good.say("meanwhile").await;

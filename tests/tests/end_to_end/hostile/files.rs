@@ -1,12 +1,12 @@
-//! Guests that make the server hold what goes between them and files: what is held is bounded, and what is not held may be of
-//! any size.
+//! Guests that make the server hold data between them and files: held data is bounded, and other data can be of any
+//! size.
 
 use distillery_tests::{Guest, Server, server::Builder};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
 use std::fs;
 
-/// What one of these may cost the server, its own memory included.
+/// Largest memory of the server during one of these calls, its own included.
 const ALL_SIDES: u64 = 64 << 20;
 
 fn manifest(name: &str, capabilities: &str) -> String {
@@ -31,7 +31,7 @@ async fn module_reads_and_writes_20_mib_at_once() {
     client.say("input").await;
     let lines = client.finish().await.success();
     assert_eq!(lines[..5], ["20971520", "20971520", "20971520", "20971520", "6"]);
-    // Its input put one more end of a line into the buffer.
+    // The input added one more end of a line to the buffer.
     assert_eq!(lines.len(), 5 + 321);
     assert_eq!(lines[5..].iter().map(|line| line.len() + 1).sum::<usize>(), 20 << 20);
     server.call("pieces", &[]).await.finish().await.success();

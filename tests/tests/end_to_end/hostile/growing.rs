@@ -1,8 +1,8 @@
-//! Guests that take whatever they can get: each has its bound, and so has what the server keeps for them.
+//! Guests that take all they can get: each has its bound, and so has the state that the server keeps for them.
 
 use distillery_tests::{Guest, Server};
 
-/// What one of these may cost the server, its own memory included.
+/// Largest memory of the server during one of these calls, its own included.
 const ALL_SIDES: u64 = 64 << 20;
 
 #[tokio::test]

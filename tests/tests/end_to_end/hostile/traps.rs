@@ -1,8 +1,8 @@
-//! Whatever a guest does wrong ends that guest alone, and its client reads in words what it was.
+//! An error of a guest ends only that guest, and its client gets a readable message.
 
 use distillery_tests::{Guest, Server};
 
-/// Runs each guest and compares the message; then a good call still has its answer.
+/// Runs each guest and compares the message; then checks that a good call still succeeds.
 async fn each_fails(guests: &[(&str, &str)]) {
     let hostile = guests.iter().map(|(name, _)| Guest::hostile(name));
     let server = Server::with(hostile.chain([Guest::component("echo_once")])).await;

@@ -1,4 +1,4 @@
-//! Guests that abuse their streams: what they write is bounded wherever it goes, and a stream that is closed stays so.
+//! Guests that abuse their streams: their output is bounded everywhere, and a closed stream stays closed.
 
 use distillery_tests::{Guest, Server};
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn endless_stderr_line_uses_no_memory() {
 
 #[tokio::test]
 async fn buffer_outside_guest_memory_is_refused() {
-    // 48 is `nomem`: more than one host call may take.
+    // 48 is `nomem`: more than one host call can take.
     let server = Server::with([Guest::hostile("lie_about_buffers")]).await;
     let before = server.peak_memory();
     let lies = [
@@ -63,7 +63,7 @@ async fn closed_stream_accepts_nothing_more() {
     let server = Server::with([Guest::hostile("write_after_close")]).await;
     let end = server.call("write_after_close", &[]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
-    // `badf`, by its number.
+    // The number of `badf`.
     assert_eq!(end.failure(), "exit status 8");
 }
 

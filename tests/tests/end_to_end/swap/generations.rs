@@ -1,16 +1,16 @@
-//! What is told of generations, and the way back to the one before.
+//! Reports on generations, and the rollback to the previous one.
 
 use super::{builder, public, said, says, until};
 use distillery_tests::{Server, http::Answer, log::Line};
 use hyper::Method;
 use serde_json::{Value, json};
 
-/// The only plugin of the server, as the API shows it.
+/// Returns the only plugin of the server, as the API shows it.
 async fn plugin(server: &Server) -> Value {
     server.get("/api/v1/plugins").await.json()[0].clone()
 }
 
-/// Number and state of each generation.
+/// Returns number and state of each generation.
 fn states(plugin: &Value) -> Vec<(u64, &str)> {
     let generations = plugin["generations"].as_array().expect("a list").iter();
     generations
@@ -77,7 +77,7 @@ async fn plugin_events_are_streamed_as_they_happen() {
     running.say("").await;
     running.finish().await.success();
     events.wait("the end of the process", |name, data| name == "freed" && data["generation"] == 1).await;
-    // A server that ends does not wait for those who listen.
+    // A stopping server does not wait for listeners of events.
     server.terminate();
     while events.next().await.is_some() {}
     assert_eq!(server.wait().await.code(), Some(0));
@@ -96,7 +96,7 @@ async fn rollback_holds_until_the_directory_changes() {
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"plugin": "echo", "generation": 1})));
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     assert_eq!(states(&plugin(&server).await), [(1, "serving")]);
-    // There is nothing to go back to from there, and looking again does not undo it.
+    // There is no generation before that one, and another scan does not undo the rollback.
     let (status, message) = refused(back().await);
     assert!(status == 409 && message.starts_with("no earlier generation of \"echo\" is kept"), "{message}");
     assert_eq!(server.post("/api/v1/plugins/reload").await.status.as_u16(), 200);
@@ -177,7 +177,7 @@ async fn rolled_back_generation_keeps_its_processes_running() {
 }
 
 #[tokio::test]
-async fn new_name_may_be_tried_and_left() {
+async fn rollback_undoes_a_new_call_name() {
     let server = builder().start().await;
     server.put("plugins/echo/plugin.yaml", public("other"));
     until(&server, "other", "one", &["unknown call \"other\""]).await;

@@ -1,4 +1,4 @@
-//! Every way in which a plugin may come, change and go.
+//! Every way in which a plugin can be added, changed and removed.
 
 use super::{builder, errors, public, said, says, until};
 use distillery_tests::{Server, log::Line, patiently};
@@ -12,12 +12,12 @@ use std::{
 #[tokio::test]
 async fn new_directory_is_served() {
     let server = builder().start().await;
-    // In its place at once.
+    // Moved into place at once.
     server.put("aside/new/new.wat", says("one"));
     server.put("aside/new/plugin.yaml", public("new"));
     fs::rename(server.directory().join("aside/new"), server.plugins().join("new")).unwrap();
     until(&server, "new", "one", &["unknown call \"new\""]).await;
-    // Written where it is.
+    // Written in place.
     fs::create_dir(server.plugins().join("other")).unwrap();
     fs::write(server.plugins().join("other/plugin.yaml"), public("other")).unwrap();
     fs::write(server.plugins().join("other/other.wat"), says("one")).unwrap();
@@ -56,7 +56,7 @@ async fn renamed_directory_keeps_its_calls() {
     let loaded = server.log().line("the plugin under its new name", |line| {
         line.message() == "plugin loaded" && line.field("plugin") == "renamed"
     });
-    // Not one call fails meanwhile.
+    // No call fails meanwhile.
     tokio::select! {
         _ = loaded => {}
         () = until(&server, "echo", "never", &["one"]) => {}
@@ -76,7 +76,7 @@ async fn removed_directory_ends_its_calls_but_no_processes() {
     running.say("").await;
     assert_eq!(running.finish().await.success(), ["one"]);
     server.log().line("the end of the plugin", |line| line.message() == "generation freed").await;
-    // Its numbers go on.
+    // The numbers of its generations continue.
     server.put("plugins/echo/plugin.yaml", public("echo"));
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["unknown call \"echo\""]).await;
@@ -89,14 +89,14 @@ async fn saves_by_rename_are_noticed() {
     let server = builder().start().await;
     let at = |name: &str| server.plugins().join("echo").join(name);
     for word in ["two", "three"] {
-        // As vim does it: a swap file all along, the old file kept as a backup until the new one is written.
+        // As vim saves: a swap file throughout, and the old file kept as a backup until the new one is written.
         fs::write(at(".echo.wat.swp"), "b0VIM").unwrap();
         fs::rename(at("echo.wat"), at("echo.wat~")).unwrap();
         fs::write(at("echo.wat"), says(word)).unwrap();
         fs::remove_file(at("echo.wat~")).unwrap();
         fs::remove_file(at(".echo.wat.swp")).unwrap();
         until(&server, "echo", word, &["one", "two"]).await;
-        // As others do it: written beside it, and moved over it.
+        // As other editors save: written beside the file, then moved over it.
         fs::write(at(".echo.wat.tmp"), says("between")).unwrap();
         fs::rename(at(".echo.wat.tmp"), at("echo.wat")).unwrap();
         until(&server, "echo", "between", &[word]).await;
@@ -106,12 +106,12 @@ async fn saves_by_rename_are_noticed() {
     assert_eq!(errors(&server), 0);
 }
 
-/// Which generation of the plugin `echo`, the first by its name, serves.
+/// Returns the number of the generation of `echo` that serves.
 async fn generation(server: &Server) -> u64 {
     server.get("/api/v1/plugins").await.json()[0]["generation"].as_u64().expect("a number")
 }
 
-/// How often the plugin `echo` was about to be loaded.
+/// Returns how often the server began to load the plugin `echo`.
 fn loads(server: &Server) -> usize {
     let load = |line: &&Line| line.message() == "loading" && line.field("plugin") == "echo";
     server.log().lines().iter().filter(load).count()
@@ -122,7 +122,7 @@ async fn partial_module_is_no_error_while_it_is_written() {
     let server = builder().start().await;
     let file = server.plugins().join("echo/echo.wat");
     let module = says("two");
-    // Each piece by a writer of its own, so that nobody can know that more will come.
+    // Each piece has a writer of its own, so the server cannot know that more follows.
     let pieces: Vec<_> = module.as_bytes().chunks(module.len() / 3 + 1).collect();
     File::create(&file).unwrap();
     for tried in 1..=pieces.len() {
@@ -146,7 +146,7 @@ async fn file_that_is_being_written_is_not_loaded() {
     let mut copy = File::create(server.plugins().join("echo/echo.wat")).unwrap();
     for (number, piece) in module.as_bytes().chunks(module.len() / 3 + 1).enumerate() {
         copy.write_all(piece).unwrap();
-        // What came later to another plugin is loaded long before.
+        // A later change of another plugin is loaded long before.
         let word = format!("after{number}");
         server.put("plugins/other/other.wat", says(&word));
         patiently(&word, async { while said(&server, "other").await.as_ref() != Ok(&word) {} }).await;
@@ -159,8 +159,8 @@ async fn file_that_is_being_written_is_not_loaded() {
 
 #[tokio::test]
 async fn manifest_and_module_change_together() {
-    // The way in which Kubernetes mounts a ConfigMap: links to files of a hidden directory, itself a link that is
-    // replaced in one step.
+    // As Kubernetes mounts a ConfigMap: links to files in a hidden directory, which is itself a link that is replaced
+    // in one step.
     let server = builder().start().await;
     let at = |path: &str| server.plugins().join("config").join(path);
     let version = |word: &str| {
@@ -231,7 +231,8 @@ async fn change_during_a_compilation_is_loaded_afterwards() {
         .collect();
     let slow = says("slow").replace("(module", &format!("(module\n{functions}"));
     server.put("plugins/echo/echo.wat", &slow);
-    // It is compiled by a process of its own, and is read whole by then: a change before would only make it read anew.
+    // A separate process compiles the module, which has been read by then: an earlier change would only make the server
+    // read it again.
     patiently("the compiler", async {
         while server.children() == 0 {
             tokio::task::yield_now().await;
@@ -242,7 +243,7 @@ async fn change_during_a_compilation_is_loaded_afterwards() {
         server.put("plugins/echo/echo.wat", says(&format!("later{number}")));
     }
     until(&server, "echo", "later4", &["one", "slow"]).await;
-    // Of those that were overtaken only the first, which was read before, may have become a generation.
+    // Of the overtaken changes, only the first, which was read before, can have become a generation.
     assert!((2..=3).contains(&generation(&server).await));
 }
 
@@ -286,7 +287,7 @@ async fn bad_version_changes_nothing_and_is_logged_once() {
         assert_eq!(line.field("generation"), (count + 1).to_string());
         assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     }
-    // The same again says nothing new.
+    // The same error again is not logged again.
     server.put("plugins/echo/plugin.yaml", "limits: {memory: 1TiB}");
     server.put("plugins/echo/plugin.yaml", public("echo"));
     server.put("plugins/echo/echo.wat", says("two"));
@@ -316,7 +317,7 @@ async fn missing_plugin_directory_removes_no_plugin() {
     fs::rename(server.plugins(), &aside).unwrap();
     server.log().line("a word about it", |line| line.message().starts_with("the directory of plugins is gone")).await;
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
-    // Nor does an empty one, such as that where a disk was mounted.
+    // An empty directory removes no plugin either, such as one where a disk was mounted.
     fs::create_dir(server.plugins()).unwrap();
     let empty = |line: &Line| line.field("error").contains("which is empty");
     server.log().line("a word about the empty one", empty).await;
@@ -340,7 +341,7 @@ async fn call_moves_to_the_next_plugin_when_its_own_is_removed() {
         .await;
     server.log().line("the conflict", |line| line.field("error").contains("already provided")).await;
     fs::remove_dir_all(server.plugins().join("echo")).unwrap();
-    // There is no moment without the call.
+    // The call is available at every moment.
     until(&server, "echo", "second", &["one"]).await;
 }
 
@@ -361,7 +362,7 @@ async fn many_removals_need_few_scans_and_snapshots() {
     server.log().lines_of("the removals", MANY, |line| line.message() == "plugin removed").await;
     let work = work() - before;
     assert!(work < MANY, "{work} looks and snapshots for {MANY} removals");
-    // So does a reload that loads nothing.
+    // A reload that loads nothing needs few, too.
     let before = count("the next snapshot");
     assert!(server.run(&["reload"]).status.success());
     assert!(count("the next snapshot") - before <= 2);

@@ -12,7 +12,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 #[tokio::test]
 async fn command_line_lists_plugins_and_their_generations() {
-    // It needs no scope, and no API that is served to others.
+    // The command needs no scope, and no API for other callers.
     let server = builder().set("auth.anonymous", serde_json::json!([])).set("http.api", false).start().await;
     let listed = server.run(&["plugins"]);
     assert!(listed.status.success(), "{listed:?}");
@@ -78,7 +78,7 @@ async fn changed_limit_applies_to_later_loads() {
     reloaded(&server, 1).await;
     let params = server.call("echo", &["a", "b"]).await.finish().await.failure();
     assert!(params.contains("too many parameters"), "{params}");
-    // A generation under other rules is no way back.
+    // A generation with other rules cannot be rolled back to.
     assert_eq!(server.post("/api/v1/plugins/echo/rollback").await.status.as_u16(), 409);
 
     server.reconfigure("limits.params", 2);
@@ -111,11 +111,11 @@ async fn invalid_configuration_changes_nothing() {
     server.signal(Signal::HUP);
     let wrong = |line: &Line| line.level() == "ERROR" && line.field("error").contains("limits.memory");
     server.log().line("the mistake", wrong).await;
-    // The plugins are looked at all the same.
+    // The plugins are scanned all the same.
     until(&server, "echo", "two", &["one"]).await;
     let reload = server.post("/api/v1/plugins/reload").await.json();
     assert!(reload["error"].as_str().is_some_and(|why| why.contains("limits.memory")), "{reload}");
-    // The command itself cannot know then where the server is.
+    // The command itself cannot find the server then.
     assert!(failed(&server.run(&["reload"])).contains("limits.memory"));
 }
 

@@ -27,7 +27,7 @@ async fn rollback_survives_restart_crash_and_takeover() {
     let before = server.take_over().await;
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     drop(before);
-    // Neither a reload nor the same files again end it.
+    // Neither a reload nor the same files again end the rollback.
     server.put("plugins/echo/echo.wat", says("two"));
     assert!(server.run(&["reload"]).status.success());
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
