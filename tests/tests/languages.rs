@@ -1,5 +1,5 @@
-//! The same conversation with a plugin in every language that there is a template for, made by `distillery new` and
-//! built by `distillery build`. What one language can do, all can.
+//! The same conversation with a plugin in every language with a template, made by `distillery new` and built by
+//! `distillery build`. All languages have the same features.
 
 use distillery_tests::{Client, Server, languages::Language, program::output_of_tool};
 use std::{fmt::Write as _, time::Instant};
@@ -116,11 +116,11 @@ async fn cancel_is_noticed_and_answered() {
     }
 }
 
-/// It is forced to end while it is blocked, as nobody reads what it echoes and there is no grace.
+/// The guest is forced to end while it is blocked, as no client reads its echo and the grace period is zero.
 #[tokio::test]
 async fn forced_end_is_followed_by_a_cleanup() {
     let server = server_with(|language| language.manifest().replace("grace: 2s", "grace: 0s")).await;
-    // More than what fits between the server and its client.
+    // More than fits between the server and its client.
     let flood = || (0..40).map(|_| "y".repeat(300_000));
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -134,12 +134,12 @@ async fn forced_end_is_followed_by_a_cleanup() {
     }
 }
 
-/// What `distillery check` says behind `label`.
+/// Returns the value that `distillery check` prints after `label`.
 fn said<'a>(check: &'a str, label: &str) -> &'a str {
     check.lines().find_map(|line| line.trim_start().strip_prefix(label)).unwrap_or_else(|| panic!("{label}: {check}"))
 }
 
-/// Compiles from nothing, and gives what was said of it.
+/// Compiles from scratch, and returns the output.
 fn check(language: &Language) -> String {
     let output = output_of_tool(language.distillery("check").env("DISTILLERY_CACHE", "nowhere"));
     assert!(output.status.success(), "{output:?}");

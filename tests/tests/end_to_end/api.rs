@@ -4,7 +4,7 @@ use distillery_tests::{Guest, Server};
 use hyper::Method;
 use serde_json::json;
 
-/// A route at each of the addresses that it is found at.
+/// Each address of each route.
 fn addresses(route: &str) -> [String; 4] {
     ["/api/v1/", "/api/v1/http/"]
         .map(|prefix| ["", "/"].map(|slash| format!("{prefix}{route}{slash}")))

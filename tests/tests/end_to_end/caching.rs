@@ -1,5 +1,4 @@
-//! What may be kept of the answers: of what is the same for everyone all, as long as it is asked whether it still is so,
-//! and of what belongs to a caller nothing.
+//! Caching of answers: public answers can be cached with revalidation, and answers for a caller cannot be cached.
 
 use distillery_tests::Server;
 use hyper::Method;
@@ -89,7 +88,7 @@ async fn page_of_the_documents_is_self_contained_and_restricted() {
             assert!(!page.contains(loads), "{address} has {loads}");
         }
         for told in ["putSystem", "followPlugins", "CallMessage", "/plugins/{name}/rollback"] {
-            assert!(page.contains(told), "{address} does not tell of {told}");
+            assert!(page.contains(told), "{address} does not mention {told}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `distillery check DIR`: what the server would say of one plugin.
+//! `distillery check DIR`: the server's verdict on one plugin.
 
 use distillery_tests::{
     Guest,
@@ -7,7 +7,7 @@ use distillery_tests::{
 use std::{fs, process::Command};
 use tempfile::TempDir;
 
-/// Whether it is content with a plugin of these files, and what it says.
+/// Checks a plugin of these files: whether it is valid, and the output.
 fn check(files: &[(&str, &[u8])]) -> (bool, String) {
     let root = TempDir::with_prefix("distillery-test-").expect("a directory");
     let directory = root.path().join("greet");
@@ -15,7 +15,7 @@ fn check(files: &[(&str, &[u8])]) -> (bool, String) {
     for (name, content) in files {
         fs::write(directory.join(name), content).expect("a file of the plugin");
     }
-    // From inside of it, as one does while writing a plugin.
+    // Runs inside the directory, as the author of a plugin does.
     let output = output(Command::new(program()).args(["check", "."]).current_dir(&directory));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_dir(&directory).expect("it is there").count(), files.len(), "a check leaves nothing behind");

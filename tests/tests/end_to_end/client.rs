@@ -1,4 +1,4 @@
-//! The command line as a client of a server: `distillery call` and those beside it.
+//! The command line as a client of a server: `distillery call` and related commands.
 
 use distillery_tests::{
     Guest, Server, patiently,
@@ -22,7 +22,7 @@ fn first_line(child: &mut Child) -> BufReader<ChildStdout> {
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("text");
-    assert!(!line.is_empty(), "it ended before it said anything");
+    assert!(!line.is_empty(), "the command ended without output");
     stdout
 }
 
@@ -34,7 +34,7 @@ fn url(server: &Server) -> String {
     format!("http://{}", server.address())
 }
 
-/// A server with a user who may run everything, and the file of a token of hers.
+/// A server with a user who can run everything, and the file of a token of that user.
 async fn with_token(builder: Builder) -> (Server, String) {
     let server = builder.start().await;
     let made = server.run_with(&["user", "add", "ada", "--scope", "*"], "a long password\na long password\n");
@@ -66,7 +66,7 @@ async fn parameters_can_look_like_options() {
 #[tokio::test]
 async fn hundred_megabytes_pass_through_a_pipe_unchanged() {
     let server = Server::builder().example("echo").start().await;
-    // No line, no UTF-8, and no two pieces alike.
+    // Not lines, not UTF-8, and no two pieces alike.
     let mut state = 1u64;
     let bytes: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -88,7 +88,7 @@ async fn hundred_megabytes_pass_through_a_pipe_unchanged() {
         if read == 0 {
             break;
         }
-        assert!(piece[..read] == bytes[at..at + read], "other bytes after {at}");
+        assert!(piece[..read] == bytes[at..at + read], "the bytes after {at} differ");
         at += read;
         let status = fs::read_to_string(&status).unwrap_or_default();
         let peak =
@@ -187,7 +187,7 @@ async fn interrupt_cancels_and_a_second_one_forces() {
         };
         until("started");
         signal(&child, asked);
-        // It is told, and does not care: the next one must be another.
+        // The guest ignores the first signal: the next one must be another signal.
         assert_eq!(until("cancelling")["reason"], "client");
         signal(&child, asked);
         let end = until("ended");
@@ -205,7 +205,7 @@ async fn call_without_a_reader_of_its_output_is_cancelled() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
     let outcome = server.process_ended("flood").await.field("outcome").to_owned();
-    // It never listens, and may be blocked.
+    // The guest never listens, and can be blocked.
     assert!(outcome.starts_with("cancelled by the client"), "{outcome}");
 }
 
@@ -219,7 +219,7 @@ async fn missing_server_is_an_error_and_a_drain_is_reported() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("before the call ended"), "{}", text(&output.stderr));
-    // Until then it still has the port.
+    // Until then the port is still taken.
     server.wait().await;
 
     let output = piped(&mut server.command(&["call", "conversation"]), "");
@@ -229,7 +229,7 @@ async fn missing_server_is_an_error_and_a_drain_is_reported() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
-    // Its end would end the call.
+    // The end of this input would end the call.
     let _stdin = child.stdin.take();
     server.terminate();
     let output = child.wait_with_output().expect("it ends");
@@ -330,7 +330,7 @@ async fn detached_call_continues_and_can_be_attached() {
         let begun =
             printed(&piped(&mut server.command(&[&["call", "--detach"], who, &["conversation", "Ada"]].concat()), ""));
         let id = begun.trim_end();
-        // What nobody has started is only for who knows its key.
+        // A process without an owner is available only with its key.
         assert_eq!(id.contains(':'), is_named, "{id}");
         let mut watching = spawn(&mut server.command(&[&["attach"], who, &[id]].concat()));
         let _stdout = first_line(&mut watching);
@@ -340,12 +340,12 @@ async fn detached_call_continues_and_can_be_attached() {
         let interactive = [&["attach", "--interactive"], who, &[id]].concat();
         let output = piped(&mut server.command(&interactive), "one\nend\n");
         assert_eq!(printed(&output), "hello Ada\necho: one\n");
-        // Also after its end.
+        // Works also after the end of the process.
         assert_eq!(
             printed(&piped(&mut server.command(&[&["attach"], who, &[id]].concat()), "")),
             "hello Ada\necho: one\n"
         );
-        // The key comes by the environment where other users of the machine must not see it.
+        // The environment passes the key if other users of the machine must not see it.
         if let Some((bare, key)) = id.split_once(':') {
             let mut attach = server.command(&[&["attach"], who, &[bare]].concat());
             assert_eq!(piped(&mut attach, "").status.code(), Some(126));
@@ -361,7 +361,7 @@ async fn client_falls_back_to_the_line_protocol() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = async {
-        // It echoes no subprotocol, which ends the first connection.
+        // The server echoes no subprotocol, which ends the first connection.
         let mut socket = loop {
             let (stream, _) = listener.accept().await.expect("a client");
             let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { continue };

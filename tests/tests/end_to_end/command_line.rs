@@ -1,4 +1,4 @@
-//! What every command has in common: where its output goes, what may stand in it, and whose its arguments are.
+//! Common behaviour of all commands: the destination and escaping of their output, and the owner of their arguments.
 
 use distillery_tests::{
     Guest, Server, patiently,
@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// Commands that print something, each where a server runs.
+/// Commands that print something, each with a running server.
 const PRINTING: [&[&str]; 13] = [
     &["calls"],
     &["calls", "--json"],
@@ -75,7 +75,7 @@ async fn full_disk_fails_every_command() {
 async fn status_of_a_command_outlives_its_reader() {
     let builder = Server::builder().file("plugins/bad/plugin.yaml", "nonsense: true");
     let server = builder.start().await;
-    // Nobody reads what is wrong, and it is wrong all the same.
+    // No reader sees the error, and the status still reports it.
     assert_eq!(into(server.command(&["check"]), closed()).status.code(), Some(1));
 }
 
@@ -173,7 +173,7 @@ async fn arguments_after_the_file_or_call_belong_to_the_guest() {
     }
 }
 
-/// Runs a command that reads this configuration and nothing else.
+/// Runs a command that reads only this configuration.
 fn configured(config: &[u8]) -> Output {
     let here = tempfile::tempdir().expect("a directory");
     fs::write(here.path().join("distillery.yaml"), config).expect("a configuration");
@@ -222,5 +222,5 @@ async fn build_that_ignores_signals_is_killed_with_the_server() {
     .await;
     server.terminate();
     assert_eq!(server.wait().await.code(), Some(0));
-    assert!(!Path::new(&format!("/proc/{}/exe", number.trim())).exists(), "the build goes on");
+    assert!(!Path::new(&format!("/proc/{}/exe", number.trim())).exists(), "the build is still running");
 }

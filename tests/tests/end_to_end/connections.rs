@@ -1,5 +1,4 @@
-//! Connections that are of no use: slow, silent, half open. Each is bounded in number and in time, and never in the way of
-//! others.
+//! Useless connections: slow, silent, half open. Each is bounded in number and in time, and delays no other.
 
 use distillery_tests::{Client, Frame, Guest, Server, patiently, server::Builder};
 use std::net::{IpAddr, SocketAddr};
@@ -23,15 +22,15 @@ async fn connect_from(last: u8, server: &Server) -> TcpStream {
     patiently("a connection", socket.connect(server.address())).await.expect("the server takes connections")
 }
 
-/// What the server says until it closes.
+/// Reads from the server until it closes.
 async fn everything(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // A server that closes with unread bytes resets the connection, which is as good an end.
+    // A server that closes with unread bytes resets the connection, which is a valid end too.
     _ = patiently("the end of a connection", stream.read_to_end(&mut said)).await;
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The first answer, which ends with a JSON object, as far as it comes.
+/// Reads the first answer, which ends with a JSON object, as far as it comes.
 async fn first_answer(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
     patiently("an answer", async {
@@ -41,7 +40,7 @@ async fn first_answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// A server of one connection: that another is taken shows that the first one is over.
+/// A server of one connection: if it accepts another one, the first is over.
 fn server_of_one() -> Builder {
     Server::builder().set("http.connections", 1)
 }
@@ -51,7 +50,7 @@ async fn is_free_again(server: &Server) {
     patiently("a connection to be free again", async {
         loop {
             let mut stream = connect(server).await;
-            // A connection that is refused may be closed before this has left.
+            // A refused connection can be closed before these bytes are sent.
             _ = stream.write_all(REQUEST).await;
             if first_answer(&mut stream).await.starts_with("HTTP/1.1 200") {
                 return;
@@ -134,7 +133,7 @@ async fn websocket_without_a_call_is_closed() {
     let server = server_of_one().set("http.call_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
     stream.write_all(UPGRADE).await.expect("the server is there");
-    // Nobody answers its close frame, and it does not wait for long.
+    // No client answers its close frame, and the server does not wait for long.
     let said = everything(&mut stream).await;
     assert!(said.starts_with("HTTP/1.1 101") && said.contains("no call message within 200ms"), "{said}");
     is_free_again(&server).await;
@@ -162,7 +161,7 @@ async fn client_that_answers_no_ping_is_disconnected() {
         .set("http.silence_timeout", "1s")
         .start()
         .await;
-    // As the other end of a cable that was pulled: nothing comes from it, not even an end.
+    // Behaves like a pulled cable: no data and no end arrive.
     let mut client = server.call("says_goodbye", &[]).await;
     assert_eq!(client.line().await, "ready");
     let ended = server.process_ended("says_goodbye").await;
@@ -191,7 +190,7 @@ async fn client_that_does_not_close_after_its_result_is_dropped() {
     let mut client = server.call("echo_once", &[]).await;
     client.say("hello").await;
     assert_eq!(client.next().await, Frame::Text("hello".into()));
-    // The client looks no further, and so answers neither the result nor the close behind it.
+    // The client stops reading, and so answers neither the result nor the close after the result.
     is_free_again(&server).await;
 }
 

@@ -1,5 +1,5 @@
-//! The same conversation with every kind of guest: what a component of 0.2 or 0.3, a preview 1 module, one written by
-//! hand and one made by Go can do is no different.
+//! The same conversation with every kind of guest: components of 0.2 and 0.3, preview 1 modules, hand-written modules
+//! and modules made by Go behave alike.
 
 use distillery_tests::{Guest, Server};
 

@@ -1,4 +1,4 @@
-//! Writing a plugin while the server runs: save a file, and the next call runs it.
+//! Development of a plugin on a running server: the next call runs the saved source.
 
 use distillery_tests::{Server, log::Line};
 use std::fs;
@@ -29,7 +29,7 @@ async fn saved_source_is_served_and_a_failed_build_changes_nothing() {
         .file("plugins/hello/source", says("one"));
     let source = builder.directory().join("plugins/hello/source");
     let server = builder.start().await;
-    // The server may have looked for the module before there was one, which counts as a generation.
+    // The server can have looked for the module before the first build, which counts as a generation.
     let loaded = async |times| server.log().lines_of("a build", times, |line| line.message() == "plugin loaded").await;
     loaded(1).await;
     assert_eq!(server.call("hello", &[]).await.finish().await.success(), ["one"]);

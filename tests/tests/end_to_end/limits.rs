@@ -61,7 +61,7 @@ async fn cpu_limit_counts_computing_and_not_waiting() {
         .await;
     for call in ["slow_reader", "slow_reader.module"] {
         let mut client = server.call(call, &[]).await;
-        // Each answer takes the client 20 ms: twice the limit in total.
+        // The guest waits 20 ms for each answer: twice the limit in total.
         for _ in 0..30 {
             client.say("still there?").await;
             assert_eq!(client.line().await, "still there?", "{call}");

@@ -1,4 +1,4 @@
-//! What is open for a credential stops when that is revoked; a process that runs goes on with its client.
+//! Sessions of a credential stop when it is revoked; a running process continues with its client.
 
 use distillery_tests::{Client, Guest, Server, distillery1::Talk, program::worked, server::Builder};
 use hyper::Method;
@@ -11,7 +11,7 @@ fn builder() -> Builder {
     Server::builder().example("echo").guest(Guest::component("says_goodbye")).set("http.call_timeout", "80s")
 }
 
-/// The ways in which a credential loses its worth.
+/// The ways in which a credential becomes invalid.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Token,
@@ -76,10 +76,10 @@ async fn revoked_credential_ends_streams_and_attached_sockets() {
             let whole = talk.finish().await;
             assert_eq!((whole.failure("refused"), whole.close), (REVOKED, 1000), "{way:?}");
         }
-        // A socket without a call has its result too: it is this one, or that there was no call.
+        // A socket without a call has its result too: this one, or the one for a missing call.
         let end = waiting.finish().await;
         assert_eq!((end.close, end.failure().as_str()), (1000, REVOKED), "{way:?}");
-        // What runs goes on with its client, which sees no others.
+        // A running process continues with its client, which sees no other process.
         running.signal("list").await;
         assert_eq!(running.message("processes").await["processes"], json!([]), "{way:?}");
         running.give("still here\n").await;
@@ -113,7 +113,7 @@ async fn other_credentials_stay_valid() {
     let id = listed.split_whitespace().next().expect("a token").to_owned();
     worked(&server.run(&["token", "revoke", &id]));
     gone.wait("the end", |name, _| name == "revoked").await;
-    // Its next event is one of plugins, and not its end.
+    // The next event of the stream is one of plugins, and not its end.
     server.put("plugins/late/module.wat", "(module (func (export \"_start\")))");
     assert_eq!(stays.next().await.expect("an event").0, "serving");
 }

@@ -1,4 +1,4 @@
-//! The end of the server: who runs is told and waited for, who comes is refused.
+//! The end of the server: running calls are notified and waited for, new ones are refused.
 
 use distillery_tests::{Client, Guest, Server};
 use rustix::process::Signal;
@@ -80,15 +80,18 @@ async fn connection_without_a_call_is_notified_at_once() {
 #[tokio::test]
 async fn new_connection_is_refused() {
     let (server, _clients) = stuck().await;
-    // Whoever is quick enough to be let in is told by a result; everybody else finds the port closed, while there are
-    // processes that the server waits for.
+    // A client that connects in time gets a result; every later one finds the port closed, while the server still waits
+    // for processes.
     let refused = async {
         while let Ok(stream) = tokio::net::TcpStream::connect(server.address()).await {
             drop(stream);
         }
     };
     distillery_tests::patiently("the port to be closed", refused).await;
-    assert!(!server.log().lines().iter().any(|line| line.message() == "process ended"), "it was closed in the end");
+    assert!(
+        !server.log().lines().iter().any(|line| line.message() == "process ended"),
+        "the process ended before the port closed"
+    );
 }
 
 #[tokio::test]
@@ -96,6 +99,6 @@ async fn second_signal_ends_the_server_at_once() {
     let (server, _clients) = stuck().await;
     server.terminate();
     let status = server.wait().await;
-    assert_ne!(status.code(), Some(0), "it was not done");
-    assert!(status.code().is_some(), "it ended by itself: {status}");
+    assert_ne!(status.code(), Some(0), "the server had not finished");
+    assert!(status.code().is_some(), "the server was killed by a signal: {status}");
 }

@@ -1,4 +1,4 @@
-//! The command line: what stops a start, and how that is said.
+//! The command line: errors that stop a start, and their messages.
 
 use distillery_tests::{Guest, Server, program::output, server::Builder};
 use rustix::fs::{FlockOperation, flock};
@@ -59,7 +59,7 @@ async fn data_directory_becomes_private_to_the_server() {
     for (path, mode) in [(&data, 0o777), (&data.join("cache"), 0o755), (&lock, 0o644)] {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("a looser mode");
     }
-    // Another user can do as much: it takes no more than reading.
+    // Another user can do as much: read access is enough.
     let foreign = File::open(&lock).expect("a file that all can read");
     flock(&foreign, FlockOperation::LockExclusive).expect("the lock");
     let server = builder.set("cache", data.join("cache").display().to_string()).start().await;

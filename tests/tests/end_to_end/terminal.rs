@@ -1,4 +1,4 @@
-//! `distillery run`: a call at the terminal, without a server.
+//! `distillery run`: a call in the terminal, without a server.
 
 use distillery_tests::{
     Guest,
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 fn run(guest: &Guest) -> Command {
     let mut command = Command::new(program());
     command.args(["run", guest.file.to_str().expect("a path of text")]);
-    // What is configured where the tests run must not matter.
+    // The configuration of the environment must not affect the tests.
     command.current_dir(std::env::temp_dir());
     command
 }
@@ -106,7 +106,7 @@ fn interrupt_cancels_and_a_second_one_forces() {
         stdout.read_line(&mut line).expect("text");
         stdout
     };
-    // Nobody closes its stdin: only the cancel ends it.
+    // Its stdin stays open: only the cancel ends the guest.
     let mut child = spawn(&mut run(&Guest::component("conversation")));
     let _stdout = first_line(&mut child);
     let _stdin = child.stdin.take();
@@ -117,12 +117,12 @@ fn interrupt_cancels_and_a_second_one_forces() {
         (Some(130), "distillery: cancelled by the client\n")
     );
 
-    // With this grace the test would not see the end.
+    // With this grace period the test would not see the end.
     let mut child = spawn(run(&Guest::component("spin")).env("DISTILLERY_CANCEL__GRACE", "60s"));
     let _stdout = first_line(&mut child);
     let pid = Pid::from_child(&child);
-    // Signals of the same kind that come at once are one: the second is sent until it has come, and not so often that it
-    // does nothing but take signals.
+    // Signals of the same kind merge while pending: the second one is sent until it arrives, and not so often that the
+    // program only handles signals.
     let (over, is_over) = mpsc::channel::<()>();
     let interrupts = std::thread::spawn(move || {
         while is_over.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {

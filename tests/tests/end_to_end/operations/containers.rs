@@ -1,4 +1,4 @@
-//! The files that containers are made and run from: as their own linters want them, and as the server needs them.
+//! The files of container images and deployments: valid for their linters, and matching the server.
 
 use distillery_tests::{Server, program::output_of_tool, server::Builder};
 use serde::Deserialize as _;
@@ -15,7 +15,7 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(REPOSITORY).join("deploy").join(path)
 }
 
-/// A linter that the Makefile has installed. In CI it must have.
+/// Returns a linter that the Makefile has installed. CI must have the linter.
 fn linter(name: &str) -> Option<Command> {
     let program = Path::new(REPOSITORY).join("target/toolchains/lint/bin").join(name);
     if program.is_file() {
@@ -45,7 +45,7 @@ fn pod() -> Value {
     manifest("deployment.yaml")["spec"]["template"].clone()
 }
 
-/// A server that is configured as the pod is, but for where things lie.
+/// A server with the configuration of the pod, except for its paths.
 fn configured() -> Builder {
     let text = manifest("configmap.yaml")["data"]["distillery.yaml"].as_str().expect("a configuration").to_owned();
     Server::builder().file("pod.yaml", text)
@@ -72,7 +72,7 @@ fn image_runs_unprivileged_and_has_only_the_server() {
     let last = file.rsplit("\nFROM ").next().expect("stages");
     assert!(last.starts_with("gcr.io/distroless/") && last.contains("\nUSER 65532:65532\n"), "{last}");
     assert!(!last.contains("\nRUN ") && last.contains("ENTRYPOINT [\"/usr/bin/distillery\"]"), "{last}");
-    // Whatever the build reads must be let through to it.
+    // Every file that the build reads must pass the ignore list.
     let ignored = fs::read_to_string(deploy("Dockerfile.dockerignore")).expect("a list");
     for needed in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "distillery.yaml", "host", "wit", "tests"] {
         assert!(ignored.lines().any(|line| line == format!("!{needed}")), "{needed}");
@@ -127,7 +127,7 @@ async fn pod_is_probed_on_the_operator_port_and_has_time_to_drain() {
     let all = pod["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a time");
     assert!(before + grace + cleanup < all, "{before} + {grace} + {cleanup} is not within {all}");
     let service = manifest("service.yaml");
-    assert_eq!(service["spec"]["ports"].as_array().map(Vec::len), Some(1), "the operator's port is nobody else's");
+    assert_eq!(service["spec"]["ports"].as_array().map(Vec::len), Some(1), "the operator's port is not exposed");
     assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
     assert_eq!(manifest("networkpolicy.yaml")["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
 }

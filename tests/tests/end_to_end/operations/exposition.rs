@@ -1,4 +1,4 @@
-//! A strict reader of what Prometheus reads: whatever the format does not allow makes the test fail.
+//! A strict parser of the Prometheus format: any violation of the format fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +61,7 @@ impl Exposition {
         assert!(self.samples.insert(series.to_owned(), number).is_none(), "{series} comes twice");
     }
 
-    /// Buckets only grow, and the last has all that are counted.
+    /// Buckets only grow, and the last one has the whole count.
     fn check_histograms(&self) {
         for (name, _) in self.kinds.iter().filter(|(_, kind)| *kind == "histogram") {
             let counts = self.samples.iter().filter(|(series, _)| series.starts_with(&format!("{name}_count")));
@@ -86,13 +86,13 @@ impl Exposition {
         }
     }
 
-    /// The value of a series, written as `name` or `name{label="value"}`.
+    /// Returns the value of a series, written as `name` or `name{label="value"}`.
     #[track_caller]
     pub fn value(&self, series: &str) -> f64 {
         *self.samples.get(series).unwrap_or_else(|| panic!("there is no {series} in {:#?}", self.samples))
     }
 
-    /// All series that begin like this.
+    /// Returns all series with this prefix.
     pub fn series(&self, beginning: &str) -> Vec<&str> {
         self.samples.keys().map(String::as_str).filter(|series| series.starts_with(beginning)).collect()
     }

@@ -1,4 +1,4 @@
-//! Health, readiness and numbers, on the listener of the operator.
+//! Health, readiness and metrics, on the listener of the operator.
 
 use super::exposition::Exposition;
 use distillery_tests::{
@@ -145,7 +145,7 @@ async fn draining_server_is_alive_and_not_ready() {
 
 #[tokio::test]
 async fn loading_server_is_alive_and_not_ready() {
-    // A module that nobody has compiled yet takes its time: many times that of one answer.
+    // A module without compiled code takes many times as long as one answer.
     let function =
         format!("(func (result i32) (i32.const 1) {})", "(i32.const 3) (i32.mul) (i32.const 5) (i32.xor) ".repeat(400));
     let module = format!("(module {} (func (export \"_start\")))", function.repeat(400));

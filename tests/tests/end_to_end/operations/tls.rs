@@ -1,4 +1,4 @@
-//! TLS: who the server says that it is, what is spoken over it, and certificates that change while it runs.
+//! TLS: the certificate of the server, the protocols over TLS, and certificates that change while the server runs.
 
 use bytes::Bytes;
 use distillery_tests::{
@@ -31,7 +31,7 @@ async fn called(stream: TlsStream<TcpStream>) -> Socket {
     socket
 }
 
-/// Says a line, and what comes back.
+/// Sends a line, and returns the answer.
 async fn said_to(socket: &mut Socket, line: &str) -> String {
     socket.send(Message::text(line)).await.expect("the line leaves");
     let answer = patiently("an answer", socket.next()).await.expect("an answer").expect("an answer");
@@ -73,7 +73,7 @@ async fn api_is_served_over_http2() {
         }
         request.body(Empty::<Bytes>::new()).expect("a request")
     };
-    // Many at once over one connection.
+    // Many requests at once over one connection.
     let mut answers = Vec::new();
     for _ in 0..50 {
         answers.push(sender.send_request(ask("GET", "/api/v1/auth", None)));
@@ -84,7 +84,7 @@ async fn api_is_served_over_http2() {
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(body, &br#"{"User":"","Token":false,"Scopes":[]}"#[..]);
     }
-    // What the host is stands elsewhere than in HTTP/1.1.
+    // HTTP/2 has the host in another place than HTTP/1.1.
     for (origin, status) in [("https://localhost", 204), ("https://evil.example", 403)] {
         let answer = sender.send_request(ask("DELETE", "/api/v1/auth/session", Some(origin))).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{origin}");
@@ -126,7 +126,7 @@ async fn plaintext_client_learns_nothing_and_is_counted() {
         let numbers = super::exposition::Exposition::read(std::str::from_utf8(&numbers.body).expect("text"));
         numbers.value("distillery_connections_refused_total{reason=\"tls\"}")
     };
-    // It is counted once the connection is gone.
+    // The connection is counted once it is closed.
     patiently("the refusal to be counted", async { while refused().await == 0.0 {} }).await;
     assert_eq!(refused().await, 1.0);
 }
@@ -170,7 +170,7 @@ async fn invalid_certificate_changes_nothing_and_is_logged() {
     server.put("tls/server.pem", "nonsense");
     assert!(told(2).await[1].field("error").contains("has no certificate"));
     assert!(is(&server, ONE[0]).await);
-    // A reload looks again, changed or not.
+    // A reload reads the files again, changed or not.
     server.signal(Signal::HUP);
     told(3).await;
     server.put("tls/server.pem", TWO[0]);

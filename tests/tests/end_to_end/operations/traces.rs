@@ -16,7 +16,7 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{PARENT}-{flags}")
 }
 
-/// A collector that takes one request after the other.
+/// A collector that accepts one request after the other.
 struct Collector(TcpListener);
 
 impl Collector {
@@ -29,7 +29,7 @@ impl Collector {
         Server::builder().set("traces.endpoint", format!("http://{address}/v1/traces"))
     }
 
-    /// What the next request brings.
+    /// Returns the content of the next request.
     async fn request(&self, answer: &str) -> Value {
         patiently("spans", async {
             let (mut stream, _) = self.0.accept().await.expect("a connection");
@@ -52,7 +52,7 @@ impl Collector {
         .await
     }
 
-    /// Spans until there are so many, each with its resource checked.
+    /// Returns this many spans, each with its resource checked.
     async fn spans(&self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {
@@ -203,7 +203,7 @@ async fn keys_and_tokens_never_reach_the_collector() {
     server.operator(Method::DELETE, &format!("/api/v1/processes/{bare}?force=true")).await;
     server.process_ended("hold").await;
     let logged = server.log().lines().iter().any(|line| format!("{line:?}").contains(key));
-    assert!(!logged, "nor the log");
+    assert!(!logged, "the log contains a secret");
 }
 
 #[tokio::test]
