@@ -1,8 +1,8 @@
-//! Where the guests are that build.rs and the Makefile have built. It knows nothing of what they do.
+//! Locations of the guests that build.rs and the Makefile have built. It knows nothing about their behaviour.
 
 use std::path::{Path, PathBuf};
 
-/// A module or component, and the name of the call that it provides when a test says no other.
+/// A module or component, and the name of its call unless a test sets another.
 #[derive(Clone, Debug)]
 pub struct Guest {
     pub name: String,
@@ -49,7 +49,7 @@ impl Guest {
         Self::at(name, Path::new(PLUGINS).join(format!("wasm32-wasip2/release/{name}.wasm")))
     }
 
-    /// The conversation in Go, where the Makefile could get a toolchain. In CI it must have.
+    /// The conversation in Go, if the Makefile could get a toolchain. CI must have the toolchain.
     pub fn go() -> Option<Self> {
         let file = Path::new(PACKAGE).join("../target/guests/conversation_go.wasm");
         if file.is_file() {
@@ -59,7 +59,7 @@ impl Guest {
         None
     }
 
-    /// The manifest of an example plugin, as it is shipped.
+    /// Returns the manifest of an example plugin, as it is shipped.
     pub fn example_manifest(name: &str) -> String {
         let file = Path::new(PACKAGE).join(format!("../plugins/{name}/plugin.yaml"));
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
