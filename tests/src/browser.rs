@@ -341,7 +341,7 @@ impl Driver {
         let mut driver = Self { process, port: 0 };
         let said = driver.process.stdout.take().expect("it has a stdout");
         let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
-        driver.port = port.await.expect("nobody stops to wait")?;
+        driver.port = port.await.expect("the task is not cancelled")?;
         Ok(driver)
     }
 

@@ -33,7 +33,7 @@ impl This {
         let thread = thread::current();
         // Rust's harness names the thread of a test after the test. Other threads belong to a test, or run all of them.
         if let Some(name) = thread.name().filter(|name| *name != "main" && !name.contains('-')) {
-            let mut running = RUNNING.lock().expect("nobody panics with it");
+            let mut running = RUNNING.lock().expect("no thread panics while it holds the lock");
             running.insert(thread.id(), (name.to_owned(), Instant::now() + LONGEST));
         }
         Self
@@ -42,7 +42,7 @@ impl This {
 
 impl Drop for This {
     fn drop(&mut self) {
-        RUNNING.lock().expect("nobody panics with it").remove(&thread::current().id());
+        RUNNING.lock().expect("no thread panics while it holds the lock").remove(&thread::current().id());
     }
 }
 
@@ -54,15 +54,15 @@ pub(crate) fn begin() {
 /// Removes the deadline of the test of this thread.
 pub fn lift() {
     begin();
-    RUNNING.lock().expect("nobody panics with it").remove(&thread::current().id());
+    RUNNING.lock().expect("no thread panics while it holds the lock").remove(&thread::current().id());
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing happens that could be waited for: that is the point")]
+#[expect(clippy::disallowed_methods, reason = "a hanging test has no event to wait for")]
 fn look() {
     loop {
         thread::sleep(Duration::from_secs(1));
         let now = Instant::now();
-        let running = RUNNING.lock().expect("nobody panics with it");
+        let running = RUNNING.lock().expect("no thread panics while it holds the lock");
         let late: Vec<_> = running.values().filter(|(_, due)| *due < now).map(|(name, _)| name.as_str()).collect();
         if !late.is_empty() {
             // Not `eprintln!`, whose output is captured for the first test that called.

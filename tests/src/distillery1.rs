@@ -214,7 +214,7 @@ impl Listener {
 
     fn data(&mut self, frame: &[u8]) -> Heard {
         let (head, bytes) = frame.split_at_checked(9).expect("data has a head");
-        assert!(!bytes.is_empty(), "data without a byte");
+        assert!(!bytes.is_empty(), "an empty data frame");
         let from = u64::from_be_bytes(head[1..].try_into().expect("eight bytes"));
         let stream = match head[0] {
             1 => 0,

@@ -64,7 +64,7 @@ impl Events {
             }
             match self.body.frame().await {
                 Some(frame) => {
-                    let data = frame.expect("the stream goes on").into_data().unwrap_or_default();
+                    let data = frame.expect("the stream continues").into_data().unwrap_or_default();
                     self.read += std::str::from_utf8(&data).expect("events are text");
                 }
                 None => return None,
@@ -149,7 +149,7 @@ impl Server {
 /// Sends a GET to any address, over plain HTTP.
 pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
     patiently(&format!("an answer to {path}"), async {
-        let stream = TcpStream::connect(address).await.expect("somebody takes connections");
+        let stream = TcpStream::connect(address).await.expect("the address accepts connections");
         get_over(stream, path, &[]).await
     })
     .await

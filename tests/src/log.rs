@@ -84,7 +84,7 @@ impl Log {
         let found =
             |read: &Seen| read.lines.iter().filter(|line| wanted(line)).take(count).cloned().collect::<Vec<_>>();
         let seen = read.wait_for(|read| found(read).len() == count || read.ended.is_some());
-        let seen = patiently(what, seen).await.expect("the reader says how the server ended before it is gone");
+        let seen = patiently(what, seen).await.expect("the reader reports the exit status before it ends");
         let lines = found(&seen);
         assert_eq!(lines.len(), count, "the server ended ({:?}) without {what}", seen.ended);
         lines
@@ -94,7 +94,7 @@ impl Log {
     pub async fn ended(&self) -> ExitStatus {
         let mut read = self.read.clone();
         let seen = patiently("the end of the server", read.wait_for(|read| read.ended.is_some())).await;
-        seen.expect("the reader says how the server ended before it is gone").ended.expect("it was waited for")
+        seen.expect("the reader reports the exit status before it ends").ended.expect("it was waited for")
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -102,13 +102,13 @@ impl Log {
     }
 
     /// Waits for a server that was killed.
-    #[expect(clippy::disallowed_methods, reason = "who drops it cannot wait for an event")]
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait for an event")]
     pub(crate) fn join(&mut self) {
         let Some(reader) = self.reader.take() else { return };
         let begun = Instant::now();
         while !reader.is_finished() {
             if begun.elapsed() > PATIENCE {
-                eprintln!("the server was killed, and something of it still has its log: nobody waits for that");
+                eprintln!("the server was killed, but a process still holds its log open: not waiting");
                 return;
             }
             thread::sleep(Duration::from_millis(1));

@@ -68,7 +68,7 @@ fn spawn_for(patience: Duration, command: &mut Command) -> Child {
 /// Kills the program at its deadline, with a message, as its test only sees the kill.
 fn kill_after(patience: Duration, child: &Child, name: String) {
     // Unlike a process id, this handle never refers to another process.
-    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("nobody has waited for it");
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("the process has not been waited for");
     let patience = Timespec::try_from(patience).expect("a time that a kernel knows");
     thread::spawn(move || {
         // The handle becomes readable once the process has ended.

@@ -266,7 +266,7 @@ impl Server {
     }
 
     /// Returns the resources of the server once they match.
-    #[expect(clippy::disallowed_methods, reason = "the kernel does not tell of a change: it has to be asked")]
+    #[expect(clippy::disallowed_methods, reason = "the kernel reports no changes, so the value is polled")]
     pub async fn occupies(&self, what: &str, wanted: impl Fn(&Occupied) -> bool) -> Occupied {
         let settled = async {
             loop {
@@ -286,7 +286,7 @@ impl Server {
     /// Returns a number of the kernel about the server.
     fn status(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel reports it");
         value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 

@@ -117,9 +117,9 @@ async fn every_answer_is_described_by_the_document() {
     called.finish().await;
 
     let everything =
-        Asking { who: "who may everything", token: all, without: &["openSocket", "followPlugins", "listTokens"] };
-    let nothing = Asking { who: "who may nothing", token: none, without: &["openSocket"] };
-    let nobody = Asking { who: "nobody", token: String::new(), without: &["openSocket"] };
+        Asking { who: "a caller with all rights", token: all, without: &["openSocket", "followPlugins", "listTokens"] };
+    let nothing = Asking { who: "a caller without rights", token: none, without: &["openSocket"] };
+    let nobody = Asking { who: "an anonymous caller", token: String::new(), without: &["openSocket"] };
     // Runs concurrently: schemathesis takes most of the time.
     let ask = |asking| ask(&schemathesis, &server, asking);
     tokio::join!(ask(&everything), ask(&nothing), ask(&nobody));

@@ -153,7 +153,7 @@ async fn languages_table_is_measured() {
     let server = server().await;
     let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
     let processors = std::thread::available_parallelism().expect("a number of processors");
-    let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells its load");
+    let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel reports its load");
     let busy = busy.split(' ').next().expect("the load of the last minute");
     let mut table = format!("Measured with {build} on {processors} processors at a load of {busy}:\n\n");
     table.push_str("| `distillery new` | made with | size | kind | compiled in | first line after |\n");

@@ -157,7 +157,7 @@ impl Guide {
 /// Types into a running command. Its stdin stays open, as in a terminal.
 fn follow(mut child: Child, typed: Typed) -> Output {
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(typed.input.as_bytes()).expect("it reads, or is there at least");
+    stdin.write_all(typed.input.as_bytes()).expect("the command reads, or still exists");
     let mut stdout = Vec::new();
     let mut out = child.stdout.take().expect("stdout is piped");
     let mut pressed = typed.interrupt.is_none();

@@ -108,5 +108,5 @@ async fn installation_page_makes_a_server_of_an_empty_machine() {
     // The restore brought the user back.
     let (_, restored) = out.split_once("installed\n").expect("the first call");
     assert!(restored.contains("ada"), "{out}{err}");
-    assert!(!Path::new("/etc/distillery/plugins/echo").exists(), "the installation has left its machine");
+    assert!(!Path::new("/etc/distillery/plugins/echo").exists(), "the installation has changed this machine");
 }

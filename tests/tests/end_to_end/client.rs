@@ -253,7 +253,7 @@ async fn token_comes_from_a_private_file() {
         (Some(126), "distillery: not authorized to run \"talk\"\n")
     );
 
-    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("a file that others may read");
+    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("a file that others can read");
     let refused = call(&["--token-file", &token]);
     assert_eq!(refused.status.code(), Some(126));
     assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));

@@ -23,7 +23,7 @@ async fn bytes_pass_through_a_call_unchanged() {
     for part in sent.chunks(3333) {
         talk.give(part).await;
     }
-    assert!(talk.stdout(sent.len()).await == sent, "other bytes than were sent");
+    assert!(talk.stdout(sent.len()).await == sent, "the bytes differ from those sent");
     talk.signal("end").await;
     let whole = talk.finish().await;
     assert_eq!(
@@ -219,7 +219,7 @@ async fn list_shows_only_permitted_processes() {
     let mut talk = server.talk_to("echo", &[]).await;
     talk.message("started").await;
     talk.signal("list").await;
-    assert_eq!(talk.message("processes").await["processes"], json!([]), "nobody has no processes");
+    assert_eq!(talk.message("processes").await["processes"], json!([]), "an anonymous caller has no processes");
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ async fn process_interrupted_by_a_crash_is_marked() {
             tokio::task::yield_now().await;
         }
     };
-    patiently("the beginning to be written down", written).await;
+    patiently("the start to be recorded", written).await;
     server.crash_and_restart().await;
     let crashed = ask(&server, Method::GET, &format!("{PROCESSES}/{id}"), &all).await.json();
     assert_eq!((&crashed["outcome"], &crashed["ended"]), (&json!("interrupted"), &json!(null)));

@@ -248,7 +248,7 @@ async fn clients_that_read_nothing_use_little_server_memory() {
     let request = Request::builder().uri("https://localhost/api/v1/auth").body(Default::default()).expect("a request");
     assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
     let more = server.memory().saturating_sub(before);
-    eprintln!("{} MiB more for 180 answers of a megabyte that nobody takes", more / MIB);
+    eprintln!("{} MiB more for 180 unread answers of a megabyte", more / MIB);
     assert!(more < 40 * MIB, "{} MiB more are held for 180 answers of a megabyte", more / MIB);
 }
 

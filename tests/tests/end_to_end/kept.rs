@@ -316,7 +316,7 @@ async fn leaving_client_takes_no_output_from_others() {
     let server = builder.set("limits.kept_output", "10KiB").set("limits.output", "20MiB").start().await;
     // This client holds the guest back, as the client does not read yet.
     let (first, started) = keep(&server, "", "flood", &[]).await;
-    patiently("the guest to be held back", async {
+    patiently("the guest to be blocked", async {
         let mut before = json!(0);
         loop {
             let now = attached(&server, "", attach(&started)).await.1["stdout"]["to"].clone();
@@ -353,7 +353,7 @@ async fn ended_process_is_kept_for_its_time() {
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
     talk.finish().await.success();
     // The process is removed at some time, and stays removed.
-    patiently("the process to be forgotten", async {
+    patiently("the process to be removed", async {
         loop {
             let mut talk = server.talk().await;
             talk.say(attach(&started)).await;
@@ -489,7 +489,7 @@ async fn restart_after_a_kill_marks_detached_processes() {
     let id = started["id"].as_str().expect("an id").parse().expect("the id of a process");
     let written =
         Processes::open(&Database::open(&server.data()).expect("there is a database")).expect("it can be read");
-    patiently("the beginning to be written down", async {
+    patiently("the start to be recorded", async {
         while written.one(id).expect("it can be read").is_none() {
             tokio::task::yield_now().await;
         }

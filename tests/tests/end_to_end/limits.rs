@@ -504,7 +504,7 @@ async fn full_queue_refuses_and_a_disconnect_frees_its_slot() {
     waiting.hang_up().await;
     // Its position in the queue is free as soon as the server notices the disconnect.
     let mut message = refused;
-    patiently("the place in the queue to be free", async {
+    patiently("the position in the queue to be free", async {
         while message == "too many running processes" {
             let mut next = server.call("says_goodbye", &[]).await;
             next.cancel().await;

@@ -217,5 +217,5 @@ async fn page_sends_its_token_as_a_subprotocol() {
     let answer = server.request(Method::GET, "/api/v1/auth", &[("sec-websocket-protocol", &shown)]).await;
     assert_eq!(answer.json()["User"], "");
     let log = format!("{:?}", server.log().lines());
-    assert!(!log.contains(&token), "the token stands in the log");
+    assert!(!log.contains(&token), "the log contains the token");
 }

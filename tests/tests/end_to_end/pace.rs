@@ -35,7 +35,7 @@ fn lines(many: usize) -> impl Iterator<Item = String> {
 async fn cancel_behind_less_than_the_limit_acts_within_the_grace() {
     let server = reader().set("limits.input_idle", NEVER).start().await;
     let mut client = slow(&server, "1", "500").await;
-    client.say_all(lines(12 << 10)).await.expect("the server reads on");
+    client.say_all(lines(12 << 10)).await.expect("the server keeps reading");
     let begin = Instant::now();
     client.cancel().await;
     let message = client.finish().await.failure();
@@ -93,7 +93,7 @@ async fn guest_that_waits_for_its_client_is_not_idle() {
     assert_eq!(clock.line().await, "ready");
     const MANY: usize = 16 << 10;
     let (mut speaker, listener) = server.call("echo", &[&MANY.to_string()]).await.split();
-    let speak = async { speaker.say_all(lines(MANY)).await.expect("the server reads on") };
+    let speak = async { speaker.say_all(lines(MANY)).await.expect("the server keeps reading") };
     let listen = async {
         // The client reads nothing until the guest was blocked for longer than the idle timeout.
         for _ in 0..10 {
@@ -258,7 +258,7 @@ async fn pings_of_a_client_that_reads_nothing_take_no_memory() {
     let speak = async {
         let many = ping.repeat(1000);
         for _ in 0..PINGS / 1000 {
-            patiently("pings to leave", writes.write_all(&many)).await.expect("the server reads on");
+            patiently("pings to leave", writes.write_all(&many)).await.expect("the server keeps reading");
         }
     };
     let listen = async {

@@ -293,7 +293,7 @@ async fn unread_result_is_kept_for_its_time() {
     let server = builder.start().await;
     let id = new(&server, "args", &["x"]).await;
     server.process_ended("args").await;
-    patiently("it to be forgotten", async {
+    patiently("it to be removed", async {
         while ask_as(&server, "", Method::GET, &format!("status/{id}"), "").await.status == 200 {}
     })
     .await;

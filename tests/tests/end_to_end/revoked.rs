@@ -107,7 +107,7 @@ async fn other_credentials_stay_valid() {
     let other = format!("Bearer {}", worked(&server.run(&["token", "add", "--user", "ada"])));
     let mut gone = server.plugin_events_as(&[(name, value.as_str())]).await;
     let mut stays = server.plugin_events_as(&[("authorization", other.as_str())]).await;
-    assert_eq!(stays.next().await.expect("how things are").0, "plugins");
+    assert_eq!(stays.next().await.expect("the current state").0, "plugins");
     let listed = worked(&server.run(&["token", "list", "--user", "ada"]));
     // The oldest is the first.
     let id = listed.split_whitespace().next().expect("a token").to_owned();
@@ -128,7 +128,7 @@ async fn caller_that_loses_a_right_loses_its_stream() {
     for header in [("authorization", bearer.as_str()), ("x-forwarded-user", "ada")] {
         worked(&server.run(&["user", "scopes", "ada", "plugins:read", "call:*"]));
         let mut events = server.plugin_events_as(&[header]).await;
-        assert_eq!(events.next().await.expect("how things are").0, "plugins");
+        assert_eq!(events.next().await.expect("the current state").0, "plugins");
         worked(&server.run(&["user", "scopes", "ada", "call:*"]));
         events.wait("the end", |name, _| name == "revoked").await;
     }

@@ -126,7 +126,7 @@ fn interrupt_cancels_and_a_second_one_forces() {
     let (over, is_over) = mpsc::channel::<()>();
     let interrupts = std::thread::spawn(move || {
         while is_over.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
-            kill_process(pid, Signal::INT).expect("nobody has waited for it");
+            kill_process(pid, Signal::INT).expect("the process has not been waited for");
         }
     });
     let mut said = String::new();

@@ -80,7 +80,7 @@ async fn running_server_sees_new_users_at_once() {
     worked(&server.run_with(&["user", "remove", "ada"], ""));
     for token in [&before, &after] {
         let gone = async { while get(&server, token, "/api/v1/auth").await.status != 401 {} };
-        patiently("the tokens to be no good any more", gone).await;
+        patiently("the tokens to be revoked", gone).await;
     }
 }
 
@@ -225,7 +225,7 @@ async fn token_never_grants_more_than_its_user_has() {
     let wide = make(&session, json!({ "scopes": ["tokens:write", "call:args"] })).await.json();
     let wide = format!("Bearer {}", wide["token"].as_str().expect("a token"));
     let child = make(&[("authorization", wide.as_str())], json!({ "scopes": ["call:*"] })).await;
-    assert_eq!(child.json()["scopes"], json!(["call:args"]), "no more than the token that made it");
+    assert_eq!(child.json()["scopes"], json!(["call:args"]), "no more than its parent token");
 
     let listed = server.request(Method::GET, "/api/v1/auth/tokens", &session).await;
     assert!(listed.json().as_array().is_some_and(|all| all.len() == 4), "{}", listed.json());

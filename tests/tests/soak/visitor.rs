@@ -273,7 +273,7 @@ impl<'a> Visitor<'a> {
             std::io::Result::Ok(())
         };
         // A server that disconnects first is fine too.
-        _ = patiently("someone to vanish", gone).await;
+        _ = patiently("a client to disconnect", gone).await;
         Some(())
     }
 

@@ -46,7 +46,7 @@ async fn component_that_queues_writes_is_bounded() {
     assert_eq!(call("more").await.failure(), "trap: it writes more than it was permitted to");
     assert_eq!(call("unasked").await.failure(), "trap: it writes before it may");
     let grown = server.peak_memory() - before;
-    assert!(grown < ALL_SIDES, "{grown} bytes more");
+    assert!(grown < ALL_SIDES, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn listing_holds_one_page_of_a_large_directory() {
     let mut client = server.call("hoards_listings", &[]).await;
     assert_eq!(client.line().await, "listing");
     let grown = server.peak_memory() - before;
-    assert!(grown < ALL_SIDES, "{grown} bytes more");
+    assert!(grown < ALL_SIDES, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]

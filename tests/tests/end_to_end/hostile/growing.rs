@@ -31,6 +31,6 @@ async fn host_state_of_a_guest_is_bounded() {
     ] {
         server.call(call, params).await.finish().await.failure();
         let grown = server.peak_memory().saturating_sub(before);
-        assert!(grown < ALL_SIDES, "{call} {params:?}: {grown} bytes more");
+        assert!(grown < ALL_SIDES, "{call} {params:?}: memory grew by {grown} bytes");
     }
 }

@@ -30,7 +30,7 @@ async fn endless_stderr_line_uses_no_memory() {
         let message = server.call(call, &[]).await.finish().await.failure();
         assert!(message.starts_with("cpu limit of 1s reached"), "{call}: {message}");
         let grown = server.peak_memory() - before;
-        assert!(grown < 16 << 20, "{call}: {grown} bytes more");
+        assert!(grown < 16 << 20, "{call}: memory grew by {grown} bytes");
     }
 }
 
@@ -55,7 +55,7 @@ async fn buffer_outside_guest_memory_is_refused() {
         assert!(message.starts_with(told), "{message:?} instead of {told:?}");
     }
     let grown = server.peak_memory() - before;
-    assert!(grown < 32 << 20, "{grown} bytes more");
+    assert!(grown < 32 << 20, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]

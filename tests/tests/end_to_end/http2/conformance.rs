@@ -82,7 +82,7 @@ fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
             Closed(&[PROTOCOL_ERROR, STREAM_CLOSED]),
         ),
         (
-            "5.4.1 the server goes on after an acknowledgement",
+            "5.4.1 the server continues after an acknowledgement",
             vec![frame(PING, 0, 0, *b"whatever")],
             Acknowledged(PING),
         ),

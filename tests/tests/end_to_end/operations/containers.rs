@@ -101,7 +101,7 @@ fn pod_can_write_only_to_its_data() {
     assert_eq!(at("/var/lib/distillery")["name"], "data");
     assert_eq!(config["data"], "/var/lib/distillery");
     let deployment = manifest("deployment.yaml");
-    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate", "two cannot have one directory");
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate", "two servers cannot share one directory");
     assert_eq!(deployment["spec"]["replicas"], 1);
 }
 

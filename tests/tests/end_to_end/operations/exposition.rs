@@ -19,14 +19,14 @@ impl Exposition {
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, _) = help.split_once(' ').expect("a help has a text");
-                assert!(helped.insert(name.to_owned()), "{name} comes twice");
+                assert!(helped.insert(name.to_owned()), "{name} is there twice");
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = kind.split_once(' ').expect("a type has a word");
+                let (name, kind) = kind.split_once(' ').expect("a type has a name");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert!(helped.contains(name), "{name} has no help");
                 assert!(kind != "counter" || name.ends_with("_total"), "{name} is a counter");
                 family = name.to_owned();
-                assert!(read.kinds.insert(family.clone(), kind.to_owned()).is_none(), "{name} comes twice");
+                assert!(read.kinds.insert(family.clone(), kind.to_owned()).is_none(), "{name} is there twice");
             } else {
                 read.sample(line, &family);
             }
@@ -58,7 +58,7 @@ impl Exposition {
         }
         let number: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(number.is_finite() && number >= 0.0, "{line}");
-        assert!(self.samples.insert(series.to_owned(), number).is_none(), "{series} comes twice");
+        assert!(self.samples.insert(series.to_owned(), number).is_none(), "{series} is there twice");
     }
 
     /// Buckets only grow, and the last one has the whole count.

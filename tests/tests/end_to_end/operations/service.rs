@@ -118,7 +118,7 @@ async fn server_listens_on_sockets_from_the_manager() {
     let child = with_sockets(&builder, clients, operator);
     let mut server = builder.begun(child);
     server.listens().await;
-    assert_eq!(server.address(), addresses[0], "http.listen is not looked at");
+    assert_eq!(server.address(), addresses[0], "http.listen is ignored");
     assert_eq!(server.operators_address().await, addresses[1]);
     assert_eq!(get_at(addresses[1], "/healthz").await.status.as_u16(), 200);
     let mut client = Client::upgrade(early, addresses[0], "/api/v1/ws", &[]).await.expect("a socket");

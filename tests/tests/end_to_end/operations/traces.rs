@@ -35,7 +35,7 @@ impl Collector {
             let (mut stream, _) = self.0.accept().await.expect("a connection");
             let mut read = Vec::new();
             loop {
-                stream.read_buf(&mut read).await.expect("the request goes on");
+                stream.read_buf(&mut read).await.expect("the request continues");
                 let Some(end) = read.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
                 let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
                 assert!(
@@ -165,7 +165,7 @@ async fn queue_wait_and_failure_are_traced() {
     assert!(queue.from <= process.from && queue.attributes["distillery.call"] == "hold", "{spans:#?}");
     assert_eq!(process.failure.as_deref(), Some(why.as_str()));
     assert_eq!(process.attributes["distillery.outcome"], "cancelled");
-    assert_eq!(spans.len(), 3, "the client of the first wanted none: {spans:#?}");
+    assert_eq!(spans.len(), 3, "the first client asked for no trace: {spans:#?}");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn every_generation_has_its_number_and_its_state() {
 async fn plugin_events_are_streamed_as_they_happen() {
     let server = builder().start().await;
     let mut events = server.plugin_events().await;
-    let (name, data) = events.next().await.expect("how things are");
+    let (name, data) = events.next().await.expect("the current state");
     assert_eq!((name.as_str(), data), ("plugins", server.get("/api/v1/plugins").await.json()));
     let mut running = server.call("echo", &[]).await;
     running.line().await;
@@ -66,7 +66,7 @@ async fn plugin_events_are_streamed_as_they_happen() {
     server.put("plugins/echo/echo.wat", says("two"));
     let mut told = Vec::new();
     for _ in 0..2 {
-        let (name, data) = events.next().await.expect("what happens");
+        let (name, data) = events.next().await.expect("the next event");
         assert_eq!(data["plugin"], "echo");
         told.push((name, data["generation"].as_u64(), data["processes"].as_u64()));
     }

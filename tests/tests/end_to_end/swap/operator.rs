@@ -100,7 +100,7 @@ async fn changed_log_level_applies_at_once() {
     let reloads = server.log().lines_of("the second reload", 1, |line| line.message() == "reloaded").await;
     assert_eq!(reloads.len(), 1);
     let all = server.log().lines().iter().filter(|line| line.message() == "reloading").count();
-    assert_eq!(all, 1, "the first was logged at a level that is off");
+    assert_eq!(all, 1, "the first reload was logged at a disabled level");
 }
 
 #[tokio::test]
