@@ -68,7 +68,8 @@ pub enum Scheme {
 }
 
 impl Browser {
-    /// A browser with a window of 1280 pixels. `None`, with a message, if this machine has none; CI must have one.
+    /// Starts a browser with a window of 1280 pixels. `None`, with a message, if this machine has none; CI must have
+    /// one.
     pub async fn open() -> Option<Self> {
         let missing = [
             (on_the_path("chromium").is_none(), "chromium"),
@@ -103,7 +104,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// A driver, and its description of the started browser.
+    /// Starts a driver, and returns its description of the started browser.
     async fn start(home: &TempDir) -> Result<(Driver, Value), String> {
         let driver = Driver::start(home).await?;
         let capabilities = json!({ "capabilities": { "alwaysMatch": {

@@ -50,7 +50,7 @@ const MEANT_FOR_THE_HOST: [&str; 4] =
 const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 
 impl Language {
-    /// Every installed language. Others are skipped by name, and CI skips none.
+    /// Returns every installed language. Others are skipped by name, and CI skips none.
     pub fn all() -> &'static [Self] {
         static BUILT: OnceLock<Vec<Language>> = OnceLock::new();
         BUILT.get_or_init(|| {
@@ -130,7 +130,7 @@ impl Language {
     }
 }
 
-/// The directory in which the Makefile keeps the toolchains.
+/// Returns the directory in which the Makefile keeps the toolchains.
 pub fn toolchains() -> PathBuf {
     fs::canonicalize(TARGET).expect("cargo has a target directory").join("toolchains")
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub struct Line(Value);
 
 impl Line {
-    /// A line that is not JSON has only a message: a panic, or an error before the log began.
+    /// Parses a line. One that is not JSON has only a message: a panic, or an error before the log began.
     fn read(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_else(|_| serde_json::json!({ "message": text })))
     }

@@ -20,7 +20,7 @@ use std::{
 /// Time limit of an external program, such as a compiler: shorter than that of a test, which would be given up first.
 const TOOLS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// The program that cargo has built for the tests: it is beside the directory of the test programs.
+/// Returns the program that cargo has built for the tests: it is beside the directory of the test programs.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);

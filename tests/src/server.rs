@@ -61,7 +61,7 @@ pub struct Builder {
 pub const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
 
 impl Server {
-    /// A server with the API on and without plugins.
+    /// Returns a server with the API on and without plugins.
     pub fn builder() -> Builder {
         deadline::begin();
         let directory = TempDir::with_prefix("distillery-test-").expect("a directory for the server");
@@ -77,7 +77,7 @@ impl Server {
         Builder { config, arguments: Vec::new(), environment: Vec::new(), open_files: None, directory }
     }
 
-    /// A server with these guests as public calls.
+    /// Returns a server with these guests as public calls.
     pub async fn with(guests: impl IntoIterator<Item = Guest>) -> Self {
         guests.into_iter().fold(Self::builder(), Builder::guest).start().await
     }

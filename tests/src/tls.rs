@@ -16,7 +16,7 @@ use tokio_rustls::{
 pub const ONE: [&str; 2] = [include_str!("certificates/one.pem"), include_str!("certificates/one.key")];
 pub const TWO: [&str; 2] = [include_str!("certificates/two.pem"), include_str!("certificates/two.key")];
 
-/// A server that shows the first certificate.
+/// Returns a server that shows the first certificate.
 pub fn builder() -> Builder {
     Server::builder()
         .file("tls/server.pem", ONE[0])

@@ -13,7 +13,7 @@ use std::{
 const CLOSING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/closing/close.js");
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/pow-1");
 
-/// The client as JavaScript, beside the packages that it needs. `None`, with a message, if they are missing.
+/// Returns the client as JavaScript, beside the packages that it needs. `None`, with a message, if they are missing.
 fn built() -> Option<tempfile::TempDir> {
     let packages = toolchains().join("node/node_modules");
     let missing = ["typescript", "ws"].into_iter().find(|name| !packages.join(name).is_dir());
@@ -87,7 +87,7 @@ async fn pow1_client_works_in_a_browser() {
     assert_eq!(refused["status"], "rejected", "{refused}");
 }
 
-/// A server whose guests run for long.
+/// Returns a server whose guests run for long.
 async fn patient() -> Server {
     let builder = Server::builder().guest(Guest::component("spin")).guest(Guest::component("says_goodbye"));
     builder.grace(Duration::from_secs(60)).start().await

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, time::Instant};
 const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
 const TABLE_ENDS: &str = "<!-- end of languages -->";
 
-/// A server with a plugin in each language, as it was made.
+/// Returns a server with a plugin in each language, as it was made.
 async fn server() -> Server {
     server_with(Language::manifest).await
 }

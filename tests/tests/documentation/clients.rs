@@ -24,7 +24,7 @@ const CLIENTS: [&str; 6] = [
     "shell/processes.sh",
 ];
 
-/// An example in Python, with the package that it needs.
+/// Returns an example in Python, with the package that it needs.
 fn python(client: &str, address: SocketAddr) -> Option<Command> {
     let python = toolchains().join("clients/bin/python");
     if !is_there(python.is_file(), "websockets for Python") {
@@ -88,7 +88,7 @@ async fn python_client_follows_a_process_over_a_lost_connection() {
     assert_eq!(text(&ended.stderr).matches("reconnecting: ").count(), 1, "{}", text(&ended.stderr));
 }
 
-/// A proxy to `server` whose first connection breaks after these bytes.
+/// Returns a proxy to `server` whose first connection breaks after these bytes.
 fn cut_once(server: SocketAddr, behind: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -105,7 +105,7 @@ impl Guide {
         }
     }
 
-    /// The shell of the reader.
+    /// Returns the shell of the reader for this command.
     fn command(&self, step: &str) -> Command {
         // A single command is the process that Ctrl-C reaches.
         let exec = if step.starts_with("distillery") { "exec " } else { "" };

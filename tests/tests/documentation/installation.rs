@@ -20,7 +20,7 @@ fn is_root_of_a_machine() -> bool {
     allowed
 }
 
-/// The repository as it is after a clone and a build.
+/// Creates the repository as it is after a clone and a build.
 fn clone(directory: &Path) {
     let echo = directory.join("plugins/echo");
     fs::create_dir_all(&echo).expect("a directory");
@@ -33,7 +33,7 @@ fn clone(directory: &Path) {
     }
 }
 
-/// The commands of a part of a page. A configuration on the page becomes that of the server.
+/// Returns the commands of a part of a page. A configuration on the page becomes that of the server.
 fn commands(page: &str, from: &str, to: &str) -> String {
     let page = read(page);
     let (_, part) = page.split_once(from).unwrap_or_else(|| panic!("no {from}"));
@@ -51,7 +51,7 @@ fn commands(page: &str, from: &str, to: &str) -> String {
     script
 }
 
-/// The commands of the page on users. A password is typed into each that asks for one.
+/// Returns the commands of the page on users. A password is typed into each that asks for one.
 fn users() -> String {
     let page = commands("docs/server/users.md", "# Users, tokens and scopes\n", "\n## ");
     let id = "$(distillery token list | sed -n '1s/ .*//p')";

@@ -12,7 +12,7 @@ use std::{
 /// Directories without pages of this project.
 const ELSEWHERE: [&str; 5] = ["target", "node_modules", "data", "found", "templates"];
 
-/// Every page of the repository.
+/// Returns every page of the repository.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     find_pages(&repository(""), &mut pages);
@@ -32,7 +32,7 @@ fn find_pages(directory: &Path, pages: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a page outside of code blocks.
+/// Returns the lines of a page outside of code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     page.lines().filter(move |line| {
@@ -42,7 +42,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The targets of all links of a page, without code.
+/// Returns the targets of all links of a page, without code.
 fn links(page: &str) -> Vec<String> {
     let text = prose(page).collect::<Vec<_>>().join("\n");
     // Every second piece is code.
@@ -50,7 +50,7 @@ fn links(page: &str) -> Vec<String> {
     text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
 }
 
-/// The anchors of a page, as code hosts make them from headings.
+/// Returns the anchors of a page, as code hosts make them from headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = prose(page).filter_map(|line| line.strip_prefix('#'));
     headings

@@ -4,7 +4,7 @@ use distillery_tests::{Guest, Server};
 use hyper::Method;
 use serde_json::json;
 
-/// Each address of each route.
+/// Returns each address of each route.
 fn addresses(route: &str) -> [String; 4] {
     ["/api/v1/", "/api/v1/http/"]
         .map(|prefix| ["", "/"].map(|slash| format!("{prefix}{route}{slash}")))

@@ -29,7 +29,8 @@ struct Outcome {
     closing: String,
 }
 
-/// The Python of the suite and the directory of its cases. Without them the test is skipped by name, and never in CI.
+/// Returns the Python of the suite and the directory of its cases. Without them the test is skipped by name, and never
+/// in CI.
 fn suite() -> Option<(PathBuf, PathBuf)> {
     let lib = Path::new(SUITE).join("lib");
     let versions = std::fs::read_dir(&lib).into_iter().flatten().filter_map(|it| Some(it.ok()?.path()));

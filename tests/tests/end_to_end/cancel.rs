@@ -7,7 +7,7 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Far longer than any test waits: a process that ends within this time was not waited for.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// A client of a call whose guest has written its first line, and so is at work.
+/// Returns a client of a call whose guest has written its first line, and so is at work.
 async fn begun(server: &Server, call: &str) -> Client {
     let mut client = server.call(call, &[]).await;
     client.line().await;
@@ -147,7 +147,7 @@ async fn cancel_affects_no_other_process_of_the_plugin() {
     }
 }
 
-/// More computing guests than there are cores.
+/// Starts more computing guests than there are cores.
 async fn crowd(builder: Builder, call: &str) -> (Server, Vec<Client>) {
     let server = builder.start().await;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(200);
 
-/// `cleans_up` with a manifest that asks for the cleanup.
+/// Returns a server with `cleans_up` and a manifest that asks for the cleanup.
 fn cleaned() -> Builder {
     let manifest = |call: &str| format!("calls: {{{call}: {{access: public}}}}\ncancel: {{cleanup: true}}\n");
     Server::builder()
@@ -16,7 +16,7 @@ fn cleaned() -> Builder {
 
 const BOTH: [&str; 2] = ["cleans_up", "cleans_up.module"];
 
-/// A client of a call whose guest has written its first line.
+/// Returns a client of a call whose guest has written its first line.
 async fn begun(server: &Server, call: &str, params: &[&str]) -> Client {
     let mut client = server.call(call, params).await;
     assert_eq!(client.line().await, "ready");

@@ -34,7 +34,7 @@ fn url(server: &Server) -> String {
     format!("http://{}", server.address())
 }
 
-/// A server with a user who can run everything, and the file of a token of that user.
+/// Returns a server with a user who can run everything, and the file of a token of that user.
 async fn with_token(builder: Builder) -> (Server, String) {
     let server = builder.start().await;
     let made = server.run_with(&["user", "add", "ada", "--scope", "*"], "a long password\na long password\n");

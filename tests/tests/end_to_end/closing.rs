@@ -15,7 +15,7 @@ const PROTOCOLS: [&str; 3] = ["", "distillery-1", "pow-1"];
 /// A code of the client's own, and a reason.
 const GOODBYE: &[u8] = b"\x10\xe1goodbye";
 
-/// A frame that calls `name` by this protocol.
+/// Sends a frame that calls `name` by this protocol.
 async fn call(raw: &mut Raw, protocol: &str, name: &str, params: &[&str]) {
     match protocol {
         "distillery-1" => {
@@ -33,7 +33,7 @@ async fn cancel(raw: &mut Raw, protocol: &str) {
     }
 }
 
-/// A socket on which a call has written its first line.
+/// Returns a socket on which a call has written its first line.
 async fn begun(server: &Server, protocol: &str, name: &str, params: &[&str]) -> Raw {
     let mut raw = Raw::connect(server.address(), protocol).await;
     call(&mut raw, protocol, name, params).await;

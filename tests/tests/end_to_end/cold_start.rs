@@ -22,8 +22,8 @@ fn builder() -> Builder {
         .file("plugins/slow/plugin.yaml", "calls: {slow: {access: public}, slower: {access: public}}")
 }
 
-/// A server whose quick plugin is loaded, and the process that compiles the slow one: it is stopped, so that it takes
-/// as long as the test does.
+/// Returns a server whose quick plugin is loaded, and the process that compiles the slow one: it is stopped, so that it
+/// takes as long as the test does.
 async fn begun(builder: Builder) -> (Server, Pid) {
     let mut server = builder.begin();
     server.listens_early().await;
@@ -43,7 +43,7 @@ async fn begun(builder: Builder) -> (Server, Pid) {
     (server, compiler)
 }
 
-/// The process that compiles a module larger than all but the slow one.
+/// Returns the process that compiles a module larger than all but the slow one.
 fn compiler_of(server: &Server) -> Option<Pid> {
     let children = fs::read_dir(format!("/proc/{}/task", server.pid())).ok()?.flatten();
     let children = children.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());

@@ -38,7 +38,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("a device that is always full")
 }
 
-/// A pipe without a reader.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);

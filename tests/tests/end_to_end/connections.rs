@@ -40,7 +40,7 @@ async fn first_answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// A server of one connection: if it accepts another one, the first is over.
+/// Returns a server of one connection: if it accepts another one, the first is over.
 fn server_of_one() -> Builder {
     Server::builder().set("http.connections", 1)
 }

@@ -3,7 +3,7 @@
 
 use distillery_tests::{Guest, Server};
 
-/// A server with every kind of guest, and the names of their calls.
+/// Returns a server with every kind of guest, and the names of their calls.
 async fn server() -> (Server, Vec<&'static str>) {
     let mut kinds = vec![
         ("component", Guest::component("conversation")),

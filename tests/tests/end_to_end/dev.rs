@@ -3,7 +3,7 @@
 use distillery_tests::{Server, log::Line};
 use std::fs;
 
-/// A module that prints one line.
+/// Returns a module that prints one line.
 fn says(line: &str) -> String {
     let text = format!("{line}\\n");
     let length = line.len() + 1;

@@ -35,7 +35,7 @@ fn manifest(name: &str, capabilities: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\ncapabilities: {capabilities}\n")
 }
 
-/// A plugin of each kind that requests `capabilities` and is granted `grant`.
+/// Adds a plugin of each kind that requests `capabilities` and is granted `grant`.
 fn of_each_kind(builder: Builder, capabilities: &str, grant: &Value) -> Builder {
     let builder =
         KINDS.into_iter().fold(builder, |it, kind| it.plugin(kind, guest(kind), &manifest(kind, capabilities)));
@@ -114,7 +114,7 @@ async fn plugin_without_its_grants_does_not_load() {
     assert!(!lines.iter().any(|line| line.starts_with("HOME=")), "{lines:?}");
 }
 
-/// Two granted directories, one of them read-only, among others that are not granted.
+/// Creates two granted directories, one of them read-only, among others that are not granted.
 fn directories(builder: &Builder) -> (PathBuf, Value) {
     let root = builder.directory().join("host");
     for (path, text) in [("read/file", "from the host"), ("write/file", "to be changed"), ("secret/file", "hidden")] {

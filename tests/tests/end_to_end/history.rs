@@ -34,7 +34,7 @@ async fn list(server: &Server, query: &str, bearer: &str) -> Vec<Value> {
     answer.json().as_array().expect("a list").clone()
 }
 
-/// A call with the credentials of `headers`; its socket stays open.
+/// Starts a call with this bearer token; its socket stays open.
 async fn call(server: &Server, bearer: &str, name: &str, params: &[&str]) -> Client {
     let headers = [("authorization", bearer)];
     let headers: &[_] = if bearer.is_empty() { &[] } else { &headers };

@@ -27,7 +27,7 @@ use tokio_tungstenite::{
 /// The name of the setting for the first window of each stream.
 const INITIAL_WINDOW: u16 = 4;
 
-/// A connection of a well-behaved client.
+/// Returns a connection of a well-behaved client.
 async fn client(server: &Server) -> SendRequest<Empty<Bytes>> {
     let stream = TokioIo::new(connect_http2(server).await);
     let (sender, connection) =
@@ -38,7 +38,7 @@ async fn client(server: &Server) -> SendRequest<Empty<Bytes>> {
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// A websocket over a connection of HTTP/2, with these headers, or the status of the refusal.
+/// Opens a websocket over a connection of HTTP/2 with these headers, or returns the status of the refusal.
 async fn socket(
     sender: &mut SendRequest<Empty<Bytes>>,
     path: &str,

@@ -23,12 +23,12 @@ fn instances_of(directory: &Path) -> PathBuf {
     directory.join("data/instances")
 }
 
-/// A server whose calls are public.
+/// Returns a server whose calls are public.
 fn builder() -> Builder {
     granted(Server::builder().example("instances")).set("auth.anonymous", json!(["call:*"]))
 }
 
-/// The same server; its calls have no grace period.
+/// Returns the same server, whose calls have no grace period.
 fn without_grace() -> Builder {
     let manifest = Guest::example_manifest("instances");
     let cancel = "cancel: {grace: 5s, cleanup: true}";

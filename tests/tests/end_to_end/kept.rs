@@ -177,7 +177,7 @@ fn lost(messages: &[Value]) -> Vec<&Value> {
     messages.iter().filter(|message| message["type"] == "lost").collect()
 }
 
-/// A call that writes 100 KiB, of which 10 are kept.
+/// Returns a call that writes 100 KiB, of which 10 are kept.
 fn flooding() -> Builder {
     let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
     builder.set("limits.kept_output", "10KiB").set("limits.output", "100KiB")

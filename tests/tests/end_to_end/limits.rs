@@ -318,7 +318,7 @@ async fn largest_process_fits_a_server_of_one_slot() {
     }
 }
 
-/// A small module that takes the compiler much time and memory: each jump carries every one of its variables.
+/// Returns a small module that takes the compiler much time and memory: each jump carries every one of its variables.
 pub fn hard_to_compile() -> String {
     let variables = 20_000;
     let jumps: String = (0..4000)

@@ -76,7 +76,7 @@ fn unknown_language_and_invalid_name_are_explained() {
     assert_eq!(fs::read_dir(here.path()).expect("it is there").count(), 0);
 }
 
-/// A plugin that `build` builds.
+/// Returns a plugin that `build` builds.
 fn plugin(build: &str) -> TempDir {
     let here = directory();
     fs::create_dir(here.path().join("greet")).expect("a directory for the plugin");

@@ -19,7 +19,7 @@ fn reader() -> Builder {
     Server::builder().guest(Guest::component("reads_slowly")).grace(Duration::from_millis(100))
 }
 
-/// A client of a guest that reads this many bytes at a time, with this pause in milliseconds.
+/// Returns a client of a guest that reads this many bytes at a time, with this pause in milliseconds.
 async fn slow(server: &Server, bytes: &str, millis: &str) -> Client {
     let mut client = server.call("reads_slowly", &[bytes, millis]).await;
     assert_eq!(client.line().await, "ready");

@@ -57,7 +57,7 @@ async fn check_and_serve_refuse_the_same_configurations() {
     }
 }
 
-/// Everything below a directory, with its owner, size and time.
+/// Returns everything below a directory, with its owner, size and time.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64, i64)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];

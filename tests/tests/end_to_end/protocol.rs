@@ -8,7 +8,7 @@ async fn server() -> Server {
     Server::with([Guest::component("echo_once"), Guest::component("says_goodbye")]).await
 }
 
-/// A running call whose guest waits.
+/// Starts a call and waits until its guest is ready.
 async fn running(server: &Server) -> Client {
     let mut client = server.call("says_goodbye", &[]).await;
     assert_eq!(client.line().await, "ready");

@@ -19,7 +19,7 @@ enum Way {
     Session,
 }
 
-/// A server, and the header with the credential of ada.
+/// Returns a server, and the header with the credential of ada.
 async fn server(builder: Builder, way: Way) -> (Server, (&'static str, String)) {
     worked(&builder.run(&["user", "add", "ada", "--scope", "plugins:read", "--scope", "call:*"], PASSWORD));
     if matches!(way, Way::Session) {

@@ -54,7 +54,7 @@ async fn calls_that_do_not_end_are_forced() {
     assert_eq!(server.wait().await.code(), Some(0));
 }
 
-/// A server that drains and cannot finish.
+/// Returns a server that drains and cannot finish.
 async fn stuck() -> (Server, [Client; 2]) {
     let server = Server::builder()
         .guest(Guest::component("hold"))

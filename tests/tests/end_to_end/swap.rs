@@ -11,7 +11,7 @@ mod rollback;
 
 use distillery_tests::{Server, patiently, server::Builder};
 
-/// A guest that prints `word`, reads a line, and prints `word` again.
+/// Returns a guest that prints `word`, reads a line, and prints `word` again.
 fn says(word: &str) -> String {
     let length = word.len() + 1;
     format!(
@@ -33,12 +33,12 @@ fn says(word: &str) -> String {
     )
 }
 
-/// The manifest of a plugin with the public call `name`.
+/// Returns the manifest of a plugin with the public call `name`.
 fn public(name: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\n")
 }
 
-/// A server with the plugin `echo` that prints `one`, whose callers can list and change plugins.
+/// Returns a server with the plugin `echo` that prints `one`, whose callers can list and change plugins.
 fn builder() -> Builder {
     Server::builder()
         .file("plugins/echo/plugin.yaml", public("echo"))

@@ -22,7 +22,7 @@ fn run(guest: &Guest) -> Command {
     command
 }
 
-/// A plugin directory of its own.
+/// Returns a plugin directory of its own.
 fn plugin(guest: &Guest, manifest: &str) -> (TempDir, String) {
     let directory = TempDir::with_prefix("distillery-test-").expect("a directory");
     let inside = directory.path().join("plugin");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A server with the public call `echo` and the call `args`, which requires its scope.
+/// Returns a server with the public call `echo` and the call `args`, which requires its scope.
 fn builder() -> Builder {
     Server::builder().example("echo").bare_plugin("args", Guest::component("args"))
 }

@@ -27,7 +27,7 @@ const TOLERANCE: u64 = 32 << 20;
 /// Time during which the drain finds the server busy.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A number from the environment, as `make soak` sets it.
+/// Reads a number from the environment, as `make soak` sets it.
 fn told(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
     Some(value.parse().unwrap_or_else(|error| panic!("{variable}={value}: {error}")))

@@ -60,7 +60,7 @@ const HOSTILE: [(&str, &[&str]); 15] = [
     ("write_after_close", &[]),
 ];
 
-/// All of them except those of WASI 0.3.
+/// Returns all of them except those of WASI 0.3.
 pub fn guests() -> Vec<Guest> {
     let hostile = |name: &&str| name.starts_with("component_") || name.starts_with("trap_") || TEXT.contains(name);
     let mut names: Vec<_> = ENDLESS.iter().chain(&HOSTILE).map(|(name, _)| *name).chain(["conversation"]).collect();
@@ -124,7 +124,7 @@ impl<'a> Visitor<'a> {
         Client::try_connect(self.server.address()).await
     }
 
-    /// A draining server can disconnect before it has read the request.
+    /// Sends a request. A draining server can disconnect before it has read the request.
     async fn request(&mut self) -> Option<()> {
         let answered = async {
             let mut stream = TcpStream::connect(self.server.address()).await.ok()?;
@@ -142,7 +142,7 @@ impl<'a> Visitor<'a> {
         Some(())
     }
 
-    /// A conversation in which every line comes back.
+    /// Holds a conversation in which every line comes back.
     async fn good(&mut self) -> Option<()> {
         let mut client = self.enter().await?;
         count(&self.tally.good);
@@ -163,7 +163,7 @@ impl<'a> Visitor<'a> {
         Some(())
     }
 
-    /// An endless guest, cancelled after some of its lines or before any, `times` over.
+    /// Cancels an endless guest `times` over, after some of its lines or before any.
     async fn endless(&mut self, times: usize) -> Option<()> {
         let (name, params) = ENDLESS[self.dice.usize(..ENDLESS.len())];
         self.end_endless(name, params, times).await

@@ -76,7 +76,7 @@ const THIRD: [(&str, &str); 7] = [
     ("hostile", "resolve"),
 ];
 
-/// A server with all hostile guests, and their calls.
+/// Returns a server with all hostile guests, and their calls.
 fn crowd() -> (Builder, Vec<(String, Vec<&'static str>)>) {
     let mut builder = Server::builder().guest(Guest::component("echo_once"));
     let mut calls = Vec::new();

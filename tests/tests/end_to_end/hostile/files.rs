@@ -13,7 +13,7 @@ fn manifest(name: &str, capabilities: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\ncapabilities: {capabilities}\n")
 }
 
-/// A server whose guests have scratch space.
+/// Returns a server whose guests have scratch space.
 fn with_scratch(guests: impl IntoIterator<Item = (&'static str, Guest)>) -> Builder {
     let (mut builder, mut grants) = (Server::builder(), serde_json::Map::new());
     for (name, guest) in guests {

@@ -19,7 +19,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(content.len()), content].concat()
 }
 
-/// A preview 1 command that does nothing, with an unused segment of `size` bytes.
+/// Returns a preview 1 command that does nothing, with an unused segment of `size` bytes.
 fn large_module(size: usize) -> Vec<u8> {
     let data = [&[1, 1][..], &leb(size), &vec![0xa5; size]].concat();
     [

@@ -35,7 +35,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Frame
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
-/// A request of stream 1 with these headers.
+/// Returns a request of stream 1 with these headers.
 fn request(headers: &[(&str, &str)]) -> Vec<Frame> {
     vec![frame(HEADERS, WHOLE, 1, block(headers))]
 }
@@ -45,7 +45,7 @@ const SCHEME: (&str, &str) = (":scheme", "https");
 const AUTHORITY: (&str, &str) = (":authority", "localhost");
 const PATH: (&str, &str) = (":path", "/api/v1/auth");
 
-/// Sections 4 to 6: the frames.
+/// Returns the cases of sections 4 to 6: the frames.
 fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     let asked = || frame(HEADERS, WHOLE, 1, get("/api/v1/auth"));
     let open = || frame(HEADERS, END_HEADERS, 1, block(&[(":method", "POST"), SCHEME, AUTHORITY, PATH]));
@@ -186,7 +186,7 @@ fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     ]
 }
 
-/// Section 8: the requests.
+/// Returns the cases of section 8: the requests.
 fn requests() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     let all = [METHOD, SCHEME, AUTHORITY, PATH];
     let with = |more: &[(&'static str, &'static str)]| request(&[&all[..], more].concat());

@@ -45,7 +45,7 @@ fn pod() -> Value {
     manifest("deployment.yaml")["spec"]["template"].clone()
 }
 
-/// A server with the configuration of the pod, except for its paths.
+/// Returns a server with the configuration of the pod, except for its paths.
 fn configured() -> Builder {
     let text = manifest("configmap.yaml")["data"]["distillery.yaml"].as_str().expect("a configuration").to_owned();
     Server::builder().file("pod.yaml", text)

@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The tests connect from 127.0.0.1, which is a proxy here, and so is 10.0.0.0/8.
+/// Returns a server that trusts 127.0.0.1, from which the tests connect, and 10.0.0.0/8 as proxies.
 fn builder() -> Builder {
     Server::builder().set("http.trusted_proxies", vec!["127.0.0.1", "10.0.0.0/8"])
 }

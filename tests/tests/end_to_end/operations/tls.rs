@@ -23,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-/// A socket over which `echo_once` was called.
+/// Returns a socket over which `echo_once` was called.
 async fn called(stream: TlsStream<TcpStream>) -> Socket {
     let upgraded = patiently("the upgrade", client_async("wss://localhost/api/v1/ws", stream)).await;
     let (mut socket, _) = upgraded.expect("a socket");

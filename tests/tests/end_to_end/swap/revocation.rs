@@ -15,7 +15,7 @@ fn asking(name: &str, capabilities: &str) -> String {
     format!("{}capabilities: {capabilities}\n", public(name))
 }
 
-/// A server whose plugin `echo` requests a secret, and is granted it.
+/// Returns a server whose plugin `echo` requests a secret, and is granted it.
 fn with_secret() -> Builder {
     let builder = builder().file("key", "one\n").file("plugins/echo/plugin.yaml", asking("echo", "{secrets: [KEY]}"));
     let key = builder.directory().join("key");

@@ -5,7 +5,7 @@ use distillery_tests::{Server, program::text};
 use serde_json::json;
 use std::fs;
 
-/// A server that serves `one` again after `two`.
+/// Returns a server that serves `one` again after `two`.
 async fn rolled_back() -> Server {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
