@@ -104,7 +104,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Starts a driver, and returns its description of the started browser.
+    /// Starts a driver and a browser, and returns the driver and its description of the browser.
     async fn start(home: &TempDir) -> Result<(Driver, Value), String> {
         let driver = Driver::start(home).await?;
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
