@@ -1,5 +1,5 @@
-//! A browser that a test sees and presses: Debian's Chromium, driven over WebDriver by its own driver. It finds things as
-//! people do, by what stands on them, and knows nothing of what the pages are for.
+//! A browser for tests: Debian's Chromium, driven over WebDriver by its own driver. It finds elements as people do, by
+//! their text, and knows nothing about the purpose of the pages.
 
 use crate::{PATIENCE, http::exchange, patiently};
 use bytes::Bytes;
@@ -19,13 +19,13 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
 };
 
-/// Browsers at once: each is several processes, and the machine has other tests to run.
+/// Concurrent browsers: each is several processes, and the machine runs other tests.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
-/// What looks for mistakes in what the pages say to those who do not see them.
+/// The checker for accessibility errors of the pages.
 const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/browser/node_modules/axe-core/axe.min.js");
 
-/// Runs before anything of a page: what the policy of the page forbade is counted, and its sockets are at hand.
+/// Runs before the page: counts violations of the policy of the page, and makes its sockets available.
 const WATCH: &str = "window.violations = [];
     window.sockets = [];
     window.WebSocket = class extends WebSocket {
@@ -34,7 +34,7 @@ const WATCH: &str = "window.violations = [];
     document.addEventListener('securitypolicyviolation', ({violatedDirective, blockedURI}) =>
         violations.push(`${violatedDirective} ${blockedURI}`));";
 
-/// Where a control stands that has this role and this name.
+/// Locates a control with this role and this name.
 const FIND: &str = r#"
     const [role, name] = arguments;
     const said = (it) => it.getAttribute("aria-label") ?? (it.labels?.[0] ?? it).textContent;
@@ -45,8 +45,8 @@ const FIND: &str = r#"
     return exact ?? found.find((it) => said(it).trim().startsWith(name)) ?? null;
 "#;
 
-/// Attempts to start a browser. None of these tests is of the browser itself, and its driver ends at times before it
-/// listens: it takes a free port of IPv4, and then wants the same one of IPv6, which another test may have.
+/// Attempts to start a browser. No test is about the browser itself, and its driver sometimes ends before it listens:
+/// it takes a free port of IPv4, and then needs the same one of IPv6, which another test can have.
 const ATTEMPTS: usize = 5;
 
 #[derive(Debug)]
@@ -55,12 +55,12 @@ pub struct Browser {
     session: String,
     /// The browser itself, which its driver would leave behind.
     browser: Option<Pid>,
-    // It has no other home, so that nothing of one test is left for the next.
+    // The browser has no other home, so that nothing of one test remains for the next.
     _home: TempDir,
     _place: SemaphorePermit<'static>,
 }
 
-/// Light or dark, as the system of the one before the screen is set.
+/// The colour scheme of the user's system.
 #[derive(Clone, Copy, Debug)]
 pub enum Scheme {
     Light,
@@ -68,7 +68,8 @@ pub enum Scheme {
 }
 
 impl Browser {
-    /// A browser with a window of 1280 pixels. Nothing where there is none on this machine, out loud; in CI there must be.
+    /// Starts a browser with a window of 1280 pixels. `None`, with a message, if this machine has none; CI must have
+    /// one.
     pub async fn open() -> Option<Self> {
         let missing = [
             (on_the_path("chromium").is_none(), "chromium"),
@@ -103,7 +104,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// A driver, and what it says of the browser that it started.
+    /// Starts a driver and a browser, and returns the driver and its description of the browser.
     async fn start(home: &TempDir) -> Result<(Driver, Value), String> {
         let driver = Driver::start(home).await?;
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
@@ -120,8 +121,8 @@ impl Browser {
         Ok((driver, started))
     }
 
-    /// Opens a page, and waits until it is there in the place of the one before. Within the same document that takes a
-    /// moment, in which what is pressed would still be of that one.
+    /// Opens a page, and waits until it has replaced the previous one. Within the same document the change takes a
+    /// moment, in which a press would still reach the previous page.
     pub async fn go(&self, url: &str) {
         let mark = "const all = location.href === arguments[0] ? [] : document.querySelectorAll('h1');
                     for (const it of all) it.dataset.left = '';";
@@ -134,7 +135,7 @@ impl Browser {
         self.ask("refresh", json!({})).await;
     }
 
-    /// The inside of the window.
+    /// Sets the size of the inside of the window.
     pub async fn window(&self, width: u32, height: u32) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.tell("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -149,7 +150,7 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// What a function body of JavaScript returns on the page.
+    /// Returns the result of a function body of JavaScript on the page.
     pub async fn run(&self, script: &str) -> Value {
         self.run_with(script, json!([])).await
     }
@@ -158,7 +159,8 @@ impl Browser {
         self.ask("execute/sync", json!({ "script": script, "args": arguments })).await
     }
 
-    /// What an expression on the page becomes, once it is something. It is looked at in each frame, also after a reload.
+    /// Waits until an expression on the page has a value, and returns the value. Each frame evaluates the expression,
+    /// also after a reload.
     pub async fn until(&self, what: &str, expression: &str) -> Value {
         let script = format!(
             "const done = arguments[arguments.length - 1];
@@ -173,30 +175,30 @@ impl Browser {
         loop {
             match self.send(Method::POST, &path, &json!({ "script": script, "args": [] })).await {
                 Ok(value) => return value,
-                // The page went away while it was looked at.
+                // The page was replaced during the evaluation.
                 Err(error) if error.contains("unloaded") || error.contains("navigat") => {}
                 Err(error) => panic!("waited in vain for {what}: {error}; the page says: {}", self.text().await),
             }
         }
     }
 
-    /// Waits until this text is to be seen on the page.
+    /// Waits until this text is visible on the page.
     pub async fn sees(&self, text: &str) {
         let quoted = json!(text).to_string();
         self.until(&format!("{text:?}"), &format!("document.body.innerText.includes({quoted})")).await;
     }
 
-    /// All text of the page that can be seen.
+    /// Returns all visible text of the page.
     pub async fn text(&self) -> String {
         self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Presses the button, or follows the link, that is named so.
+    /// Presses the button, or follows the link, with this name.
     pub async fn press(&self, name: &str) {
         self.click("button, a, summary", name).await;
     }
 
-    /// Writes into the field that is named so, in the place of what stands there.
+    /// Writes into the field with this name, and replaces its content.
     pub async fn write(&self, name: &str, text: &str) {
         self.act("input, textarea", name, &[("clear", json!({})), ("value", json!({ "text": text }))]).await;
     }
@@ -213,8 +215,8 @@ impl Browser {
         self.act(role, name, &[("click", json!({}))]).await;
     }
 
-    /// Does one thing after the other with a control. One that was made anew in the meantime is looked for again, as people
-    /// do without noticing.
+    /// Performs one action after the other on a control. A control that was recreated in the meantime is searched
+    /// again, as people do without noticing.
     async fn act(&self, role: &str, name: &str, what: &[(&str, Value)]) {
         let acted = async {
             'again: loop {
@@ -232,7 +234,7 @@ impl Browser {
         patiently(name, acted).await;
     }
 
-    /// The control that is named so, once it is there. Nothing if it went away at that moment.
+    /// Waits for the control with this name. `None` if it disappeared at that moment.
     async fn find(&self, role: &str, name: &str) -> Option<String> {
         let arguments = json!([role, name]);
         let present = format!("(() => {{ const find = function () {{ {FIND} }}; return !!find(...{arguments}); }})()");
@@ -241,7 +243,7 @@ impl Browser {
         Some(found.as_object()?.values().next()?.as_str()?.to_owned())
     }
 
-    /// Types on the keyboard, wherever the focus is. A name such as `Enter` or `Control+c` is one stroke.
+    /// Types on the keyboard into the focused element. A name such as `Enter` or `Control+c` is one stroke.
     pub async fn stroke(&self, key: &str) {
         let keys: Vec<_> = key.split('+').map(code).collect();
         let down = keys.iter().map(|key| json!({ "type": "keyDown", "value": key }));
@@ -260,7 +262,7 @@ impl Browser {
         self.ask("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] })).await;
     }
 
-    /// What axe finds wrong with the page as it is now.
+    /// Returns the errors that axe finds on the page.
     pub async fn axe(&self) -> Vec<String> {
         let axe = fs::read_to_string(AXE).expect("axe can be read");
         let script = format!(
@@ -274,7 +276,7 @@ impl Browser {
         serde_json::from_value(found).expect("a list of sentences")
     }
 
-    /// How many seconds of a processor the page itself has taken so far. What else the machine does is not in it.
+    /// Returns the processor time of the page itself in seconds, without other programs on the machine.
     pub async fn busy(&self) -> f64 {
         let metrics = self.tell("Performance.getMetrics", json!({})).await;
         let metrics = metrics["metrics"].as_array().expect("metrics");
@@ -282,7 +284,7 @@ impl Browser {
         task["value"].as_f64().expect("a number")
     }
 
-    /// What the page was forbidden, and what was said on the browser's own console that nobody expected.
+    /// Returns the violations of the policy, and unexpected messages on the browser's own console.
     pub async fn complaints(&self, expected: &[&str]) -> Vec<String> {
         let log = self.ask("se/log", json!({ "type": "browser" })).await;
         let said = log.as_array().into_iter().flatten().filter_map(|it| it["message"].as_str());
@@ -292,7 +294,7 @@ impl Browser {
         said.chain(forbidden).collect()
     }
 
-    /// Says something to the inside of the browser.
+    /// Sends a command to the inside of the browser.
     async fn tell(&self, command: &str, parameters: Value) -> Value {
         self.ask("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
     }
@@ -319,7 +321,7 @@ impl Drop for Browser {
     }
 }
 
-/// What drives one browser. It is gone with this.
+/// The driver of one browser. The driver ends when this is dropped.
 #[derive(Debug)]
 struct Driver {
     process: Child,
@@ -340,7 +342,7 @@ impl Driver {
         let mut driver = Self { process, port: 0 };
         let said = driver.process.stdout.take().expect("it has a stdout");
         let port = patiently("the driver to listen", tokio::task::spawn_blocking(|| listening(BufReader::new(said))));
-        driver.port = port.await.expect("nobody stops to wait")?;
+        driver.port = port.await.expect("the task is not cancelled")?;
         Ok(driver)
     }
 
@@ -362,7 +364,7 @@ impl Drop for Driver {
     }
 }
 
-/// The port that a driver says it listens on, or what else it said before it ended.
+/// Returns the port that a driver listens on, or its output if it ended first.
 fn listening(mut said: impl BufRead + Send + 'static) -> Result<u16, String> {
     let mut all = String::new();
     loop {
@@ -372,7 +374,7 @@ fn listening(mut said: impl BufRead + Send + 'static) -> Result<u16, String> {
         }
         if let Some((_, port)) = all[from..].trim_end().trim_end_matches('.').rsplit_once("successfully on port ") {
             let port = port.parse().expect("a port");
-            // It must always find a reader.
+            // The output must always have a reader.
             std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
             return Ok(port);
         }
@@ -383,7 +385,7 @@ fn on_the_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|it| it.join(program)).find(|it| it.is_file())
 }
 
-/// A key by its name, as WebDriver names it.
+/// Returns a key by its name, as WebDriver names it.
 fn code(key: &str) -> String {
     match key {
         "Enter" => "\u{e007}",

@@ -1,5 +1,5 @@
-//! A client of the websocket protocol that is strict: whatever the documentation does not promise makes the test fail.
-//! It knows frames and messages, nothing of servers and processes.
+//! A strict client of the websocket protocol: any behaviour without a promise in the documentation fails the test. It
+//! knows frames and messages, and nothing about servers and processes.
 
 use crate::patiently;
 use futures_util::{SinkExt, StreamExt};
@@ -26,7 +26,7 @@ pub struct Client {
     socket: WebSocketStream<TcpStream>,
 }
 
-/// What the server sent.
+/// A message from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     Text(String),
@@ -43,7 +43,7 @@ pub enum Verdict {
     Failure(String),
 }
 
-/// A whole conversation: what was said until the end, and the end.
+/// A whole conversation: the lines until the end, and the end.
 #[derive(Debug)]
 pub struct End {
     pub lines: Vec<String>,
@@ -52,14 +52,14 @@ pub struct End {
 }
 
 impl End {
-    /// The lines of a call that succeeded.
+    /// Returns the lines of a call that succeeded.
     #[track_caller]
     pub fn success(self) -> Vec<String> {
         assert_eq!(self.verdict, Verdict::Success, "after {:?}", tail(&self.lines));
         self.lines
     }
 
-    /// The message of a call that failed.
+    /// Returns the message of a call that failed.
     #[track_caller]
     pub fn failure(self) -> String {
         match self.verdict {
@@ -69,7 +69,7 @@ impl End {
     }
 }
 
-/// The last lines, as many as fit a message.
+/// Returns the last lines, as many as fit a message.
 fn tail(lines: &[String]) -> &[String] {
     &lines[lines.len().saturating_sub(5)..]
 }
@@ -95,12 +95,12 @@ impl Verdict {
     }
 }
 
-/// The message that asks for a call.
+/// Builds the message that asks for a call.
 pub fn call(name: &str, params: &[&str]) -> Message {
     Message::binary(json!({ "call": name, "params": params }).to_string())
 }
 
-/// The message that cancels it.
+/// Builds the message that cancels the call.
 pub fn cancel() -> Message {
     Message::binary(json!({ "signal": "cancel" }).to_string())
 }
@@ -110,13 +110,13 @@ impl Client {
         Self::connect_to(address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
     }
 
-    /// A socket at a path of the test's own, or the status with which it was refused.
+    /// Opens a socket at this path, or returns the status of the refusal.
     pub async fn connect_to(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, StatusCode> {
         let stream = patiently("a connection", TcpStream::connect(address)).await;
         Self::upgrade(stream.expect("the server takes connections"), address, path, headers).await
     }
 
-    /// A socket from another address of this machine, such as 127.0.0.2.
+    /// Opens a socket from another address of this machine, such as 127.0.0.2.
     pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::new(from, 0)).expect("an address of this machine");
@@ -124,7 +124,7 @@ impl Client {
         Self::upgrade(stream, address, "/api/v1/ws", &[]).await.expect("the server takes sockets")
     }
 
-    /// A socket over a connection that there is already, or the status with which it was refused.
+    /// Opens a socket over an existing connection, or returns the status of the refusal.
     pub async fn upgrade(
         stream: TcpStream,
         address: SocketAddr,
@@ -134,7 +134,7 @@ impl Client {
         Ok(Self { socket: upgraded(stream, address, path, headers).await?.0 })
     }
 
-    /// A socket, or nothing where the server takes none any more.
+    /// Opens a socket; `None` if the server accepts none any more.
     pub async fn try_connect(address: SocketAddr) -> Option<Self> {
         let request = format!("ws://{address}/api/v1/ws").into_client_request().expect("a request");
         let connected = async {
@@ -145,20 +145,20 @@ impl Client {
         patiently("a socket, or a refusal", connected).await
     }
 
-    /// Sends a call, lines or a cancel to a server that may have ended the socket meanwhile: what it said before that is
-    /// still to be read.
+    /// Sends a call, lines or a cancel to a server that can have ended the socket meanwhile: its earlier messages can
+    /// still be read.
     pub async fn offer(&mut self, message: Message) {
         _ = patiently("a frame to leave", self.socket.send(message)).await;
     }
 
-    /// A socket to a server that may be gone at any moment: then there is none.
+    /// Opens a socket to a server that can stop at any moment: `None` then.
     pub async fn over(stream: TcpStream, address: &str) -> Option<Self> {
         let request = address.into_client_request().expect("a request");
         let (socket, _) = patiently("the upgrade to a websocket", client_async(request, stream)).await.ok()?;
         Some(Self { socket })
     }
 
-    /// Calls on a server that may be gone at any moment.
+    /// Calls on a server that can stop at any moment.
     pub async fn try_call(&mut self, name: &str, params: &[&str]) -> Option<()> {
         let message = Message::binary(json!({ "call": name, "params": params }).to_string());
         patiently("a frame to leave", self.socket.send(message)).await.ok()
@@ -172,12 +172,12 @@ impl Client {
         self.send(cancel()).await;
     }
 
-    /// Says that no more input comes.
+    /// Ends the input.
     pub async fn end_input(&mut self) {
         self.send(Message::binary(json!({ "signal": "close" }).to_string())).await;
     }
 
-    /// A binary frame with any content.
+    /// Sends a binary frame with any content.
     pub async fn control(&mut self, content: impl Into<Bytes>) {
         self.send(Message::Binary(content.into())).await;
     }
@@ -186,7 +186,7 @@ impl Client {
         self.send(Message::text(line.into())).await;
     }
 
-    /// One text message in several frames.
+    /// Sends one text message in several frames.
     pub async fn say_in_frames(&mut self, parts: &[&str]) {
         for (index, part) in parts.iter().enumerate() {
             let opcode = if index == 0 { Data::Text } else { Data::Continue };
@@ -196,13 +196,13 @@ impl Client {
         }
     }
 
-    /// A text message of any bytes.
+    /// Sends a text message of any bytes.
     pub async fn say_bytes(&mut self, bytes: &'static [u8]) {
         let frame = WireFrame::message(Bytes::from_static(bytes), OpCode::Data(Data::Text), true);
         self.send(Message::Frame(frame)).await;
     }
 
-    /// Waits for a ping of the server; the answer leaves with the next frame or look.
+    /// Waits for a ping of the server; the answer is sent with the next frame or read.
     pub async fn pinged(&mut self) {
         match patiently("a ping", self.socket.next()).await {
             Some(Ok(Message::Ping(_))) => {
@@ -216,7 +216,7 @@ impl Client {
         patiently("a frame to leave", self.socket.send(message)).await.expect("the server is there");
     }
 
-    /// Sends many lines in as few writes as possible, for as long as the server takes them.
+    /// Sends many lines in as few writes as possible, for as long as the server accepts them.
     pub async fn say_all(&mut self, lines: impl IntoIterator<Item = String>) -> Result<(), Error> {
         patiently("many frames to leave", async {
             for line in lines {
@@ -227,24 +227,24 @@ impl Client {
         .await
     }
 
-    /// Speaks and listens at the same time, as programs do.
+    /// Splits the socket, to send and receive at the same time, as programs do.
     pub fn split(self) -> (Speaker, Listener) {
         let (speaker, listener) = self.socket.split();
         (Speaker(speaker), Listener(listener))
     }
 
-    /// Closes as a browser does, and does not wait for anything.
+    /// Closes as a browser does, without waiting.
     pub async fn hang_up(mut self) {
-        // The server may already be gone: then there is nothing left to close.
+        // The server can already have exited: then there is nothing left to close.
         _ = patiently("the close frame to leave", self.socket.close(None)).await;
     }
 
-    /// The next frame that is not a ping or a pong.
+    /// Returns the next frame that is not a ping or a pong.
     pub async fn next(&mut self) -> Frame {
         next(&mut self.socket).await
     }
 
-    /// The next frame, which must be text.
+    /// Returns the next frame, which must be text.
     #[track_caller]
     pub fn line(&mut self) -> impl Future<Output = String> {
         let asked_at = std::panic::Location::caller();
@@ -256,13 +256,13 @@ impl Client {
         }
     }
 
-    /// Everything until the end, which must be one result and then a close frame.
+    /// Reads to the end, which must be one result and then a close frame.
     pub async fn finish(mut self) -> End {
         finish(&mut self.socket).await
     }
 }
 
-/// A websocket, and the subprotocol that it has, or the status with which it was refused.
+/// Opens a websocket and returns its subprotocol, or the status of the refusal.
 pub(crate) async fn upgraded(
     stream: TcpStream,
     address: SocketAddr,
@@ -322,7 +322,7 @@ impl Listener {
     }
 }
 
-/// What is no sign of life alone. Such signs go on for ever, and what is waited for must not take so long.
+/// Skips pure signs of life. They continue for ever, and a wait must not take that long.
 pub(crate) async fn next_but_pings(frames: &mut impl Frames) -> Option<Result<Message, Error>> {
     patiently("a frame", async {
         loop {

@@ -1,5 +1,5 @@
-//! The last resort against a test that hangs, though everything that it waits for is waited for [`patiently`]: it is
-//! named, and the whole program of tests ends, instead of running until somebody wonders.
+//! The last resort against a test that hangs, although all waits use [`patiently`]: the test is named, and the whole
+//! test program ends, instead of running for ever.
 //!
 //! [`patiently`]: crate::patiently
 
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test may take. Those that build with a compiler take minutes.
+/// Time limit of a test. Tests that build with a compiler take minutes.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// The tests that run, by their threads, and when each is late.
+/// The running tests by their threads, each with its deadline.
 static RUNNING: LazyLock<Mutex<HashMap<ThreadId, (String, Instant)>>> = LazyLock::new(|| {
     thread::spawn(look);
     Mutex::default()
@@ -25,15 +25,15 @@ thread_local! {
     static THIS: This = This::begun();
 }
 
-/// The test of this thread, from its first use of the harness until it is over.
+/// The test of this thread, from its first use of the harness until its end.
 struct This;
 
 impl This {
     fn begun() -> Self {
         let thread = thread::current();
-        // The harness of Rust names the thread of a test like it. Other threads belong to a test, or run all of them.
+        // Rust's harness names the thread of a test after the test. Other threads belong to a test, or run all of them.
         if let Some(name) = thread.name().filter(|name| *name != "main" && !name.contains('-')) {
-            let mut running = RUNNING.lock().expect("nobody panics with it");
+            let mut running = RUNNING.lock().expect("no thread panics while it holds the lock");
             running.insert(thread.id(), (name.to_owned(), Instant::now() + LONGEST));
         }
         Self
@@ -42,30 +42,30 @@ impl This {
 
 impl Drop for This {
     fn drop(&mut self) {
-        RUNNING.lock().expect("nobody panics with it").remove(&thread::current().id());
+        RUNNING.lock().expect("no thread panics while it holds the lock").remove(&thread::current().id());
     }
 }
 
-/// Lets the test of this thread have a deadline, unless it has one.
+/// Gives the test of this thread a deadline, unless it has one.
 pub(crate) fn begin() {
     THIS.with(|_| {});
 }
 
-/// Leaves the test of this thread as much time as it wants.
+/// Removes the deadline of the test of this thread.
 pub fn lift() {
     begin();
-    RUNNING.lock().expect("nobody panics with it").remove(&thread::current().id());
+    RUNNING.lock().expect("no thread panics while it holds the lock").remove(&thread::current().id());
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing happens that could be waited for: that is the point")]
+#[expect(clippy::disallowed_methods, reason = "a hanging test has no event to wait for")]
 fn look() {
     loop {
         thread::sleep(Duration::from_secs(1));
         let now = Instant::now();
-        let running = RUNNING.lock().expect("nobody panics with it");
+        let running = RUNNING.lock().expect("no thread panics while it holds the lock");
         let late: Vec<_> = running.values().filter(|(_, due)| *due < now).map(|(name, _)| name.as_str()).collect();
         if !late.is_empty() {
-            // Not as `eprintln!`, whose words are kept for the test that was the first to call.
+            // Not `eprintln!`, whose output is captured for the first test that called.
             _ = writeln!(io::stderr(), "given up after {} minutes: {}", LONGEST.as_secs() / 60, late.join(", "));
             abort();
         }

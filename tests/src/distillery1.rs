@@ -1,5 +1,5 @@
-//! A client of `distillery-1` that is strict: every frame is one of the protocol, data comes in its order without a gap
-//! that was not told, and behind the end comes nothing but the close.
+//! A strict client of `distillery-1`: every frame belongs to the protocol, data comes in order without an unreported
+//! gap, and only the close follows the end.
 
 use crate::{
     client::{next_but_pings, upgraded},
@@ -29,14 +29,14 @@ pub struct Speaker(SplitSink<WebSocketStream<TcpStream>, Message>);
 #[derive(Debug)]
 pub struct Listener {
     frames: SplitStream<WebSocketStream<TcpStream>>,
-    /// How far each stream was read; nothing before its first byte.
+    /// Position in each stream; `None` before its first byte.
     at: [Option<u64>; 2],
 }
 
-/// What the server said.
+/// A message from the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
-    /// A message; the beats of its heart are left out.
+    /// A message; heartbeats are left out.
     Message(Value),
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
@@ -45,12 +45,12 @@ pub enum Heard {
     Gone,
 }
 
-/// Everything until the end, and the end.
+/// All messages until the end, and the end.
 #[derive(Debug, Default)]
 pub struct Whole {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
-    /// The messages but the last.
+    /// Returns the messages except the last.
     pub messages: Vec<Value>,
     pub outcome: Value,
     pub close: u16,
@@ -63,7 +63,7 @@ impl Whole {
         self.stdout
     }
 
-    /// The message of an end that is of this kind and no success.
+    /// Returns the message of an end of this kind, which must be no success.
     #[track_caller]
     pub fn failure(&self, kind: &str) -> &str {
         assert_eq!((&self.outcome["success"], &self.outcome["kind"]), (&json!(false), &json!(kind)), "{self:?}");
@@ -72,12 +72,12 @@ impl Whole {
 }
 
 impl Server {
-    /// A socket over which nothing was said yet.
+    /// Opens a socket without sending a message.
     pub async fn talk(&self) -> Talk {
         self.talk_with(&[]).await
     }
 
-    /// The same of somebody who shows who they are.
+    /// Opens a socket with credentials.
     pub async fn talk_with(&self, headers: &[(&str, &str)]) -> Talk {
         let headers = [headers, &[("sec-websocket-protocol", "distillery-1")]].concat();
         let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
@@ -88,7 +88,7 @@ impl Server {
         Talk { speaker: Speaker(sender), listener: Listener { frames, at: [None; 2] } }
     }
 
-    /// A socket over which `name` was called.
+    /// Opens a socket and calls `name`.
     pub async fn talk_to(&self, name: &str, params: &[&str]) -> Talk {
         let mut talk = self.talk().await;
         talk.say(json!({"type": "call", "call": name, "params": params})).await;
@@ -101,7 +101,7 @@ impl Speaker {
         self.send(Message::text(message.to_string())).await;
     }
 
-    /// A message of nothing but its type.
+    /// Builds a message with nothing but its type.
     pub async fn signal(&mut self, kind: &str) {
         self.say(json!({ "type": kind })).await;
     }
@@ -132,14 +132,14 @@ impl Talk {
         self.speaker.send(message).await;
     }
 
-    /// Speaks and listens at the same time, as programs do.
+    /// Splits the socket, to send and receive at the same time, as programs do.
     pub fn split(self) -> (Speaker, Listener) {
         (self.speaker, self.listener)
     }
 
-    /// Closes as a browser does, and does not wait for anything.
+    /// Closes as a browser does, without waiting.
     pub async fn hang_up(mut self) {
-        // The server may already be gone: then there is nothing left to close.
+        // The server can already have exited: then there is nothing left to close.
         _ = patiently("the close frame to leave", self.speaker.0.send(Message::Close(None))).await;
     }
 
@@ -151,18 +151,18 @@ impl Talk {
         self.listener.next_of_all().await
     }
 
-    /// The next message, which must be of this type. What the guest wrote before it is left out.
+    /// Returns the next message, which must be of this type. Earlier output of the guest is skipped.
     #[track_caller]
     pub fn message(&mut self, kind: &str) -> impl Future<Output = Value> {
         self.listener.message(kind)
     }
 
-    /// What the guest writes to stdout next, until it has written at least this many bytes.
+    /// Returns the next stdout of the guest, at least this many bytes.
     pub async fn stdout(&mut self, many: usize) -> Vec<u8> {
         self.listener.stdout(many).await
     }
 
-    /// Everything until the end.
+    /// Reads to the end.
     pub async fn finish(self) -> Whole {
         // The other half stays open until then.
         let Self { speaker: _speaker, listener } = self;
@@ -171,7 +171,7 @@ impl Talk {
 }
 
 impl Listener {
-    /// What comes next, but the beats of the heart.
+    /// Returns the next message except heartbeats.
     pub async fn next(&mut self) -> Heard {
         patiently("anything but heartbeats", async {
             loop {
@@ -214,7 +214,7 @@ impl Listener {
 
     fn data(&mut self, frame: &[u8]) -> Heard {
         let (head, bytes) = frame.split_at_checked(9).expect("data has a head");
-        assert!(!bytes.is_empty(), "data without a byte");
+        assert!(!bytes.is_empty(), "an empty data frame");
         let from = u64::from_be_bytes(head[1..].try_into().expect("eight bytes"));
         let stream = match head[0] {
             1 => 0,
@@ -226,7 +226,7 @@ impl Listener {
         if stream == 0 { Heard::Stdout(bytes.to_vec()) } else { Heard::Stderr(bytes.to_vec()) }
     }
 
-    /// The next message, which must be of this type. What the guest wrote before it is left out.
+    /// Returns the next message, which must be of this type. Earlier output of the guest is skipped.
     #[track_caller]
     pub fn message(&mut self, kind: &str) -> impl Future<Output = Value> {
         let asked_at = std::panic::Location::caller();
@@ -241,7 +241,7 @@ impl Listener {
         }
     }
 
-    /// What the guest writes to stdout next, until it has written at least this many bytes.
+    /// Returns the next stdout of the guest, at least this many bytes.
     pub async fn stdout(&mut self, many: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < many {
@@ -254,7 +254,7 @@ impl Listener {
         all
     }
 
-    /// Everything until the end.
+    /// Reads to the end.
     pub async fn finish(mut self) -> Whole {
         let mut whole = Whole::default();
         loop {

@@ -1,8 +1,8 @@
-//! Where the guests are that build.rs and the Makefile have built. It knows nothing of what they do.
+//! Locations of the guests that build.rs and the Makefile have built. It knows nothing about their behaviour.
 
 use std::path::{Path, PathBuf};
 
-/// A module or component, and the name of the call that it provides when a test says no other.
+/// A module or component, and the name of its call unless a test sets another.
 #[derive(Clone, Debug)]
 pub struct Guest {
     pub name: String,
@@ -19,37 +19,37 @@ impl Guest {
         Self { name: name.to_owned(), file }
     }
 
-    /// A program of `guests/commands` or `guests/hostile-p2` as a WASI 0.2 component.
+    /// Returns a program of `guests/commands` or `guests/hostile-p2` as a WASI 0.2 component.
     pub fn component(name: &str) -> Self {
         Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip2/release/{name}.wasm")))
     }
 
-    /// A program of `guests/commands` as a preview 1 module.
+    /// Returns a program of `guests/commands` as a preview 1 module.
     pub fn module(name: &str) -> Self {
         Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip1/release/{name}.wasm")))
     }
 
-    /// A WASI 0.3 component: `conversation`, `hostile` or `waits`.
+    /// Returns a WASI 0.3 component: `conversation`, `hostile` or `waits`.
     pub fn component3(name: &str) -> Self {
         Self::at(name, Path::new(GUESTS).join(format!("wasm32-wasip2/release/{name}_p3.wasm")))
     }
 
-    /// A module of `guests/wat`, as text.
+    /// Returns a module of `guests/wat`, as text.
     pub fn wat(name: &str) -> Self {
         Self::at(name, Path::new(PACKAGE).join(format!("guests/wat/{name}.wat")))
     }
 
-    /// A module or component of `guests/hostile-wat`, as text.
+    /// Returns a module or component of `guests/hostile-wat`, as text.
     pub fn hostile(name: &str) -> Self {
         Self::at(name, Path::new(PACKAGE).join(format!("guests/hostile-wat/{name}.wat")))
     }
 
-    /// The module of an example plugin.
+    /// Returns the module of an example plugin.
     pub fn example(name: &str) -> Self {
         Self::at(name, Path::new(PLUGINS).join(format!("wasm32-wasip2/release/{name}.wasm")))
     }
 
-    /// The conversation in Go, where the Makefile could get a toolchain. In CI it must have.
+    /// Returns the conversation in Go, if the Makefile could get a toolchain. CI must have the toolchain.
     pub fn go() -> Option<Self> {
         let file = Path::new(PACKAGE).join("../target/guests/conversation_go.wasm");
         if file.is_file() {
@@ -59,7 +59,7 @@ impl Guest {
         None
     }
 
-    /// The manifest of an example plugin, as it is shipped.
+    /// Returns the manifest of an example plugin, as it is shipped.
     pub fn example_manifest(name: &str) -> String {
         let file = Path::new(PACKAGE).join(format!("../plugins/{name}/plugin.yaml"));
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))

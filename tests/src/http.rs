@@ -1,4 +1,4 @@
-//! One request, one answer: all that the JSON API needs of a client.
+//! One request, one answer: the part of HTTP that the JSON API needs.
 
 use crate::{patiently, server::Server};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// What the server answered.
+/// The answer of the server.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -26,7 +26,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// A header as text, empty where there is none of that name.
+    /// Returns a header as text, empty if there is none of that name.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default()
     }
@@ -47,7 +47,7 @@ impl Drop for Events {
 }
 
 impl Events {
-    /// The next event: its name and its data. Nothing when the stream has ended.
+    /// Returns the next event: its name and its data. `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<(String, Value)> {
         patiently("an event", self.read_one()).await
     }
@@ -58,13 +58,13 @@ impl Events {
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
                 let (name, data) = (field("event: "), field("data: "));
                 self.read = rest.to_owned();
-                // Without a name it is a sign of life.
+                // An event without a name is a sign of life.
                 let Some((name, data)) = name.zip(data) else { continue };
                 return Some((name, serde_json::from_str(&data).expect("the data of events is JSON")));
             }
             match self.body.frame().await {
                 Some(frame) => {
-                    let data = frame.expect("the stream goes on").into_data().unwrap_or_default();
+                    let data = frame.expect("the stream continues").into_data().unwrap_or_default();
                     self.read += std::str::from_utf8(&data).expect("events are text");
                 }
                 None => return None,
@@ -72,7 +72,7 @@ impl Events {
         }
     }
 
-    /// The first event from now on that is as wanted.
+    /// Returns the next event that matches.
     pub async fn wait(&mut self, what: &str, wanted: impl Fn(&str, &Value) -> bool) -> Value {
         loop {
             let (name, data) = self.next().await.unwrap_or_else(|| panic!("the stream ended without {what}"));
@@ -84,12 +84,12 @@ impl Events {
 }
 
 impl Server {
-    /// Follows what becomes of plugins. The first event tells how they are.
+    /// Follows the events of plugins. The first event has their current state.
     pub async fn plugin_events(&self) -> Events {
         self.plugin_events_as(&[]).await
     }
 
-    /// The same for the caller that these headers make known.
+    /// Follows the events of plugins with the credentials of these headers.
     pub async fn plugin_events_as(&self, headers: &[(&str, &str)]) -> Events {
         let request = Request::builder().uri("/api/v1/plugins/events").header("host", self.address().to_string());
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -114,13 +114,13 @@ impl Server {
         self.send(method, path, headers, Bytes::new()).await
     }
 
-    /// A request with a body of JSON.
+    /// Sends a request with a body of JSON.
     pub async fn send_json(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         let headers = [headers, &[("content-type", "application/json")]].concat();
         self.send(method, path, &headers, body.to_string().into()).await
     }
 
-    /// A request with any body.
+    /// Sends a request with any body.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
         let mut request = Request::builder().method(method).uri(path).header("host", self.address().to_string());
         for (name, value) in headers {
@@ -134,7 +134,7 @@ impl Server {
         .await
     }
 
-    /// A request of the operator: over the socket in the server's directory.
+    /// Sends a request of the operator: over the socket in the server's directory.
     pub async fn operator(&self, method: Method, path: &str) -> Answer {
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         let request = request.body(Full::default()).expect("a request");
@@ -146,16 +146,16 @@ impl Server {
     }
 }
 
-/// A GET at any address, over plain HTTP.
+/// Sends a GET to any address, over plain HTTP.
 pub async fn get_at(address: SocketAddr, path: &str) -> Answer {
     patiently(&format!("an answer to {path}"), async {
-        let stream = TcpStream::connect(address).await.expect("somebody takes connections");
+        let stream = TcpStream::connect(address).await.expect("the address accepts connections");
         get_over(stream, path, &[]).await
     })
     .await
 }
 
-/// A GET over a connection that there is already.
+/// Sends a GET over an existing connection.
 pub async fn get_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     path: &str,

@@ -1,10 +1,10 @@
-//! HTTP/2 as raw frames, for what no proper client sends: a connection, and frames out and in. It knows how frames are
-//! written (RFC 9113) and headers without compression (RFC 7541), nothing of what is asked.
+//! HTTP/2 as raw frames, for frames that no correct client sends: a connection, and frames out and in. It knows the
+//! format of frames (RFC 9113) and headers without compression (RFC 7541), and nothing about the requests.
 
 use crate::patiently;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What every connection begins with.
+/// The first bytes of every connection.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
@@ -38,7 +38,7 @@ impl Frame {
         Self { kind, flags, stream, payload: payload.into() }
     }
 
-    /// The bytes of the frame.
+    /// Returns the bytes of the frame.
     pub fn bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.payload.len()).expect("a short frame").to_be_bytes();
         let mut bytes = length[1..].to_vec();
@@ -48,7 +48,7 @@ impl Frame {
         bytes
     }
 
-    /// The error that RST_STREAM or GOAWAY names.
+    /// Returns the error that RST_STREAM or GOAWAY names.
     pub fn error(&self) -> Option<u32> {
         let code = match self.kind {
             RST_STREAM => self.payload.get(..4)?,
@@ -58,17 +58,17 @@ impl Frame {
         Some(u32::from_be_bytes(code.try_into().ok()?))
     }
 
-    /// The status of an answer, if it is one of those that have a place in the table of every client.
+    /// Returns the status of an answer, if it is in the static table of every client.
     pub fn status(&self) -> Option<u16> {
         let indexed = [0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8d, 0x8e].iter().position(|it| self.payload.first() == Some(it));
         indexed.filter(|_| self.kind == HEADERS).map(|at| [200, 204, 206, 304, 400, 404, 500][at])
     }
 }
 
-/// A block of headers, none of them compressed.
+/// Builds a block of headers, none of them compressed.
 pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
-        // A length of seven bits, and what is more of it behind.
+        // A length of seven bits, with the remainder in the following bytes.
         let length = text.len();
         let mut bytes = if length < 127 {
             vec![u8::try_from(length).expect("a short text")]
@@ -88,38 +88,38 @@ pub fn block(headers: &[(&str, &str)]) -> Vec<u8> {
     headers.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
-/// The headers of a GET.
+/// Returns the headers of a GET.
 pub fn get(path: &str) -> Vec<u8> {
     block(&[(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)])
 }
 
-/// The settings in which a client says this one.
+/// Builds the settings of a client with this one.
 pub fn setting(name: u16, value: u32) -> Vec<u8> {
     [&name.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
-/// A connection over which the preface has been said.
+/// A connection on which the preface has been sent.
 #[derive(Debug)]
 pub struct Raw<S> {
     pub stream: S,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
-    /// Says the preface, and these settings.
+    /// Sends the preface, and these settings.
     pub async fn open(mut stream: S, settings: Vec<u8>) -> Self {
         let hello = [PREFACE.to_vec(), Frame::new(SETTINGS, 0, 0, settings).bytes()].concat();
         stream.write_all(&hello).await.expect("the preface leaves");
         Self { stream }
     }
 
-    /// Sends frames. A server that has closed already takes none.
+    /// Sends frames. A server that has closed already reads none.
     pub async fn send(&mut self, frames: &[Frame]) {
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
         _ = self.stream.write_all(&bytes).await;
         _ = self.stream.flush().await;
     }
 
-    /// The next frame, `None` when the connection has ended.
+    /// Returns the next frame, `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<Frame> {
         patiently("a frame", async {
             let mut head = [0; 9];
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         .await
     }
 
-    /// The next frame that is as wanted, `None` when the connection has ended before.
+    /// Returns the next frame that matches, `None` when the connection has ended before.
     pub async fn find(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
         loop {
             let frame = self.next().await?;

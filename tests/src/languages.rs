@@ -1,5 +1,5 @@
-//! The templates of `distillery new`, built with the toolchains that the Makefile keeps. It knows where those are and
-//! what each language needs of them, nothing of what the programs do.
+//! The templates of `distillery new`, built with the toolchains of the Makefile. It knows the locations of the
+//! toolchains and the needs of each language, and nothing about the behaviour of the programs.
 
 use crate::{
     program::{output, output_of_tool, printed, program},
@@ -15,11 +15,11 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A plugin made and built as the README says. Its call has the name of its language.
+/// A plugin made and built as the README describes. Its call has the name of its language.
 #[derive(Clone, Debug)]
 pub struct Language {
     pub name: &'static str,
-    /// What it is made with, in words.
+    /// Description of its toolchain.
     pub toolchain: &'static str,
     pub directory: PathBuf,
 }
@@ -28,7 +28,7 @@ const RUST: &str = "rustc, `wasm32-wasip2`";
 const ZIG: &str = "Zig 0.17.1";
 const COMPONENTIZE_JS: &str = "componentize-js 0.23.0 (StarlingMonkey)";
 
-/// What each language is made with, and where that lies in the directory of toolchains.
+/// The toolchain of each language, and its place in the directory of toolchains.
 const ALL: [(&str, &str, &str); 10] = [
     ("rust", RUST, ""),
     ("c", ZIG, "python/bin/python-zig"),
@@ -42,15 +42,15 @@ const ALL: [(&str, &str, &str); 10] = [
     ("micropython", "MicroPython 1.27, a script", "node/node_modules/.bin/wasm-merge"),
 ];
 
-/// What the cargo that runs the tests says to its compilers, and the template's must not hear.
+/// Settings of the cargo that runs the tests for its compilers, which the template's build must not see.
 const MEANT_FOR_THE_HOST: [&str; 4] =
     ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOCFLAGS", "RUSTFLAGS"];
 
-/// The same wherever cargo builds, and kept between runs.
+/// The same directory for each cargo build, and kept between runs.
 const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 
 impl Language {
-    /// Every language whose toolchain is there. What is not is skipped by name, and in CI nothing may be.
+    /// Returns every installed language. Others are skipped by name, and CI skips none.
     pub fn all() -> &'static [Self] {
         static BUILT: OnceLock<Vec<Language>> = OnceLock::new();
         BUILT.get_or_init(|| {
@@ -75,7 +75,7 @@ impl Language {
         fs::read_to_string(self.directory.join("plugin.yaml")).expect("a manifest")
     }
 
-    /// Makes the plugin, and builds it unless that was done with the same text before.
+    /// Makes the plugin, and builds it unless an earlier build had the same text.
     fn build(name: &'static str, toolchain: &'static str) -> Self {
         let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
         printed(&output(Command::new(program()).args(["new", "--public", name, name]).current_dir(made.path())));
@@ -97,7 +97,7 @@ impl Language {
             symlink(toolchains().join("node/node_modules"), language.directory.join("node_modules"))
                 .expect("a link to what npm has installed");
         }
-        // Either compiles it for the servers of the tests: those need not be waited for then.
+        // Both compile the plugin for the servers of the tests, which need not wait for the compilation then.
         fs::create_dir_all(COMPILED).expect("a directory for compiled code");
         let done = output_of_tool(language.distillery(command).env("DISTILLERY_CACHE", COMPILED));
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -105,7 +105,7 @@ impl Language {
         language
     }
 
-    /// A command of distillery about this plugin, where the toolchains are found.
+    /// Builds a command of distillery about this plugin, with the toolchains on its path.
     pub fn distillery(&self, command: &str) -> Command {
         let path = env::join_paths(
             [toolchains().join("python/bin")]
@@ -130,12 +130,12 @@ impl Language {
     }
 }
 
-/// Where the Makefile keeps them.
+/// Returns the directory in which the Makefile keeps the toolchains.
 pub fn toolchains() -> PathBuf {
     fs::canonicalize(TARGET).expect("cargo has a target directory").join("toolchains")
 }
 
-/// The files below `directory`, by their paths in it.
+/// Returns the files below `directory`, by their paths in it.
 fn texts(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut texts = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("a directory") {

@@ -1,7 +1,7 @@
-//! A server to be tested, and a client that talks to it as any client would: through a real socket.
+//! A server under test, and a client that talks to it through a real socket, as any client would.
 //!
-//! [`Server`] is a child process with its own directory and its own choice of [`Guest`]s as plugins; it keeps every line
-//! of its log. [`Client`] speaks the protocol of the websocket and knows no more of the server than its address. Nothing
+//! [`Server`] is a child process with its own directory and its own choice of [`Guest`]s as plugins; it keeps every
+//! line of its log. [`Client`] speaks the protocol of the websocket and knows only the address of the server. Nothing
 //! here sleeps: a test waits for a frame, an answer or a line of the log, and gives up after [`PATIENCE`].
 
 pub mod browser;
@@ -26,11 +26,10 @@ pub use server::Server;
 
 use std::{future::Future, time::Duration};
 
-/// How long anything may take before the test that waits for it fails. Generous, as the machine may be busy with a
-/// hundred other tests.
+/// Longest wait before a test fails. Generous, as the machine can be busy with a hundred other tests.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The output of `future`, which is called `what` in the failure should it take too long.
+/// Returns the output of `future`; `what` names it in the failure after a timeout.
 pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,

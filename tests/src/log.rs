@@ -1,5 +1,5 @@
-//! The log of a server under test: every line that it wrote, and the wait for one that it will write. It knows the form
-//! of a line, not what the server has to say.
+//! The log of a server under test: every line so far, and the wait for a further one. It knows the form of a line, and
+//! nothing about the messages of the server.
 
 use crate::{PATIENCE, patiently};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 pub struct Line(Value);
 
 impl Line {
-    /// A line that is no JSON is a line with nothing but a message: a panic, or an error before the log began.
+    /// Parses a line. One that is not JSON has only a message: a panic, or an error before the log began.
     fn read(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_else(|_| serde_json::json!({ "message": text })))
     }
@@ -29,7 +29,7 @@ impl Line {
         self.0["level"].as_str().unwrap_or_default()
     }
 
-    /// A field as text, empty where the line has none of that name.
+    /// Returns a field as text, empty if the line has none of that name.
     pub fn field(&self, name: &str) -> String {
         match &self.0[name] {
             Value::Null => String::new(),
@@ -45,7 +45,7 @@ struct Seen {
     ended: Option<ExitStatus>,
 }
 
-/// What a server has written so far, and how it ended.
+/// The lines of a server so far, and its exit status.
 #[derive(Debug)]
 pub struct Log {
     read: watch::Receiver<Seen>,
@@ -53,7 +53,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Reads the log of `child` until that has ended, and keeps the lines that `keep` wants to be kept.
+    /// Reads the log of `child` until its end, and keeps the lines for which `keep` is true.
     pub(crate) fn follow(mut child: Child, keep: impl Fn(&Line) -> bool + Send + 'static) -> Self {
         let (sender, read) = watch::channel(Seen::default());
         let stderr = child.stderr.take().expect("the stderr of a server is piped");
@@ -73,28 +73,28 @@ impl Log {
         self.read.borrow().lines.clone()
     }
 
-    /// The first line that is as wanted, be it already there or still to come.
+    /// Returns the first line that matches, existing or still to come.
     pub async fn line(&self, what: &str, wanted: impl Fn(&Line) -> bool) -> Line {
         self.lines_of(what, 1, wanted).await.remove(0)
     }
 
-    /// The first `count` lines that are as wanted.
+    /// Returns the first `count` lines that match.
     pub async fn lines_of(&self, what: &str, count: usize, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
         let mut read = self.read.clone();
         let found =
             |read: &Seen| read.lines.iter().filter(|line| wanted(line)).take(count).cloned().collect::<Vec<_>>();
         let seen = read.wait_for(|read| found(read).len() == count || read.ended.is_some());
-        let seen = patiently(what, seen).await.expect("the reader says how the server ended before it is gone");
+        let seen = patiently(what, seen).await.expect("the reader reports the exit status before it ends");
         let lines = found(&seen);
         assert_eq!(lines.len(), count, "the server ended ({:?}) without {what}", seen.ended);
         lines
     }
 
-    /// How the server ended, once it has.
+    /// Returns the exit status of the server, once it has exited.
     pub async fn ended(&self) -> ExitStatus {
         let mut read = self.read.clone();
         let seen = patiently("the end of the server", read.wait_for(|read| read.ended.is_some())).await;
-        seen.expect("the reader says how the server ended before it is gone").ended.expect("it was waited for")
+        seen.expect("the reader reports the exit status before it ends").ended.expect("it was waited for")
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -102,18 +102,18 @@ impl Log {
     }
 
     /// Waits for a server that was killed.
-    #[expect(clippy::disallowed_methods, reason = "who drops it cannot wait for an event")]
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait for an event")]
     pub(crate) fn join(&mut self) {
         let Some(reader) = self.reader.take() else { return };
         let begun = Instant::now();
         while !reader.is_finished() {
             if begun.elapsed() > PATIENCE {
-                eprintln!("the server was killed, and something of it still has its log: nobody waits for that");
+                eprintln!("the server was killed, but a process still holds its log open: not waiting");
                 return;
             }
             thread::sleep(Duration::from_millis(1));
         }
-        // A reader that panicked has already said so.
+        // A reader that panicked has already reported the error.
         _ = reader.join();
     }
 }

@@ -1,5 +1,5 @@
-//! A client of `pow-1` that is strict: text is text, there is one result, and behind it comes a close of 1000 without a
-//! reason, and the end of the connection.
+//! A strict client of `pow-1`: text is text, there is one result, and then a close of 1000 without a reason and the end
+//! of the connection.
 
 use crate::{
     client::{next_but_pings, upgraded},
@@ -15,7 +15,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 #[derive(Debug)]
 pub struct Pow(WebSocketStream<TcpStream>);
 
-/// Everything until the end.
+/// All messages until the end.
 #[derive(Debug)]
 pub struct Told {
     pub text: String,
@@ -37,7 +37,7 @@ impl Told {
 }
 
 impl Server {
-    /// A socket over which nothing was said yet, at any path.
+    /// Opens a socket at any path without sending a message.
     pub async fn pow(&self, path: &str) -> Pow {
         let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
         let headers = [("sec-websocket-protocol", "pow-1")];
@@ -46,7 +46,7 @@ impl Server {
         Pow(socket)
     }
 
-    /// A socket over which `name` was called.
+    /// Opens a socket and calls `name`.
     pub async fn pow_call(&self, name: &str, params: &[&str]) -> Pow {
         let mut pow = self.pow("/api/v1/pow/").await;
         pow.control(json!({"call": name, "params": params})).await;
@@ -75,7 +75,7 @@ impl Pow {
         }
     }
 
-    /// The text that comes next, until there is as much as `wanted`.
+    /// Returns the next text, once there is as much as `wanted`.
     pub async fn hear(&mut self, wanted: &str) {
         let mut text = String::new();
         while text.len() < wanted.len() {

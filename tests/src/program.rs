@@ -1,6 +1,7 @@
-//! The program as it is run at a terminal or by a script: what goes into it, and what it prints.
+//! The program as a terminal or a script runs it: its input, and its output.
 //!
-//! A test that waits for a program waits as a whole, and cannot give up by itself: what runs for too long is killed.
+//! A test that waits for a program blocks as a whole, and cannot give up by itself: a program that runs for too long is
+//! killed.
 
 use crate::{PATIENCE, deadline};
 use rustix::{
@@ -16,32 +17,32 @@ use std::{
     time::Duration,
 };
 
-/// How long a program of others may take, such as a compiler: less than a test may, which would be given up before.
+/// Time limit of an external program, such as a compiler: shorter than that of a test, which would be given up first.
 const TOOLS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// The program that cargo has built for the tests: it lies beside the directory of the test programs.
+/// Returns the program that cargo has built for the tests: it is beside the directory of the test programs.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().find(|it| it.ends_with("deps")).and_then(Path::parent);
     profile.expect("test programs are in deps/").join("distillery-under-test")
 }
 
-/// Starts it with pipes on all sides.
+/// Starts the program with pipes on all sides.
 pub fn spawn(command: &mut Command) -> Child {
     spawn_for(PATIENCE, command)
 }
 
-/// Runs it with `input` piped in, to its end.
+/// Runs the program with `input` piped in, to its end.
 pub fn piped(command: &mut Command, input: impl Into<Vec<u8>>) -> Output {
     piped_for(PATIENCE, command, input.into())
 }
 
-/// Runs it to its end without any input.
+/// Runs the program to its end without any input.
 pub fn output(command: &mut Command) -> Output {
     piped_for(PATIENCE, command, Vec::new())
 }
 
-/// The same of what may take its time: a compiler, a linter, a suite of tests of others.
+/// Runs a slow program to its end: a compiler, a linter, an external test suite.
 pub fn output_of_tool(command: &mut Command) -> Output {
     piped_for(TOOLS_PATIENCE, command, Vec::new())
 }
@@ -49,7 +50,7 @@ pub fn output_of_tool(command: &mut Command) -> Output {
 fn piped_for(patience: Duration, command: &mut Command, input: Vec<u8>) -> Output {
     let mut child = spawn_for(patience, command);
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    // What does not read its input closes it.
+    // A program that does not read its input closes it.
     let writer = thread::spawn(move || _ = stdin.write_all(&input));
     let output = child.wait_with_output().expect("it can be waited for");
     writer.join().expect("the writer ends");
@@ -64,13 +65,13 @@ fn spawn_for(patience: Duration, command: &mut Command) -> Child {
     child
 }
 
-/// Kills it if it has not ended by then, and says so, as its test may only see that it was killed.
+/// Kills the program at its deadline, with a message, as its test only sees the kill.
 fn kill_after(patience: Duration, child: &Child, name: String) {
-    // Unlike a number, this never means another process.
-    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("nobody has waited for it");
+    // Unlike a process id, this handle never refers to another process.
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("the process has not been waited for");
     let patience = Timespec::try_from(patience).expect("a time that a kernel knows");
     thread::spawn(move || {
-        // It can be read once the process has ended.
+        // The handle becomes readable once the process has ended.
         let mut ended = [PollFd::new(&process, PollFlags::IN)];
         let ended = loop {
             match poll(&mut ended, Some(&patience)) {
@@ -80,7 +81,7 @@ fn kill_after(patience: Duration, child: &Child, name: String) {
         };
         if ended == 0 {
             eprintln!("killed, as it ran for longer than {} s: {name}", patience.tv_sec);
-            // It may have ended at this moment.
+            // The process can have ended at this moment.
             _ = pidfd_send_signal(&process, Signal::KILL);
         }
     });
@@ -90,20 +91,20 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What it printed, where it succeeded.
+/// Returns the output of a program that succeeded.
 #[track_caller]
 pub fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{:?}: {}", output.status, text(&output.stderr));
     text(&output.stdout)
 }
 
-/// The same without the newline at its end, as a script takes it.
+/// Returns the same output without the newline at its end, as a script reads it.
 #[track_caller]
 pub fn worked(output: &Output) -> String {
     printed(output).trim_end().to_owned()
 }
 
-/// What it said was wrong, where it failed.
+/// Returns the error message of a program that failed.
 #[track_caller]
 pub fn failed(output: &Output) -> String {
     assert!(!output.status.success(), "{}", text(&output.stdout));
@@ -116,7 +117,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     #[test]
-    fn what_runs_for_too_long_is_killed() {
+    fn program_beyond_its_deadline_is_killed() {
         let mut slow = Command::new("sleep");
         let output = piped_for(Duration::from_millis(50), slow.arg("1000"), Vec::new());
         assert_eq!(output.status.signal(), Some(Signal::KILL.as_raw()));

@@ -1,4 +1,4 @@
-//! A websocket of single bytes, for frames as no library sends them. It knows nothing of what they mean.
+//! A websocket of single bytes, for frames that no library sends. It knows nothing about their meaning.
 
 use crate::patiently;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The first byte of a whole frame of this kind.
+/// Returns the first byte of a whole frame of this kind.
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 pub const CLOSE: u8 = 0x88;
@@ -19,11 +19,11 @@ const MASK: [u8; 4] = [0x3a, 0x91, 0xc7, 0x5e];
 #[derive(Debug)]
 pub struct Raw(TcpStream);
 
-/// A frame of the server: its first byte and what it carries.
+/// A frame of the server: its first byte and its payload.
 pub type RawFrame = (u8, Vec<u8>);
 
 impl Raw {
-    /// A socket that speaks this subprotocol, or none.
+    /// Opens a socket with this subprotocol, or with none.
     pub async fn connect(address: SocketAddr, protocol: &str) -> Self {
         let stream = patiently("a connection", TcpStream::connect(address)).await;
         let mut stream = stream.expect("the server takes connections");
@@ -42,12 +42,12 @@ impl Raw {
         Self(stream)
     }
 
-    /// The connection itself.
+    /// Returns the connection itself.
     pub fn into_stream(self) -> TcpStream {
         self.0
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub async fn bytes(&mut self, bytes: &[u8]) {
         patiently("bytes to leave", self.0.write_all(bytes)).await.expect("the server is there");
     }
@@ -67,7 +67,7 @@ impl Raw {
         self.bytes(&frame).await;
     }
 
-    /// The next frame, or `None` if the server has closed the connection. A reset is an error.
+    /// Returns the next frame, or `None` if the server has closed the connection. A reset is an error.
     pub async fn next(&mut self) -> Option<RawFrame> {
         patiently("a frame", async {
             let mut head = [0; 2];
@@ -87,7 +87,7 @@ impl Raw {
         .await
     }
 
-    /// The next frame of this kind. Others are left out.
+    /// Returns the next frame of this kind, and skips others.
     pub async fn wait(&mut self, first: u8) -> Vec<u8> {
         loop {
             match self.next().await {
@@ -98,7 +98,7 @@ impl Raw {
         }
     }
 
-    /// Everything until the server has closed the connection.
+    /// Reads until the server has closed the connection.
     pub async fn rest(&mut self) -> Vec<RawFrame> {
         let mut all = Vec::new();
         while let Some(frame) = self.next().await {

@@ -1,5 +1,5 @@
-//! A server to be tested: a child process in a directory of its own, on a port of its own, with the plugins that the
-//! test asks for. It knows how a server is configured and started, nothing of what is said to it.
+//! A server under test: a child process in a directory of its own, on a port of its own, with the plugins of the test.
+//! It knows the configuration and the start of a server, and nothing about its protocols.
 
 use crate::{
     PATIENCE,
@@ -27,18 +27,18 @@ pub struct Server {
     pid: Pid,
     log: Log,
     config: Value,
-    // Behind the log: the directory goes when the child is gone.
+    // After the log: the directory is removed when the child has exited.
     directory: TempDir,
 }
 
-/// A server that another one has taken over from.
+/// A server that another one has replaced in a takeover.
 #[derive(Debug)]
 pub struct Retired {
     pid: Pid,
     log: Log,
 }
 
-/// What a server has of the machine: memory in bytes, and how many threads, open files, and sockets among those.
+/// The resources of a server: memory in bytes, and the number of threads, open files, and sockets among those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occupied {
     pub memory: u64,
@@ -47,7 +47,7 @@ pub struct Occupied {
     pub sockets: u64,
 }
 
-/// What a server is started with.
+/// The options of a server to be started.
 #[derive(Debug)]
 pub struct Builder {
     config: Value,
@@ -57,11 +57,11 @@ pub struct Builder {
     directory: TempDir,
 }
 
-/// Compiled guests are shared by all servers of all runs: each is compiled once.
+/// All servers of all runs share compiled guests: each guest is compiled once.
 pub const COMPILED: &str = concat!(env!("OUT_DIR"), "/compiled");
 
 impl Server {
-    /// A server with the API on and without plugins.
+    /// Returns a server with the API on and without plugins.
     pub fn builder() -> Builder {
         deadline::begin();
         let directory = TempDir::with_prefix("distillery-test-").expect("a directory for the server");
@@ -77,7 +77,7 @@ impl Server {
         Builder { config, arguments: Vec::new(), environment: Vec::new(), open_files: None, directory }
     }
 
-    /// A server with these guests as calls that anyone may run.
+    /// Returns a server with these guests as public calls.
     pub async fn with(guests: impl IntoIterator<Item = Guest>) -> Self {
         guests.into_iter().fold(Self::builder(), Builder::guest).start().await
     }
@@ -94,12 +94,12 @@ impl Server {
         self.directory.path().join("plugins")
     }
 
-    /// The directory of the server, with everything that it was started with.
+    /// Returns the directory of the server, with all of its files.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Puts a file into the directory of the server as careful people do: it is whole from the moment that it is there.
+    /// Puts a file into the directory of the server atomically, as careful tools do.
     pub fn put(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.directory.path().join(path);
         fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory for the file");
@@ -108,41 +108,41 @@ impl Server {
         fs::rename(&aside, &path).expect("a file of the server");
     }
 
-    /// Writes another value of a key into the configuration. The server has to be told.
+    /// Writes another value of a key into the configuration. The server needs a reload.
     pub fn reconfigure(&mut self, key: &str, value: impl Into<Value>) {
         set(&mut self.config, key, value.into());
         fs::write(self.directory.path().join(CONFIG), self.config.to_string()).expect("a configuration for the server");
     }
 
-    /// What a command of the command line says that speaks to this server.
+    /// Runs a command of the command line against this server, and returns the output.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, "")
     }
 
-    /// The directory of what outlives the server.
+    /// Returns the directory of the persistent data of the server.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// A socket over which nothing was said yet.
+    /// Opens a socket without sending a message.
     pub async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
-    /// A socket over which `name` was called.
+    /// Opens a socket and calls `name`.
     pub async fn call(&self, name: &str, params: &[&str]) -> Client {
         let mut client = self.connect().await;
         client.call(name, params).await;
         client
     }
 
-    /// The line of the log that says how the first process of `call` ended.
+    /// Returns the line of the log about the end of the first process of `call`.
     pub async fn process_ended(&self, call: &str) -> Line {
         let what = format!("the end of a process of {call}");
         self.log.line(&what, |line| line.message() == "process ended" && line.field("call") == call).await
     }
 
-    /// Sends what `kill` sends.
+    /// Sends a signal, as `kill` does.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -151,7 +151,7 @@ impl Server {
         kill_process(self.pid, signal).expect("the server is running");
     }
 
-    /// Kills the server as a crash would, and starts it again on what that left behind.
+    /// Kills the server as a crash would, and starts it again on the remaining files.
     pub async fn crash_and_restart(&mut self) {
         self.signal(Signal::KILL);
         self.wait().await;
@@ -167,7 +167,7 @@ impl Server {
         self.address = ready(&self.log).await;
     }
 
-    /// A command of the program beside the server, not yet started. Nothing of this environment says which server is meant.
+    /// Builds a command of the program for this server, not yet started. The environment does not name a server.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program_in(self.directory.path(), arguments);
         for name in ["DISTILLERY_URL", "DISTILLERY_TOKEN", "DISTILLERY_TOKEN_FILE"] {
@@ -176,18 +176,17 @@ impl Server {
         command
     }
 
-    /// Starts another server that takes over from this one, and waits until it has. What is left of this one is given
-    /// back.
+    /// Starts another server that takes over from this one, and waits for the takeover. Returns the old server.
     pub async fn take_over(&mut self) -> Retired {
         self.replace(spawn(&mut program_in(self.directory.path(), &["serve", "--takeover"]))).await
     }
 
-    /// Waits until a server is ready that was only begun.
+    /// Waits until a started server is ready.
     pub async fn listens(&mut self) {
         self.address = ready(&self.log).await;
     }
 
-    /// Waits until a server that was only begun listens, be it ready or not.
+    /// Waits until a started server listens, ready or not.
     pub async fn listens_early(&mut self) {
         self.address = listening(&self.log).await;
     }
@@ -203,7 +202,7 @@ impl Server {
         retired
     }
 
-    /// Goes on with the server of this number, which the one before has started: it has the same log.
+    /// Continues with the server of this process id, which the previous one has started: it has the same log.
     pub fn follow(&mut self, process: u32) {
         let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
         self.pid = pid.expect("the number of a process");
@@ -213,7 +212,7 @@ impl Server {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Where the operator is answered.
+    /// Returns the address of the operator's listener.
     pub async fn operators_address(&self) -> SocketAddr {
         let line =
             self.log.line("an address for the operator", |line| line.message() == "answering the operator").await;
@@ -225,37 +224,37 @@ impl Server {
         run(self.directory.path(), arguments, stdin)
     }
 
-    /// How the server ended, once it has.
+    /// Returns the exit status of the server, once it has exited.
     pub async fn wait(&self) -> ExitStatus {
         self.log.ended().await
     }
 
-    /// How many processes of its own the server has at this moment.
+    /// Returns the current number of child processes of the server.
     pub fn children(&self) -> usize {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).expect("the server is running");
         let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
         children.map(|children| children.split_whitespace().count()).sum()
     }
 
-    /// The most memory that the server ever had, in bytes.
+    /// Returns the peak memory of the server, in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.status("VmHWM:") * 1024
     }
 
-    /// The memory that the server has now, in bytes.
+    /// Returns the current memory of the server, in bytes.
     pub fn memory(&self) -> u64 {
         self.status("VmRSS:") * 1024
     }
 
-    /// How many mappings the server has in its address space.
+    /// Returns the number of mappings in the address space of the server.
     pub fn mappings(&self) -> usize {
         self.proc("maps").lines().count()
     }
 
-    /// What the server has of the machine at this moment.
+    /// Returns the current resources of the server.
     pub fn occupied(&self) -> Occupied {
         let files = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).expect("the server is running");
-        // A file that was closed between the list and the look is none.
+        // A file that was closed between the listing and the look is not counted.
         let files: Vec<_> = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok()).collect();
         Occupied {
             memory: self.memory(),
@@ -266,8 +265,8 @@ impl Server {
         }
     }
 
-    /// What the server has once that is as wanted.
-    #[expect(clippy::disallowed_methods, reason = "the kernel does not tell of a change: it has to be asked")]
+    /// Returns the resources of the server once they match.
+    #[expect(clippy::disallowed_methods, reason = "the kernel reports no changes, so the value is polled")]
     pub async fn occupies(&self, what: &str, wanted: impl Fn(&Occupied) -> bool) -> Occupied {
         let settled = async {
             loop {
@@ -284,10 +283,10 @@ impl Server {
         }
     }
 
-    /// A number of the kernel's about the server.
+    /// Returns a number of the kernel about the server.
     fn status(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel reports it");
         value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
@@ -306,7 +305,7 @@ impl Retired {
         kill_process(self.pid, signal).expect("the server is running");
     }
 
-    /// How the server ended, once it has.
+    /// Returns the exit status of the server, once it has exited.
     pub async fn wait(&self) -> ExitStatus {
         self.log.ended().await
     }
@@ -315,7 +314,7 @@ impl Retired {
 impl Drop for Retired {
     fn drop(&mut self) {
         if !self.log.has_ended() {
-            // It may end by itself at this moment: then there is nothing to kill.
+            // The server can end by itself at this moment: then there is nothing to kill.
             _ = kill_process(self.pid, Signal::KILL);
         }
         self.log.join();
@@ -325,7 +324,7 @@ impl Drop for Retired {
 impl Drop for Server {
     fn drop(&mut self) {
         if !self.log.has_ended() {
-            // It may end by itself at this moment: then there is nothing to kill.
+            // The server can end by itself at this moment: then there is nothing to kill.
             _ = kill_process(self.pid, Signal::KILL);
         }
         self.log.join();
@@ -339,40 +338,41 @@ impl Drop for Server {
 }
 
 impl Builder {
-    /// A guest as a call of its own name that anyone may run.
+    /// Adds a guest as a public call of its own name.
     pub fn guest(self, guest: Guest) -> Self {
         let name = guest.name.clone();
         self.guest_as(&name, guest)
     }
 
-    /// A program of `guests/commands` twice: as a component under its own name, and as a module under `name.module`.
+    /// Adds a program of `guests/commands` twice: as a component under its own name, and as a module under
+    /// `name.module`.
     pub fn both(self, name: &str) -> Self {
         self.guest(Guest::component(name)).guest_as(&format!("{name}.module"), Guest::module(name))
     }
 
-    /// A guest as the call `name` that anyone may run, with any parameters.
+    /// Adds a guest as the public call `name`, with any parameters.
     pub fn guest_as(self, name: &str, guest: Guest) -> Self {
         self.plugin(name, guest, &format!("calls:\n  {name}:\n    access: public\n"))
     }
 
-    /// A guest with a manifest of the test's own.
+    /// Adds a guest with this manifest.
     pub fn plugin(self, name: &str, guest: Guest, manifest: &str) -> Self {
         self.bare_plugin(name, guest).file(&format!("plugins/{name}/plugin.yaml"), manifest)
     }
 
-    /// A guest without a manifest.
+    /// Adds a guest without a manifest.
     pub fn bare_plugin(self, name: &str, guest: Guest) -> Self {
         let extension = guest.file.extension().and_then(|it| it.to_str()).expect("guests are .wasm or .wat");
         let module = fs::read(&guest.file).expect("a guest can be read");
         self.file(&format!("plugins/{name}/{name}.{extension}"), module)
     }
 
-    /// A plugin of the repository, as it is shipped.
+    /// Adds a plugin of the repository, as it is shipped.
     pub fn example(self, name: &str) -> Self {
         self.plugin(name, Guest::example(name), &Guest::example_manifest(name))
     }
 
-    /// A file in the directory of the server.
+    /// Adds a file in the directory of the server.
     pub fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
         let path = self.directory.path().join(path);
         fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory for the file");
@@ -384,36 +384,37 @@ impl Builder {
         self.directory.path()
     }
 
-    /// A key of the configuration by its full name, such as `limits.time`.
+    /// Sets a key of the configuration by its full name, such as `limits.time`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         set(&mut self.config, key, value.into());
         self
     }
 
-    /// How many files the server may have open.
+    /// Sets the limit of open files of the server.
     pub fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
         self
     }
 
-    /// One more argument of the command.
+    /// Adds an argument of the command.
     pub fn argument(mut self, argument: &'static str) -> Self {
         self.arguments.push(argument);
         self
     }
 
-    /// How long a process that was told to stop may take for it.
+    /// Sets the grace period of cancelled processes.
     pub fn grace(self, grace: Duration) -> Self {
         self.set("cancel.grace", format!("{}ms", grace.as_millis()))
     }
 
-    /// A server that does not listen yet: see [`Server::listens`].
+    /// Starts a server that does not listen yet: see [`Server::listens`].
     pub fn begin(self) -> Server {
         let child = spawn(&mut self.command());
         self.begun(child)
     }
 
-    /// A server that the test has started itself, such as from [`Builder::command`], and that does not listen yet.
+    /// Wraps a server that the test has started itself, such as from [`Builder::command`], and that does not listen
+    /// yet.
     pub fn begun(self, child: Child) -> Server {
         Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -424,7 +425,7 @@ impl Builder {
         }
     }
 
-    /// The program with its configuration, not yet started.
+    /// Returns the program with its configuration, not yet started.
     pub fn command(&self) -> Command {
         self.write();
         let mut command = match self.open_files {
@@ -435,13 +436,14 @@ impl Builder {
         command
     }
 
-    /// Runs a command of the program where no server runs yet. It reads `stdin`.
+    /// Runs a command of the program without a running server. The command reads `stdin`.
     pub fn run(&self, arguments: &[&str], stdin: &str) -> Output {
         self.write();
         run(self.directory.path(), arguments, stdin)
     }
 
-    /// Adds a user with these scopes and no password, and gives the header with a token of theirs that holds all of them.
+    /// Adds a user with these scopes and no password, and returns the header with a token of that user with all of
+    /// them.
     pub fn user(&self, name: &str, scopes: &[&str]) -> String {
         let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
         worked(&self.run(&[&["user", "add", "--no-password", name], &scopes[..]].concat(), ""));
@@ -459,14 +461,14 @@ impl Builder {
         self.start_watched(|_| true).await
     }
 
-    /// The same, with variables in its environment.
+    /// Starts the server with variables in its environment, and waits until it is ready.
     pub async fn start_with<const N: usize>(mut self, environment: [(&str, &str); N]) -> Server {
         self.environment.extend(environment.map(|(name, value)| (name.to_owned(), value.to_owned())));
         self.start().await
     }
 
-    /// The same, with every line of the log shown to `keep` first, which says whether it is kept: a server that runs for
-    /// long has more to say than there is memory for.
+    /// Starts the server, and keeps only the lines of the log for which `keep` is true: the log of a long run does not
+    /// fit into memory.
     pub async fn start_watched(self, keep: impl Fn(&Line) -> bool + Send + 'static) -> Server {
         let child = spawn(&mut self.command());
         let pid = Pid::from_child(&child);
@@ -513,15 +515,15 @@ async fn listening(log: &Log) -> SocketAddr {
     line.field("address").parse().expect("the address that it listens on")
 }
 
-/// The program with the configuration in `directory`.
+/// Returns the program with the configuration in `directory`.
 fn program_in(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    // In front: behind the name of a call everything is a parameter.
+    // In front: after the name of a call everything is a parameter.
     command.arg("--config").arg(directory.join(CONFIG)).args(arguments).current_dir(directory);
     command
 }
 
-/// The same command, with so many open files at most.
+/// Returns the same command, with a limit of open files.
 fn limited(open_files: u32, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.arg("-c").arg(format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")).arg(command.get_program());

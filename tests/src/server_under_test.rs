@@ -1,4 +1,4 @@
-//! The server as the tests start it: the same `main` as the program that is shipped.
+//! The server that the tests start: the same `main` as the shipped program.
 
 fn main() -> std::process::ExitCode {
     distillery::cli::main()

@@ -16,7 +16,7 @@ use tokio_rustls::{
 pub const ONE: [&str; 2] = [include_str!("certificates/one.pem"), include_str!("certificates/one.key")];
 pub const TWO: [&str; 2] = [include_str!("certificates/two.pem"), include_str!("certificates/two.key")];
 
-/// A server that shows the first certificate.
+/// Returns a server that shows the first certificate.
 pub fn builder() -> Builder {
     Server::builder()
         .file("tls/server.pem", ONE[0])
@@ -25,7 +25,7 @@ pub fn builder() -> Builder {
         .set("http.tls_key", "tls/server.key")
 }
 
-/// Opens a connection to a server that shows this certificate and no other, and offers these protocols.
+/// Opens a connection to a server that shows exactly this certificate, and offers these protocols.
 pub async fn connect(server: &Server, certificate: &str, protocols: &[&str]) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
@@ -42,7 +42,7 @@ pub async fn connect(server: &Server, certificate: &str, protocols: &[&str]) -> 
     .await
 }
 
-/// A connection over which HTTP/2 is spoken.
+/// Opens a connection over which HTTP/2 is spoken.
 pub async fn connect_http2(server: &Server) -> TlsStream<TcpStream> {
     connect(server, ONE[0], &["h2"]).await.expect("TLS")
 }

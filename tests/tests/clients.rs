@@ -1,5 +1,5 @@
-//! Clients that exist, as far as their wire is known: the client of `pow-1` in `tests/clients`, in node and in a browser, and
-//! how their websockets end.
+//! Existing clients, as far as their protocol is known: the client of `pow-1` in `tests/clients`, in node and in a
+//! browser, and the end of their websockets.
 
 use distillery_tests::{Guest, Server, browser::Browser, languages::toolchains, program::output_of_tool};
 use std::{
@@ -13,7 +13,7 @@ use std::{
 const CLOSING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/closing/close.js");
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/pow-1");
 
-/// The client as JavaScript, beside the packages that it needs. Nothing where they are missing, out loud.
+/// Returns the client as JavaScript, beside the packages that it needs. `None`, with a message, if they are missing.
 fn built() -> Option<tempfile::TempDir> {
     let packages = toolchains().join("node/node_modules");
     let missing = ["typescript", "ws"].into_iter().find(|name| !packages.join(name).is_dir());
@@ -47,7 +47,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn the_conversations_of_a_client_of_pow_1_go_as_it_relies_on() {
+async fn pow1_client_holds_its_conversations() {
     let Some(client) = built() else { return };
     let server = server().await;
     let (address, directory) = (server.address().to_string(), client.path().to_owned());
@@ -60,7 +60,7 @@ async fn the_conversations_of_a_client_of_pow_1_go_as_it_relies_on() {
 }
 
 #[tokio::test]
-async fn a_client_of_pow_1_works_in_a_browser() {
+async fn pow1_client_works_in_a_browser() {
     let Some(client) = built() else { return };
     let Some(browser) = Browser::open().await else { return };
     let server = server().await;
@@ -87,13 +87,13 @@ async fn a_client_of_pow_1_works_in_a_browser() {
     assert_eq!(refused["status"], "rejected", "{refused}");
 }
 
-/// A server whose guests do not end soon.
+/// Returns a server whose guests run for long.
 async fn patient() -> Server {
     let builder = Server::builder().guest(Guest::component("spin")).guest(Guest::component("says_goodbye"));
     builder.grace(Duration::from_secs(60)).start().await
 }
 
-/// Nine sockets: three protocols, before the call, while a guest computes, and while one waits.
+/// Nine sockets: three protocols, each before the call, while a guest computes, and while a guest waits.
 const SOCKETS: usize = 9;
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What the project depends on is what deny.toml allows: licences, sources, and no two versions of what must be one.
-//! Works without a network, from the lockfiles and the packages that cargo has fetched for the build.
+//! Checks the dependencies against deny.toml: licences, sources, and packages that must have a single version. Works
+//! without a network, from the lockfiles and the packages that cargo has fetched for the build.
 
 use distillery_tests::program::output_of_tool;
 use serde::Deserialize;
@@ -51,7 +51,7 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
-    /// Nothing for a package of this repository.
+    /// `None` for a package of this repository.
     source: Option<String>,
 }
 
@@ -62,7 +62,7 @@ fn allowed() -> Allowed {
     toml::from_str(&text).expect("deny.toml is well-formed")
 }
 
-/// Every workspace of the repository: each has a lockfile of its own.
+/// Returns every workspace of the repository: each has a lockfile of its own.
 fn workspaces() -> Vec<PathBuf> {
     let places = ["", "plugins", "tests/guests", "tests/bench/guests/once", "tests/bench/guests/served"];
     let found: Vec<_> = places
@@ -74,7 +74,7 @@ fn workspaces() -> Vec<PathBuf> {
     found
 }
 
-/// The packages of a workspace, as far as they are built on this kind of machine or for wasm.
+/// Returns the packages of a workspace that are built on this kind of machine or for wasm.
 fn packages(workspace: &Path) -> Vec<Package> {
     let is_host = workspace == Path::new(REPOSITORY).join("");
     let target = if is_host { "x86_64-unknown-linux-gnu" } else { "wasm32-wasip2" };
@@ -85,14 +85,14 @@ fn packages(workspace: &Path) -> Vec<Package> {
     serde_json::from_slice::<Metadata>(&output.stdout).expect("cargo writes metadata").packages
 }
 
-/// All packages of all workspaces that come from elsewhere.
+/// Returns all external packages of all workspaces.
 fn foreign() -> Vec<Package> {
     let all = workspaces().into_iter().flat_map(|workspace| packages(&workspace));
     all.filter(|package| package.source.is_some()).collect()
 }
 
 #[test]
-fn every_licence_is_one_that_is_allowed() {
+fn every_licence_is_allowed() {
     let allowed = allowed().licenses.allow;
     let allowed: Vec<_> = allowed.iter().map(|it| spdx::Licensee::parse(it).expect("an SPDX licence")).collect();
     let mut refused = BTreeMap::new();
@@ -119,7 +119,7 @@ fn everything_comes_from_an_allowed_registry() {
 }
 
 #[test]
-fn what_must_be_one_is_there_once_and_what_is_banned_not_at_all() {
+fn single_version_packages_are_unique_and_bans_hold() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in packages(&Path::new(REPOSITORY).join("")) {
         versions.entry(package.name).or_default().insert(package.version);

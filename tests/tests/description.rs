@@ -1,7 +1,8 @@
-//! What the API says of itself: that it is well-formed by the rules of others, and that it is true, asked by tools that
-//! know nothing but what it says. `make toolchains` has them.
+//! The descriptions of the API: they are well-formed by their standards and match the server, checked by tools that
+//! know nothing else. `make toolchains` installs the tools.
 //!
-//! `DESCRIPTION_EXAMPLES` and `DESCRIPTION_SEED` say how many requests are made up for each operation, and how.
+//! `DESCRIPTION_EXAMPLES` and `DESCRIPTION_SEED` set the number of generated requests for each operation, and their
+//! seed.
 
 use distillery_tests::{
     Guest, Server,
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 const TOOLCHAINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains");
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/description");
 
-/// A tool below the directory of toolchains. One that is not there is named, and in CI every one is.
+/// Returns a tool below the directory of toolchains. A missing tool is named, and fails the test in CI.
 fn tool(path: &str) -> Option<PathBuf> {
     let tool = Path::new(TOOLCHAINS).join(path);
     if tool.exists() {
@@ -31,7 +32,7 @@ fn tool(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// What the program prints, which asks no server.
+/// Returns the output of the program without a server.
 fn printed(arguments: &[&str]) -> Vec<u8> {
     let output = Server::builder().run(arguments, "");
     assert!(output.status.success(), "{}", said(&output));
@@ -43,7 +44,7 @@ fn said(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn what_is_printed_is_what_is_served() {
+async fn printed_documents_equal_the_served_ones() {
     let server = Server::builder().start().await;
     for (arguments, name) in [(&["openapi"][..], "openapi.json"), (&["openapi", "--asyncapi"], "asyncapi.json")] {
         let printed: Value = serde_json::from_slice(&printed(arguments)).expect("it is JSON");
@@ -57,7 +58,7 @@ async fn what_is_printed_is_what_is_served() {
 }
 
 #[test]
-fn the_openapi_document_is_one() {
+fn openapi_document_is_valid() {
     let Some(validator) = tool("schemathesis/bin/openapi-spec-validator") else { return };
     let mut file = tempfile::NamedTempFile::new().expect("a file for the document");
     file.write_all(&printed(&["openapi"])).expect("it can be written");
@@ -66,7 +67,7 @@ fn the_openapi_document_is_one() {
 }
 
 #[test]
-fn the_asyncapi_document_is_one() {
+fn asyncapi_document_is_valid() {
     let Some(modules) = tool("asyncapi/node_modules") else { return };
     let mut node = Command::new("node");
     node.arg(Path::new(HERE).join("asyncapi.cjs")).env("NODE_PATH", modules);
@@ -74,7 +75,7 @@ fn the_asyncapi_document_is_one() {
 }
 
 #[test]
-fn examples_are_what_they_are_examples_of() {
+fn examples_match_their_schemas() {
     let Some(python) = tool("schemathesis/bin/python") else { return };
     for arguments in [&["openapi"][..], &["openapi", "--asyncapi"]] {
         let mut checker = Command::new(&python);
@@ -83,22 +84,23 @@ fn examples_are_what_they_are_examples_of() {
     }
 }
 
-/// Lets a command read a document, of which it finds nothing wrong.
+/// Lets a command check a document, and expects no errors.
 fn given(mut command: Command, document: &[u8]) {
     let output = piped(&mut command, document);
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// Who asks: what they show, and what of the description they are not asked to try.
+/// A caller: its credentials, and the operations that it skips.
 struct Asking {
     who: &'static str,
     token: String,
-    /// What goes on for ever or is no question and answer; and what would teach it to revoke its own token.
+    /// Operations that never end or are no exchange of request and answer, and those that would revoke the caller's own
+    /// token.
     without: &'static [&'static str],
 }
 
 #[tokio::test]
-async fn nothing_is_answered_that_the_document_does_not_describe() {
+async fn every_answer_is_described_by_the_document() {
     let Some(schemathesis) = tool("schemathesis/bin/schemathesis") else { return };
     let builder = Server::builder()
         .example("echo")
@@ -109,23 +111,23 @@ async fn nothing_is_answered_that_the_document_does_not_describe() {
     let builder = builder.set("news", news);
     let (all, none) = (builder.user("ada", &["*"]), builder.user("bob", &[]));
     let server = builder.start().await;
-    // So that there is something to tell of.
+    // Creates some data for the answers.
     let mut called = server.call("echo", &[]).await;
     called.cancel().await;
     called.finish().await;
 
     let everything =
-        Asking { who: "who may everything", token: all, without: &["openSocket", "followPlugins", "listTokens"] };
-    let nothing = Asking { who: "who may nothing", token: none, without: &["openSocket"] };
-    let nobody = Asking { who: "nobody", token: String::new(), without: &["openSocket"] };
-    // At once: it is schemathesis that takes its time.
+        Asking { who: "a caller with all rights", token: all, without: &["openSocket", "followPlugins", "listTokens"] };
+    let nothing = Asking { who: "a caller without rights", token: none, without: &["openSocket"] };
+    let nobody = Asking { who: "an anonymous caller", token: String::new(), without: &["openSocket"] };
+    // Runs concurrently: schemathesis takes most of the time.
     let ask = |asking| ask(&schemathesis, &server, asking);
     tokio::join!(ask(&everything), ask(&nothing), ask(&nobody));
     let wrong = server.log().lines().into_iter().filter(|line| line.level() == "ERROR" || line.level().is_empty());
     assert_eq!(wrong.map(|line| line.message()).collect::<Vec<_>>(), [""; 0]);
 }
 
-/// Lets schemathesis make up requests of all that the document says, and look at every answer.
+/// Lets schemathesis generate requests for the whole document, and check every answer.
 async fn ask(schemathesis: &Path, server: &Server, asking: &Asking) {
     let Asking { who, token, without } = asking;
     let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -149,15 +151,15 @@ async fn ask(schemathesis: &Path, server: &Server, asking: &Asking) {
     let counted = said.lines().skip_while(|line| *line != "Test cases:").nth(1).unwrap_or_default();
     println!("{who}: {}", counted.trim());
     assert!(counted.contains("generated"), "{who}:\n{said}");
-    // One that had ended its own token would have asked as nobody from then on.
+    // A caller that had revoked its own token would have continued as anonymous.
     let headers = [("authorization", token.as_str())];
     let answer = server.request(Method::GET, "/api/v1/auth", if token.is_empty() { &[] } else { &headers }).await;
     assert_eq!(answer.status, 200, "{who}");
 }
 
-/// The one route that cannot be tried in this way.
+/// The one route that schemathesis cannot try.
 #[tokio::test]
-async fn a_socket_is_refused_as_the_document_says() {
+async fn socket_is_refused_as_the_document_describes() {
     let server = Server::builder().start().await;
     let document: Value = serde_json::from_slice(&printed(&["openapi"])).expect("it is JSON");
     let described = &document["paths"]["/ws"]["get"]["responses"];

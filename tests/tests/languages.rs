@@ -1,5 +1,5 @@
-//! The same conversation with a plugin in every language that there is a template for, made by `distillery new` and
-//! built by `distillery build`. What one language can do, all can.
+//! The same conversation with a plugin in every language with a template, made by `distillery new` and built by
+//! `distillery build`. All languages have the same features.
 
 use distillery_tests::{Client, Server, languages::Language, program::output_of_tool};
 use std::{fmt::Write as _, time::Instant};
@@ -8,7 +8,7 @@ use std::{fmt::Write as _, time::Instant};
 const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
 const TABLE_ENDS: &str = "<!-- end of languages -->";
 
-/// A server with a plugin in each language, as it was made.
+/// Returns a server with a plugin in each language, as it was made.
 async fn server() -> Server {
     server_with(Language::manifest).await
 }
@@ -34,7 +34,7 @@ async fn greeted(server: &Server, call: &str, name: &str) -> Client {
 }
 
 #[tokio::test]
-async fn each_answers_before_it_hears_the_next_line() {
+async fn call_answers_before_the_next_line_is_sent() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "wörld ☃").await;
@@ -48,7 +48,7 @@ async fn each_answers_before_it_hears_the_next_line() {
 }
 
 #[tokio::test]
-async fn a_question_is_sent_before_its_answer_comes() {
+async fn prompt_is_sent_before_the_answer() {
     let server = server().await;
     for call in calls() {
         let mut client = server.call(call, &[]).await;
@@ -61,7 +61,7 @@ async fn a_question_is_sent_before_its_answer_comes() {
 }
 
 #[tokio::test]
-async fn an_exit_status_arrives_whole() {
+async fn exit_status_arrives_unchanged() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -92,7 +92,7 @@ async fn twenty_thousand_lines_come_back_in_order() {
 }
 
 #[tokio::test]
-async fn a_line_of_300000_bytes_comes_back_whole() {
+async fn line_of_300000_bytes_comes_back_whole() {
     let server = server().await;
     let long = "äöü€".repeat(300_000 / "äöü€".len());
     for call in calls() {
@@ -105,7 +105,7 @@ async fn a_line_of_300000_bytes_comes_back_whole() {
 }
 
 #[tokio::test]
-async fn a_cancel_is_heard_and_answered() {
+async fn cancel_is_noticed_and_answered() {
     let server = server().await;
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -116,11 +116,11 @@ async fn a_cancel_is_heard_and_answered() {
     }
 }
 
-/// It is forced to end while it is blocked, as nobody reads what it echoes and there is no grace.
+/// The guest is forced to end while it is blocked, as no client reads its echo and the grace period is zero.
 #[tokio::test]
-async fn a_forced_end_is_followed_by_its_cleanup() {
+async fn forced_end_is_followed_by_a_cleanup() {
     let server = server_with(|language| language.manifest().replace("grace: 2s", "grace: 0s")).await;
-    // More than what fits between the server and its client.
+    // More than fits between the server and its client.
     let flood = || (0..40).map(|_| "y".repeat(300_000));
     for call in calls() {
         let mut client = greeted(&server, call, "x").await;
@@ -134,12 +134,12 @@ async fn a_forced_end_is_followed_by_its_cleanup() {
     }
 }
 
-/// What `distillery check` says behind `label`.
+/// Returns the value that `distillery check` prints after `label`.
 fn said<'a>(check: &'a str, label: &str) -> &'a str {
     check.lines().find_map(|line| line.trim_start().strip_prefix(label)).unwrap_or_else(|| panic!("{label}: {check}"))
 }
 
-/// Compiles from nothing, and gives what was said of it.
+/// Compiles from scratch, and returns the output.
 fn check(language: &Language) -> String {
     let output = output_of_tool(language.distillery("check").env("DISTILLERY_CACHE", "nowhere"));
     assert!(output.status.success(), "{output:?}");
@@ -153,7 +153,7 @@ async fn languages_table_is_measured() {
     let server = server().await;
     let build = if cfg!(debug_assertions) { "a debug build" } else { "a release build" };
     let processors = std::thread::available_parallelism().expect("a number of processors");
-    let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells its load");
+    let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel reports its load");
     let busy = busy.split(' ').next().expect("the load of the last minute");
     let mut table = format!("Measured with {build} on {processors} processors at a load of {busy}:\n\n");
     table.push_str("| `distillery new` | made with | size | kind | compiled in | first line after |\n");

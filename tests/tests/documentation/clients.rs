@@ -1,4 +1,4 @@
-//! The example clients, each as its first lines say how to run it.
+//! The example clients, each run as its first lines say.
 
 use crate::{is_on_the_path, is_there, read, repository};
 use distillery_tests::{
@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-/// All of them: a new one is tested here, too.
+/// All example clients: a new one is tested here, too.
 const CLIENTS: [&str; 6] = [
     "browser/call.js",
     "browser/index.html",
@@ -24,7 +24,7 @@ const CLIENTS: [&str; 6] = [
     "shell/processes.sh",
 ];
 
-/// An example in Python, with the package that it needs.
+/// Returns an example in Python, with the package that it needs.
 fn python(client: &str, address: SocketAddr) -> Option<Command> {
     let python = toolchains().join("clients/bin/python");
     if !is_there(python.is_file(), "websockets for Python") {
@@ -88,7 +88,7 @@ async fn python_client_follows_a_process_over_a_lost_connection() {
     assert_eq!(text(&ended.stderr).matches("reconnecting: ").count(), 1, "{}", text(&ended.stderr));
 }
 
-/// A way to `server` whose first connection breaks behind these bytes.
+/// Returns a proxy to `server` whose first connection breaks after these bytes.
 fn cut_once(server: SocketAddr, behind: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -115,7 +115,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, behind: Option<&[u8]>) {
             break;
         }
     }
-    // Either may be closed already.
+    // Either side can be closed already.
     _ = from.shutdown(Shutdown::Both);
     _ = to.shutdown(Shutdown::Both);
 }
@@ -156,7 +156,7 @@ async fn page_of_another_origin_runs_a_call() {
         return;
     }
     let Some(browser) = Browser::open().await else { return };
-    // Any server of files does.
+    // Any file server works.
     let mut files = Command::new("python3");
     files.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "--directory"]);
     let files = files.arg(repository("examples/clients/browser")).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -184,7 +184,7 @@ struct Killed(std::process::Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The program can have ended by itself.
         _ = self.0.kill();
         _ = self.0.wait();
     }

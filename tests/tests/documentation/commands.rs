@@ -1,4 +1,4 @@
-//! The commands of the README and of the first call, as a reader types them, beside a server.
+//! The commands of the README and of the first call, typed as a reader does, beside a server.
 
 use crate::{read, repository};
 use distillery_tests::{
@@ -13,15 +13,15 @@ use std::{
     process::{Child, Command, Output},
 };
 
-/// Commands that are not run: they are the server, and these tests.
+/// Commands that are not run: the server itself, and these tests.
 const NOT_HERE: [&str; 3] = ["make run", "make test", "export PATH=\"$PWD/target/quick:$PATH\""];
 
-/// What a reader does with a command, and sees.
+/// The actions of a reader for a command, and the expected output.
 #[derive(Clone, Copy, Debug, Default)]
 struct Typed {
     command: &'static str,
     input: &'static str,
-    /// Presses Ctrl-C once this was printed.
+    /// Presses Ctrl-C once this text was printed.
     interrupt: Option<&'static str>,
     shows: &'static str,
     status: i32,
@@ -39,7 +39,7 @@ const fn interrupts(command: &'static str, after: &'static str, shows: &'static 
     Typed { command, shows, input: "", interrupt: Some(after), status: 130 }
 }
 
-/// By the beginning of a command, the longest first. Of a command that is not here nothing is expected but its success.
+/// By the beginning of a command, the longest first. A command without an entry must only succeed.
 const TYPED: [Typed; 14] = [
     answers("distillery call --token-file ada.token hello Ada", "one\nend\n", "echo: one\n"),
     shows("distillery plugins rollback hello", "hello"),
@@ -57,7 +57,7 @@ const TYPED: [Typed; 14] = [
     shows("mkdir -p plugins/greet", "Hello Ada. What shall I repeat?\nhip hip!\nGoodbye Ada.\n"),
 ];
 
-/// A page that is followed, and the server that its reader has started.
+/// A page that the test follows, and the server that its reader has started.
 struct Guide {
     page: String,
     server: Server,
@@ -82,7 +82,7 @@ impl Guide {
         let section = rest.split("\n## ").next().expect("a section").to_owned();
         self.followed.push(title.to_owned());
         for block in section.split("```sh\n").skip(1).map(|it| it.split("```").next().expect("a block")) {
-            // A document within a command is one with it.
+            // A document within a command belongs to the command.
             let steps = if block.contains("<<") { vec![block] } else { block.lines().collect() };
             for step in steps.into_iter().filter(|step| !NOT_HERE.contains(step)) {
                 self.step(step).await;
@@ -105,9 +105,9 @@ impl Guide {
         }
     }
 
-    /// The shell of the reader.
+    /// Returns the shell of the reader for this command.
     fn command(&self, step: &str) -> Command {
-        // What is one command is the process that Ctrl-C reaches.
+        // A single command is the process that Ctrl-C reaches.
         let exec = if step.starts_with("distillery") { "exec " } else { "" };
         let step = step.replace("http://127.0.0.1:8080", &format!("http://{}", self.server.address()));
         let mut path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
@@ -117,7 +117,7 @@ impl Guide {
             .args(["-euc", &format!("{exec}{step}")])
             .current_dir(self.server.directory())
             .env("PATH", env::join_paths(path).expect("a path"))
-            // A port of its own.
+            // Uses a port of its own.
             .env("DISTILLERY_HTTP__LISTEN", self.server.address().to_string());
         for meant_for_this_test in
             ["CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS"]
@@ -145,7 +145,7 @@ impl Guide {
         self.server.log().lines_of("hello to be loaded", self.loaded, is_hello).await;
     }
 
-    /// Every section with commands was followed.
+    /// Checks that the test followed every section with commands.
     fn end(self) {
         for section in self.page.split("\n## ").skip(1).filter(|section| section.contains("```sh\n")) {
             let title = section.lines().next().expect("a title");
@@ -154,10 +154,10 @@ impl Guide {
     }
 }
 
-/// Types into a running command. Its stdin stays open, as a terminal does.
+/// Types into a running command. Its stdin stays open, as in a terminal.
 fn follow(mut child: Child, typed: Typed) -> Output {
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(typed.input.as_bytes()).expect("it reads, or is there at least");
+    stdin.write_all(typed.input.as_bytes()).expect("the command reads, or still exists");
     let mut stdout = Vec::new();
     let mut out = child.stdout.take().expect("stdout is piped");
     let mut pressed = typed.interrupt.is_none();
@@ -183,7 +183,7 @@ async fn commands_of_the_readme_run() {
     let mut readme = Guide::open("README.md").await;
     readme.section("Run it").await;
     readme.section("A call in ten lines").await;
-    // The running server has noticed the new directory, as it says.
+    // The running server has noticed the new directory, as the README promises.
     let line = readme.server.log().line("greet to be loaded", |line| line.field("plugin") == "greet");
     patiently("greet", line).await;
     let mut greet = readme.server.call("greet", &["Zoë"]).await;

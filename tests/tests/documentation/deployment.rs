@@ -1,4 +1,4 @@
-//! The files of deploy/ that a server is installed with, and the pages that speak of them.
+//! The files of deploy/ for an installation, and the pages about them.
 
 use crate::{is_on_the_path, is_there, read, repository};
 use distillery_tests::{
@@ -16,7 +16,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// The names of series in a text.
+/// Returns the names of series in a text.
 fn series(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
     let ours = |word: &&str| word.starts_with("distillery_") || word.starts_with("process_");
@@ -50,7 +50,7 @@ async fn monitoring_page_lists_the_series_of_the_server() {
     assert_eq!(series(&expressions).difference(&exposed).collect::<Vec<_>>(), [""; 0], "{expressions}");
     for rule in rules {
         let name = rule["alert"].as_str().expect("a name");
-        assert!(alerts.contains(&format!("| `{name}` |")), "docs/server/monitoring.md says nothing of {name}");
+        assert!(alerts.contains(&format!("| `{name}` |")), "docs/server/monitoring.md does not mention {name}");
     }
 }
 
@@ -86,7 +86,7 @@ async fn backup_unit_writes_a_database_that_can_be_restored() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     let written: Vec<_> = fs::read_dir(&backups).expect("backups").map(|it| it.expect("a file").path()).collect();
     assert_eq!(written.len(), 1, "{written:?}");
-    // What is old goes, and this one stays. find is given its pattern by systemd, as it stands.
+    // Old backups are removed, and this one stays. systemd passes the pattern to find unchanged.
     let remove = here(value("ExecStartPost=").trim_start_matches("/usr/bin/"));
     assert!(output(Command::new("sh").args(["-c", &format!("set -f; {remove}")])).status.success());
     assert!(written[0].is_file());
@@ -126,7 +126,7 @@ struct Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // nginx can have ended by itself.
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -197,11 +197,11 @@ async fn nginx_site_carries_calls_and_tells_the_client() {
     };
     let echoed = piped(&mut call(&["echo", "2"]), "one\ntwo\n");
     assert_eq!(text(&echoed.stdout), "one\ntwo\n", "{}", text(&echoed.stderr));
-    // A line without an end passes as well, as nothing is gathered on the way.
+    // An unfinished line passes as well, as nginx does not buffer.
     let asked = piped(&mut call(&["ask"]), "Ada\n");
     assert_eq!(text(&asked.stdout), "What is your name? Hello, Ada!\n", "{}", text(&asked.stderr));
 
-    // A client of the server itself, trusted as nginx is, can name a user; no client of nginx can.
+    // A direct client of the server is trusted as nginx is, and can name a user; no client of nginx can.
     let named = server.request(Method::GET, "/api/v1/auth", &[("x-forwarded-user", "ada")]).await;
     assert_eq!(named.json()["User"], "ada");
     if is_there(is_on_the_path("curl"), "curl") {

@@ -1,5 +1,5 @@
-//! The pages on running a server, typed line by line as root of an empty machine: real paths, a real nginx, and a small
-//! stand-in for systemd.
+//! The pages about running a server, typed line by line as root of an empty machine: real paths, a real nginx, and a
+//! small stand-in for systemd.
 
 use crate::{is_on_the_path, is_there, read, repository};
 use distillery_tests::{
@@ -9,7 +9,8 @@ use distillery_tests::{
 use rustix::process::geteuid;
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-/// Whether this machine lets a test be root of another. That is no tool to install, so that CI can do without, too.
+/// Tells whether this machine allows a test to be root of a separate one. No package can install this, so CI can do
+/// without.
 fn is_root_of_a_machine() -> bool {
     let tried = Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).status();
     let allowed = geteuid().is_root() && tried.is_ok_and(|status| status.success());
@@ -19,7 +20,7 @@ fn is_root_of_a_machine() -> bool {
     allowed
 }
 
-/// The repository as it is after a clone and a build.
+/// Creates the repository as it is after a clone and a build.
 fn clone(directory: &Path) {
     let echo = directory.join("plugins/echo");
     fs::create_dir_all(&echo).expect("a directory");
@@ -32,7 +33,7 @@ fn clone(directory: &Path) {
     }
 }
 
-/// The commands of a part of a page. A configuration that it shows becomes that of the server.
+/// Returns the commands of a part of a page. A configuration on the page becomes that of the server.
 fn commands(page: &str, from: &str, to: &str) -> String {
     let page = read(page);
     let (_, part) = page.split_once(from).unwrap_or_else(|| panic!("no {from}"));
@@ -50,7 +51,7 @@ fn commands(page: &str, from: &str, to: &str) -> String {
     script
 }
 
-/// The commands of the page on users. A password is typed into each that asks for one.
+/// Returns the commands of the page on users. A password is typed into each that asks for one.
 fn users() -> String {
     let page = commands("docs/server/users.md", "# Users, tokens and scopes\n", "\n## ");
     let id = "$(distillery token list | sed -n '1s/ .*//p')";
@@ -95,7 +96,7 @@ async fn installation_page_makes_a_server_of_an_empty_machine() {
     assert!(ended.status.success(), "{out}{err}");
     for said in [
         "yes: its plugin says access: public\n",
-        // By curl through nginx, with TLS.
+        // Uses curl through nginx, with TLS.
         "\"User\":\"\"",
         "distillery-20",
         "installed\n",
@@ -107,5 +108,5 @@ async fn installation_page_makes_a_server_of_an_empty_machine() {
     // The restore brought the user back.
     let (_, restored) = out.split_once("installed\n").expect("the first call");
     assert!(restored.contains("ada"), "{out}{err}");
-    assert!(!Path::new("/etc/distillery/plugins/echo").exists(), "the installation has left its machine");
+    assert!(!Path::new("/etc/distillery/plugins/echo").exists(), "the installation has changed this machine");
 }

@@ -1,5 +1,5 @@
-//! The documentation: pages that lead somewhere, commands that run as they are printed, clients that work, and files of
-//! deploy/ that fit the server. A file a theme.
+//! The documentation: working links, commands that run as printed, working clients, and files of deploy/ that match the
+//! server. One file for each theme.
 
 mod clients;
 mod commands;
@@ -9,17 +9,17 @@ mod pages;
 
 use std::path::{Path, PathBuf};
 
-/// A file of the repository.
+/// Returns the path of a file of the repository.
 fn repository(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
-/// Its text.
+/// Returns the text of a file of the repository.
 fn read(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Whether a test can run that needs `what`. If not, it is skipped by name; in CI nothing is skipped.
+/// Tells whether a test that needs `what` can run. If not, the test is skipped by name; CI skips nothing.
 fn is_there(found: bool, what: &str) -> bool {
     assert!(found || std::env::var("CI").as_deref() != Ok("true"), "there is no {what}: run `make needed`");
     if !found {
@@ -29,7 +29,7 @@ fn is_there(found: bool, what: &str) -> bool {
     found
 }
 
-/// Whether a program is on the path.
+/// Tells whether a program is on the path.
 fn is_on_the_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(program).is_file())

@@ -1,4 +1,4 @@
-//! The pages themselves: links, what a code host can show, and pages that come from the code.
+//! The pages themselves: links, features that a code host can show, and pages that are generated from the code.
 
 use crate::{is_on_the_path, is_there, read, repository};
 use distillery_tests::program::{output_of_tool, program, text};
@@ -9,10 +9,10 @@ use std::{
     process::Command,
 };
 
-/// Directories without pages of ours.
+/// Directories without pages of this project.
 const ELSEWHERE: [&str; 5] = ["target", "node_modules", "data", "found", "templates"];
 
-/// Every page of the repository.
+/// Returns every page of the repository.
 fn pages() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     find_pages(&repository(""), &mut pages);
@@ -32,7 +32,7 @@ fn find_pages(directory: &Path, pages: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a page outside of blocks of code.
+/// Returns the lines of a page outside of code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     page.lines().filter(move |line| {
@@ -42,7 +42,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The targets of all links of a page, without code.
+/// Returns the targets of all links of a page, without code.
 fn links(page: &str) -> Vec<String> {
     let text = prose(page).collect::<Vec<_>>().join("\n");
     // Every second piece is code.
@@ -50,7 +50,7 @@ fn links(page: &str) -> Vec<String> {
     text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
 }
 
-/// The anchors of a page, as code hosts make them from headings.
+/// Returns the anchors of a page, as code hosts make them from headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = prose(page).filter_map(|line| line.strip_prefix('#'));
     headings
@@ -136,7 +136,7 @@ fn contributing_says_where_each_new_part_goes() {
         page.split("## Where does a new X go?").nth(1).and_then(|it| it.split("\n## ").next()).expect("a table");
     let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
     assert_eq!(rows.len(), 10, "{rows:#?}");
-    // Every file that it names is there. NAME, LANGUAGE and RESOURCE are the new one's.
+    // Every named file exists. NAME, LANGUAGE and RESOURCE stand for the new one.
     let code = rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2));
     let files = code.filter(|it| it.ends_with(".rs") || it.ends_with(".js") || it.ends_with(".py"));
     for file in files.filter(|it| !it.contains("NAME") && !it.contains("RESOURCE")) {

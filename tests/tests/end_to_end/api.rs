@@ -4,7 +4,7 @@ use distillery_tests::{Guest, Server};
 use hyper::Method;
 use serde_json::json;
 
-/// A route at each of the addresses that it is found at.
+/// Returns each address of each route.
 fn addresses(route: &str) -> [String; 4] {
     ["/api/v1/", "/api/v1/http/"]
         .map(|prefix| ["", "/"].map(|slash| format!("{prefix}{route}{slash}")))
@@ -14,7 +14,7 @@ fn addresses(route: &str) -> [String; 4] {
 }
 
 #[tokio::test]
-async fn nobody_has_no_name_no_token_and_no_scopes() {
+async fn anonymous_caller_has_no_name_no_token_and_no_scopes() {
     let server = Server::builder().start().await;
     for address in addresses("auth") {
         let answer = server.get(&address).await;
@@ -25,7 +25,7 @@ async fn nobody_has_no_name_no_token_and_no_scopes() {
 }
 
 #[tokio::test]
-async fn systems_are_those_of_the_configuration() {
+async fn systems_come_from_the_configuration() {
     let systems = json!([{
         "slug": "atlas",
         "url": "https://atlas.example.org/",
@@ -51,7 +51,7 @@ async fn systems_are_those_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn news_are_the_files_of_a_directory_newest_first_and_harmless() {
+async fn news_lists_files_newest_first_as_safe_html() {
     let builder =
         Server::builder().file("news/first.md", "---\ntitle: First\ndate: 2026-01-02\n---\nIt *begins*.\n").file(
             "news/second.md",
@@ -77,7 +77,7 @@ async fn news_are_the_files_of_a_directory_newest_first_and_harmless() {
 }
 
 #[tokio::test]
-async fn calls_are_those_that_the_caller_may_run() {
+async fn calls_lists_only_those_the_caller_can_run() {
     let server = Server::builder().example("echo").bare_plugin("secret", Guest::component("args")).start().await;
     for address in addresses("calls") {
         let answer = server.get(&address).await;
@@ -93,7 +93,7 @@ async fn calls_are_those_that_the_caller_may_run() {
 }
 
 #[tokio::test]
-async fn everything_is_not_implemented_while_the_api_is_off() {
+async fn routes_are_not_implemented_while_the_api_is_off() {
     let server = Server::builder().set("http.api", false).start().await;
     let routes = ["auth", "systems", "news", "calls", "nowhere", "ws"].map(addresses).concat();
     for address in routes.into_iter().chain(["/api/".into()]) {
@@ -105,7 +105,7 @@ async fn everything_is_not_implemented_while_the_api_is_off() {
 }
 
 #[tokio::test]
-async fn an_unknown_route_is_an_error_in_json() {
+async fn unknown_route_is_an_error_in_json() {
     let server = Server::builder().start().await;
     for address in ["/api/v1/nowhere", "/api/v2/auth", "/api/v1/auth/more", "/nowhere"] {
         let answer = server.get(address).await;
@@ -116,7 +116,7 @@ async fn an_unknown_route_is_an_error_in_json() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn wrong_method_is_answered_with_the_allowed_ones() {
     let server = Server::builder().start().await;
     for address in ["auth", "systems", "news", "calls"].map(addresses).concat() {
         let answer = server.request(Method::PUT, &address, &[]).await;
@@ -127,7 +127,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn a_socket_needs_an_upgrade() {
+async fn websocket_requires_an_upgrade() {
     let server = Server::builder().start().await;
     for address in ["/api/v1/ws", "/api/v1/ws/"] {
         let answer = server.get(address).await;

@@ -1,6 +1,6 @@
-//! The websocket by Autobahn's test suite, whose cases a driver of ours plays: what each of them sends reaches the server as
-//! it is. `make toolchains` has the suite. Its cases with binary messages ask for an echo of what are control messages here,
-//! and those of extensions for compression: neither is played.
+//! The websocket, tested by Autobahn's test suite, whose cases our driver plays: the server receives exactly what each
+//! case sends. `make toolchains` installs the suite. Cases with binary messages expect an echo of what are control
+//! messages here, and other cases need compression extensions: both are left out.
 
 use distillery_tests::{Server, program::output_of_tool};
 use serde::Deserialize;
@@ -14,22 +14,23 @@ use std::{
 const SUITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/toolchains/autobahn");
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/autobahn/driver.py");
 
-/// How many cases the suite has for a server that echoes text.
+/// Number of cases in the suite for a server that echoes text.
 const CASES: usize = 266;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Deserialize)]
 struct Outcome {
     case: String,
     /// Whether the right frames came back.
     behavior: String,
-    /// Whether the connection was closed as it should be.
+    /// Whether the connection was closed correctly.
     close: String,
     result: String,
     closing: String,
 }
 
-/// The Python of the suite and the directory of its cases. Without them the test is skipped by name, and never in CI.
+/// Returns the Python of the suite and the directory of its cases. Without them the test is skipped by name, and never
+/// in CI.
 fn suite() -> Option<(PathBuf, PathBuf)> {
     let lib = Path::new(SUITE).join("lib");
     let versions = std::fs::read_dir(&lib).into_iter().flatten().filter_map(|it| Some(it.ok()?.path()));
@@ -42,7 +43,7 @@ fn suite() -> Option<(PathBuf, PathBuf)> {
 }
 
 #[tokio::test]
-async fn the_cases_of_autobahn_pass() {
+async fn autobahn_cases_pass() {
     let Some((python, cases)) = suite() else { return };
     // Its largest messages have 16 MiB.
     let server = Server::builder()
@@ -68,7 +69,8 @@ async fn the_cases_of_autobahn_pass() {
         *counts.entry((outcome.behavior.as_str(), outcome.close.as_str())).or_default() += 1;
     }
     eprintln!("Autobahn, by what came back and how it was closed: {counts:?}");
-    // Frames may also be refused a moment later than the strictest reading wants; the outcome of some cases is undefined.
+    // Frames can also be refused a moment later than the strictest reading asks for; the outcome of some cases is
+    // undefined.
     let fine = |word: &str| matches!(word, "OK" | "NON-STRICT" | "INFORMATIONAL");
     let wrong = outcomes.iter().filter(|it| !fine(&it.behavior) || !fine(&it.close));
     let told =

@@ -1,5 +1,4 @@
-//! What may be kept of the answers: of what is the same for everyone all, as long as it is asked whether it still is so,
-//! and of what belongs to a caller nothing.
+//! Caching of answers: public answers can be cached with revalidation, and answers for a caller cannot be cached.
 
 use distillery_tests::Server;
 use hyper::Method;
@@ -8,7 +7,7 @@ use serde_json::json;
 const PUBLIC: [&str; 6] = ["systems", "instances/directory", "news", "openapi.json", "asyncapi.json", "docs"];
 
 #[tokio::test]
-async fn what_is_the_same_for_everyone_is_not_sent_to_who_has_it() {
+async fn cached_public_answer_is_not_sent_again() {
     let server = Server::builder().start().await;
     for name in PUBLIC {
         let path = format!("/api/v1/{name}");
@@ -35,7 +34,7 @@ async fn what_is_the_same_for_everyone_is_not_sent_to_who_has_it() {
 }
 
 #[tokio::test]
-async fn what_was_changed_has_another_tag_at_once() {
+async fn changed_content_has_a_new_etag_at_once() {
     let builder = Server::builder();
     assert!(builder.run(&["user", "add", "ada", "--no-password", "--scope", "*"], "").status.success());
     let made = builder.run(&["token", "add", "--user", "ada"], "");
@@ -58,7 +57,7 @@ async fn what_was_changed_has_another_tag_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_of_what_belongs_to_a_caller() {
+async fn private_answers_are_never_cached() {
     let builder = Server::builder();
     assert!(builder.run(&["user", "add", "ada", "--no-password", "--scope", "*"], "").status.success());
     let made = builder.run(&["token", "add", "--user", "ada"], "");
@@ -74,7 +73,7 @@ async fn nothing_is_kept_of_what_belongs_to_a_caller() {
 }
 
 #[tokio::test]
-async fn the_page_of_the_documents_needs_nothing_and_may_do_nothing_else() {
+async fn page_of_the_documents_is_self_contained_and_restricted() {
     let server = Server::builder().start().await;
     for address in ["/api/v1/docs", "/api/v1/docs/", "/api/v1/http/docs", "/api/v1/http/docs/"] {
         let answer = server.get(address).await;
@@ -89,7 +88,7 @@ async fn the_page_of_the_documents_needs_nothing_and_may_do_nothing_else() {
             assert!(!page.contains(loads), "{address} has {loads}");
         }
         for told in ["putSystem", "followPlugins", "CallMessage", "/plugins/{name}/rollback"] {
-            assert!(page.contains(told), "{address} does not tell of {told}");
+            assert!(page.contains(told), "{address} does not mention {told}");
         }
     }
 }

@@ -1,20 +1,20 @@
-//! A cancel ends whatever the guest is at, says which way it ended, and touches nobody else.
+//! A cancel ends a guest in every state, reports how it ended, and affects no other process.
 
 use distillery_tests::{Client, Guest, Server, server::Builder};
 use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(200);
-/// Far more than any test waits: who ends within it was not waited for.
+/// Far longer than any test waits: a process that ends within this time was not waited for.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// A client of a call whose guest has said its first line, and so is at what it does.
+/// Returns a client of a call whose guest has written its first line, and so is at work.
 async fn begun(server: &Server, call: &str) -> Client {
     let mut client = server.call(call, &[]).await;
     client.line().await;
     client
 }
 
-/// Cancels and gives the message of the result.
+/// Cancels and returns the message of the result.
 async fn cancelled(mut client: Client) -> String {
     client.cancel().await;
     client.finish().await.failure()
@@ -25,7 +25,7 @@ fn forced(message: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_guest_that_is_told_has_the_last_word_and_is_a_failure_all_the_same() {
+async fn notified_guest_finishes_its_output_and_still_fails() {
     let server = Server::builder().both("says_goodbye").start().await;
     for call in ["says_goodbye", "says_goodbye.module"] {
         let mut client = begun(&server, call).await;
@@ -39,7 +39,7 @@ async fn a_guest_that_is_told_has_the_last_word_and_is_a_failure_all_the_same() 
 }
 
 #[tokio::test]
-async fn a_guest_that_computes_is_interrupted_after_the_grace_period() {
+async fn computing_guest_is_interrupted_after_the_grace_period() {
     let server = Server::builder().both("spin").grace(GRACE).start().await;
     for call in ["spin", "spin.module"] {
         let message = cancelled(begun(&server, call).await).await;
@@ -49,14 +49,14 @@ async fn a_guest_that_computes_is_interrupted_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_guest_that_computes_before_its_main_function_is_interrupted_too() {
+async fn guest_that_computes_before_main_is_interrupted() {
     let server = Server::builder().guest(Guest::wat("spin_start")).grace(GRACE).start().await;
     let message = cancelled(server.call("spin_start", &[]).await).await;
     assert!(forced(&message), "{message}");
 }
 
 #[tokio::test]
-async fn a_guest_that_waits_in_the_host_is_dropped_after_the_grace_period() {
+async fn guest_waiting_in_the_host_is_dropped_after_the_grace() {
     let server = Server::builder().both("sleep").both("hold").grace(GRACE).start().await;
     for call in ["sleep", "sleep.module", "hold", "hold.module"] {
         let message = cancelled(begun(&server, call).await).await;
@@ -66,7 +66,7 @@ async fn a_guest_that_waits_in_the_host_is_dropped_after_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_guest_that_writes_on_after_it_was_told_is_ended() {
+async fn guest_that_keeps_writing_after_a_cancel_is_ended() {
     let server = Server::builder().both("writes_after_end").grace(GRACE).start().await;
     for call in ["writes_after_end", "writes_after_end.module"] {
         let message = cancelled(begun(&server, call).await).await;
@@ -75,11 +75,11 @@ async fn a_guest_that_writes_on_after_it_was_told_is_ended() {
 }
 
 #[tokio::test]
-async fn a_guest_that_is_blocked_by_its_full_output_is_ended() {
+async fn guest_blocked_by_full_output_is_ended() {
     let server = Server::builder().both("flood").grace(GRACE).start().await;
     for call in ["flood", "flood.module"] {
         let mut client = begun(&server, call).await;
-        // Nothing is read until the process has ended: the cancel does not wait for its output to be taken.
+        // The client reads nothing until the process has ended: the cancel does not wait for the output.
         client.cancel().await;
         server.process_ended(call).await;
         let message = client.finish().await.failure();
@@ -88,7 +88,7 @@ async fn a_guest_that_is_blocked_by_its_full_output_is_ended() {
 }
 
 #[tokio::test]
-async fn a_component_of_the_asynchronous_kind_ends_in_the_same_ways() {
+async fn async_component_is_cancelled_in_the_same_ways() {
     let server = Server::builder().guest(Guest::component3("waits")).grace(GRACE).start().await;
     for way in ["sleep", "hold", "spin", "flood"] {
         let mut client = server.call("waits", &[way]).await;
@@ -99,7 +99,7 @@ async fn a_component_of_the_asynchronous_kind_ends_in_the_same_ways() {
 }
 
 #[tokio::test]
-async fn a_second_cancel_does_not_wait_for_the_grace_period() {
+async fn second_cancel_skips_the_grace_period() {
     let server = Server::builder().both("spin").both("sleep").both("hold").grace(NEVER).start().await;
     for call in ["spin", "spin.module", "sleep", "sleep.module", "hold", "hold.module"] {
         let begin = Instant::now();
@@ -112,7 +112,7 @@ async fn a_second_cancel_does_not_wait_for_the_grace_period() {
 }
 
 #[tokio::test]
-async fn a_client_that_closes_ends_its_process() {
+async fn closing_client_ends_its_process() {
     let server = Server::builder().both("says_goodbye").start().await;
     for call in ["says_goodbye", "says_goodbye.module"] {
         begun(&server, call).await.hang_up().await;
@@ -121,7 +121,7 @@ async fn a_client_that_closes_ends_its_process() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_ends_its_process_whatever_it_does() {
+async fn vanished_client_ends_its_process_in_every_state() {
     let server = Server::builder().both("spin").both("sleep").both("flood").grace(GRACE).start().await;
     for call in ["spin", "spin.module", "sleep", "sleep.module", "flood", "flood.module"] {
         drop(begun(&server, call).await);
@@ -131,7 +131,7 @@ async fn a_client_that_vanishes_ends_its_process_whatever_it_does() {
 }
 
 #[tokio::test]
-async fn a_cancel_touches_no_other_process_of_the_same_plugin() {
+async fn cancel_affects_no_other_process_of_the_plugin() {
     let server = Server::builder().both("spin").guest(Guest::component("never_reads")).grace(GRACE).start().await;
     let mut busy = begun(&server, "never_reads").await;
     for call in ["spin", "spin.module"] {
@@ -141,13 +141,13 @@ async fn a_cancel_touches_no_other_process_of_the_same_plugin() {
         for _ in 0..20 {
             assert_eq!(busy.line().await, "busy");
         }
-        // Had the first cancel interrupted this one, its result would be there already, and be another.
+        // If the first cancel had interrupted this process, its result would already be there, with another message.
         let message = cancelled(other).await;
         assert!(forced(&message), "{call}: {message}");
     }
 }
 
-/// More guests that compute than there are cores.
+/// Starts more computing guests than there are cores.
 async fn crowd(builder: Builder, call: &str) -> (Server, Vec<Client>) {
     let server = builder.start().await;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -162,7 +162,7 @@ async fn crowd(builder: Builder, call: &str) -> (Server, Vec<Client>) {
 }
 
 #[tokio::test]
-async fn a_crowd_of_computing_guests_holds_up_neither_routes_nor_calls() {
+async fn many_computing_guests_delay_neither_routes_nor_calls() {
     for call in ["spin", "spin.module"] {
         let builder = Server::builder().both("spin").guest(Guest::component("echo_once")).grace(GRACE);
         let (server, _crowd) = crowd(builder, call).await;
@@ -172,14 +172,14 @@ async fn a_crowd_of_computing_guests_holds_up_neither_routes_nor_calls() {
             let mut client = server.call("echo_once", &[]).await;
             client.say("quick").await;
             assert_eq!(client.finish().await.success(), ["quick"]);
-            // Far above what it takes, far below what it took if anybody waited for a guest to finish.
+            // Far above the normal duration, and far below the duration if a guest had to finish first.
             assert!(begin.elapsed() < Duration::from_secs(5), "{call}: {:?}", begin.elapsed());
         }
     }
 }
 
 #[tokio::test]
-async fn a_crowd_of_computing_guests_can_be_cancelled() {
+async fn many_computing_guests_can_be_cancelled() {
     let (_server, mut crowd) = crowd(Server::builder().both("spin").grace(GRACE), "spin").await;
     for client in &mut crowd {
         client.cancel().await;

@@ -1,4 +1,4 @@
-//! `distillery check DIR`: what the server would say of one plugin.
+//! `distillery check DIR`: the server's verdict on one plugin.
 
 use distillery_tests::{
     Guest,
@@ -7,7 +7,7 @@ use distillery_tests::{
 use std::{fs, process::Command};
 use tempfile::TempDir;
 
-/// Whether it is content with a plugin of these files, and what it says.
+/// Checks a plugin of these files: whether it is valid, and the output.
 fn check(files: &[(&str, &[u8])]) -> (bool, String) {
     let root = TempDir::with_prefix("distillery-test-").expect("a directory");
     let directory = root.path().join("greet");
@@ -15,7 +15,7 @@ fn check(files: &[(&str, &[u8])]) -> (bool, String) {
     for (name, content) in files {
         fs::write(directory.join(name), content).expect("a file of the plugin");
     }
-    // From inside of it, as one does while writing a plugin.
+    // Runs inside the directory, as the author of a plugin does.
     let output = output(Command::new(program()).args(["check", "."]).current_dir(&directory));
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read_dir(&directory).expect("it is there").count(), files.len(), "a check leaves nothing behind");
@@ -23,7 +23,7 @@ fn check(files: &[(&str, &[u8])]) -> (bool, String) {
 }
 
 #[test]
-fn a_good_plugin_is_described() {
+fn valid_plugin_is_described() {
     let guest = fs::read(Guest::component("conversation").file).expect("a guest");
     let manifest = "calls:\n  greet:\n    access: public\n    params: [{name: who, pattern: '[a-z]+', default: you}]\n";
     let (good, said) = check(&[("greet.wasm", &guest), ("plugin.yaml", manifest.as_bytes())]);
@@ -42,7 +42,7 @@ fn a_good_plugin_is_described() {
 }
 
 #[test]
-fn every_problem_is_a_line_that_says_what_to_do() {
+fn every_problem_is_one_line_with_a_remedy() {
     let module = b"(module (import \"env\" \"secret\" (func)) (func (export \"_start\")))";
     let manifest = "limits: {memory: 1TiB}\ncancel: {grace: 1h}\ncapabilities: {env: [LANG]}\n";
     let (good, said) = check(&[("greet.wat", module), ("plugin.yaml", manifest.as_bytes())]);
@@ -57,7 +57,7 @@ fn every_problem_is_a_line_that_says_what_to_do() {
 }
 
 #[test]
-fn what_cannot_even_be_read_is_one_problem() {
+fn unreadable_plugin_is_one_problem() {
     let (good, said) = check(&[("plugin.yaml", b"build: make it")]);
     assert!(!good);
     assert!(said.starts_with("problem: ") && said.contains("build it with: make it"), "{said}");

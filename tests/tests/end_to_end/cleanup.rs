@@ -1,11 +1,11 @@
-//! What a cancelled call may still do: learn why, say what came of it, and be cleaned up after.
+//! Cancelled calls: they learn the reason, can report, and get a cleanup.
 
 use distillery_tests::{Client, End, Guest, Server, server::Builder};
 use std::time::{Duration, Instant};
 
 const GRACE: Duration = Duration::from_millis(200);
 
-/// `cleans_up` with a manifest that wants the cleanup.
+/// Returns a server with `cleans_up` and a manifest that asks for the cleanup.
 fn cleaned() -> Builder {
     let manifest = |call: &str| format!("calls: {{{call}: {{access: public}}}}\ncancel: {{cleanup: true}}\n");
     Server::builder()
@@ -16,7 +16,7 @@ fn cleaned() -> Builder {
 
 const BOTH: [&str; 2] = ["cleans_up", "cleans_up.module"];
 
-/// A client of a call whose guest has said its first line.
+/// Returns a client of a call whose guest has written its first line.
 async fn begun(server: &Server, call: &str, params: &[&str]) -> Client {
     let mut client = server.call(call, params).await;
     assert_eq!(client.line().await, "ready");
@@ -35,7 +35,7 @@ fn forced(message: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_fresh_instance_cleans_up_after_one_that_was_forced_to_end() {
+async fn fresh_instance_cleans_up_after_a_forced_end() {
     let server = cleaned().start().await;
     for call in BOTH {
         for way in ["sleeps on", "computes"] {
@@ -49,7 +49,7 @@ async fn a_fresh_instance_cleans_up_after_one_that_was_forced_to_end() {
 }
 
 #[tokio::test]
-async fn nothing_is_cleaned_up_after_a_guest_that_ended_by_itself() {
+async fn guest_that_ends_by_itself_gets_no_cleanup() {
     let server = cleaned().grace(Duration::from_secs(60)).start().await;
     for call in BOTH {
         let end = cancelled(&server, call, &["goodbye"]).await;
@@ -60,7 +60,7 @@ async fn nothing_is_cleaned_up_after_a_guest_that_ended_by_itself() {
 }
 
 #[tokio::test]
-async fn without_the_wish_of_the_manifest_nothing_is_cleaned_up() {
+async fn manifest_without_cleanup_gets_none() {
     let server = Server::builder().both("cleans_up").grace(GRACE).start().await;
     for call in BOTH {
         let end = cancelled(&server, call, &[]).await;
@@ -69,7 +69,7 @@ async fn without_the_wish_of_the_manifest_nothing_is_cleaned_up() {
 }
 
 #[tokio::test]
-async fn a_cleanup_that_fails_is_part_of_the_result() {
+async fn failed_cleanup_is_part_of_the_result() {
     let server = cleaned().set("cancel.cleanup_time", "1s").start().await;
     for call in BOTH {
         for (way, why) in [
@@ -87,8 +87,8 @@ async fn a_cleanup_that_fails_is_part_of_the_result() {
 }
 
 #[tokio::test]
-async fn the_cleanup_runs_for_whatever_reason_the_process_was_ended() {
-    // Apart, so that a busy machine does not make the one limit come before the other.
+async fn cleanup_runs_for_every_reason_of_a_cancel() {
+    // Separate limits, so that a busy machine does not reach the wrong one first.
     let server = cleaned().set("limits.cpu", "200ms").start().await;
     let hasty = cleaned().set("limits.time", "2s").start().await;
     for call in BOTH {
@@ -122,7 +122,7 @@ async fn cleanup_after_an_output_limit_has_its_own_allowance() {
 }
 
 #[tokio::test]
-async fn cleanup_that_writes_beyond_its_allowance_fails_and_says_so() {
+async fn cleanup_fails_when_it_writes_beyond_its_allowance() {
     let server = cleaned().set("limits.output", "1KiB").set("cancel.cleanup_time", "60s").start().await;
     for call in BOTH {
         let end = cancelled(&server, call, &["floods"]).await;
@@ -134,7 +134,7 @@ async fn cleanup_that_writes_beyond_its_allowance_fails_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_cleanup_runs_for_a_client_that_is_gone_and_for_a_server_that_ends() {
+async fn cleanup_runs_after_a_disconnect_and_at_shutdown() {
     let server = cleaned().start().await;
     drop(begun(&server, "cleans_up", &[]).await);
     assert_eq!(server.process_ended("cleans_up").await.field("cleanup"), "done");
@@ -145,7 +145,7 @@ async fn the_cleanup_runs_for_a_client_that_is_gone_and_for_a_server_that_ends()
 }
 
 #[tokio::test]
-async fn a_second_cancel_brings_the_cleanup_forward_and_a_third_does_not_stop_it() {
+async fn second_cancel_starts_the_cleanup_and_a_third_spares_it() {
     let server = cleaned().grace(Duration::from_secs(60)).start().await;
     for call in BOTH {
         let begin = Instant::now();
@@ -160,7 +160,7 @@ async fn a_second_cancel_brings_the_cleanup_forward_and_a_third_does_not_stop_it
 }
 
 #[tokio::test]
-async fn the_place_of_a_process_is_its_own_until_the_cleanup_is_over() {
+async fn process_holds_its_slot_until_the_cleanup_ends() {
     let server = cleaned()
         .guest(Guest::component("echo_once"))
         .set("limits.processes", 1)
@@ -176,7 +176,7 @@ async fn the_place_of_a_process_is_its_own_until_the_cleanup_is_over() {
 }
 
 #[tokio::test]
-async fn a_guest_learns_why_it_is_to_stop() {
+async fn guest_learns_the_reason_of_a_cancel() {
     let server = Server::builder().guest(Guest::component("told")).grace(Duration::from_secs(60)).start().await;
     for (way, said) in [("poll", "told: Reason::Client"), ("wait", "told: Some(Reason::Client)")] {
         let end = cancelled(&server, "told", &[way]).await;
@@ -186,7 +186,7 @@ async fn a_guest_learns_why_it_is_to_stop() {
 }
 
 #[tokio::test]
-async fn a_component_of_the_asynchronous_kind_learns_why_it_is_to_stop() {
+async fn async_component_learns_the_reason_of_a_cancel() {
     let server = Server::builder().guest(Guest::component3("told")).grace(Duration::from_secs(60)).start().await;
     let mut client = server.call("told", &["[1, 2]"]).await;
     assert_eq!(client.line().await, "Ok(())");
@@ -199,7 +199,7 @@ async fn a_component_of_the_asynchronous_kind_learns_why_it_is_to_stop() {
 }
 
 #[tokio::test]
-async fn a_module_of_preview_1_learns_why_it_is_to_stop() {
+async fn preview1_module_learns_the_reason_of_a_cancel() {
     let server = Server::builder().guest(Guest::wat("told")).grace(Duration::from_secs(60)).start().await;
     assert_eq!(cancelled(&server, "told", &[]).await.failure(), "cancelled by the client");
     let ended = server.process_ended("told").await;
@@ -207,7 +207,7 @@ async fn a_module_of_preview_1_learns_why_it_is_to_stop() {
 }
 
 #[tokio::test]
-async fn the_value_of_a_call_is_the_last_that_is_json_and_not_too_large() {
+async fn value_of_a_call_is_the_last_valid_json_within_the_limit() {
     let server = Server::builder().guest(Guest::component("told")).start().await;
     let lines = server.call("told", &["value", "1", "{\"made\": [\"ä\"]}", "{"]).await.finish().await.success();
     assert_eq!(

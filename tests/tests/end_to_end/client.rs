@@ -1,4 +1,4 @@
-//! The command line as a client of a server: `distillery call` and those beside it.
+//! The command line as a client of a server: `distillery call` and related commands.
 
 use distillery_tests::{
     Guest, Server, patiently,
@@ -22,7 +22,7 @@ fn first_line(child: &mut Child) -> BufReader<ChildStdout> {
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("text");
-    assert!(!line.is_empty(), "it ended before it said anything");
+    assert!(!line.is_empty(), "the command ended without output");
     stdout
 }
 
@@ -34,7 +34,7 @@ fn url(server: &Server) -> String {
     format!("http://{}", server.address())
 }
 
-/// A server with a user who may run everything, and the file of a token of hers.
+/// Returns a server with a user who can run everything, and the file of a token of that user.
 async fn with_token(builder: Builder) -> (Server, String) {
     let server = builder.start().await;
     let made = server.run_with(&["user", "add", "ada", "--scope", "*"], "a long password\na long password\n");
@@ -47,7 +47,7 @@ async fn with_token(builder: Builder) -> (Server, String) {
 }
 
 #[tokio::test]
-async fn a_call_is_spoken_to_through_pipes() {
+async fn call_reads_and_writes_pipes() {
     let server = Server::builder().both("conversation").start().await;
     for call in ["conversation", "conversation.module"] {
         let output = piped(&mut server.command(&["call", call, "wörld ☃"]), "one\n\nlast without an end");
@@ -57,16 +57,16 @@ async fn a_call_is_spoken_to_through_pipes() {
 }
 
 #[tokio::test]
-async fn parameters_that_look_like_options_are_parameters() {
+async fn parameters_can_look_like_options() {
     let server = Server::builder().guest(Guest::component("args")).start().await;
     let output = piped(&mut server.command(&["call", "args", "--json", "-x", "--", "a b"]), "");
     assert_eq!(printed(&output), "args\n--json\n-x\n--\na b\n");
 }
 
 #[tokio::test]
-async fn a_hundred_megabytes_flow_through_a_pipe_unharmed() {
+async fn hundred_megabytes_pass_through_a_pipe_unchanged() {
     let server = Server::builder().example("echo").start().await;
-    // No line, no UTF-8, and no two pieces alike.
+    // Not lines, not UTF-8, and no two pieces alike.
     let mut state = 1u64;
     let bytes: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -88,7 +88,7 @@ async fn a_hundred_megabytes_flow_through_a_pipe_unharmed() {
         if read == 0 {
             break;
         }
-        assert!(piece[..read] == bytes[at..at + read], "other bytes after {at}");
+        assert!(piece[..read] == bytes[at..at + read], "the bytes after {at} differ");
         at += read;
         let status = fs::read_to_string(&status).unwrap_or_default();
         let peak =
@@ -104,7 +104,7 @@ async fn a_hundred_megabytes_flow_through_a_pipe_unharmed() {
 }
 
 #[tokio::test]
-async fn the_exit_status_says_how_it_ended() {
+async fn exit_status_reports_the_outcome() {
     let server = Server::builder()
         .guest(Guest::component("stderr_words"))
         .guest(Guest::component("exit"))
@@ -136,7 +136,7 @@ async fn the_exit_status_says_how_it_ended() {
 }
 
 #[tokio::test]
-async fn a_call_without_stdin_gets_no_input_and_no_end_of_it() {
+async fn call_without_stdin_gets_no_input_and_no_end_of_input() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let mut child = spawn(&mut server.command(&["call", "--no-stdin", "says_goodbye"]));
     let _stdout = first_line(&mut child);
@@ -147,7 +147,7 @@ async fn a_call_without_stdin_gets_no_input_and_no_end_of_it() {
 }
 
 #[tokio::test]
-async fn who_closes_the_output_of_attach_leaves_the_process_running() {
+async fn closed_output_of_attach_leaves_the_process_running() {
     let server = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO).start().await;
     let id = printed(&server.run(&["call", "--detach", "flood"]));
     let mut watching = spawn(&mut server.command(&["attach", id.trim_end()]));
@@ -159,7 +159,7 @@ async fn who_closes_the_output_of_attach_leaves_the_process_running() {
 }
 
 #[tokio::test]
-async fn an_interrupt_cancels_and_a_second_one_forces() {
+async fn interrupt_cancels_and_a_second_one_forces() {
     let server = Server::builder()
         .guest(Guest::component("conversation"))
         .guest(Guest::component("hold"))
@@ -187,7 +187,7 @@ async fn an_interrupt_cancels_and_a_second_one_forces() {
         };
         until("started");
         signal(&child, asked);
-        // It is told, and does not care: the next one must be another.
+        // The guest ignores the first signal: the next one must be another signal.
         assert_eq!(until("cancelling")["reason"], "client");
         signal(&child, asked);
         let end = until("ended");
@@ -198,19 +198,19 @@ async fn an_interrupt_cancels_and_a_second_one_forces() {
 }
 
 #[tokio::test]
-async fn a_call_whose_output_nobody_reads_any_more_is_cancelled() {
+async fn call_without_a_reader_of_its_output_is_cancelled() {
     let server = Server::builder().guest(Guest::component("flood")).start().await;
     let mut child = spawn(&mut server.command(&["call", "flood"]));
     drop(first_line(&mut child));
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""));
     let outcome = server.process_ended("flood").await.field("outcome").to_owned();
-    // It never listens, and may be blocked.
+    // The guest never listens, and can be blocked.
     assert!(outcome.starts_with("cancelled by the client"), "{outcome}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
+async fn missing_server_is_an_error_and_a_drain_is_reported() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
@@ -219,7 +219,7 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output.stderr).contains("before the call ended"), "{}", text(&output.stderr));
-    // Until then it still has the port.
+    // Until then the port is still taken.
     server.wait().await;
 
     let output = piped(&mut server.command(&["call", "conversation"]), "");
@@ -229,7 +229,7 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let mut child = spawn(&mut server.command(&["call", "conversation"]));
     let _stdout = first_line(&mut child);
-    // Its end would end the call.
+    // The end of this input would end the call.
     let _stdin = child.stdin.take();
     server.terminate();
     let output = child.wait_with_output().expect("it ends");
@@ -240,7 +240,7 @@ async fn a_server_that_is_gone_is_an_error_and_one_that_ends_says_so() {
 }
 
 #[tokio::test]
-async fn a_token_comes_from_a_file_of_ones_own() {
+async fn token_comes_from_a_private_file() {
     let conversation = Guest::component("conversation");
     let (server, token) = with_token(Server::builder().plugin("talk", conversation, "description: talks\n")).await;
     let url = url(&server);
@@ -253,7 +253,7 @@ async fn a_token_comes_from_a_file_of_ones_own() {
         (Some(126), "distillery: not authorized to run \"talk\"\n")
     );
 
-    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("a file that others may read");
+    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("a file that others can read");
     let refused = call(&["--token-file", &token]);
     assert_eq!(refused.status.code(), Some(126));
     assert!(text(&refused.stderr).contains("chmod 600"), "{}", text(&refused.stderr));
@@ -296,7 +296,7 @@ async fn calls_and_processes_are_listed_and_a_process_is_cancelled() {
 }
 
 #[tokio::test]
-async fn a_process_is_ended_without_its_grace() {
+async fn forced_cancel_skips_the_grace_period() {
     let server = Server::builder().guest(Guest::component("hold")).grace(Duration::from_secs(60)).start().await;
     let id = printed(&server.run(&["call", "--detach", "hold"]));
     let id = id.split([':', '\n']).next().expect("an id");
@@ -307,7 +307,7 @@ async fn a_process_is_ended_without_its_grace() {
 }
 
 #[tokio::test]
-async fn everything_that_happens_is_a_line_of_json_where_that_is_wanted() {
+async fn json_output_has_one_line_per_event() {
     let server = Server::builder().guest(Guest::component("bad_utf8")).guest(Guest::component("told")).start().await;
     let lines = |arguments: &[&str]| -> Vec<Value> {
         let output = piped(&mut server.command(&[&["call", "--json"], arguments].concat()), "");
@@ -322,7 +322,7 @@ async fn everything_that_happens_is_a_line_of_json_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_call_goes_on_without_its_client_and_is_attached_to() {
+async fn detached_call_continues_and_can_be_attached() {
     let (server, token) = with_token(Server::builder().guest(Guest::component("conversation"))).await;
     let url = url(&server);
     let as_ada = ["--url", &url, "--token-file", &token];
@@ -330,7 +330,7 @@ async fn a_call_goes_on_without_its_client_and_is_attached_to() {
         let begun =
             printed(&piped(&mut server.command(&[&["call", "--detach"], who, &["conversation", "Ada"]].concat()), ""));
         let id = begun.trim_end();
-        // What nobody has started is only for who knows its key.
+        // A process without an owner is available only with its key.
         assert_eq!(id.contains(':'), is_named, "{id}");
         let mut watching = spawn(&mut server.command(&[&["attach"], who, &[id]].concat()));
         let _stdout = first_line(&mut watching);
@@ -340,12 +340,12 @@ async fn a_call_goes_on_without_its_client_and_is_attached_to() {
         let interactive = [&["attach", "--interactive"], who, &[id]].concat();
         let output = piped(&mut server.command(&interactive), "one\nend\n");
         assert_eq!(printed(&output), "hello Ada\necho: one\n");
-        // Also after its end.
+        // Works also after the end of the process.
         assert_eq!(
             printed(&piped(&mut server.command(&[&["attach"], who, &[id]].concat()), "")),
             "hello Ada\necho: one\n"
         );
-        // The key comes by the environment where other users of the machine must not see it.
+        // The environment passes the key if other users of the machine must not see it.
         if let Some((bare, key)) = id.split_once(':') {
             let mut attach = server.command(&[&["attach"], who, &[bare]].concat());
             assert_eq!(piped(&mut attach, "").status.code(), Some(126));
@@ -357,11 +357,11 @@ async fn a_call_goes_on_without_its_client_and_is_attached_to() {
 }
 
 #[tokio::test]
-async fn a_server_that_knows_only_lines_is_spoken_to_in_lines() {
+async fn client_falls_back_to_the_line_protocol() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = async {
-        // It echoes no subprotocol, which ends the first connection.
+        // The server echoes no subprotocol, which ends the first connection.
         let mut socket = loop {
             let (stream, _) = listener.accept().await.expect("a client");
             let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { continue };

@@ -1,5 +1,5 @@
-//! How a websocket ends: a close frame is answered at once in every protocol and phase, broken frames have their code, and
-//! nothing is reset.
+//! The end of a websocket: a close frame is answered at once in every protocol and phase, broken frames have their
+//! code, and no connection is reset.
 
 use distillery_tests::{
     Guest, Server,
@@ -9,13 +9,13 @@ use distillery_tests::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// Far more than any test waits: what ends within it was not waited for.
+/// Far longer than any test waits: an end within this time was not waited for.
 const NEVER: Duration = Duration::from_secs(60);
 const PROTOCOLS: [&str; 3] = ["", "distillery-1", "pow-1"];
 /// A code of the client's own, and a reason.
 const GOODBYE: &[u8] = b"\x10\xe1goodbye";
 
-/// A frame that calls `name` by this protocol.
+/// Sends a frame that calls `name` by this protocol.
 async fn call(raw: &mut Raw, protocol: &str, name: &str, params: &[&str]) {
     match protocol {
         "distillery-1" => {
@@ -33,7 +33,7 @@ async fn cancel(raw: &mut Raw, protocol: &str) {
     }
 }
 
-/// A socket on which a call has written its first line.
+/// Returns a socket on which a call has written its first line.
 async fn begun(server: &Server, protocol: &str, name: &str, params: &[&str]) -> Raw {
     let mut raw = Raw::connect(server.address(), protocol).await;
     call(&mut raw, protocol, name, params).await;
@@ -109,7 +109,7 @@ async fn close_of_a_detached_process_leaves_it_running() {
 }
 
 #[tokio::test]
-async fn close_behind_the_result_ends_in_order() {
+async fn close_after_the_result_ends_in_order() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = Raw::connect(server.address(), protocol).await;
@@ -121,11 +121,11 @@ async fn close_behind_the_result_ends_in_order() {
 }
 
 #[tokio::test]
-async fn data_behind_a_close_frame_is_ignored() {
+async fn data_after_a_close_frame_is_ignored() {
     let server = patient().start().await;
     for protocol in PROTOCOLS {
         let mut raw = begun(&server, protocol, "says_goodbye", &[]).await;
-        // All at once, so that it is there when the server closes the connection.
+        // Sent together, so that the data is there when the server closes the connection.
         let text = [&[TEXT, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
         raw.bytes(&[&[CLOSE, 0x80, 0, 0, 0, 0][..], &text.repeat(30)].concat()).await;
         assert_eq!(raw.rest().await, [(CLOSE, Vec::new())], "{protocol:?}");
@@ -148,7 +148,7 @@ async fn pings_are_answered_while_a_guest_computes() {
     }
 }
 
-/// Frames that no client may send, each with the code that the connection is closed with.
+/// Frames that no client is allowed to send, each with the code that closes the connection.
 fn broken() -> Vec<(&'static str, Vec<u8>, u16)> {
     let masked = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0][..], payload].concat();
     let long_ping = [&[PING, 0xfe, 0, 126, 0, 0, 0, 0][..], &[b'x'; 126]].concat();
@@ -207,7 +207,7 @@ async fn malformed_close_frame_is_answered_at_once() {
 }
 
 #[tokio::test]
-async fn frame_far_above_the_limit_is_taken_in_and_answered() {
+async fn frame_far_above_the_limit_is_discarded_and_answered() {
     const SIZE: u64 = 64 << 20;
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     for protocol in PROTOCOLS {
@@ -218,7 +218,7 @@ async fn frame_far_above_the_limit_is_taken_in_and_answered() {
                 Raw::connect(server.address(), protocol).await
             };
             raw.bytes(&[&[BINARY, 0xff][..], &SIZE.to_be_bytes(), &[0; 4]].concat()).await;
-            // A client that reads nothing before all of its frame has left.
+            // A client that reads nothing before its whole frame is sent.
             let piece = vec![b'x'; 1 << 20];
             for _ in 0..SIZE >> 20 {
                 raw.bytes(&piece).await;

@@ -1,4 +1,4 @@
-//! A start with a module that takes long to compile: what is ready serves, and the rest says that it is loading.
+//! A start with a slow module: loaded plugins serve, and the others are reported as loading.
 
 use super::limits::hard_to_compile;
 use distillery_tests::{
@@ -22,8 +22,8 @@ fn builder() -> Builder {
         .file("plugins/slow/plugin.yaml", "calls: {slow: {access: public}, slower: {access: public}}")
 }
 
-/// A server whose quick plugin is loaded, and the process that compiles the slow one: it is stopped, so that it takes as long
-/// as the test does.
+/// Returns a server whose quick plugin is loaded, and the process that compiles the slow one: it is stopped, so that it
+/// takes as long as the test does.
 async fn begun(builder: Builder) -> (Server, Pid) {
     let mut server = builder.begin();
     server.listens_early().await;
@@ -43,14 +43,14 @@ async fn begun(builder: Builder) -> (Server, Pid) {
     (server, compiler)
 }
 
-/// The process that compiles a module which is larger than any but the slow one.
+/// Returns the process that compiles a module larger than all but the slow one.
 fn compiler_of(server: &Server) -> Option<Pid> {
     let children = fs::read_dir(format!("/proc/{}/task", server.pid())).ok()?.flatten();
     let children = children.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     let children: Vec<i32> =
         children.flat_map(|it| it.split_whitespace().filter_map(|it| it.parse().ok()).collect::<Vec<_>>()).collect();
     let large = |process: &i32| fs::metadata(format!("/proc/{process}/fd/0")).is_ok_and(|stdin| stdin.len() > 100_000);
-    // It lowers its priority after it has made sure that it ends with the server.
+    // The process lowers its priority after it has ensured that it ends with the server.
     let begun = |process: &i32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         stat.rsplit_once(')').is_some_and(|(_, fields)| fields.split_whitespace().nth(16) == Some("10"))
@@ -82,14 +82,14 @@ async fn server_serves_what_is_loaded_while_a_module_compiles() {
 
     kill_process(compiler, Signal::CONT).expect("it compiles");
     kill_process(compiler, Signal::KILL).expect("it compiles");
-    // A plugin that is known not to load keeps no server from being ready.
+    // A plugin that is known to be broken does not delay readiness.
     server.log().line("the server to be ready", |line| line.message() == "ready").await;
     assert_eq!(get_at(ops, "/readyz").await.status.as_u16(), 200);
     assert_eq!(server.call("slow", &[]).await.finish().await.failure(), "unknown call \"slow\"");
 }
 
 #[tokio::test]
-async fn one_plugin_is_enough_where_the_operator_says_so() {
+async fn server_is_ready_with_one_plugin_if_configured() {
     let (server, _compiler) = begun(builder().set("plugins.ready", "any")).await;
     let ready = server.log().line("the server to be ready", |line| line.message() == "ready").await;
     assert_eq!((ready.field("plugins"), ready.field("left")), ("1".into(), "1".into()));
@@ -99,7 +99,7 @@ async fn one_plugin_is_enough_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn server_that_still_loads_ends_when_it_is_told_to() {
+async fn loading_server_stops_on_request() {
     let (server, compiler) = begun(builder()).await;
     let ops = server.operators_address().await;
     server.terminate();

@@ -1,4 +1,4 @@
-//! What every command has in common: where its output goes, what may stand in it, and whose its arguments are.
+//! Common behaviour of all commands: the destination and escaping of their output, and the owner of their arguments.
 
 use distillery_tests::{
     Guest, Server, patiently,
@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// Commands that print something, each where a server runs.
+/// Commands that print something, each with a running server.
 const PRINTING: [&[&str]; 13] = [
     &["calls"],
     &["calls", "--json"],
@@ -38,7 +38,7 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").expect("a device that is always full")
 }
 
-/// A pipe without a reader.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
@@ -75,12 +75,12 @@ async fn full_disk_fails_every_command() {
 async fn status_of_a_command_outlives_its_reader() {
     let builder = Server::builder().file("plugins/bad/plugin.yaml", "nonsense: true");
     let server = builder.start().await;
-    // Nobody reads what is wrong, and it is wrong all the same.
+    // No reader sees the error, and the status still reports it.
     assert_eq!(into(server.command(&["check"]), closed()).status.code(), Some(1));
 }
 
 #[tokio::test]
-async fn errors_that_nobody_can_read_do_not_panic() {
+async fn errors_without_a_reader_do_not_panic() {
     let server = server().await;
     let mut command = server.command(&["cancel", "00000000-0000-7000-8000-000000000000"]);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full()).status().expect("it ends");
@@ -147,7 +147,7 @@ calls:
 }
 
 #[tokio::test]
-async fn arguments_behind_the_file_or_the_call_are_the_guests() {
+async fn arguments_after_the_file_or_call_belong_to_the_guest() {
     let guest = Guest::component("args");
     let server = Server::builder().guest(guest.clone()).start().await;
     let file = guest.file.to_str().expect("a path of text");
@@ -173,7 +173,7 @@ async fn arguments_behind_the_file_or_the_call_are_the_guests() {
     }
 }
 
-/// Runs a command that reads this configuration and nothing else.
+/// Runs a command that reads only this configuration.
 fn configured(config: &[u8]) -> Output {
     let here = tempfile::tempdir().expect("a directory");
     fs::write(here.path().join("distillery.yaml"), config).expect("a configuration");
@@ -192,7 +192,7 @@ fn configuration_without_settings_is_read_in_every_form() {
 }
 
 #[test]
-fn configuration_that_is_no_text_says_so() {
+fn configuration_that_is_not_text_says_so() {
     let utf16: Vec<u8> = "\u{feff}http:\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (config, part) in [
         (&utf16[..], ":1: UTF-16 or UTF-32 text, or no text at all: save the file as UTF-8"),
@@ -206,7 +206,7 @@ fn configuration_that_is_no_text_says_so() {
 }
 
 #[tokio::test]
-async fn build_that_ignores_its_end_is_killed_with_the_server() {
+async fn build_that_ignores_signals_is_killed_with_the_server() {
     let build = "trap '' TERM; echo $$ > begun; mv begun started; while :; do sleep 1000; done";
     let manifest = format!("component: m.wasm\nbuild: \"{build}\"\n");
     let server = Server::builder().argument("--dev").file("plugins/slow/plugin.yaml", manifest).start().await;
@@ -222,5 +222,5 @@ async fn build_that_ignores_its_end_is_killed_with_the_server() {
     .await;
     server.terminate();
     assert_eq!(server.wait().await.code(), Some(0));
-    assert!(!Path::new(&format!("/proc/{}/exe", number.trim())).exists(), "the build goes on");
+    assert!(!Path::new(&format!("/proc/{}/exe", number.trim())).exists(), "the build is still running");
 }

@@ -1,5 +1,4 @@
-//! Connections that are of no use: slow, silent, half open. Each is bounded in number and in time, and never in the way of
-//! others.
+//! Useless connections: slow, silent, half open. Each is bounded in number and in time, and delays no other.
 
 use distillery_tests::{Client, Frame, Guest, Server, patiently, server::Builder};
 use std::net::{IpAddr, SocketAddr};
@@ -23,15 +22,15 @@ async fn connect_from(last: u8, server: &Server) -> TcpStream {
     patiently("a connection", socket.connect(server.address())).await.expect("the server takes connections")
 }
 
-/// What the server says until it closes.
+/// Reads from the server until it closes.
 async fn everything(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
-    // A server that closes with unread bytes resets the connection, which is as good an end.
+    // A server that closes with unread bytes resets the connection, which is a valid end too.
     _ = patiently("the end of a connection", stream.read_to_end(&mut said)).await;
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The first answer, which ends with a JSON object, as far as it comes.
+/// Reads the first answer, which ends with a JSON object, as far as it comes.
 async fn first_answer(stream: &mut TcpStream) -> String {
     let mut said = Vec::new();
     patiently("an answer", async {
@@ -41,7 +40,7 @@ async fn first_answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// A server of one connection: that another is taken shows that the first one is over.
+/// Returns a server of one connection: if it accepts another one, the first is over.
 fn server_of_one() -> Builder {
     Server::builder().set("http.connections", 1)
 }
@@ -51,7 +50,7 @@ async fn is_free_again(server: &Server) {
     patiently("a connection to be free again", async {
         loop {
             let mut stream = connect(server).await;
-            // A connection that is refused may be closed before this has left.
+            // A refused connection can be closed before these bytes are sent.
             _ = stream.write_all(REQUEST).await;
             if first_answer(&mut stream).await.starts_with("HTTP/1.1 200") {
                 return;
@@ -62,7 +61,7 @@ async fn is_free_again(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_is_closed() {
+async fn silent_connection_is_closed() {
     let server = server_of_one().set("http.header_timeout", "200ms").start().await;
     let mut silent = connect(&server).await;
     assert_eq!(everything(&mut silent).await, "");
@@ -70,7 +69,7 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn headers_in_drips_are_not_waited_for() {
+async fn slow_headers_time_out() {
     let server = server_of_one().set("http.header_timeout", "300ms").start().await;
     let mut slow = connect(&server).await;
     slow.write_all(b"GET /api/v1/auth HTTP/1.1\r\nx: ").await.expect("the server is there");
@@ -93,7 +92,7 @@ async fn headers_in_drips_are_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
+async fn idle_connection_is_closed_after_a_timeout() {
     let server = server_of_one().set("http.header_timeout", "1s").start().await;
     let mut stream = connect(&server).await;
     for _ in 0..2 {
@@ -105,7 +104,7 @@ async fn an_idle_connection_is_kept_for_a_while_and_then_closed() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_is_not_waited_for() {
+async fn missing_body_times_out() {
     let server = server_of_one().set("http.header_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
     let request = b"POST /api/v1/auth HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n";
@@ -115,7 +114,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answers_is_cut_off() {
+async fn client_that_does_not_read_answers_is_disconnected() {
     let news = format!("---\nid: long\ntitle: Long\ndate: 2026-01-01\n---\n{}", "a long story ".repeat(50_000));
     let server = server_of_one()
         .file("news/long.md", news)
@@ -130,18 +129,18 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_socket_that_never_calls_is_closed() {
+async fn websocket_without_a_call_is_closed() {
     let server = server_of_one().set("http.call_timeout", "200ms").start().await;
     let mut stream = connect(&server).await;
     stream.write_all(UPGRADE).await.expect("the server is there");
-    // Nobody answers its close frame, and it does not wait for long.
+    // No client answers its close frame, and the server does not wait for long.
     let said = everything(&mut stream).await;
     assert!(said.starts_with("HTTP/1.1 101") && said.contains("no call message within 200ms"), "{said}");
     is_free_again(&server).await;
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_counts_as_gone_after_the_write_timeout() {
+async fn client_that_reads_nothing_is_disconnected_after_a_timeout() {
     let server = server_of_one()
         .guest(Guest::component("flood"))
         .set("http.write_timeout", "300ms")
@@ -155,14 +154,14 @@ async fn a_client_that_reads_nothing_counts_as_gone_after_the_write_timeout() {
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_counts_as_gone() {
+async fn client_that_answers_no_ping_is_disconnected() {
     let server = server_of_one()
         .guest(Guest::component("says_goodbye"))
         .set("http.ping_interval", "100ms")
         .set("http.silence_timeout", "1s")
         .start()
         .await;
-    // As the other end of a cable that was pulled: nothing comes from it, not even an end.
+    // Behaves like a pulled cable: no data and no end arrive.
     let mut client = server.call("says_goodbye", &[]).await;
     assert_eq!(client.line().await, "ready");
     let ended = server.process_ended("says_goodbye").await;
@@ -171,7 +170,7 @@ async fn a_client_that_answers_no_ping_counts_as_gone() {
 }
 
 #[tokio::test]
-async fn a_half_closed_socket_is_a_disconnect() {
+async fn half_closed_socket_is_a_disconnect() {
     let server = server_of_one().guest(Guest::component("says_goodbye")).start().await;
     let mut stream = connect(&server).await;
     stream.write_all(UPGRADE).await.expect("the server is there");
@@ -186,17 +185,17 @@ async fn a_half_closed_socket_is_a_disconnect() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_close_after_its_result_is_let_go() {
+async fn client_that_does_not_close_after_its_result_is_dropped() {
     let server = server_of_one().guest(Guest::component("echo_once")).start().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("hello").await;
     assert_eq!(client.next().await, Frame::Text("hello".into()));
-    // The client looks no further, and so answers neither the result nor the close behind it.
+    // The client stops reading, and so answers neither the result nor the close after the result.
     is_free_again(&server).await;
 }
 
 #[tokio::test]
-async fn connections_beyond_the_last_are_told_so_and_others_go_on() {
+async fn connections_beyond_the_limit_are_refused_with_a_reason() {
     let server = Server::builder().guest(Guest::component("echo_once")).set("http.connections", 2).start().await;
     let mut first = server.call("echo_once", &[]).await;
     let silent = connect(&server).await;

@@ -1,9 +1,9 @@
-//! The same conversation with every kind of guest: what a component of 0.2 or 0.3, a preview 1 module, one written by
-//! hand and one made by Go can do is no different.
+//! The same conversation with every kind of guest: components of 0.2 and 0.3, preview 1 modules, hand-written modules
+//! and modules made by Go behave alike.
 
 use distillery_tests::{Guest, Server};
 
-/// A server with every kind of guest, and the names of their calls.
+/// Returns a server with every kind of guest, and the names of their calls.
 async fn server() -> (Server, Vec<&'static str>) {
     let mut kinds = vec![
         ("component", Guest::component("conversation")),
@@ -21,7 +21,7 @@ async fn server() -> (Server, Vec<&'static str>) {
 }
 
 #[tokio::test]
-async fn each_answers_before_it_hears_the_next_line() {
+async fn call_answers_before_the_next_line_is_sent() {
     let (server, calls) = server().await;
     for call in calls {
         let mut client = server.call(call, &["wörld ☃"]).await;
@@ -38,7 +38,7 @@ async fn each_answers_before_it_hears_the_next_line() {
 }
 
 #[tokio::test]
-async fn an_exit_status_arrives_whole() {
+async fn exit_status_arrives_unchanged() {
     let (server, calls) = server().await;
     for call in calls {
         let end = server.call(call, &["fail"]).await.finish().await;
@@ -48,7 +48,7 @@ async fn an_exit_status_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_missing_argument_is_not_an_empty_one() {
+async fn missing_argument_is_not_an_empty_one() {
     let (server, calls) = server().await;
     for call in calls {
         let mut client = server.call(call, &[]).await;
@@ -77,7 +77,7 @@ async fn twenty_thousand_lines_come_back_in_order() {
 }
 
 #[tokio::test]
-async fn a_line_of_300000_bytes_comes_back_whole() {
+async fn line_of_300000_bytes_comes_back_whole() {
     let (server, calls) = server().await;
     let long = "äöü€".repeat(300_000 / "äöü€".len());
     for call in calls {

@@ -1,9 +1,9 @@
-//! Writing a plugin while the server runs: save a file, and the next call runs it.
+//! Development of a plugin on a running server: the next call runs the saved source.
 
 use distillery_tests::{Server, log::Line};
 use std::fs;
 
-/// A module that prints one line.
+/// Returns a module that prints one line.
 fn says(line: &str) -> String {
     let text = format!("{line}\\n");
     let length = line.len() + 1;
@@ -20,7 +20,7 @@ fn says(line: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_saved_source_is_built_and_served_and_one_that_does_not_build_changes_nothing() {
+async fn saved_source_is_served_and_a_failed_build_changes_nothing() {
     let manifest = "calls: {hello: {access: public}}\ncomponent: hello.wat\n\
                     build: 'if grep -q nonsense source; then echo no such word >&2; exit 1; fi; date > log; cp source hello.wat'\n";
     let builder = Server::builder()
@@ -29,7 +29,7 @@ async fn a_saved_source_is_built_and_served_and_one_that_does_not_build_changes_
         .file("plugins/hello/source", says("one"));
     let source = builder.directory().join("plugins/hello/source");
     let server = builder.start().await;
-    // The server may have looked for the module before there was one, which counts as a generation.
+    // The server can have looked for the module before the first build, which counts as a generation.
     let loaded = async |times| server.log().lines_of("a build", times, |line| line.message() == "plugin loaded").await;
     loaded(1).await;
     assert_eq!(server.call("hello", &[]).await.finish().await.success(), ["one"]);

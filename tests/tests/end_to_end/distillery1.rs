@@ -1,4 +1,4 @@
-//! `distillery-1`: bytes as they are, stdout and stderr apart, and a typed end.
+//! `distillery-1`: unchanged bytes, separate stdout and stderr, and a typed result.
 
 use distillery_tests::{Client, Guest, Server, Verdict, distillery1::Heard, server::Builder};
 use serde_json::json;
@@ -11,7 +11,7 @@ fn forwarding(builder: Builder, name: &str, more: &str) -> Builder {
 }
 
 #[tokio::test]
-async fn bytes_go_through_a_call_exactly() {
+async fn bytes_pass_through_a_call_unchanged() {
     let server = Server::builder().example("echo").start().await;
     let mut talk = server.talk_to("echo", &[]).await;
     let started = talk.message("started").await;
@@ -23,7 +23,7 @@ async fn bytes_go_through_a_call_exactly() {
     for part in sent.chunks(3333) {
         talk.give(part).await;
     }
-    assert!(talk.stdout(sent.len()).await == sent, "other bytes than were sent");
+    assert!(talk.stdout(sent.len()).await == sent, "the bytes differ from those sent");
     talk.signal("end").await;
     let whole = talk.finish().await;
     assert_eq!(
@@ -40,7 +40,7 @@ async fn bytes_go_through_a_call_exactly() {
 }
 
 #[tokio::test]
-async fn a_line_goes_out_as_it_is_written_and_not_when_it_is_finished() {
+async fn partial_line_is_sent_as_soon_as_written() {
     let server = Server::builder().both("prompt").start().await;
     for call in ["prompt", "prompt.module"] {
         let mut talk = server.talk_to(call, &[]).await;
@@ -51,7 +51,7 @@ async fn a_line_goes_out_as_it_is_written_and_not_when_it_is_finished() {
 }
 
 #[tokio::test]
-async fn stderr_comes_apart_where_the_manifest_forwards_it_and_not_at_all_elsewhere() {
+async fn stderr_is_sent_only_if_the_manifest_forwards_it() {
     let builder = forwarding(Server::builder(), "stderr_words", "");
     let server = builder.guest_as("quiet", Guest::component("stderr_words")).start().await;
     let whole = server.talk_to("stderr_words", &[]).await.finish().await;
@@ -61,14 +61,14 @@ async fn stderr_comes_apart_where_the_manifest_forwards_it_and_not_at_all_elsewh
     );
     assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
     assert_eq!(whole.outcome["status"], 7);
-    // The log has it all the same.
+    // The log has the line anyway.
     server.log().line("a line of stderr", |line| line.field("line") == "no capacitor at hand").await;
     let whole = server.talk_to("quiet", &[]).await.finish().await;
     assert_eq!((whole.stderr.len(), whole.failure("exited")), (0, "exit status 7: no capacitor at hand"));
 }
 
 #[tokio::test]
-async fn a_flood_of_stderr_waits_for_its_client_and_ends_at_the_limit_of_output() {
+async fn stderr_flood_waits_and_ends_at_the_output_limit() {
     let server = forwarding(Server::builder(), "endless_stderr", "limits: {output: 300KiB}\n").start().await;
     let whole = server.talk_to("endless_stderr", &[]).await.finish().await;
     assert_eq!(whole.stderr.len(), 300 << 10);
@@ -77,7 +77,7 @@ async fn a_flood_of_stderr_waits_for_its_client_and_ends_at_the_limit_of_output(
 }
 
 #[tokio::test]
-async fn every_refusal_is_one_end_and_a_close() {
+async fn every_refusal_is_one_result_and_a_close() {
     let builder = Server::builder().example("echo").bare_plugin("args", Guest::component("args"));
     let picky = "calls: {hold: {access: public, params: [{name: word, choices: [a]}]}}";
     let builder = builder.plugin("hold", Guest::component("hold"), picky);
@@ -105,7 +105,7 @@ async fn every_refusal_is_one_end_and_a_close() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_refused_also_behind_a_list() {
+async fn silent_client_is_refused_also_after_a_list() {
     let server = Server::builder().set("http.call_timeout", "1s").start().await;
     let mut talk = server.talk().await;
     talk.signal("list").await;
@@ -115,7 +115,7 @@ async fn who_says_nothing_is_refused_also_behind_a_list() {
 }
 
 #[tokio::test]
-async fn a_cancel_is_told_to_the_client_and_a_second_one_forces() {
+async fn cancel_is_confirmed_and_a_second_one_forces() {
     let builder = Server::builder().both("says_goodbye").both("hold");
     let server = builder.grace(Duration::from_secs(60)).start().await;
     let mut talk = server.talk_to("says_goodbye", &[]).await;
@@ -132,12 +132,12 @@ async fn a_cancel_is_told_to_the_client_and_a_second_one_forces() {
     talk.message("cancelling").await;
     talk.signal("cancel").await;
     let whole = talk.finish().await;
-    // Where it is at that moment decides whether it is dropped or interrupted.
+    // The state of the guest at that moment decides whether it is dropped or interrupted.
     assert!(whole.outcome["stop"] != "told" && whole.outcome["reason"] == "client", "{whole:?}");
 }
 
 #[tokio::test]
-async fn a_cancel_passes_stdin_that_nobody_reads() {
+async fn cancel_overtakes_unread_stdin() {
     let server = Server::builder().guest(Guest::component("sleep")).grace(Duration::ZERO).start().await;
     let mut talk = server.talk_to("sleep", &[]).await;
     for _ in 0..100 {
@@ -148,7 +148,7 @@ async fn a_cancel_passes_stdin_that_nobody_reads() {
 }
 
 #[tokio::test]
-async fn an_operator_and_a_drain_are_told_to_the_client_as_reasons() {
+async fn operator_and_drain_are_sent_as_reasons() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let mut talk = server.talk_to("says_goodbye", &[]).await;
     let id = talk.message("started").await["id"].as_str().expect("an id").to_owned();
@@ -165,7 +165,7 @@ async fn an_operator_and_a_drain_are_told_to_the_client_as_reasons() {
 }
 
 #[tokio::test]
-async fn the_value_of_a_call_is_in_its_end() {
+async fn result_carries_the_value_of_the_call() {
     let server = Server::builder().guest(Guest::component("told")).start().await;
     let whole = server.talk_to("told", &["value", r#"{"made": ["a", 1e999]}"#, "[[[1]]]"]).await.finish().await;
     assert_eq!(whole.outcome["value"], json!([[[1]]]));
@@ -173,7 +173,7 @@ async fn the_value_of_a_call_is_in_its_end() {
 }
 
 #[tokio::test]
-async fn a_place_in_the_queue_is_told_and_told_again_when_it_changes() {
+async fn client_learns_its_changing_queue_position() {
     let builder = Server::builder().guest(Guest::component("echo_once")).example("echo");
     let server = builder.set("limits.processes", 1).set("limits.queue_time", "60s").start().await;
     let mut first = server.talk_to("echo", &[]).await;
@@ -182,7 +182,7 @@ async fn a_place_in_the_queue_is_told_and_told_again_when_it_changes() {
     assert_eq!(second.message("queued").await["position"], 1);
     let mut third = server.talk_to("echo_once", &[]).await;
     assert_eq!(third.message("queued").await["position"], 2);
-    // Input is taken before the call has begun.
+    // Input is accepted before the call has started.
     third.give("early\n").await;
     second.hang_up().await;
     assert_eq!(third.message("queued").await["position"], 1);
@@ -194,7 +194,7 @@ async fn a_place_in_the_queue_is_told_and_told_again_when_it_changes() {
 }
 
 #[tokio::test]
-async fn a_running_process_beats() {
+async fn running_process_sends_heartbeats() {
     let server = Server::builder().guest(Guest::component("sleep")).set("http.ping_interval", "50ms").start().await;
     let mut talk = server.talk_to("sleep", &[]).await;
     let mut elapsed = 0;
@@ -214,16 +214,16 @@ async fn a_running_process_beats() {
 }
 
 #[tokio::test]
-async fn a_list_shows_what_the_caller_may_see() {
+async fn list_shows_only_permitted_processes() {
     let server = Server::builder().example("echo").start().await;
     let mut talk = server.talk_to("echo", &[]).await;
     talk.message("started").await;
     talk.signal("list").await;
-    assert_eq!(talk.message("processes").await["processes"], json!([]), "nobody has no processes");
+    assert_eq!(talk.message("processes").await["processes"], json!([]), "an anonymous caller has no processes");
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_are_few() {
+async fn unread_answers_are_bounded() {
     let server = Server::builder().example("echo").set("http.write_timeout", "60s").start().await;
     let mut talk = server.talk_to("echo", &[]).await;
     talk.message("started").await;
@@ -241,10 +241,10 @@ async fn answers_that_nobody_reads_are_few() {
 }
 
 #[tokio::test]
-async fn a_subprotocol_that_is_not_spoken_is_not_promised() {
+async fn unsupported_subprotocol_is_not_promised() {
     let server = Server::builder().example("echo").start().await;
     let headers = [("sec-websocket-protocol", "chat, distillery-1")];
-    // The strict client refuses an answer that promises what it did not offer, and one that promises nothing.
+    // The strict client refuses an answer with a subprotocol that the client did not offer, and an answer with none.
     assert!(Client::connect_to(server.address(), "/api/v1/ws/", &headers).await.is_ok());
     let mut client = server.call("echo", &["1"]).await;
     client.say("x").await;

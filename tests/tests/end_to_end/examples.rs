@@ -9,7 +9,7 @@ async fn call(name: &str, params: &[&str]) -> (Server, Client) {
 }
 
 #[tokio::test]
-async fn echo_ends_after_as_many_lines_as_it_was_told() {
+async fn echo_ends_after_the_given_number_of_lines() {
     let (_server, mut client) = call("echo", &["3"]).await;
     client.say_all(["one", "", "three", "four"].map(str::to_owned)).await.expect("the server reads");
     assert_eq!(client.finish().await.success(), ["one", "", "three"]);
@@ -22,7 +22,7 @@ async fn echo_of_no_lines_ends_at_once() {
 }
 
 #[tokio::test]
-async fn echo_goes_on_until_it_is_cancelled() {
+async fn echo_continues_until_cancelled() {
     let (_server, mut client) = call("echo", &[]).await;
     for line in ["one", "two"] {
         client.say(line).await;
@@ -33,7 +33,7 @@ async fn echo_goes_on_until_it_is_cancelled() {
 }
 
 #[tokio::test]
-async fn echo_refuses_what_is_not_a_number_of_lines() {
+async fn echo_refuses_an_invalid_number_of_lines() {
     let (_server, client) = call("echo", &["three"]).await;
     assert_eq!(client.finish().await.failure(), "parameter \"lines\" does not match [0-9]{1,9}");
 }
@@ -57,7 +57,7 @@ async fn countdown_says_where_a_cancel_stopped_it() {
 }
 
 #[tokio::test]
-async fn ask_waits_behind_its_question_and_greets() {
+async fn ask_waits_after_its_question_and_greets() {
     let (_server, mut client) = call("ask", &[]).await;
     assert_eq!(client.line().await, "What is your name? ");
     client.say("Zoë").await;
@@ -65,7 +65,7 @@ async fn ask_waits_behind_its_question_and_greets() {
 }
 
 #[tokio::test]
-async fn ask_fails_with_words_of_its_own_without_a_name() {
+async fn ask_fails_with_its_own_message_without_a_name() {
     let (server, mut client) = call("ask", &[]).await;
     assert_eq!(client.line().await, "What is your name? ");
     client.say("").await;
@@ -74,7 +74,7 @@ async fn ask_fails_with_words_of_its_own_without_a_name() {
 }
 
 #[tokio::test]
-async fn assemble_takes_apart_what_it_has_put_together_when_it_is_cancelled() {
+async fn assemble_undoes_its_work_when_cancelled() {
     let (server, mut client) = call("assemble", &["100"]).await;
     for part in ["part 1 is on", "part 2 is on"] {
         assert_eq!(client.line().await, part);
@@ -87,7 +87,7 @@ async fn assemble_takes_apart_what_it_has_put_together_when_it_is_cancelled() {
 }
 
 #[tokio::test]
-async fn grind_is_stopped_and_cleaned_up_after() {
+async fn grind_is_forced_and_cleaned_up() {
     let (_server, mut client) = call("grind", &["1"]).await;
     assert_eq!(client.line().await, "2");
     client.cancel().await;

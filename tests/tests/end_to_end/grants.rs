@@ -1,4 +1,4 @@
-//! What a plugin may touch outside of its sandbox: what it asks for and the operator grants, and nothing beside it.
+//! Access of plugins outside of their sandbox: only capabilities that the manifest requests and the operator grants.
 
 use bytes::Bytes;
 use distillery_tests::{Guest, Server, patiently, program::output, server::Builder};
@@ -20,7 +20,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// The three kinds of guests that do with files what they are told.
+/// The three kinds of guests that perform requested file operations.
 const KINDS: [&str; 3] = ["module", "component", "component3"];
 
 fn guest(kind: &str) -> Guest {
@@ -35,7 +35,7 @@ fn manifest(name: &str, capabilities: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\ncapabilities: {capabilities}\n")
 }
 
-/// A plugin of each kind that asks for `capabilities` and is granted `grant`.
+/// Adds a plugin of each kind that requests `capabilities` and is granted `grant`.
 fn of_each_kind(builder: Builder, capabilities: &str, grant: &Value) -> Builder {
     let builder =
         KINDS.into_iter().fold(builder, |it, kind| it.plugin(kind, guest(kind), &manifest(kind, capabilities)));
@@ -43,7 +43,7 @@ fn of_each_kind(builder: Builder, capabilities: &str, grant: &Value) -> Builder 
     builder.set("plugins.grants", grants)
 }
 
-/// What the guest prints for each of `todo`.
+/// Returns the output of the guest for each of `todo`.
 async fn done(server: &Server, call: &str, todo: &[&str]) -> Vec<String> {
     let lines = server.call(call, todo).await.finish().await.success();
     assert_eq!(lines.len(), todo.len(), "{call}: {lines:?}");
@@ -70,7 +70,7 @@ fn all_refused(call: &str, todo: &[&str], lines: &[String]) {
     }
 }
 
-/// A line of the log about a plugin that did not load.
+/// Returns the error of a plugin that did not load.
 async fn not_loaded(server: &Server, plugin: &str) -> String {
     let told =
         |line: &distillery_tests::log::Line| line.message() == "plugin not loaded" && line.field("plugin") == plugin;
@@ -78,7 +78,7 @@ async fn not_loaded(server: &Server, plugin: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_plugin_that_asks_for_more_than_it_is_granted_does_not_load_and_says_what_is_missing() {
+async fn plugin_without_its_grants_does_not_load() {
     let builder = Server::builder();
     let inside = builder.directory().join("inside");
     fs::create_dir(&inside).unwrap();
@@ -109,12 +109,12 @@ async fn a_plugin_that_asks_for_more_than_it_is_granted_does_not_load_and_says_w
     ));
     let lost = not_loaded(&server, "lost").await;
     assert!(lost.contains("the mount in: ") && lost.contains("gone: No such file or directory"), "{lost}");
-    // Granted and not asked for is not given.
+    // A grant that the manifest does not request has no effect.
     let lines = server.call("modest", &[]).await.finish().await.success();
     assert!(!lines.iter().any(|line| line.starts_with("HOME=")), "{lines:?}");
 }
 
-/// Two directories to be granted, one of them only to read, among others that are not.
+/// Creates two granted directories, one of them read-only, among others that are not granted.
 fn directories(builder: &Builder) -> (PathBuf, Value) {
     let root = builder.directory().join("host");
     for (path, text) in [("read/file", "from the host"), ("write/file", "to be changed"), ("secret/file", "hidden")] {
@@ -132,7 +132,7 @@ fn directories(builder: &Builder) -> (PathBuf, Value) {
 const MOUNTS: &str = "{mounts: [{name: r, at: /r}, {name: w, at: /w, write: true}]}";
 
 #[tokio::test]
-async fn a_mount_is_read_or_written_as_granted() {
+async fn mount_allows_only_the_granted_access() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     let server = of_each_kind(builder, MOUNTS, &grant).start().await;
@@ -160,7 +160,7 @@ async fn a_mount_is_read_or_written_as_granted() {
 }
 
 #[tokio::test]
-async fn no_way_leads_out_of_a_mount() {
+async fn no_path_leads_out_of_a_mount() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     for mount in ["read", "write"] {
@@ -200,7 +200,7 @@ async fn no_way_leads_out_of_a_mount() {
     for kind in KINDS {
         all_refused(kind, &todo, &done(&server, kind, &todo).await);
     }
-    // Links of a guest's own lead no further.
+    // Links made by the guest lead no further.
     let links = ["symlink ../secret/file /w/mine", "symlink ../secret /w/my-directory"];
     assert_eq!(done(&server, "component3", &links).await, ["ok", "ok"]);
     for kind in KINDS {
@@ -213,7 +213,7 @@ async fn no_way_leads_out_of_a_mount() {
 }
 
 #[tokio::test]
-async fn a_mount_stays_the_directory_that_was_opened_when_the_plugin_was_loaded() {
+async fn mount_stays_the_directory_opened_at_load() {
     let builder = Server::builder();
     let (root, grant) = directories(&builder);
     let server = of_each_kind(builder, MOUNTS, &grant).start().await;
@@ -225,7 +225,7 @@ async fn a_mount_stays_the_directory_that_was_opened_when_the_plugin_was_loaded(
 }
 
 #[tokio::test]
-async fn variables_and_secrets_reach_the_guest_and_nobody_else() {
+async fn variables_and_secrets_reach_only_the_guest() {
     let builder = Server::builder().file("key", "swordfish\n");
     let asks = "{env: [COLOUR, UNSET], secrets: [KEY, TOKEN]}";
     let builder = builder
@@ -253,7 +253,7 @@ async fn variables_and_secrets_reach_the_guest_and_nobody_else() {
     assert!(checked.contains("the variable THE_TOKEN is not set") && !checked.contains("swordfish"), "{checked}");
 }
 
-/// What `distillery check` prints.
+/// Returns the output of `distillery check`.
 fn check(builder: &Builder) -> String {
     let serve = builder.command();
     let arguments = serve.get_args().map(|it| if it == "serve" { "check".as_ref() } else { it });
@@ -261,14 +261,14 @@ fn check(builder: &Builder) -> String {
 }
 
 #[tokio::test]
-async fn a_check_tells_what_a_plugin_may_touch() {
+async fn check_prints_the_capabilities_of_a_plugin() {
     let builder = Server::builder();
     let (_, grant) = directories(&builder);
     let printed = check(&of_each_kind(builder, MOUNTS, &grant));
     assert!(printed.contains("\n  may read the mount r at /r, write the mount w at /w\n"), "{printed}");
 }
 
-/// A server on this machine that guests may send requests to. It tells of each that came.
+/// A server on this machine for requests of guests. It reports each request that arrives.
 struct Site {
     address: SocketAddr,
     asked: mpsc::UnboundedReceiver<String>,
@@ -286,7 +286,7 @@ impl Site {
                 let answer = service_fn(move |request| answer(request, tell.clone()));
                 let connection =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-                // A client that goes away in the middle is what some tests are about.
+                // Some tests disconnect in the middle of a request.
                 tokio::spawn(async move { drop(connection.await) });
             }
         });
@@ -304,7 +304,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let host = request.headers()["host"].to_str().unwrap_or_default().to_owned();
-    // The test may have seen enough.
+    // The test can have ended already.
     _ = tell.send(path.clone());
     let body = |text: String| Full::new(Bytes::from(text));
     let answer = match (path.as_str(), request.uri().query()) {
@@ -320,7 +320,7 @@ async fn answer(
     Ok(answer.expect("an answer"))
 }
 
-/// Plugins that send requests, of both kinds that can, granted these origins.
+/// Plugins of both kinds that can send requests, granted these origins.
 fn fetchers(origins: &[&str]) -> Builder {
     let asks = json!({ "http": origins }).to_string();
     Server::builder()
@@ -332,7 +332,7 @@ fn fetchers(origins: &[&str]) -> Builder {
 const FETCHERS: [(&str, &str); 2] = [("component", ""), ("component3", "get ")];
 
 #[tokio::test]
-async fn requests_go_to_the_origins_that_were_granted_and_to_no_other() {
+async fn requests_reach_only_granted_origins() {
     let (site, mut other) = (Site::start().await, Site::start().await);
     let server = fetchers(&[&site.url("")]).start().await;
     let port = site.address.port();
@@ -361,7 +361,7 @@ async fn requests_go_to_the_origins_that_were_granted_and_to_no_other() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_checked_like_any_other_request() {
+async fn redirect_is_checked_like_any_request() {
     let (site, mut other) = (Site::start().await, Site::start().await);
     let server = fetchers(&[&site.url("")]).start().await;
     let inside = format!("follow {}", site.url(&format!("/to?{}", site.url("/there"))));
@@ -370,17 +370,17 @@ async fn a_redirect_is_checked_like_any_other_request() {
     let lines = done(&server, "component", &[&inside, &outside, &literal]).await;
     assert!(lines[0].starts_with("200 hello "), "{lines:?}");
     assert!(lines[1..].iter().all(|line| line.contains("HttpRequestDenied")), "{lines:?}");
-    // Nothing is followed for the guest.
+    // The host follows no redirect for the guest.
     let line = done(&server, "component3", &[&format!("get {}", site.url("/to?/there"))]).await.remove(0);
     assert!(line.starts_with("302"), "{line}");
     assert!(other.asked.try_recv().is_err(), "the other site was asked");
 }
 
 #[tokio::test]
-async fn a_granted_name_that_resolves_to_this_machine_is_refused() {
+async fn granted_name_that_resolves_to_this_machine_is_refused() {
     let mut site = Site::start().await;
     let port = site.address.port();
-    // Names in the eyes of a URL, which resolvers take for 127.0.0.1.
+    // Valid names in a URL that resolvers read as 127.0.0.1.
     let names = [format!("http://127.1:{port}"), format!("http://2130706433:{port}")];
     let literal = format!("http://127.0.0.1:{port}");
     let server = fetchers(&[&names[0], &names[1], &literal]).start().await;
@@ -397,9 +397,9 @@ async fn a_granted_name_that_resolves_to_this_machine_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_or_without_anything_is_an_error_of_the_guest() {
+async fn failed_connection_is_an_error_in_the_guest() {
     let site = Site::start().await;
-    // It has the address, so that nobody else has, and does not listen there.
+    // The socket reserves the address without listening, so no other program can use the address.
     let silent = TcpSocket::new_v4().unwrap();
     silent.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let gone = format!("http://localhost:{}", silent.local_addr().unwrap().port());
@@ -413,7 +413,7 @@ async fn a_server_without_tls_or_without_anything_is_an_error_of_the_guest() {
 }
 
 #[tokio::test]
-async fn a_guest_that_was_granted_no_http_loads_and_its_requests_are_denied() {
+async fn guest_without_http_grant_loads_and_is_denied() {
     let mut site = Site::start().await;
     let server = Server::builder()
         .guest_as("component", Guest::component("fetch"))
@@ -435,7 +435,7 @@ async fn a_guest_that_was_granted_no_http_loads_and_its_requests_are_denied() {
 }
 
 #[tokio::test]
-async fn sockets_stay_closed_to_a_guest_that_was_granted_http() {
+async fn http_grant_opens_no_sockets() {
     let site = Site::start().await;
     let origins = [site.url("")];
     let server = Server::builder()
@@ -448,7 +448,7 @@ async fn sockets_stay_closed_to_a_guest_that_was_granted_http() {
 }
 
 #[tokio::test]
-async fn a_cancel_ends_a_guest_that_waits_for_an_answer() {
+async fn cancel_ends_a_guest_that_waits_for_a_response() {
     let mut site = Site::start().await;
     let server = fetchers(&[&site.url("")]).grace(Duration::ZERO).start().await;
     for (call, get) in FETCHERS {
@@ -461,7 +461,7 @@ async fn a_cancel_ends_a_guest_that_waits_for_an_answer() {
 }
 
 #[tokio::test]
-async fn headers_that_a_guest_hoards_are_bounded() {
+async fn headers_held_by_a_guest_are_bounded() {
     let server = fetchers(&["https://api.example.org"]).start().await;
     assert_eq!(done(&server, "component", &["fields 100"]).await, ["100 sets of fields"]);
     let before = server.peak_memory();
@@ -476,7 +476,7 @@ fn with_scratch(size: &str) -> Builder {
     of_each_kind(Server::builder(), &format!("{{scratch: {size}}}"), &grant)
 }
 
-/// Everything that lies in the private directories of a server.
+/// Returns everything in the private directories of a server.
 fn left(data: &Path) -> Vec<PathBuf> {
     let below = |path: &Path| -> Vec<PathBuf> {
         fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
@@ -485,12 +485,12 @@ fn left(data: &Path) -> Vec<PathBuf> {
 }
 
 fn is_full(line: &str) -> bool {
-    // The C library of components knows only one error of a stream, whatever the host says: EIO, without a kind.
+    // The C library of components maps every stream error of the host to EIO, without a kind.
     ["StorageFull", "InsufficientSpace", "Uncategorized"].iter().any(|it| line.contains(it))
 }
 
 #[tokio::test]
-async fn scratch_space_holds_as_much_as_was_asked_for_and_no_way_of_growing_leads_past_it() {
+async fn scratch_space_holds_its_quota_and_no_more() {
     let server = with_scratch("1MiB").start().await;
     for kind in KINDS {
         let lines = done(&server, kind, &["write /tmp/a 1048576", "read /tmp/a", "append /tmp/b 0"]).await;
@@ -512,7 +512,7 @@ async fn scratch_space_holds_as_much_as_was_asked_for_and_no_way_of_growing_lead
                 assert!(is_full(line), "{kind}: {todo}: {line}");
             }
         }
-        // What is changed in place costs nothing, and what is cut off comes back.
+        // Writes in place cost no space, and truncation frees space.
         let lines = done(
             &server,
             kind,
@@ -534,7 +534,7 @@ async fn scratch_space_holds_as_much_as_was_asked_for_and_no_way_of_growing_lead
 }
 
 #[tokio::test]
-async fn deleting_makes_room_as_soon_as_nothing_holds_the_file_open() {
+async fn deleted_file_frees_space_once_closed() {
     let server = with_scratch("1MiB").start().await;
     for kind in ["module", "component"] {
         let todo = [
@@ -557,10 +557,10 @@ async fn deleting_makes_room_as_soon_as_nothing_holds_the_file_open() {
 }
 
 #[tokio::test]
-async fn the_number_of_files_in_scratch_space_is_bounded() {
+async fn scratch_space_bounds_the_number_of_files() {
     let server = with_scratch("64KiB").start().await;
     for kind in ["module", "component"] {
-        // One for each 4 KiB, and 64 more; the directory is one of them.
+        // The limit is one file for each 4 KiB, and 64 more; the directory counts as one.
         let lines =
             done(&server, kind, &["mkdir /tmp/d", "empty /tmp/d 1000", "mkdir /tmp/e", "link /tmp/d/1 /tmp/f"]).await;
         assert_eq!(lines[1], "79 then StorageFull", "{kind}");
@@ -574,7 +574,7 @@ async fn the_number_of_files_in_scratch_space_is_bounded() {
 }
 
 #[tokio::test]
-async fn scratch_space_is_private_to_its_process_and_gone_with_it() {
+async fn scratch_space_is_private_and_removed_with_its_process() {
     let builder = with_scratch("1MiB");
     let data = builder.directory().join("data");
     let server = builder.start().await;
@@ -587,8 +587,8 @@ async fn scratch_space_is_private_to_its_process_and_gone_with_it() {
     gone(&data).await;
 }
 
-/// Waits until nothing is left. It is removed behind the result, which nothing tells of: the next process is a chance to
-/// look again.
+/// Waits until the directory is empty. The removal happens after the result without a notification; each further
+/// process is a chance to look again.
 async fn gone(data: &Path) {
     patiently("the end of the private directories", async {
         while !left(data).is_empty() {
@@ -599,7 +599,7 @@ async fn gone(data: &Path) {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
+async fn scratch_of_a_killed_server_is_removed_at_the_next_start() {
     let builder = with_scratch("1MiB");
     let data = builder.directory().join("data");
     let mut server = builder.start().await;
@@ -610,12 +610,12 @@ async fn what_a_killed_server_leaves_is_removed_when_the_next_one_starts() {
     assert_eq!(left(&data).len(), 1);
     server.restart().await;
     assert!(left(&data).is_empty());
-    // That of the server which runs now.
+    // The directory of the running server.
     assert_eq!(fs::read_dir(data.join("scratch")).unwrap().count(), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_ends_leaves_nothing_behind() {
+async fn stopped_server_leaves_no_scratch_space() {
     let builder = with_scratch("1MiB");
     let scratch = builder.directory().join("data/scratch");
     let server = builder.grace(Duration::ZERO).start().await;
@@ -628,7 +628,7 @@ async fn a_server_that_ends_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn scratch_space_is_another_file_system_than_a_mount() {
+async fn scratch_space_and_mounts_are_separate_file_systems() {
     let builder = Server::builder();
     let (root, mut grant) = directories(&builder);
     grant["scratch"] = "64KiB".into();
@@ -636,7 +636,7 @@ async fn scratch_space_is_another_file_system_than_a_mount() {
     let server = of_each_kind(builder, &asks, &grant).start().await;
     for kind in KINDS {
         let big = format!("write /w/{kind}-big 200000");
-        // What is written elsewhere does not count.
+        // Files in a mount do not count.
         let todo = ["write /tmp/a 65536", &big, "append /tmp/a 1", "read /r/file"];
         let lines = done(&server, kind, &todo).await;
         assert!(lines[..2] == ["ok", "ok"] && is_full(&lines[2]) && lines[3] == "from the host", "{kind}: {lines:?}");
@@ -655,14 +655,14 @@ async fn scratch_space_is_another_file_system_than_a_mount() {
     assert!(root.join("write/file").exists());
 }
 
-/// The systems as `told systems` says them.
+/// Returns the systems that `told systems` prints.
 async fn systems(server: &Server, call: &str, words: &[&str]) -> Vec<String> {
     let end = server.call(call, &[&["systems"], words].concat()).await.finish().await;
     end.success().split_off(1)
 }
 
 #[tokio::test]
-async fn a_plugin_reads_and_writes_the_systems_as_it_was_granted() {
+async fn plugin_reads_and_writes_systems_as_granted() {
     let manifest =
         |call: &str, wish: &str| format!("calls: {{{call}: {{access: public}}}}\ncapabilities: {{{wish}}}\n");
     let server = Server::builder()
@@ -695,7 +695,7 @@ async fn a_plugin_reads_and_writes_the_systems_as_it_was_granted() {
             "[(\"atlas\", None), (\"coins\", Some(\"2026-11-24T12:00:00Z\"))]"
         ]
     );
-    // Everyone sees it, also after the end of the process.
+    // Every caller sees the system, also after the end of the process.
     let listed = server.get("/api/v1/systems").await.json();
     assert_eq!((&listed[1]["Slug"], &listed[1]["Tagline"]), (&json!("coins"), &json!("made by a call")));
     assert_eq!(systems(&server, "writes", &["remove", "coins", "list"]).await, ["Ok(true)", "[(\"atlas\", None)]"]);

@@ -1,9 +1,9 @@
-//! What a guest sees of the world, and what is told of how it ended.
+//! The environment of a guest, and the report of its end.
 
 use distillery_tests::{Guest, Server, log::Line};
 
 #[tokio::test]
-async fn arguments_are_the_name_of_the_call_and_the_parameters_byte_for_byte() {
+async fn arguments_are_the_call_name_and_exact_parameters() {
     let server = Server::builder().both("args").start().await;
     let params = ["a b", "", "$(reboot)", "\"quoted\" \\n", "żółw 🐢", "--help", "-"];
     for call in ["args", "args.module"] {
@@ -14,7 +14,7 @@ async fn arguments_are_the_name_of_the_call_and_the_parameters_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn the_environment_holds_who_what_and_which_and_nothing_of_the_host() {
+async fn environment_identifies_the_call_and_hides_the_host() {
     let server = Server::builder().both("env").start().await;
     for call in ["env", "env.module"] {
         let lines = server.call(call, &[]).await.finish().await.success();
@@ -26,7 +26,7 @@ async fn the_environment_holds_who_what_and_which_and_nothing_of_the_host() {
 }
 
 #[tokio::test]
-async fn every_exit_status_is_told_by_its_number() {
+async fn exit_status_is_reported_by_number() {
     let server = Server::builder().both("exit").start().await;
     for call in ["exit", "exit.module"] {
         server.call(call, &["0"]).await.finish().await.success();
@@ -38,7 +38,7 @@ async fn every_exit_status_is_told_by_its_number() {
 }
 
 #[tokio::test]
-async fn the_last_words_on_stderr_become_the_message_and_stay_out_of_the_output() {
+async fn last_stderr_line_becomes_the_message_only() {
     let server = Server::builder().both("stderr_words").start().await;
     for call in ["stderr_words", "stderr_words.module"] {
         let end = server.call(call, &[]).await.finish().await;
@@ -51,7 +51,7 @@ async fn the_last_words_on_stderr_become_the_message_and_stay_out_of_the_output(
 }
 
 #[tokio::test]
-async fn a_trap_is_named_in_words() {
+async fn trap_is_described_in_words() {
     let traps = [
         ("trap_unreachable", "trap: unreachable"),
         ("trap_divide", "trap: integer divide by zero"),
@@ -70,8 +70,8 @@ async fn a_trap_is_named_in_words() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_trap_and_its_message_leaks_no_path() {
-    // As cargo names it from its workspace.
+async fn panic_is_a_trap_and_reveals_no_path() {
+    // As cargo names the file from its workspace.
     const PANIC: &str = "panicked at commands/src/bin/panics.rs:5:5: this was expected";
     let server = Server::builder().both("panics").start().await;
     for call in ["panics", "panics.module"] {
@@ -88,7 +88,7 @@ async fn exceptions_and_structs_of_the_collector_are_on() {
 }
 
 #[tokio::test]
-async fn the_log_has_one_line_for_the_end_of_each_process() {
+async fn log_has_one_line_per_ended_process() {
     let server = Server::with([Guest::component("echo_once")]).await;
     for line in ["one", "two"] {
         let mut client = server.call("echo_once", &[]).await;

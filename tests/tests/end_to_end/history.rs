@@ -1,4 +1,4 @@
-//! What runs and what has run: who may see it, who may end it, and what a crash leaves of it.
+//! Running and ended processes: access to them, their end, and their state after a crash.
 
 use distillery::store::{database::Database, processes::Processes};
 use distillery_tests::{
@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-/// Stands in the place of a token for whoever may use the socket in the server's directory.
+/// Replaces a token for callers on the socket in the server's directory.
 const OPERATOR: &str = "operator";
 const PROCESSES: &str = "/api/v1/processes";
 
@@ -34,7 +34,7 @@ async fn list(server: &Server, query: &str, bearer: &str) -> Vec<Value> {
     answer.json().as_array().expect("a list").clone()
 }
 
-/// A call by whoever this is, whose socket is open.
+/// Starts a call with this bearer token; its socket stays open.
 async fn call(server: &Server, bearer: &str, name: &str, params: &[&str]) -> Client {
     let headers = [("authorization", bearer)];
     let headers: &[_] = if bearer.is_empty() { &[] } else { &headers };
@@ -68,7 +68,7 @@ fn builder() -> Builder {
 }
 
 #[tokio::test]
-async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
+async fn process_is_listed_with_its_outcome_and_without_secrets() {
     let builder = builder();
     let ada = builder.user("ada", &[]);
     let mut server = builder.start().await;
@@ -90,7 +90,7 @@ async fn a_process_is_listed_with_how_it_ended_and_without_secrets() {
     server.terminate();
     server.wait().await;
     server.restart().await;
-    assert_eq!(list(&server, "", &ada).await, seen, "it is the same after a restart");
+    assert_eq!(list(&server, "", &ada).await, seen, "the list is the same after a restart");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn processes_are_listed_by_page_and_filter() {
 }
 
 #[tokio::test]
-async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
+async fn running_process_is_ended_only_by_its_owner() {
     let builder = builder().set("cancel.grace", "100ms");
     let (ada, bob) = (builder.user("ada", &[]), builder.user("bob", &["call:*"]));
     let server = builder.start().await;
@@ -144,7 +144,7 @@ async fn a_running_process_is_ended_by_its_user_and_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn who_ends_a_process_may_end_its_grace_as_well() {
+async fn forced_delete_skips_the_grace_period() {
     let builder = builder().set("cancel.grace", "60s");
     let ada = builder.user("ada", &[]);
     let server = builder.start().await;
@@ -164,7 +164,7 @@ async fn who_ends_a_process_may_end_its_grace_as_well() {
 }
 
 #[tokio::test]
-async fn what_a_crash_interrupts_is_marked() {
+async fn process_interrupted_by_a_crash_is_marked() {
     let builder = builder();
     let all = builder.user("root", &["*"]);
     let mut server = builder.start().await;
@@ -177,7 +177,7 @@ async fn what_a_crash_interrupts_is_marked() {
             tokio::task::yield_now().await;
         }
     };
-    patiently("the beginning to be written down", written).await;
+    patiently("the start to be recorded", written).await;
     server.crash_and_restart().await;
     let crashed = ask(&server, Method::GET, &format!("{PROCESSES}/{id}"), &all).await.json();
     assert_eq!((&crashed["outcome"], &crashed["ended"]), (&json!("interrupted"), &json!(null)));
@@ -185,9 +185,9 @@ async fn what_a_crash_interrupts_is_marked() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_done() {
+async fn repeatedly_killed_server_leaves_nothing_half_done() {
     const ROUNDS: usize = 10;
-    /// Whole calls before each kill.
+    /// Complete calls before each kill.
     const CALLS: usize = 100;
     let builder = builder();
     let all = builder.user("root", &["*"]);
@@ -202,7 +202,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
                 let (address, done_one, over) = (server.address(), done_one.clone(), over.clone());
                 tokio::spawn(async move {
                     let mut done = 0;
-                    // Until the server is gone, which nobody is told of. The next one may get the same port.
+                    // Until the server has exited, which clients cannot observe. The next server can get the same port.
                     while !over.load(Relaxed)
                         && let Some(true) = one_call(address).await
                     {
@@ -213,7 +213,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
                 })
             })
             .collect();
-        // Made while the load runs: what was printed must last.
+        // Tokens created under load: a printed token must survive the kill.
         for _ in 0..2 {
             tokens.push(worked(&server.run_with(&["token", "add", "--user", "root"], "")));
             let body = json!({ "label": format!("round {round}") });
@@ -227,7 +227,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
         server.wait().await;
         over.store(true, Relaxed);
         for load in load {
-            whole += patiently("the end of the load", load).await.expect("it ends with the server");
+            whole += patiently("the end of the load", load).await.expect("the load ends with the server");
         }
         server.restart().await;
         for token in &tokens {
@@ -255,7 +255,7 @@ async fn a_server_that_is_killed_again_and_again_under_load_leaves_nothing_half_
     println!("{ROUNDS} kills, {whole} whole calls, {} in the history", seen.len());
 }
 
-/// One whole call; nothing where there is no server any more.
+/// Makes one complete call; `None` once the server has exited.
 async fn one_call(address: std::net::SocketAddr) -> Option<bool> {
     let stream = tokio::net::TcpStream::connect(address).await.ok()?;
     let request = format!("ws://{address}/api/v1/ws");
@@ -270,9 +270,9 @@ async fn one_call(address: std::net::SocketAddr) -> Option<bool> {
     }
 }
 
-/// Every route, asked by every kind of caller: who gets what, and that nothing of a process gets to others.
+/// Sends each kind of caller to every route: checks the answers, and that no data of a process reaches other callers.
 #[tokio::test]
-async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
+async fn every_path_shows_each_caller_only_what_is_allowed() {
     let builder = Server::builder()
         .bare_plugin("args", Guest::component("args"))
         .bare_plugin("hold", Guest::component("hold"))
@@ -287,7 +287,7 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
     ];
     let [runner, plain, caller, watcher, keeper, root] = users.map(|(name, scopes)| builder.user(name, scopes));
     let server = builder.start().await;
-    // What nobody may learn of who may not see it.
+    // Data that callers without permission must never see.
     const MARK: &str = "known-to-the-runner-only";
     call(&server, &runner, "args", &[MARK]).await.finish().await.success();
     let mut running = call(&server, &runner, "hold", &[MARK]).await;
@@ -344,16 +344,19 @@ async fn every_path_gives_each_caller_what_they_may_see_and_nothing_else() {
                 assert_eq!(answer.status, *status, "{method} {root}/{path} for {name:?}: {:?}", answer.body);
                 let body = String::from_utf8_lossy(&answer.body);
                 let may = ["watcher", "root", "runner", "operator"].contains(name);
-                // Whoever asks for an identifier knows it, and is told no more.
+                // A caller that asks for an identifier already knows the identifier, and learns no more.
                 let asked = path.contains(held.as_str()) || path.contains(past.as_str());
                 for secret in [MARK, held, past] {
                     let repeated = asked && secret != MARK && path.contains(secret);
-                    assert!(may || repeated || !body.contains(secret), "{method} {path} tells {name:?}: {body}");
+                    assert!(
+                        may || repeated || !body.contains(secret),
+                        "{method} {path} shows {name:?} a secret: {body}"
+                    );
                 }
             }
         }
     }
-    // Whoever may follow the plugins is answered without end, and whoever may reload them waits for it.
+    // A permitted caller gets an endless answer from the stream of plugins, and waits for a reload.
     for (method, path) in [(Method::GET, "plugins/events"), (Method::POST, "plugins/reload")] {
         for bearer in ["", &plain, &caller, &watcher, &runner] {
             let answer = ask(&server, method.clone(), &format!("/api/v1/{path}"), bearer).await;

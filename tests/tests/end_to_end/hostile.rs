@@ -1,5 +1,5 @@
-//! Guests that mean harm, each with what it must not achieve. What they break goes by a file a theme; the last one lets
-//! all of them in at once.
+//! Hostile guests, each with the effect that it must not achieve. One file for each theme; the last one runs all of
+//! them at once.
 
 mod computing;
 mod crowd;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by the RFCs: what no proper client sends, byte by byte, and for which hosts there are answers.
+//! HTTP/1.1 by the RFCs: invalid requests, byte by byte, and the hosts that the server answers for.
 
 use distillery_tests::{Guest, Server, patiently};
 use hyper::Method;
@@ -8,13 +8,13 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What the server says to a request of these lines until it closes; each asks for that.
+/// Sends a request of these lines and reads until the server closes; each request asks for the close.
 async fn said_to(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream =
         patiently("a connection", TcpStream::connect(address)).await.expect("the server takes connections");
     stream.write_all(request.as_bytes()).await.expect("the request leaves");
     let mut said = Vec::new();
-    // A server that closes with unread bytes resets the connection, which is as good an end.
+    // A server that closes with unread bytes resets the connection, which is a valid end too.
     _ = patiently("the end of a connection", stream.read_to_end(&mut said)).await;
     String::from_utf8_lossy(&said).into_owned()
 }
@@ -23,14 +23,14 @@ fn status(said: &str) -> u16 {
     said.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("no answer: {said:?}"))
 }
 
-/// A header of an answer.
+/// Returns a header of an answer.
 fn header<'a>(said: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = said.split("\r\n\r\n").next().unwrap_or_default().lines().skip(1);
     lines.find_map(|line| line.split_once(": ").filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, it)| it))
 }
 
 #[tokio::test]
-async fn a_request_is_for_one_host_or_refused() {
+async fn request_without_exactly_one_host_is_refused() {
     let server = Server::builder().start().await;
     let address = server.address();
     for (line, headers, expected) in [
@@ -62,7 +62,7 @@ async fn a_request_is_for_one_host_or_refused() {
 }
 
 #[tokio::test]
-async fn another_host_is_told_the_setting_that_allows_it() {
+async fn unknown_host_is_answered_with_the_setting_that_allows_it() {
     let server = Server::builder().set("http.hosts", json!(["calls.example", "*.calls.example"])).start().await;
     for (host, expected) in [("calls.example:8443", 200), ("a.calls.example", 200), ("evil.example", 421)] {
         let request = format!("GET /api/v1/auth HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -70,14 +70,14 @@ async fn another_host_is_told_the_setting_that_allows_it() {
         assert_eq!(status(&said), expected, "{said}");
         assert_eq!(said.contains("http.hosts"), expected == 421, "{said}");
     }
-    // Also where a page has the user's browser open a websocket.
+    // Also for a websocket that a page opens in the user's browser.
     let upgrade = "GET /api/v1/ws HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     assert_eq!(status(&said_to(server.address(), upgrade).await), 421);
 }
 
 #[tokio::test]
-async fn the_operators_listener_answers_for_the_same_hosts() {
+async fn operator_listener_answers_for_the_same_hosts() {
     let server =
         Server::builder().set("ops.listen", "127.0.0.1:0").set("http.hosts", json!(["metrics.example"])).start().await;
     let ops = server.operators_address().await;
@@ -95,7 +95,7 @@ async fn the_operators_listener_answers_for_the_same_hosts() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_wrong_is_told_what_is_wrong() {
+async fn invalid_handshake_is_explained() {
     let server = Server::builder().guest(Guest::component("echo_once")).start().await;
     let key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
     let version = "sec-websocket-version: 13";
@@ -144,7 +144,7 @@ async fn a_handshake_that_is_wrong_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_always_told_the_right_ones() {
+async fn every_wrong_method_is_answered_with_the_allowed_ones() {
     let server = Server::builder().start().await;
     for (method, target, expected, allow) in [
         ("POST", "/", 405, "GET,HEAD,OPTIONS"),
@@ -166,7 +166,7 @@ async fn a_wrong_method_is_always_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_malformed_is_told_so() {
+async fn malformed_body_is_an_explained_error() {
     let server = Server::builder().start().await;
     let json = "content-type: application/json";
     for (framing, body, expected) in [
@@ -189,7 +189,7 @@ async fn a_body_that_is_malformed_is_told_so() {
         let said = said_to(server.address(), &request).await;
         assert_eq!(status(&said), expected, "{framing} {}: {said}", &body[..body.len().min(20)]);
     }
-    // Of two lengths the chunks hold, and nothing behind them is taken for a request.
+    // Of two lengths the chunked one counts, and later bytes are not read as a request.
     let request = format!(
         "POST /api/v1/auth/session HTTP/1.1\r\nhost: localhost\r\n{json}\r\ncontent-length: 5\r\ntransfer-encoding: \
          chunked\r\n\r\n0\r\n\r\nGET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -199,7 +199,7 @@ async fn a_body_that_is_malformed_is_told_so() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_refused() {
+async fn endless_headers_are_refused() {
     let server = Server::builder().start().await;
     let many: String = (0..5000).map(|at| format!("x-{at}: y\r\n")).collect();
     let large = format!("x: {}\r\n", "y".repeat(200_000));
@@ -207,13 +207,13 @@ async fn headers_without_end_are_refused() {
         let said = said_to(server.address(), &format!("GET / HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")).await;
         assert!(said.is_empty() || status(&said) == 431, "{said}");
     }
-    // HTTP/2 is spoken over TLS alone.
+    // HTTP/2 requires TLS.
     let said = said_to(server.address(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     assert!(said.is_empty() || status(&said) >= 400, "{said}");
 }
 
 #[tokio::test]
-async fn a_session_that_is_no_good_is_refused_on_every_path() {
+async fn invalid_session_is_refused_on_every_path() {
     let server = Server::builder().start().await;
     for cookie in [
         "distillery_session=odd",
@@ -238,10 +238,10 @@ async fn a_session_that_is_no_good_is_refused_on_every_path() {
             assert!(answer.header("set-cookie").contains("Max-Age=0"), "{method} {path}");
         }
     }
-    // Bytes that are no text are no session either.
+    // Bytes that are not text are no session either.
     let request = "GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\ncookie: distillery_session=\u{e4}\r\nconnection: close\r\n\r\n";
     assert_eq!(status(&said_to(server.address(), request).await), 401);
-    // A login or logout is allowed to bring a session that is over.
+    // A login or logout is allowed to carry an expired session.
     for path in ["/api/v1/auth/session", "/api/v1/http/auth/session/"] {
         let answer = server.request(Method::DELETE, path, &[("cookie", "distillery_session=odd")]).await;
         assert_eq!(answer.status, 204, "{path}");

@@ -1,4 +1,5 @@
-//! HTTP/2: clients that are silent or take nothing, and websockets (RFC 8441). `conformance` has the rules of its frames.
+//! HTTP/2: clients that are silent or read nothing, and websockets (RFC 8441). `conformance` has the rules of its
+//! frames.
 
 mod conformance;
 
@@ -23,10 +24,10 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::Role},
 };
 
-/// The name of the setting that gives each stream its first window.
+/// The name of the setting for the first window of each stream.
 const INITIAL_WINDOW: u16 = 4;
 
-/// A connection of a client that does everything right.
+/// Returns a connection of a well-behaved client.
 async fn client(server: &Server) -> SendRequest<Empty<Bytes>> {
     let stream = TokioIo::new(connect_http2(server).await);
     let (sender, connection) =
@@ -37,7 +38,7 @@ async fn client(server: &Server) -> SendRequest<Empty<Bytes>> {
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// A websocket over a connection of HTTP/2, with these headers, or the status with which it was refused.
+/// Opens a websocket over a connection of HTTP/2 with these headers, or returns the status of the refusal.
 async fn socket(
     sender: &mut SendRequest<Empty<Bytes>>,
     path: &str,
@@ -67,7 +68,7 @@ async fn said(socket: &mut Socket) -> Message {
 async fn websockets_of_all_protocols_run_over_http2() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let mut sender = client(&server).await;
-    // Side by side over one connection.
+    // Several websockets over one connection.
     let (mut lines, protocol) = socket(&mut sender, "/api/v1/ws", &[]).await.expect("a socket");
     assert_eq!(protocol, "");
     let offer = [("sec-websocket-protocol", "distillery-1")];
@@ -84,11 +85,11 @@ async fn websockets_of_all_protocols_run_over_http2() {
     assert_eq!(said(&mut lines).await, Message::binary(&br#"{"success":true}"#[..]));
     assert!(matches!(said(&mut lines).await, Message::Close(_)));
     assert!(said(&mut bytes).await.is_text());
-    assert!(sender.is_ready(), "the connection goes on");
+    assert!(sender.is_ready(), "the connection stays open");
 }
 
 #[tokio::test]
-async fn a_handshake_over_http2_is_checked_too() {
+async fn handshake_over_http2_is_checked_too() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let mut sender = client(&server).await;
     let refused = async |sender: &mut SendRequest<Empty<Bytes>>, path: &str, headers: &[(&str, &str)]| {
@@ -113,7 +114,7 @@ async fn a_handshake_over_http2_is_checked_too() {
 }
 
 #[tokio::test]
-async fn a_cancel_over_http2_never_waits_behind_text() {
+async fn cancel_over_http2_never_waits_behind_text() {
     let server = builder().guest(Guest::component("never_reads")).grace(Duration::ZERO).start().await;
     let mut sender = client(&server).await;
     let (mut deaf, _) = socket(&mut sender, "/api/v1/ws", &[]).await.expect("a socket");
@@ -133,7 +134,7 @@ async fn a_cancel_over_http2_never_waits_behind_text() {
     assert!(String::from_utf8_lossy(&verdict).contains("cancelled by the client"), "{verdict:?}");
 }
 
-/// Connections that get stuck before anybody asks for anything, by the bytes that the client says.
+/// Connections that stall before their first request, by the bytes that the client sends.
 fn silent() -> [Vec<u8>; 5] {
     let settings = Frame::new(distillery_tests::http2::SETTINGS, 0, 0, []).bytes();
     [
@@ -147,7 +148,7 @@ fn silent() -> [Vec<u8>; 5] {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_in_any_phase_is_closed() {
+async fn client_that_stalls_in_any_phase_is_closed() {
     let server = builder().set("http.header_timeout", "300ms").start().await;
     let mut stuck = Vec::new();
     for said in silent() {
@@ -165,7 +166,7 @@ async fn a_client_that_stops_in_any_phase_is_closed() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_no_client_that_is_stuck() {
+async fn drain_waits_for_no_stalled_client() {
     let server = builder()
         .set("http.header_timeout", "1h")
         .set("http.write_timeout", "1h")
@@ -182,7 +183,7 @@ async fn a_drain_waits_for_no_client_that_is_stuck() {
     let mut zero = Raw::open(connect_http2(&server).await, setting(INITIAL_WINDOW, 0)).await;
     zero.send(&[Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, get("/api/v1/docs"))]).await;
     assert_eq!(zero.find(|frame| frame.kind == HEADERS).await.and_then(|it| it.status()), Some(200));
-    // Half of a request of HTTP/1.1, and one that asks and does not read.
+    // Half of a request of HTTP/1.1, and a request whose answer is not read.
     let mut half = distillery_tests::tls::connect(&server, distillery_tests::tls::ONE[0], &[]).await.expect("TLS");
     half.write_all(b"GET / HTTP/1.1\r\nhost: ").await.expect("it leaves");
     let mut deaf = distillery_tests::tls::connect(&server, distillery_tests::tls::ONE[0], &[]).await.expect("TLS");
@@ -193,7 +194,7 @@ async fn a_drain_waits_for_no_client_that_is_stuck() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_taken_is_reset_and_others_go_on() {
+async fn unread_stream_is_reset_and_others_continue() {
     let server = builder().set("http.write_timeout", "500ms").start().await;
     let mut raw = Raw::open(connect_http2(&server).await, setting(INITIAL_WINDOW, 0)).await;
     raw.send(&[Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, get("/api/v1/docs"))]).await;
@@ -206,7 +207,7 @@ async fn a_stream_that_is_not_taken_is_reset_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn clients_that_take_nothing_make_the_server_hold_little() {
+async fn clients_that_read_nothing_use_little_server_memory() {
     const MIB: u64 = 1 << 20;
     let server = builder().plugin("flood", Guest::component("flood"), DETACHED).grace(Duration::ZERO).start().await;
     let call = Bytes::from_static(br#"{"call":"flood","params":[]}"#);
@@ -237,17 +238,17 @@ async fn clients_that_take_nothing_make_the_server_hold_little() {
         let mut raw = Raw::open(connect_http2(&server).await, setting(INITIAL_WINDOW, 0)).await;
         let asks = |at: u32| Frame::new(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, get(&path));
         raw.send(&(0..60).map(asks).collect::<Vec<_>>()).await;
-        // What is ready comes, as far as it may.
+        // Ready output arrives, as far as the window allows.
         for _ in 0..2 {
             assert_eq!(raw.find(|frame| frame.kind == HEADERS).await.and_then(|it| it.status()), Some(200));
         }
         deaf.push(raw);
     }
-    // A request over another connection is answered behind all of them.
+    // A request over another connection is answered after all of them.
     let request = Request::builder().uri("https://localhost/api/v1/auth").body(Default::default()).expect("a request");
     assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
     let more = server.memory().saturating_sub(before);
-    eprintln!("{} MiB more for 180 answers of a megabyte that nobody takes", more / MIB);
+    eprintln!("{} MiB more for 180 unread answers of a megabyte", more / MIB);
     assert!(more < 40 * MIB, "{} MiB more are held for 180 answers of a megabyte", more / MIB);
 }
 
@@ -274,7 +275,7 @@ async fn two_hosts_in_one_request_are_refused() {
         (&[], 400),
     ] {
         let all = [&[(":method", "GET"), (":scheme", "https"), (":path", "/api/v1/auth")][..], headers].concat();
-        // Those of HTTP/2 itself come first.
+        // The pseudo-headers of HTTP/2 come first.
         let (own, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| name.starts_with(':'));
         let mut raw = Raw::open(connect_http2(&server).await, Vec::new()).await;
         raw.send(&[Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, block(&[own, other].concat()))]).await;
@@ -284,7 +285,7 @@ async fn two_hosts_in_one_request_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_goodbye_before_it_is_closed() {
+async fn client_gets_a_goaway_before_the_close() {
     let server = builder().set("http.header_timeout", "300ms").start().await;
     let mut raw = Raw::open(connect_http2(&server).await, Vec::new()).await;
     let goodbye = raw.find(|frame| frame.kind == GOAWAY).await.expect("a goodbye");

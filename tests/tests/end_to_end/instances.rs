@@ -1,4 +1,4 @@
-//! The distillery's own calls, as they are shipped: instances from their provision to their purge.
+//! The instance calls as they are shipped: instances from their provision to their purge.
 
 use distillery_tests::{Client, Frame, Guest, Server, Verdict, patiently, server::Builder};
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What a client sends that knows more of instances than is needed here.
+/// The form of a client that knows more about instances than the calls need.
 const FORM: &str = r#"{"Slug": "coins", "Flavor": "Drupal 10", "System": {"PHP": "Default (8.1)",
     "OpCacheDevelopment": false, "ContentSecurityPolicy": "img-src 'self'"}}"#;
 
@@ -23,12 +23,12 @@ fn instances_of(directory: &Path) -> PathBuf {
     directory.join("data/instances")
 }
 
-/// A server on which anyone may run the calls.
+/// Returns a server whose calls are public.
 fn builder() -> Builder {
     granted(Server::builder().example("instances")).set("auth.anonymous", json!(["call:*"]))
 }
 
-/// The same, and the calls have no time for a last word of their own.
+/// Returns the same server, whose calls have no grace period.
 fn without_grace() -> Builder {
     let manifest = Guest::example_manifest("instances");
     let cancel = "cancel: {grace: 5s, cleanup: true}";
@@ -73,7 +73,7 @@ impl Home {
         names
     }
 
-    /// As if another process was about to change `slug`, and never came to its end.
+    /// Simulates another process that begins to change `slug` and never finishes.
     fn lock(&self, slug: &str) -> PathBuf {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let lock = self.at(&format!(".locks/{slug}.{}.other", now + 3_600_000));
@@ -106,7 +106,7 @@ async fn provisioned(server: &Server, slug: &str) {
     server.call("provision", &[&form(slug)]).await.finish().await.success();
 }
 
-/// Reads lines until one of them begins so.
+/// Reads lines until one begins with `beginning`.
 async fn line_that_begins(client: &mut Client, begin: &str) -> String {
     loop {
         let line = client.line().await;
@@ -120,19 +120,19 @@ async fn succeeds(server: &Server, call: &str, params: &[&str]) -> Vec<String> {
     server.call(call, params).await.finish().await.success()
 }
 
-/// Why a call ended with status 1, as it said itself.
+/// Returns the message of a call that ended with status 1.
 async fn fails(server: &Server, call: &str, params: &[&str]) -> String {
     let message = server.call(call, params).await.finish().await.failure();
     message.strip_prefix("exit status 1: ").unwrap_or_else(|| panic!("{call}: {message}")).to_owned()
 }
 
-/// Why a call was not started.
+/// Returns the reason why a call was not started.
 async fn refused(server: &Server, call: &str, params: &[&str]) -> String {
     server.call(call, params).await.finish().await.failure()
 }
 
 #[tokio::test]
-async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
+async fn instance_is_provisioned_listed_saved_and_purged() {
     let server = builder().start_with([("INSTANCES_DOMAIN", "example.org")]).await;
     let lines = succeeds(&server, "provision", &[FORM]).await;
     assert_eq!(
@@ -157,7 +157,7 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
     let home = Home::of(&server);
     home.is_whole("coins");
     assert!(home.read("coins/.env").contains("CONTENT_SECURITY_POLICY=\"img-src 'self'\"\n"));
-    // Guests cannot set permissions, so that nobody else gets into the directory at all.
+    // Guests cannot set permissions, so other users cannot enter the directory at all.
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&home.0).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o700);
 
@@ -190,7 +190,7 @@ async fn an_instance_is_provisioned_listed_kept_in_a_snapshot_and_purged() {
 }
 
 #[tokio::test]
-async fn nobody_runs_the_calls_on_instances_without_their_scope() {
+async fn instance_calls_require_their_scope() {
     let server = granted(Server::builder().example("instances")).start().await;
     for call in
         ["provision", "purge", "snapshot", "restore", "backup", "start", "stop", "rebuild", "update", "instance_log"]
@@ -201,7 +201,7 @@ async fn nobody_runs_the_calls_on_instances_without_their_scope() {
 }
 
 #[tokio::test]
-async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
+async fn invalid_form_is_refused_and_creates_nothing() {
     let server = builder().start().await;
     let policy = |text: &str| json!({ "Slug": "coins", "System": { "ContentSecurityPolicy": text } }).to_string();
     for (form, told) in [
@@ -234,13 +234,13 @@ async fn a_form_that_cannot_be_used_is_refused_in_words_and_makes_nothing() {
     Home::of(&server).has_nothing();
     assert_eq!(systems(&server).await, json!([]));
 
-    // As clients send whole forms, one of several KB must do.
+    // Clients send whole forms, so several KB must be accepted.
     let large = json!({ "Slug": "coins", "Notes": "x".repeat(50_000) }).to_string();
     assert!(succeeds(&server, "provision", &[&large]).await.contains(&"ignored: Notes".to_owned()));
 }
 
 #[tokio::test]
-async fn a_provision_that_is_cancelled_half_way_leaves_nothing() {
+async fn cancelled_provision_leaves_nothing() {
     let server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -258,7 +258,7 @@ async fn a_provision_that_is_cancelled_half_way_leaves_nothing() {
     server.log().lines_of("the end of both", 2, ended).await;
     home.has_nothing();
 
-    // Nothing holds it up: the cancel comes at one point or another.
+    // The provision is not delayed: the cancel arrives at any step.
     fs::remove_file(lock).unwrap();
     for lines in 0..6 {
         let mut client = server.call("provision", &[FORM]).await;
@@ -283,7 +283,7 @@ async fn a_provision_that_is_cancelled_half_way_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_provision_that_is_forced_to_end_is_cleaned_up_after() {
+async fn forced_provision_is_cleaned_up() {
     let server = without_grace().start().await;
     let home = Home::of(&server);
     provisioned(&server, "atlas").await;
@@ -301,7 +301,7 @@ async fn a_provision_that_is_forced_to_end_is_cleaned_up_after() {
 }
 
 #[tokio::test]
-async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
+async fn remains_of_a_killed_server_block_nothing_and_are_removed() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -313,7 +313,7 @@ async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
     let left = home.names(".versions");
     assert_eq!(left.len(), 1);
 
-    // Its own lock may be left as well, and is waited for until it is stale: too long for a test.
+    // The lock of the killed server can remain too. A new call waits until the lock is stale: too long for a test.
     fs::remove_file(lock).unwrap();
     for name in home.names(".locks") {
         fs::remove_file(home.at(".locks").join(name)).unwrap();
@@ -321,7 +321,7 @@ async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
     provisioned(&server, "coins").await;
     home.is_whole("coins");
     assert_eq!(home.names(".versions").len(), 2);
-    // Hours later.
+    // Simulates a restart hours later.
     let (_, process) = left[0].rsplit_once('.').unwrap();
     fs::rename(home.at(".versions").join(&left[0]), home.at(&format!(".versions/coins.1000.{process}"))).unwrap();
     succeeds(&server, "stop", &["coins"]).await;
@@ -330,7 +330,7 @@ async fn what_a_killed_server_left_half_done_is_in_nobodys_way_and_goes() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_at_any_moment_leaves_an_instance_whole_or_not_at_all() {
+async fn killed_server_leaves_a_whole_instance_or_none() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     for lines in 1..5 {
@@ -357,7 +357,7 @@ async fn a_server_that_is_killed_at_any_moment_leaves_an_instance_whole_or_not_a
 }
 
 #[tokio::test]
-async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_refused() {
+async fn concurrent_provisions_of_one_slug_create_one_instance() {
     let server = builder().start().await;
     let home = Home::of(&server);
     let lock = home.lock("coins");
@@ -371,14 +371,14 @@ async fn of_two_provisions_of_one_slug_at_once_one_makes_it_and_the_other_is_ref
     home.is_whole("coins");
     assert_eq!((home.names(".versions").len(), home.names(".locks").len()), (1, 0));
     assert_eq!(systems(&server).await.as_array().map(Vec::len), Some(1));
-    // And one that comes later is refused before it builds anything.
+    // A later provision is refused before it builds anything.
     let end = server.call("provision", &[FORM]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
     assert_eq!(end.failure(), "exit status 1: there is an instance coins already: choose another slug");
 }
 
 #[tokio::test]
-async fn a_system_that_is_no_instance_is_not_taken_over() {
+async fn provision_refuses_the_slug_of_another_system() {
     let server = builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }])).start().await;
     let before = systems(&server).await;
     let said = fails(&server, "provision", &[&form("atlas")]).await;
@@ -388,7 +388,7 @@ async fn a_system_that_is_no_instance_is_not_taken_over() {
 }
 
 #[tokio::test]
-async fn a_restore_brings_back_what_was_and_refuses_what_was_tampered_with() {
+async fn restore_accepts_a_snapshot_and_refuses_a_tampered_one() {
     let server = builder().start().await;
     let home = Home::of(&server);
     provisioned(&server, "coins").await;
@@ -428,7 +428,7 @@ async fn a_restore_brings_back_what_was_and_refuses_what_was_tampered_with() {
 }
 
 #[tokio::test]
-async fn a_backup_goes_on_behind_an_instance_that_is_broken_and_fails_with_its_name() {
+async fn backup_continues_past_a_broken_instance_and_names_it() {
     let server = builder().start().await;
     let home = Home::of(&server);
     assert_eq!(succeeds(&server, "backup", &[]).await, ["0 of 0 backed up"]);
@@ -445,7 +445,7 @@ async fn a_backup_goes_on_behind_an_instance_that_is_broken_and_fails_with_its_n
 }
 
 #[tokio::test]
-async fn start_stop_rebuild_and_update_say_what_they_did_and_refuse_what_is_not_there() {
+async fn start_stop_rebuild_and_update_report_their_results() {
     let server = builder().start().await;
     let home = Home::of(&server);
     for call in ["start", "stop", "rebuild", "update", "snapshot", "restore"] {
@@ -495,7 +495,7 @@ fn append(file: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() {
+async fn log_is_followed_across_truncation_and_rotation() {
     let server = builder().start().await;
     let home = Home::of(&server);
     assert_eq!(fails(&server, "instance_log", &["coins"]).await, "there is no instance coins");
@@ -510,10 +510,10 @@ async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() 
     append(&log, "three\n");
     assert_eq!(client.line().await, "three");
 
-    // Cut off.
+    // The log is truncated.
     fs::write(&log, "4\n").unwrap();
     assert_eq!(client.line().await, "4");
-    // Replaced, with a last line in the old one.
+    // The log is replaced, after a last line in the old file.
     fs::rename(&log, home.at("coins/log/instance.log.1")).unwrap();
     append(&home.at("coins/log/instance.log.1"), "five\n");
     assert_eq!(client.line().await, "five");
@@ -522,7 +522,7 @@ async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() 
     client.cancel().await;
     let end = client.finish().await;
     assert_eq!(end.lines, [""; 0]);
-    assert_eq!(end.failure(), "cancelled by the client", "and by itself, within its grace");
+    assert_eq!(end.failure(), "cancelled by the client", "the call ends by itself within its grace period");
     all.cancel().await;
     all.finish().await.failure();
 
@@ -537,7 +537,7 @@ async fn a_log_is_followed_over_truncation_and_rotation_until_it_is_cancelled() 
 }
 
 #[tokio::test]
-async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
+async fn log_linked_to_secrets_of_another_instance_is_not_read() {
     let server = builder().start().await;
     let home = Home::of(&server);
     for slug in ["coins", "other"] {
@@ -553,7 +553,7 @@ async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
     let said = end.failure();
     assert!(said.starts_with("exit status 1: the log cannot be read: "), "{said}");
 
-    // A snapshot takes the link along as little as it follows it.
+    // A snapshot neither contains nor follows the link.
     let lines = succeeds(&server, "snapshot", &["coins"]).await;
     assert!(
         lines.iter().any(|line| line.contains("left out: \"log/instance.log\": a link that leads out")),
@@ -562,7 +562,7 @@ async fn a_log_that_leads_to_the_secrets_of_another_instance_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_is_cut_short_by_a_kill_is_none() {
+async fn snapshot_interrupted_by_a_kill_is_not_listed() {
     let mut server = builder().start().await;
     let home = Home::of(&server);
     provisioned(&server, "coins").await;
@@ -576,7 +576,7 @@ async fn a_snapshot_that_is_cut_short_by_a_kill_is_none() {
     succeeds(&server, "stop", &["coins"]).await;
     assert_eq!(fails(&server, "restore", &["coins"]).await, "there is no snapshot of coins");
 
-    // One that is cancelled leaves nothing more.
+    // A cancelled snapshot leaves no more files.
     let left = home.names("snapshots");
     let mut client = server.call("snapshot", &["coins"]).await;
     assert_eq!(client.line().await, "taking a snapshot of coins");

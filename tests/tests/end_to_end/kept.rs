@@ -1,4 +1,4 @@
-//! Processes that outlive their sockets: what is kept of them, for how long, and for whom.
+//! Processes that outlive their sockets: the output kept of them, for how long, and who can read it.
 
 use distillery::store::{database::Database, processes::Processes};
 use distillery_tests::{
@@ -15,7 +15,7 @@ async fn talk_as(server: &Server, bearer: &str) -> Talk {
     if bearer.is_empty() { server.talk().await } else { server.talk_with(&[("authorization", bearer)]).await }
 }
 
-/// Calls `name`, so that it is kept, and gives the message that says that it has started.
+/// Calls `name` detached, and returns the `started` message.
 async fn keep(server: &Server, bearer: &str, name: &str, params: &[&str]) -> (Talk, Value) {
     let mut talk = talk_as(server, bearer).await;
     talk.say(json!({"type": "call", "call": name, "params": params, "on_disconnect": "detach"})).await;
@@ -24,7 +24,7 @@ async fn keep(server: &Server, bearer: &str, name: &str, params: &[&str]) -> (Ta
     (talk, started)
 }
 
-/// The message that attaches to a process as the one that started it may.
+/// Builds the message that attaches to a process with the rights of its owner.
 fn attach(started: &Value) -> Value {
     match &started["key"] {
         Value::Null => json!({"type": "attach", "id": started["id"]}),
@@ -49,7 +49,7 @@ async fn left(server: &Server, started: &Value) {
 }
 
 #[tokio::test]
-async fn who_comes_back_sees_everything_and_the_end() {
+async fn reattached_client_sees_all_output_and_the_result() {
     let server = Server::builder().example("echo").start().await;
     let (mut talk, started) = keep(&server, "", "echo", &[]).await;
     talk.give("before\n").await;
@@ -64,7 +64,7 @@ async fn who_comes_back_sees_everything_and_the_end() {
     assert_eq!(again.stdout(6).await, b"after\n");
     again.signal("end").await;
     assert_eq!(again.finish().await.outcome["status"], 0);
-    // The end is kept as well, and what came before it can be left out.
+    // The result is kept as well, and a client can skip earlier output.
     let mut message = attach(&started);
     message["stdout"] = json!(7);
     let (last, message) = attached(&server, "", message).await;
@@ -74,7 +74,7 @@ async fn who_comes_back_sees_everything_and_the_end() {
 }
 
 #[tokio::test]
-async fn many_read_at_once_each_from_its_own_place() {
+async fn concurrent_readers_have_independent_positions() {
     let server = Server::builder().example("echo").start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
     first.give("0123456789").await;
@@ -95,7 +95,7 @@ async fn many_read_at_once_each_from_its_own_place() {
 }
 
 #[tokio::test]
-async fn a_hundred_megabytes_go_through_a_kept_echo_unharmed() {
+async fn detached_echo_passes_a_hundred_megabytes_unchanged() {
     const CHUNK: usize = 50_000;
     const MANY: usize = 2000;
     let server = Server::builder().example("echo").start().await;
@@ -117,7 +117,7 @@ async fn a_hundred_megabytes_go_through_a_kept_echo_unharmed() {
                     got += bytes.len();
                     while !bytes.is_empty() {
                         let many = bytes.len().min(expected.len());
-                        assert!(bytes[..many] == expected[..many], "other bytes than were sent, in chunk {number}");
+                        assert!(bytes[..many] == expected[..many], "chunk {number} differs from the bytes sent");
                         bytes.drain(..many);
                         expected.drain(..many);
                         if expected.is_empty() {
@@ -137,15 +137,15 @@ async fn a_hundred_megabytes_go_through_a_kept_echo_unharmed() {
     };
     patiently("all of it", async { tokio::join!(speak, listen) }).await;
     let grown = server.peak_memory().saturating_sub(before);
-    assert!(grown < 64 << 20, "{grown} bytes more for bytes that only pass");
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes for data that only passes through");
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_told_what_it_lost_and_holds_up_nobody() {
+async fn slow_reader_learns_its_loss_and_delays_no_other() {
     let builder = Server::builder().example("echo").set("limits.kept_output", "64KiB");
     let server = builder.start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
-    // It never takes anything until the other has seen it all.
+    // This client reads nothing until the other one has seen all output.
     let (slow, _) = attached(&server, "", attach(&started)).await;
     let sent: Vec<u8> = (0..40_000_000u32).map(|at| (at / 1000) as u8).collect();
     let mut seen = 0;
@@ -166,25 +166,25 @@ async fn a_slow_reader_is_told_what_it_lost_and_holds_up_nobody() {
         expected.extend_from_slice(&sent[at..from]);
         at = to;
     }
-    assert!(at > 0, "the kernel holds less than that");
+    assert!(at > 0, "the kernel buffers less than this");
     expected.extend_from_slice(&sent[at..]);
-    assert!(whole.stdout == expected, "other bytes than those that it was not told to have lost");
+    assert!(whole.stdout == expected, "the output differs outside of the reported losses");
     assert!(whole.stdout.len() < sent.len() - (10 << 20));
 }
 
-/// Those of the messages that say what was lost.
+/// Returns the messages that report lost output.
 fn lost(messages: &[Value]) -> Vec<&Value> {
     messages.iter().filter(|message| message["type"] == "lost").collect()
 }
 
-/// A call that writes 100 KiB, of which 10 are kept.
+/// Returns a call that writes 100 KiB, of which 10 are kept.
 fn flooding() -> Builder {
     let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
     builder.set("limits.kept_output", "10KiB").set("limits.output", "100KiB")
 }
 
-/// Attaches to one that has ended, once all that it wrote has been through: its client held it back until the server saw
-/// that it was gone.
+/// Attaches to an ended process after all of its output has passed. Its client held the process back until the server
+/// noticed the disconnect.
 async fn attached_to_the_end(server: &Server, message: Value) -> (Talk, Value) {
     patiently("all of the output", async {
         loop {
@@ -198,7 +198,7 @@ async fn attached_to_the_end(server: &Server, message: Value) -> (Talk, Value) {
 }
 
 #[tokio::test]
-async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lost() {
+async fn unattended_process_continues_and_loses_oldest_output() {
     let server = flooding().start().await;
     let (talk, started) = keep(&server, "", "flood", &[]).await;
     talk.hang_up().await;
@@ -213,7 +213,7 @@ async fn when_nobody_holds_it_back_a_process_goes_on_and_the_oldest_bytes_are_lo
 }
 
 #[tokio::test]
-async fn who_does_not_ask_from_where_is_shown_what_is_there() {
+async fn attach_without_a_position_shows_all_kept_output() {
     let server = flooding().start().await;
     let (talk, started) = keep(&server, "", "flood", &[]).await;
     talk.hang_up().await;
@@ -223,7 +223,7 @@ async fn who_does_not_ask_from_where_is_shown_what_is_there() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_attach() {
+async fn only_permitted_callers_attach() {
     let builder = Server::builder().example("echo");
     let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
         .map(|(name, scopes)| builder.user(name, scopes));
@@ -231,7 +231,7 @@ async fn nobody_else_may_attach() {
     let (_adas, of_ada) = keep(&server, &ada, "echo", &[]).await;
     let (_nobodys, of_nobody) = keep(&server, "", "echo", &[]).await;
     assert!(of_ada["key"].is_null());
-    let key = of_nobody["key"].as_str().expect("nobody is given a key");
+    let key = of_nobody["key"].as_str().expect("a process without an owner has a key");
     let with = |started: &Value, key: &str| json!({"type": "attach", "id": started["id"], "key": key});
     let without = |started: &Value| json!({"type": "attach", "id": started["id"]});
     for (who, message, may) in [
@@ -280,7 +280,7 @@ async fn nobody_else_may_attach() {
 }
 
 #[tokio::test]
-async fn an_attached_client_may_cancel_and_force() {
+async fn attached_client_cancels_and_forces() {
     let server = Server::builder().guest(Guest::component("hold")).grace(Duration::from_secs(60)).start().await;
     let (first, started) = keep(&server, "", "hold", &[]).await;
     let (mut other, _) = attached(&server, "", attach(&started)).await;
@@ -289,13 +289,17 @@ async fn an_attached_client_may_cancel_and_force() {
     other.message("cancelling").await;
     other.signal("cancel").await;
     let [first, other] = [first.finish().await, other.finish().await];
-    assert_eq!(first.messages, [json!({"type": "cancelling", "reason": "client"})], "it is told of what others do");
+    assert_eq!(
+        first.messages,
+        [json!({"type": "cancelling", "reason": "client"})],
+        "the client is notified of actions by others"
+    );
     assert_eq!(first.outcome, other.outcome);
     assert!(other.outcome["stop"] != "told" && other.outcome["reason"] == "client", "{other:?}");
 }
 
 #[tokio::test]
-async fn a_mistake_of_who_is_attached_ends_only_its_own_connection() {
+async fn error_of_an_attached_client_ends_only_its_connection() {
     let server = Server::builder().example("echo").start().await;
     let (mut first, started) = keep(&server, "", "echo", &[]).await;
     let (mut other, _) = attached(&server, "", attach(&started)).await;
@@ -306,13 +310,13 @@ async fn a_mistake_of_who_is_attached_ends_only_its_own_connection() {
 }
 
 #[tokio::test]
-async fn who_leaves_takes_nothing_along_that_is_for_others() {
+async fn leaving_client_takes_no_output_from_others() {
     const ALL: usize = 20 << 20;
     let builder = Server::builder().guest(Guest::component("flood")).grace(Duration::ZERO);
     let server = builder.set("limits.kept_output", "10KiB").set("limits.output", "20MiB").start().await;
-    // It holds the guest back, as it does not read yet.
+    // This client holds the guest back, as the client does not read yet.
     let (first, started) = keep(&server, "", "flood", &[]).await;
-    patiently("the guest to be held back", async {
+    patiently("the guest to be blocked", async {
         let mut before = json!(0);
         loop {
             let now = attached(&server, "", attach(&started)).await.1["stdout"]["to"].clone();
@@ -339,17 +343,17 @@ async fn who_leaves_takes_nothing_along_that_is_for_others() {
         }
         expected += &format!("line {number}\n");
     }
-    assert!(whole.stdout == expected.as_bytes()[..ALL], "{} of {ALL} bytes, or others", whole.stdout.len());
+    assert!(whole.stdout == expected.as_bytes()[..ALL], "got {} of {ALL} bytes, or different ones", whole.stdout.len());
 }
 
 #[tokio::test]
-async fn what_has_ended_is_kept_for_its_time() {
+async fn ended_process_is_kept_for_its_time() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_time", "100ms");
     let server = builder.start().await;
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
     talk.finish().await.success();
-    // It is gone at some time, and stays so.
-    patiently("the process to be forgotten", async {
+    // The process is removed at some time, and stays removed.
+    patiently("the process to be removed", async {
         loop {
             let mut talk = server.talk().await;
             talk.say(attach(&started)).await;
@@ -362,7 +366,7 @@ async fn what_has_ended_is_kept_for_its_time() {
 }
 
 #[tokio::test]
-async fn of_many_that_have_ended_the_oldest_of_who_has_most_go_first() {
+async fn caller_with_most_ended_processes_loses_the_oldest_first() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_processes", 3);
     let ada = builder.user("ada", &[]);
     let server = builder.start().await;
@@ -382,12 +386,12 @@ async fn of_many_that_have_ended_the_oldest_of_who_has_most_go_first() {
 }
 
 #[tokio::test]
-async fn stderr_is_kept_apart() {
+async fn stderr_of_a_detached_process_is_separate() {
     let manifest = "stderr: forward\ncalls: {stderr_words: {access: public, on_disconnect: detach}}";
     let server = Server::builder().plugin("stderr_words", Guest::component("stderr_words"), manifest).start().await;
     let mut talk = server.talk_to("stderr_words", &[]).await;
     let started = talk.message("started").await;
-    assert_eq!(started["kept"], true, "the manifest says so");
+    assert_eq!(started["kept"], true, "the manifest asks for it");
     talk.finish().await;
     let mut message = attach(&started);
     message["stderr"] = json!(9);
@@ -397,11 +401,11 @@ async fn stderr_is_kept_apart() {
     assert_eq!(whole.failure("exited"), "exit status 7: no capacitor at hand");
 }
 
-/// The prompt of a guest that is kept, and its lines.
+/// The prompt of a detached guest, and its lines.
 const PROMPTS: &str = "stderr: forward\ncalls: {prompt: {access: public, on_disconnect: detach}}";
 
 #[tokio::test]
-async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
+async fn line_client_of_a_detached_process_sees_the_same() {
     let server = Server::builder().plugin("prompt", Guest::component("prompt"), PROMPTS).start().await;
     let mut client = server.call("prompt", &[]).await;
     assert_eq!(client.line().await, "name? ");
@@ -416,7 +420,7 @@ async fn a_client_of_lines_sees_the_same_of_a_kept_process() {
 }
 
 #[tokio::test]
-async fn a_process_goes_on_when_its_client_of_lines_is_gone_and_can_be_ended_by_others() {
+async fn detached_process_outlives_its_line_client() {
     let manifest = "calls: {hold: {on_disconnect: detach}}";
     let builder = Server::builder().plugin("hold", Guest::component("hold"), manifest).grace(Duration::ZERO);
     let ada = builder.user("ada", &["call:*"]);
@@ -436,13 +440,13 @@ async fn a_process_goes_on_when_its_client_of_lines_is_gone_and_can_be_ended_by_
     assert!(line.field("outcome").starts_with("cancelled by an operator"), "{line:?}");
     let seen = server.request(Method::GET, &path, &headers).await.json();
     assert_eq!((&seen["outcome"], &seen["kept"]), (&json!("cancelled"), &json!(true)));
-    // One end in the history, and one in the log.
+    // The history has one end of the process, and so has the log.
     assert_eq!(ask(Method::GET).await.as_array().unwrap().len(), 1);
     assert_eq!(server.log().lines().iter().filter(|line| line.message() == "process ended").count(), 1);
 }
 
 #[tokio::test]
-async fn a_client_that_asks_for_cancel_cancels_what_the_manifest_would_keep() {
+async fn cancel_on_disconnect_overrides_a_detached_manifest() {
     let manifest = "calls: {hold: {access: public, on_disconnect: detach}}";
     let builder = Server::builder().plugin("hold", Guest::component("hold"), manifest).grace(Duration::ZERO);
     let server = builder.start().await;
@@ -455,7 +459,7 @@ async fn a_client_that_asks_for_cancel_cancels_what_the_manifest_would_keep() {
 }
 
 #[tokio::test]
-async fn a_drain_tells_kept_processes_and_waits_for_them() {
+async fn drain_notifies_detached_processes_and_waits() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let (mut gone, _) = keep(&server, "", "says_goodbye", &[]).await;
     gone.stdout(6).await;
@@ -474,7 +478,7 @@ async fn a_drain_tells_kept_processes_and_waits_for_them() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_else() {
+async fn restart_after_a_kill_marks_detached_processes() {
     let builder = Server::builder().guest(Guest::component("hold"));
     let ada = builder.user("ada", &["call:*"]);
     let mut server = builder.start().await;
@@ -485,7 +489,7 @@ async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_el
     let id = started["id"].as_str().expect("an id").parse().expect("the id of a process");
     let written =
         Processes::open(&Database::open(&server.data()).expect("there is a database")).expect("it can be read");
-    patiently("the beginning to be written down", async {
+    patiently("the start to be recorded", async {
         while written.one(id).expect("it can be read").is_none() {
             tokio::task::yield_now().await;
         }
@@ -501,7 +505,7 @@ async fn a_server_that_was_killed_says_so_of_kept_processes_and_keeps_nothing_el
 }
 
 #[tokio::test]
-async fn a_generation_is_not_kept_alive_by_what_is_kept_of_its_processes() {
+async fn output_of_ended_processes_keeps_no_generation_alive() {
     let server = Server::builder().guest(Guest::component("args")).start().await;
     let (talk, started) = keep(&server, "", "args", &["x"]).await;
     talk.finish().await.success();
@@ -520,7 +524,7 @@ async fn a_generation_is_not_kept_alive_by_what_is_kept_of_its_processes() {
 }
 
 #[tokio::test]
-async fn input_that_a_kept_process_does_not_read_cancels_it_as_any_other() {
+async fn unread_input_cancels_a_detached_process() {
     let builder = Server::builder().guest(Guest::component("sleep")).set("limits.input", "100KiB");
     let builder = builder.set("limits.input_idle", "300ms");
     let server = builder.grace(Duration::ZERO).start().await;
@@ -532,7 +536,7 @@ async fn input_that_a_kept_process_does_not_read_cancels_it_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_result_of_lines_is_one_whatever_is_kept() {
+async fn line_call_has_one_result_whatever_is_kept() {
     let manifest = "calls: {args: {access: public, on_disconnect: detach}}";
     let server = Server::builder().plugin("args", Guest::component("args"), manifest).start().await;
     let mut client = server.call("args", &["x"]).await;

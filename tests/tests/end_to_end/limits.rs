@@ -1,11 +1,11 @@
-//! What is bounded: who goes over a limit is told which, and nobody else notices.
+//! Limits: the client of an offending call learns which limit, and no other caller is affected.
 
 use distillery_tests::{Client, Guest, Server, log::Line, patiently};
 use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test]
-async fn memory_beyond_the_limit_is_refused_and_named() {
+async fn memory_limit_is_enforced_and_named() {
     let server = Server::builder().guest(Guest::wat("grow")).both("hoard").set("limits.memory", "16MiB").start().await;
     for call in ["grow", "hoard", "hoard.module"] {
         let message = server.call(call, &[]).await.finish().await.failure();
@@ -14,7 +14,7 @@ async fn memory_beyond_the_limit_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn a_module_that_begins_with_more_memory_than_it_may_have_does_not_load() {
+async fn module_that_starts_above_its_memory_limit_does_not_load() {
     let server = Server::builder().guest(Guest::wat("too_big")).set("limits.memory", "16MiB").start().await;
     let line = server.log().line("the error of the plugin", |line| line.message() == "plugin not loaded").await;
     let error = line.field("error");
@@ -22,7 +22,7 @@ async fn a_module_that_begins_with_more_memory_than_it_may_have_does_not_load() 
 }
 
 #[tokio::test]
-async fn a_guest_that_copes_with_the_memory_it_gets_succeeds() {
+async fn guest_that_handles_refused_memory_succeeds() {
     let server = Server::builder().guest(Guest::wat("grow_and_live")).set("limits.memory", "16MiB").start().await;
     server.call("grow_and_live", &[]).await.finish().await.success();
 }
@@ -34,7 +34,7 @@ async fn endless_recursion_ends_at_the_stack_limit() {
 }
 
 #[tokio::test]
-async fn time_is_up_for_a_guest_that_waits_and_for_one_that_computes() {
+async fn time_limit_ends_waiting_and_computing_guests() {
     let server = Server::builder().both("sleep").both("spin").set("limits.time", "500ms");
     let server = server.grace(Duration::from_millis(100)).start().await;
     for call in ["sleep", "sleep.module", "spin", "spin.module"] {
@@ -51,7 +51,7 @@ async fn time_is_up_for_a_guest_that_waits_and_for_one_that_computes() {
 }
 
 #[tokio::test]
-async fn computing_ends_at_the_cpu_limit_and_waiting_does_not_count() {
+async fn cpu_limit_counts_computing_and_not_waiting() {
     let server = Server::builder()
         .both("spin")
         .both("slow_reader")
@@ -61,7 +61,7 @@ async fn computing_ends_at_the_cpu_limit_and_waiting_does_not_count() {
         .await;
     for call in ["slow_reader", "slow_reader.module"] {
         let mut client = server.call(call, &[]).await;
-        // Each takes 20 ms to answer, twice as long as the limit in all.
+        // The guest waits 20 ms for each answer: twice the limit in total.
         for _ in 0..30 {
             client.say("still there?").await;
             assert_eq!(client.line().await, "still there?", "{call}");
@@ -74,7 +74,7 @@ async fn computing_ends_at_the_cpu_limit_and_waiting_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_call_beyond_the_last_process_is_refused_and_later_ones_are_not() {
+async fn call_beyond_the_process_limit_is_refused() {
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .set("limits.processes", 2)
@@ -82,7 +82,7 @@ async fn a_call_beyond_the_last_process_is_refused_and_later_ones_are_not() {
         .start()
         .await;
     for _ in 0..3 {
-        // By another protocol, which says that they run.
+        // Uses another protocol, which reports that the processes run.
         let mut running = [server.talk_to("echo_once", &[]).await, server.talk_to("echo_once", &[]).await];
         for talk in &mut running {
             talk.message("started").await;
@@ -97,7 +97,7 @@ async fn a_call_beyond_the_last_process_is_refused_and_later_ones_are_not() {
 }
 
 #[tokio::test]
-async fn a_call_waits_for_a_place_where_the_operator_lets_it() {
+async fn call_waits_for_a_slot_if_configured() {
     let server = Server::builder()
         .guest(Guest::component("conversation"))
         .set("limits.processes", 1)
@@ -115,7 +115,7 @@ async fn a_call_waits_for_a_place_where_the_operator_lets_it() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_while_it_waits_never_runs() {
+async fn call_cancelled_in_the_queue_never_runs() {
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
         .set("limits.processes", 1)
@@ -131,11 +131,11 @@ async fn a_call_that_is_cancelled_while_it_waits_never_runs() {
     assert_eq!(end.failure(), "cancelled by the client");
 }
 
-/// Every limit that a plugin may lower, with a call that breaks it at a low value and what its client is told.
+/// Every limit that a plugin can lower, with a call that breaks a low value and the message for its client.
 struct Lowered {
     limit: &'static str,
     low: &'static str,
-    /// What the operator allows in the test of raising, and what is more than that.
+    /// The limits of the operator in the test that raises them, and values above those.
     allowed: &'static str,
     high: &'static str,
     guest: fn() -> Guest,
@@ -235,7 +235,7 @@ fn lowered() -> [Lowered; 12] {
 }
 
 #[tokio::test]
-async fn each_limit_that_a_plugin_lowers_holds_and_is_named() {
+async fn limits_lowered_by_a_plugin_are_enforced_and_named() {
     let grace = Duration::from_millis(50);
     let mut builder = Server::builder().grace(grace).set("limits.queue_time", "0s");
     builder = builder.set("limits.input_idle", "300ms");
@@ -247,7 +247,7 @@ async fn each_limit_that_a_plugin_lowers_holds_and_is_named() {
     for Lowered { limit, params, told, .. } in lowered() {
         let mut client = server.call(limit, params).await;
         if limit == "input" {
-            // The server may stop to read before all has left.
+            // The server can stop reading before all input was sent.
             _ = client.say_all((0..3000).map(|_| "x".repeat(1000))).await;
         }
         if limit == "processes" {
@@ -264,7 +264,7 @@ async fn each_limit_that_a_plugin_lowers_holds_and_is_named() {
 }
 
 #[tokio::test]
-async fn no_limit_of_the_operator_is_raised_by_a_plugin() {
+async fn plugin_cannot_raise_the_limits_of_the_operator() {
     let mut builder = Server::builder();
     let all: Vec<_> = lowered().into_iter().filter(|it| !it.high.is_empty()).collect();
     for Lowered { limit, allowed, high, guest, .. } in &all {
@@ -283,7 +283,7 @@ async fn no_limit_of_the_operator_is_raised_by_a_plugin() {
 }
 
 #[tokio::test]
-async fn what_a_plugin_could_never_begin_with_does_not_load() {
+async fn module_that_never_fits_its_limits_does_not_load() {
     let lowered = |limit: &str| format!("limits: {{{limit}}}\n");
     let server = Server::builder()
         .plugin("memory", Guest::wat("too_big"), &lowered("memory: 2MiB"))
@@ -311,14 +311,14 @@ async fn what_a_plugin_could_never_begin_with_does_not_load() {
 }
 
 #[tokio::test]
-async fn the_largest_process_finds_a_place_on_a_server_of_one() {
+async fn largest_process_fits_a_server_of_one_slot() {
     let server = Server::builder().guest(Guest::wat("nine_instances")).set("limits.processes", 1).start().await;
     for _ in 0..2 {
         server.call("nine_instances", &[]).await.finish().await.success();
     }
 }
 
-/// A module that is small and takes the compiler long and much: each jump carries every one of its variables.
+/// Returns a small module that takes the compiler much time and memory: each jump carries every one of its variables.
 pub fn hard_to_compile() -> String {
     let variables = 20_000;
     let jumps: String = (0..4000)
@@ -337,7 +337,7 @@ async fn refusal_of_hard(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn a_module_that_takes_too_long_to_compile_is_given_up_and_the_server_serves() {
+async fn slow_compilation_is_aborted_and_the_server_keeps_serving() {
     let server = Server::builder()
         .guest(Guest::wat("grow_and_live"))
         .file("plugins/hard/hard.wat", hard_to_compile())
@@ -348,12 +348,12 @@ async fn a_module_that_takes_too_long_to_compile_is_given_up_and_the_server_serv
     let told =
         "compiling takes longer than the 500ms of limits.compile_time: make the module smaller, or raise the limit";
     assert!(error.ends_with(told), "{error}");
-    assert_eq!(server.children(), 0, "the compilation goes on");
+    assert_eq!(server.children(), 0, "the compilation is still running");
     server.call("grow_and_live", &[]).await.finish().await.success();
 }
 
 #[tokio::test]
-async fn a_module_that_takes_too_much_memory_to_compile_is_given_up() {
+async fn compilation_beyond_its_memory_limit_is_aborted() {
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .file("plugins/hard/hard.wat", hard_to_compile())
@@ -369,8 +369,8 @@ async fn a_module_that_takes_too_much_memory_to_compile_is_given_up() {
 }
 
 #[tokio::test]
-async fn modules_are_compiled_also_where_compiled_code_cannot_be_kept() {
-    // A file stands where the notes about compiled code would lie.
+async fn modules_compile_without_a_usable_cache() {
+    // A file blocks the directory for compiled code.
     let builder = Server::builder().file("cache/compiled", "").guest(Guest::wat("grow_and_live"));
     let cache = builder.directory().join("cache");
     let server = builder.set("cache", cache.to_str().expect("a path in UTF-8")).start().await;
@@ -380,7 +380,7 @@ async fn modules_are_compiled_also_where_compiled_code_cannot_be_kept() {
 }
 
 #[tokio::test]
-async fn a_module_may_only_be_so_large() {
+async fn module_beyond_the_size_limit_does_not_load() {
     let server = Server::builder().guest(Guest::component("echo_once")).set("limits.module", "1KiB").start().await;
     let line = server.log().line("the refusal", |line| line.message() == "plugin not loaded").await;
     let error = line.field("error");
@@ -406,7 +406,7 @@ async fn open_resources_are_counted_for_every_kind_of_guest() {
 }
 
 #[tokio::test]
-async fn no_guest_makes_the_server_hold_much_for_it() {
+async fn host_memory_of_a_guest_is_bounded() {
     let server = Server::builder()
         .guest(Guest::component("greedy"))
         .guest(Guest::component3("waits"))
@@ -414,7 +414,7 @@ async fn no_guest_makes_the_server_hold_much_for_it() {
         .set("limits.memory", "128MiB")
         .start()
         .await;
-    // The engine and its first process are there before anything is measured.
+    // The engine and its first process exist before the measurement.
     server.call("greedy", &["nothing"]).await.finish().await.failure();
     let before = server.peak_memory();
     for (params, told) in [
@@ -426,7 +426,7 @@ async fn no_guest_makes_the_server_hold_much_for_it() {
     ] {
         assert_eq!(server.call("greedy", &params).await.finish().await.failure(), told, "{params:?}");
     }
-    // What it is told depends on how soon the client takes what it writes.
+    // The message depends on how soon the client reads the output.
     let greedy = server.call("greedy", &["permits"]).await;
     server.log().lines_of("the ends of all", 7, |line| line.message() == "process ended").await;
     greedy.hang_up().await;
@@ -435,12 +435,12 @@ async fn no_guest_makes_the_server_hold_much_for_it() {
         assert_eq!(message, "resource limit of 1000 reached", "{params:?}");
     }
     let grown = server.peak_memory() - before;
-    // The linear memory of the guest that makes a list of 32 MiB is its own; the rest is the host's.
+    // The linear memory of the guest that makes a list of 32 MiB belongs to the guest; the rest is the host's.
     assert!(grown < 96 << 20, "the server grew by {} MiB", grown >> 20);
 }
 
 #[tokio::test]
-async fn each_caller_has_its_own_number_of_processes() {
+async fn process_limit_applies_to_each_caller() {
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
         .set("limits.processes_per_caller", 1)
@@ -464,7 +464,7 @@ async fn each_caller_has_its_own_number_of_processes() {
 }
 
 #[tokio::test]
-async fn a_call_that_waited_for_too_long_is_told_what_was_full() {
+async fn queue_timeout_names_the_limit_that_was_full() {
     let manifest = "calls: {narrow: {access: public}}\nlimits: {processes: 1}\n";
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
@@ -486,7 +486,7 @@ async fn a_call_that_waited_for_too_long_is_told_what_was_full() {
 }
 
 #[tokio::test]
-async fn the_queue_has_an_end_and_whoever_hangs_up_leaves_it() {
+async fn full_queue_refuses_and_a_disconnect_frees_its_slot() {
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
         .set("limits.processes", 1)
@@ -496,15 +496,15 @@ async fn the_queue_has_an_end_and_whoever_hangs_up_leaves_it() {
         .await;
     let mut first = server.call("says_goodbye", &[]).await;
     assert_eq!(first.line().await, "ready");
-    // By another protocol, which says that it waits.
+    // Uses another protocol, which reports that the call waits.
     let mut waiting = server.talk_to("says_goodbye", &[]).await;
     waiting.message("queued").await;
     let refused = server.call("says_goodbye", &[]).await.finish().await.failure();
     assert_eq!(refused, "too many running processes");
     waiting.hang_up().await;
-    // Its place in the queue is free as soon as its end is noticed.
+    // Its position in the queue is free as soon as the server notices the disconnect.
     let mut message = refused;
-    patiently("the place in the queue to be free", async {
+    patiently("the position in the queue to be free", async {
         while message == "too many running processes" {
             let mut next = server.call("says_goodbye", &[]).await;
             next.cancel().await;
@@ -518,7 +518,7 @@ async fn the_queue_has_an_end_and_whoever_hangs_up_leaves_it() {
 }
 
 #[tokio::test]
-async fn a_cancel_leaves_the_queue_also_behind_much_text() {
+async fn cancel_behind_much_text_leaves_the_queue() {
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
         .set("limits.processes", 1)
@@ -528,13 +528,13 @@ async fn a_cancel_leaves_the_queue_also_behind_much_text() {
     let mut first = server.call("says_goodbye", &[]).await;
     assert_eq!(first.line().await, "ready");
     let mut second = server.call("says_goodbye", &[]).await;
-    second.say_all((0..2000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    second.say_all((0..2000).map(|_| "x".repeat(1000))).await.expect("the server keeps reading");
     second.cancel().await;
     assert_eq!(second.finish().await.failure(), "cancelled by the client");
 }
 
 #[tokio::test]
-async fn what_is_garbage_collected_counts_as_memory() {
+async fn garbage_collected_heap_counts_as_memory() {
     let server = Server::builder().guest(Guest::wat("hoard_arrays")).set("limits.memory", "16MiB").start().await;
     let message = server.call("hoard_arrays", &[]).await.finish().await.failure();
     assert_eq!(message, "memory limit of 16MiB reached");

@@ -1,4 +1,4 @@
-//! Everything through the front door: a server in a process of its own, real sockets, real guests. A file a theme.
+//! End-to-end tests: a server in a process of its own, real sockets, real guests. One file for each theme.
 
 mod api;
 mod autobahn;

@@ -1,4 +1,4 @@
-//! `distillery new` and `distillery build`, but for the languages themselves: those are in languages.rs.
+//! `distillery new` and `distillery build`, except for the languages themselves: see languages.rs.
 
 use distillery_tests::program::{output_of_tool, program};
 use std::{
@@ -25,7 +25,7 @@ fn directory() -> TempDir {
 }
 
 #[test]
-fn a_new_plugin_lies_among_the_plugins_where_there_are_some() {
+fn new_plugin_is_created_in_the_plugin_directory() {
     let here = directory();
     assert!(distillery(here.path(), &["new", "c", "hello"]).status.success());
     assert!(here.path().join("hello/call.c").is_file());
@@ -38,7 +38,7 @@ fn a_new_plugin_lies_among_the_plugins_where_there_are_some() {
 }
 
 #[test]
-fn new_call_is_private_and_says_what_opens_it() {
+fn new_call_is_private_and_names_the_setting_that_opens_it() {
     let here = directory();
     let (private, public) = ("\n    #access: public ", "\n    access: public ");
     let made = distillery(here.path(), &["new", "c", "hello"]);
@@ -52,7 +52,7 @@ fn new_call_is_private_and_says_what_opens_it() {
 }
 
 #[test]
-fn nothing_that_is_there_is_overwritten() {
+fn new_overwrites_no_existing_file() {
     let here = directory();
     fs::create_dir(here.path().join("hello")).expect("a directory");
     let refused = distillery(here.path(), &["new", "rust", "hello"]);
@@ -62,7 +62,7 @@ fn nothing_that_is_there_is_overwritten() {
 }
 
 #[test]
-fn an_unknown_language_is_told_the_known_ones_and_a_bad_name_its_form() {
+fn unknown_language_and_invalid_name_are_explained() {
     let here = directory();
     let refused = distillery(here.path(), &["new", "cobol", "hello"]);
     assert!(!refused.status.success());
@@ -76,7 +76,7 @@ fn an_unknown_language_is_told_the_known_ones_and_a_bad_name_its_form() {
     assert_eq!(fs::read_dir(here.path()).expect("it is there").count(), 0);
 }
 
-/// A plugin that is built by `build`.
+/// Returns a plugin that `build` builds.
 fn plugin(build: &str) -> TempDir {
     let here = directory();
     fs::create_dir(here.path().join("greet")).expect("a directory for the plugin");
@@ -86,7 +86,7 @@ fn plugin(build: &str) -> TempDir {
 }
 
 #[test]
-fn a_build_runs_in_the_directory_of_the_plugin_and_what_it_made_is_checked() {
+fn build_runs_in_the_plugin_directory_and_is_checked() {
     let here = plugin("echo made && cp source greet.wat");
     let built = distillery(here.path(), &["build", "greet"]);
     assert!(built.status.success(), "{}", stderr(&built));
@@ -97,7 +97,7 @@ fn a_build_runs_in_the_directory_of_the_plugin_and_what_it_made_is_checked() {
 }
 
 #[test]
-fn a_build_that_fails_or_makes_nothing_good_is_a_failure() {
+fn failed_or_invalid_build_is_a_failure() {
     let failed = distillery(plugin("exit 7").path(), &["build", "greet"]);
     assert_eq!(failed.status.code(), Some(1));
     assert!(stderr(&failed).contains("greet: the build failed (exit status: 7)"), "{}", stderr(&failed));

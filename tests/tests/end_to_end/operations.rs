@@ -1,5 +1,4 @@
-//! What the operator of a server needs: to see how it is, TLS, proxies, a service manager, a new program in the place of
-//! the old one.
+//! The needs of an operator: monitoring, TLS, proxies, a service manager, and a new program in place of the old one.
 
 mod containers;
 mod exposition;

@@ -1,4 +1,4 @@
-//! What pages of other origins may do: those that are listed read answers and change things, and others do neither.
+//! Pages of other origins: listed ones read answers and change state, and others do neither.
 
 use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
 use futures_util::{SinkExt, StreamExt};
@@ -22,13 +22,13 @@ async fn preflight(server: &Server, path: &str, origin: &str, method: &str) -> A
     server.request(Method::OPTIONS, path, &headers).await
 }
 
-/// Whom the answer lets read it, and whether with what the browser has of its user.
+/// Returns the origin that can read the answer, and whether requests can include credentials of the browser.
 fn readers(answer: &Answer) -> (&str, &str) {
     (answer.header("access-control-allow-origin"), answer.header("access-control-allow-credentials"))
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_is_told_what_it_may_send() {
+async fn page_of_a_listed_origin_learns_what_it_can_send() {
     let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
     for (path, method, methods) in [
         ("/api/v1/systems", "POST", "GET,HEAD,POST,OPTIONS"),
@@ -54,7 +54,7 @@ async fn a_page_of_a_listed_origin_is_told_what_it_may_send() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_listed_origin_reads_every_answer_also_that_something_is_wrong() {
+async fn page_of_a_listed_origin_reads_all_answers_and_errors() {
     let builder = Server::builder().set("http.origins", json!([LISTED]));
     assert!(builder.run(&["user", "add", "ada"], "correct horse battery\n").status.success());
     let server = builder.start().await;
@@ -113,7 +113,7 @@ async fn only_pages_of_listed_origins_change_anything() {
 }
 
 #[tokio::test]
-async fn where_every_origin_is_listed_no_browser_sends_what_it_has_of_its_user() {
+async fn wildcard_origin_excludes_browser_credentials() {
     let server = Server::builder().set("http.origins", json!(["*"])).start().await;
     let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
     assert_eq!(readers(&answer), ("*", ""));
@@ -122,14 +122,14 @@ async fn where_every_origin_is_listed_no_browser_sends_what_it_has_of_its_user()
 }
 
 #[tokio::test]
-async fn where_no_origin_is_listed_nothing_is_said_of_origins() {
+async fn answers_have_no_origin_headers_by_default() {
     let server = Server::builder().start().await;
     let answer = server.request(Method::GET, "/api/v1/systems", &[("origin", OTHER)]).await;
     assert_eq!((answer.status.as_u16(), readers(&answer), answer.header("vary")), (200, ("", ""), ""));
 }
 
 #[tokio::test]
-async fn a_page_asks_before_it_asks_at_every_route() {
+async fn preflight_request_is_answered_at_every_route() {
     let server = Server::builder().set("http.origins", json!([LISTED])).start().await;
     for (path, method, methods) in [
         ("/api/v1/pow/new", "POST", "POST,OPTIONS"),
@@ -148,7 +148,7 @@ async fn a_page_asks_before_it_asks_at_every_route() {
 }
 
 #[tokio::test]
-async fn origins_are_the_same_by_scheme_host_and_port() {
+async fn origins_are_compared_by_scheme_host_and_port() {
     let listed = json!(["https://CONSOLE.example.org:443", "http://localhost:3000"]);
     let server = Server::builder().set("http.origins", listed).start().await;
     let port = server.address().port();
@@ -169,7 +169,7 @@ async fn origins_are_the_same_by_scheme_host_and_port() {
         let opened = Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await;
         assert_eq!(opened.err().map_or(204, |it| it.as_u16()), expected, "{origin}");
     }
-    // Each is told of once.
+    // Each origin is logged once.
     let told = server.log().line("a refused origin", |line| line.field("origin") == "null").await;
     assert!(told.message().contains("http.origins"), "{told:?}");
     let lines = server.log().lines();
@@ -177,7 +177,7 @@ async fn origins_are_the_same_by_scheme_host_and_port() {
 }
 
 #[tokio::test]
-async fn a_page_shows_its_token_as_a_subprotocol() {
+async fn page_sends_its_token_as_a_subprotocol() {
     let builder = Server::builder()
         .bare_plugin("args", Guest::component("args"))
         .set("http.origins", json!([LISTED]))
@@ -213,9 +213,9 @@ async fn a_page_shows_its_token_as_a_subprotocol() {
     assert_eq!(open(&format!("distillery-1, {shown}, {shown}"), &[]).await.err(), Some(401));
     assert_eq!(open(&format!("distillery-1, {shown}"), &[("authorization", &bearer)]).await.err(), Some(401));
     assert_eq!(open(&format!("distillery-1, {shown}"), &[("origin", OTHER)]).await.err(), Some(403));
-    // What is no websocket is asked with a header.
+    // A plain HTTP request ignores the header.
     let answer = server.request(Method::GET, "/api/v1/auth", &[("sec-websocket-protocol", &shown)]).await;
     assert_eq!(answer.json()["User"], "");
     let log = format!("{:?}", server.log().lines());
-    assert!(!log.contains(&token), "the token stands in the log");
+    assert!(!log.contains(&token), "the log contains the token");
 }

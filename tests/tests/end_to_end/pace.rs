@@ -1,4 +1,4 @@
-//! Slow clients and slow guests: neither dead nor deaf, and each gets its result.
+//! Slow clients and slow guests: each stays responsive and gets its result.
 
 use distillery_tests::{
     Client, Guest, Server,
@@ -12,14 +12,14 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Far more than any test waits: what ends within it was not waited for.
+/// Far longer than any test waits: an end within this time was not waited for.
 const NEVER: &str = "10m";
 
 fn reader() -> Builder {
     Server::builder().guest(Guest::component("reads_slowly")).grace(Duration::from_millis(100))
 }
 
-/// A client of a guest that reads so many bytes at a time, every so many milliseconds.
+/// Returns a client of a guest that reads this many bytes at a time, with this pause in milliseconds.
 async fn slow(server: &Server, bytes: &str, millis: &str) -> Client {
     let mut client = server.call("reads_slowly", &[bytes, millis]).await;
     assert_eq!(client.line().await, "ready");
@@ -35,7 +35,7 @@ fn lines(many: usize) -> impl Iterator<Item = String> {
 async fn cancel_behind_less_than_the_limit_acts_within_the_grace() {
     let server = reader().set("limits.input_idle", NEVER).start().await;
     let mut client = slow(&server, "1", "500").await;
-    client.say_all(lines(12 << 10)).await.expect("the server reads on");
+    client.say_all(lines(12 << 10)).await.expect("the server keeps reading");
     let begin = Instant::now();
     client.cancel().await;
     let message = client.finish().await.failure();
@@ -45,7 +45,7 @@ async fn cancel_behind_less_than_the_limit_acts_within_the_grace() {
 
 #[tokio::test]
 async fn slow_reader_with_full_input_gets_all_of_it_and_a_result() {
-    // It pauses for longer than its client may be silent, while the server does not listen to the client.
+    // The guest pauses for longer than its client can be silent, while the server does not read from the client.
     let server = reader()
         .set("limits.input", "4KiB")
         .set("http.ping_interval", "100ms")
@@ -88,14 +88,14 @@ async fn guest_that_waits_for_its_client_is_not_idle() {
         .set("http.ping_interval", "200ms")
         .start()
         .await;
-    // Another client, by whose pings the time passes.
+    // Another client, whose pings measure the time.
     let mut clock = server.call("says_goodbye", &[]).await;
     assert_eq!(clock.line().await, "ready");
     const MANY: usize = 16 << 10;
     let (mut speaker, listener) = server.call("echo", &[&MANY.to_string()]).await.split();
-    let speak = async { speaker.say_all(lines(MANY)).await.expect("the server reads on") };
+    let speak = async { speaker.say_all(lines(MANY)).await.expect("the server keeps reading") };
     let listen = async {
-        // Nothing is read until the guest was held up for longer than it may be idle.
+        // The client reads nothing until the guest was blocked for longer than the idle timeout.
         for _ in 0..10 {
             clock.pinged().await;
         }
@@ -141,7 +141,7 @@ async fn cancel_from_outside_acts_while_the_client_waits() {
     for _ in 0..16 {
         talk.give(vec![b'x'; 1 << 10]).await;
     }
-    // This one waits behind data.
+    // This cancel waits behind data.
     talk.signal("cancel").await;
     let answer = server.request(Method::DELETE, &format!("/api/v1/processes/{id}"), &headers).await;
     assert_eq!(answer.status, 202);
@@ -159,14 +159,14 @@ async fn silent_client_still_gets_its_result() {
         .await;
     let mut talk = server.talk_to("says_goodbye", &[]).await;
     talk.message("started").await;
-    // Pings are answered when something is read, and nothing is until the end.
+    // A client answers pings only when it reads, and this one reads nothing until the end.
     server.process_ended("says_goodbye").await;
     let whole = talk.finish().await;
     assert_eq!((whole.failure("cancelled"), whole.close), ("the client disconnected", 1000));
 }
 
 #[tokio::test]
-async fn part_of_a_frame_is_a_sign_of_life() {
+async fn partial_frame_is_a_sign_of_life() {
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .set("http.ping_interval", "100ms")
@@ -184,7 +184,7 @@ async fn part_of_a_frame_is_a_sign_of_life() {
 }
 
 #[tokio::test]
-async fn several_clients_that_wait_for_one_process_all_go_on() {
+async fn clients_that_wait_for_one_process_all_continue() {
     let server = reader().set("limits.input", "1KiB").start().await;
     let mut talk = server.talk().await;
     let call = json!({"type": "call", "call": "reads_slowly", "params": ["512", "20"], "on_disconnect": "detach"});
@@ -199,7 +199,7 @@ async fn several_clients_that_wait_for_one_process_all_go_on() {
         for _ in 0..8 {
             other.give(vec![b'x'; 1 << 10]).await;
         }
-        // The answer comes when all of it was taken.
+        // The answer comes once all input was read.
         other.signal("list").await;
         others.push(other);
     }
@@ -268,7 +268,7 @@ async fn pings_of_a_client_that_reads_nothing_take_no_memory() {
     const LONGEST: usize = 125;
     let server =
         Server::builder().guest(Guest::component("says_goodbye")).set("http.ping_interval", "200ms").start().await;
-    // Another client, by whose pings the time passes.
+    // Another client, whose pings measure the time.
     let mut clock = server.call("says_goodbye", &[]).await;
     assert_eq!(clock.line().await, "ready");
     let mut raw = Raw::connect(server.address(), "").await;
@@ -280,7 +280,7 @@ async fn pings_of_a_client_that_reads_nothing_take_no_memory() {
     let speak = async {
         let many = ping.repeat(1000);
         for _ in 0..PINGS / 1000 {
-            patiently("pings to leave", writes.write_all(&many)).await.expect("the server reads on");
+            patiently("pings to leave", writes.write_all(&many)).await.expect("the server keeps reading");
         }
     };
     let listen = async {

@@ -1,9 +1,9 @@
-//! What makes a plugin, and what a broken one does to the others: nothing.
+//! Plugin directories, and the effect of a broken plugin on others: none.
 
 use distillery_tests::{Guest, Server};
 
 #[tokio::test]
-async fn a_bad_plugin_keeps_no_other_from_serving_and_is_named_in_the_log() {
+async fn broken_plugin_is_logged_and_others_keep_serving() {
     let public = "calls: {%: {access: public}}\n";
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
@@ -36,7 +36,7 @@ async fn a_bad_plugin_keeps_no_other_from_serving_and_is_named_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_plugin_may_provide_several_calls_and_hears_which_was_meant() {
+async fn plugin_provides_several_calls_and_learns_the_requested() {
     let manifest = "calls:\n  start: {access: public}\n  stop: {access: public, params: []}\n";
     let server = Server::builder().plugin("service", Guest::component("args"), manifest).start().await;
     assert_eq!(server.call("start", &["now"]).await.finish().await.success(), ["start", "now"]);
@@ -49,7 +49,7 @@ async fn a_plugin_may_provide_several_calls_and_hears_which_was_meant() {
 }
 
 #[tokio::test]
-async fn parameters_obey_the_rules_of_the_manifest() {
+async fn parameters_are_checked_against_the_manifest() {
     let manifest = r#"
 calls:
   provision:
@@ -70,7 +70,7 @@ calls:
 }
 
 #[tokio::test]
-async fn a_manifest_may_forward_stderr_to_the_client() {
+async fn manifest_forwards_stderr_to_the_client() {
     let manifest = "calls: {complain: {access: public}}\nstderr: forward\n";
     let server = Server::builder().plugin("complain", Guest::component("stderr_words"), manifest).start().await;
     let end = server.call("complain", &[]).await.finish().await;
@@ -80,7 +80,7 @@ async fn a_manifest_may_forward_stderr_to_the_client() {
 }
 
 #[tokio::test]
-async fn of_two_plugins_with_the_same_call_the_log_names_the_one_that_does_not_have_it() {
+async fn log_names_the_plugin_whose_call_is_already_provided() {
     let manifest = "calls:\n  same:\n    access: public\n";
     let server = Server::builder()
         .plugin("first", Guest::wat("conversation"), manifest)
@@ -93,11 +93,11 @@ async fn of_two_plugins_with_the_same_call_the_log_names_the_one_that_does_not_h
 }
 
 #[tokio::test]
-async fn owner_of_a_call_is_the_same_for_check_server_and_restart() {
+async fn owner_of_a_call_is_stable_across_check_and_restart() {
     let manifest = |name: &str| format!("calls: {{same: {{access: public}}, only-{name}: {{access: public}}}}\n");
     let mut server = Server::builder().plugin("second", Guest::component("args"), &manifest("second")).start().await;
     assert_eq!(server.call("same", &[]).await.finish().await.success(), ["same"]);
-    // One that comes later, and is earlier by name, has the call.
+    // A later plugin with an earlier name provides the call.
     let module = std::fs::read(server.plugins().join("second/second.wasm")).unwrap();
     server.put("aside/first.wasm", module);
     server.put("aside/plugin.yaml", manifest("first"));
@@ -122,7 +122,7 @@ async fn owner_of_a_call_is_the_same_for_check_server_and_restart() {
 }
 
 #[tokio::test]
-async fn a_server_without_plugins_serves() {
+async fn server_without_plugins_starts() {
     let server = Server::builder().start().await;
     assert_eq!(server.call("echo", &[]).await.finish().await.failure(), "unknown call \"echo\"");
 }

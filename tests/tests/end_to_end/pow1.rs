@@ -1,4 +1,4 @@
-//! `pow-1`: what clients of the original distillery rely on, and what went wrong there and goes right here.
+//! `pow-1`: the behaviour that clients of the original distillery rely on, and its defects, which are fixed here.
 
 use distillery_tests::{Client, Guest, Server, http::Answer, patiently};
 use hyper::Method;
@@ -18,7 +18,7 @@ async fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
     (answer.status.as_u16(), String::from_utf8(answer.body.to_vec()).expect("an answer is text"))
 }
 
-/// Starts a call, and gives its id.
+/// Starts a call, and returns its id.
 async fn new(server: &Server, name: &str, params: &[&str]) -> String {
     new_as(server, "", name, params).await
 }
@@ -36,7 +36,7 @@ async fn status(server: &Server, id: &str) -> Value {
     answer.json()
 }
 
-/// The status once it is as wanted.
+/// Returns the status once it matches.
 async fn until(server: &Server, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     patiently("another status", async {
         loop {
@@ -54,7 +54,7 @@ async fn done(server: &Server, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn text_is_bytes_both_ways_at_every_path_below_the_root() {
+async fn text_passes_as_bytes_at_every_path_below_the_root() {
     let server = Server::builder().example("echo").start().await;
     for path in ["/api/v1/pow", "/api/v1/pow/", "/api/v1/pow/any/where", "/api/v1/pow/status/7", "/api/v1/ws"] {
         let mut pow = server.pow(path).await;
@@ -72,14 +72,14 @@ async fn text_is_bytes_both_ways_at_every_path_below_the_root() {
 }
 
 #[tokio::test]
-async fn a_success_has_the_value_that_the_call_set() {
+async fn success_carries_the_value_of_the_call() {
     let server = Server::builder().guest(Guest::component("told")).start().await;
     let value = server.pow_call("told", &["value", r#"{"a": [1]}"#]).await.finish().await.value();
     assert_eq!(value, json!({"a": [1]}));
 }
 
 #[tokio::test]
-async fn a_cancel_reaches_the_call_and_a_second_one_forces() {
+async fn first_cancel_notifies_the_call_and_the_second_forces() {
     let builder = Server::builder().guest(Guest::component("says_goodbye")).guest(Guest::component("hold"));
     let server = builder.grace(Duration::from_secs(60)).start().await;
     let mut pow = server.pow_call("says_goodbye", &[]).await;
@@ -95,7 +95,7 @@ async fn a_cancel_reaches_the_call_and_a_second_one_forces() {
 }
 
 #[tokio::test]
-async fn a_cancel_passes_input_that_is_not_read() {
+async fn cancel_overtakes_unread_input() {
     let server = Server::builder().guest(Guest::component("sleep")).grace(Duration::ZERO).start().await;
     let mut pow = server.pow_call("sleep", &[]).await;
     for _ in 0..100 {
@@ -106,7 +106,7 @@ async fn a_cancel_passes_input_that_is_not_read() {
 }
 
 #[tokio::test]
-async fn there_is_more_than_a_second_to_call_and_then_an_end() {
+async fn connection_without_a_call_times_out_after_a_second() {
     let builder = Server::builder().guest(Guest::component("args")).set("http.ping_interval", "1100ms");
     let server = builder.start().await;
     let mut pow = server.pow("/api/v1/pow/").await;
@@ -118,7 +118,7 @@ async fn there_is_more_than_a_second_to_call_and_then_an_end() {
 }
 
 #[tokio::test]
-async fn a_large_form_is_one_parameter() {
+async fn large_form_is_one_parameter() {
     let server = Server::builder().guest(Guest::component("args")).start().await;
     let form = "x".repeat(500_000);
     let told = server.pow_call("args", &[&form]).await.finish().await;
@@ -126,14 +126,14 @@ async fn a_large_form_is_one_parameter() {
 }
 
 #[tokio::test]
-async fn a_character_that_is_cut_by_writes_arrives_whole() {
+async fn character_split_by_writes_arrives_whole() {
     let server = Server::builder().guest(Guest::component("cut_char")).start().await;
     let told = server.pow_call("cut_char", &[]).await.finish().await;
     assert_eq!(told.text, "café\n🦀\nhalf a crab \u{fffd}");
 }
 
 #[tokio::test]
-async fn stderr_is_shown_where_it_is_forwarded_and_the_reason_says_how_it_ended() {
+async fn forwarded_stderr_is_shown_and_the_reason_has_the_status() {
     let manifest = "stderr: forward\ncalls: {stderr_words: {access: public}}";
     let builder = Server::builder().plugin("stderr_words", Guest::component("stderr_words"), manifest);
     let server = builder.guest(Guest::component("exit")).start().await;
@@ -148,7 +148,7 @@ async fn stderr_is_shown_where_it_is_forwarded_and_the_reason_says_how_it_ended(
 }
 
 #[tokio::test]
-async fn mistakes_end_with_a_result_a_close_and_the_end_of_the_connection() {
+async fn protocol_errors_end_with_a_result_and_a_close() {
     let builder = Server::builder().guest(Guest::component("hold")).guest(Guest::component("panics"));
     let server = builder.grace(Duration::ZERO).start().await;
     for message in [json!({"signal": "close"}), json!({"signal": "hup"}), json!([]), json!({"call": 1})] {
@@ -166,7 +166,7 @@ async fn mistakes_end_with_a_result_a_close_and_the_end_of_the_connection() {
 }
 
 #[tokio::test]
-async fn a_drain_is_a_reason_and_no_server_error() {
+async fn drain_is_a_reason_and_not_a_server_error() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let mut pow = server.pow_call("says_goodbye", &[]).await;
     pow.hear("ready\n").await;
@@ -176,7 +176,7 @@ async fn a_drain_is_a_reason_and_no_server_error() {
 }
 
 #[tokio::test]
-async fn a_call_by_requests_is_fed_asked_and_ends() {
+async fn call_by_requests_takes_input_reports_status_and_ends() {
     let server = Server::builder().guest(Guest::component("conversation")).start().await;
     let id = new(&server, "conversation", &["Ada"]).await;
     assert_eq!(post(&server, &format!("input/{id}"), "one\n").await, (200, "input sent".into()));
@@ -192,7 +192,7 @@ async fn a_call_by_requests_is_fed_asked_and_ends() {
     assert!(nothing.get("buffer").is_none() && nothing["offset"] == 30, "{nothing}");
     let (code, _) = post(&server, &format!("input/{id}"), "late\n").await;
     assert_eq!(code, 409);
-    // What has ended stays as it is, however often it is told to.
+    // An ended process stays unchanged, however many requests try to end it.
     for _ in 0..3 {
         assert_eq!(post(&server, &format!("cancel/{id}"), "").await, (200, "process cancelled".into()));
         assert_eq!(post(&server, &format!("closeInput/{id}"), "").await, (200, "input closed".into()));
@@ -201,7 +201,7 @@ async fn a_call_by_requests_is_fed_asked_and_ends() {
 }
 
 #[tokio::test]
-async fn input_after_the_input_was_closed_is_a_conflict_and_input_that_is_not_read_has_a_limit() {
+async fn input_is_refused_after_its_end_and_beyond_its_limit() {
     let builder = Server::builder().guest(Guest::component("sleep")).example("echo").set("limits.input", "10B");
     let server = builder.grace(Duration::ZERO).start().await;
     let id = new(&server, "sleep", &[]).await;
@@ -216,7 +216,7 @@ async fn input_after_the_input_was_closed_is_a_conflict_and_input_that_is_not_re
 }
 
 #[tokio::test]
-async fn a_last_line_without_its_end_is_shown_and_old_lines_go_with_notice() {
+async fn unfinished_last_line_is_shown_and_lost_lines_are_counted() {
     let builder = Server::builder().guest(Guest::component("no_newline")).guest(Guest::component("flood"));
     let builder = builder.set("limits.output", "20KiB").set("limits.kept_output", "15KiB").grace(Duration::ZERO);
     let server = builder.start().await;
@@ -227,7 +227,7 @@ async fn a_last_line_without_its_end_is_shown_and_old_lines_go_with_notice() {
     let buffer = status["buffer"].as_str().unwrap();
     assert_eq!(buffer.lines().count(), 1000);
     assert_eq!(status["offset"], 20 << 10);
-    // The last line has an end, which is not shown.
+    // The last line has an end, which the buffer does not show.
     assert_eq!(status["lost"].as_u64().unwrap() as usize + buffer.len() + 1, 20 << 10);
     let late = self::status(&server, &format!("{id}?offset=1000")).await;
     assert_eq!((&late["lost"], late["buffer"].as_str().unwrap().len()), (&json!((5 << 10) - 1000), 15 << 10));
@@ -235,7 +235,7 @@ async fn a_last_line_without_its_end_is_shown_and_old_lines_go_with_notice() {
 }
 
 #[tokio::test]
-async fn calls_that_may_not_be_run_or_are_not_there_are_told_apart_and_bad_bodies_refused() {
+async fn unknown_forbidden_and_malformed_calls_have_own_statuses() {
     let picky = "calls: {picky: {access: public, params: [{name: word, choices: [a]}]}}";
     let builder = Server::builder().bare_plugin("args", Guest::component("args"));
     let builder = builder.plugin("picky", Guest::component("args"), picky).set("http.max_frame", "64KiB");
@@ -255,14 +255,14 @@ async fn calls_that_may_not_be_run_or_are_not_there_are_told_apart_and_bad_bodie
 }
 
 #[tokio::test]
-async fn an_id_is_of_use_only_to_who_started_it() {
+async fn process_id_is_usable_only_by_its_owner() {
     let builder = Server::builder().example("echo");
     let [ada, bob, all] = [("ada", &[][..]), ("bob", &["call:*"]), ("root", &["processes:*"])]
         .map(|(name, scopes)| builder.user(name, scopes));
     let server = builder.start().await;
     let adas = new_as(&server, &ada, "echo", &[]).await;
     let nobodys = new(&server, "echo", &[]).await;
-    let (bare, key) = nobodys.split_once('.').expect("the id of nobody has a secret in it");
+    let (bare, key) = nobodys.split_once('.').expect("the id of an anonymous process contains a secret");
     let forged = format!("{bare}.{}", key.replace(|_| true, "0"));
     for (who, id, may) in [
         (ada.as_str(), adas.as_str(), true),
@@ -288,12 +288,12 @@ async fn an_id_is_of_use_only_to_who_started_it() {
 }
 
 #[tokio::test]
-async fn a_result_stays_for_its_time_though_nobody_asks() {
+async fn unread_result_is_kept_for_its_time() {
     let builder = Server::builder().guest(Guest::component("args")).set("limits.kept_time", "150ms");
     let server = builder.start().await;
     let id = new(&server, "args", &["x"]).await;
     server.process_ended("args").await;
-    patiently("it to be forgotten", async {
+    patiently("it to be removed", async {
         while ask_as(&server, "", Method::GET, &format!("status/{id}"), "").await.status == 200 {}
     })
     .await;
@@ -304,7 +304,7 @@ async fn a_result_stays_for_its_time_though_nobody_asks() {
 }
 
 #[tokio::test]
-async fn a_call_by_requests_waits_for_a_place_and_is_told_when_there_is_none() {
+async fn call_by_requests_without_a_slot_is_refused() {
     let builder = Server::builder().example("echo").set("limits.processes", 1).set("limits.queue_time", "200ms");
     let server = builder.start().await;
     let id = new(&server, "echo", &[]).await;
@@ -315,7 +315,7 @@ async fn a_call_by_requests_waits_for_a_place_and_is_told_when_there_is_none() {
 }
 
 #[tokio::test]
-async fn it_is_documented_and_off_with_the_api() {
+async fn pow1_is_documented_and_disabled_with_the_api() {
     let server = Server::builder().start().await;
     let document = server.get("/api/v1/pow/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");

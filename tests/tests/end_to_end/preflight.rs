@@ -1,4 +1,4 @@
-//! `distillery check` beside `distillery serve`: both say the same, and a check changes nothing.
+//! `distillery check` and `distillery serve`: both report the same, and a check changes nothing.
 
 use distillery_tests::{
     Guest, Server,
@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What `check` prints, and whether it is content.
+/// Returns the output of `check`, and whether it succeeded.
 fn check(builder: &Builder) -> (bool, String) {
     let output = builder.run(&["check"], "");
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
@@ -57,12 +57,12 @@ async fn check_and_serve_refuse_the_same_configurations() {
     }
 }
 
-/// Everything below a directory, with its owner, size and time.
+/// Returns everything below a directory, with its owner, size and time.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64, i64)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];
     while let Some(path) = waiting.pop() {
-        // The harness writes it anew for each command.
+        // The harness rewrites the file for each command.
         if path.ends_with("distillery.yaml") {
             continue;
         }
@@ -92,11 +92,11 @@ async fn check_leaves_nothing_behind() {
     assert!(said.contains("call: args"), "{said}");
     assert_eq!(tree(builder.directory()), before);
 
-    // Beside what a server has left, too.
+    // Also beside the remains of a server.
     let mut server = builder.start().await;
     server.terminate();
     server.wait().await;
-    // The index of what was written last has another time when it was read.
+    // Reading the latest writes changes the time of the index.
     let files = |server: &Server| -> Vec<_> {
         tree(server.directory()).into_iter().map(|(path, (owner, size, _))| (path, owner, size)).collect()
     };
@@ -111,7 +111,7 @@ async fn check_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn check_beside_a_server_tells_its_address_from_one_that_is_taken() {
+async fn check_tells_its_own_server_from_a_taken_address() {
     let mut server = Server::builder().start().await;
     let own = server.address().to_string();
     server.reconfigure("http.listen", own.as_str());

@@ -1,4 +1,4 @@
-//! Every row of the protocol: what the client does, and what it is told.
+//! Every row of the protocol: each action of the client and the answer of the server.
 
 use distillery_tests::{Client, Frame, Guest, Server, Verdict};
 use hyper::StatusCode;
@@ -8,7 +8,7 @@ async fn server() -> Server {
     Server::with([Guest::component("echo_once"), Guest::component("says_goodbye")]).await
 }
 
-/// A call that has begun and waits.
+/// Starts a call and waits until its guest is ready.
 async fn running(server: &Server) -> Client {
     let mut client = server.call("says_goodbye", &[]).await;
     assert_eq!(client.line().await, "ready");
@@ -16,7 +16,7 @@ async fn running(server: &Server) -> Client {
 }
 
 #[tokio::test]
-async fn a_call_gets_its_lines_one_result_and_a_normal_close() {
+async fn call_gets_its_lines_one_result_and_a_normal_close() {
     let server = server().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("hello").await;
@@ -27,7 +27,7 @@ async fn a_call_gets_its_lines_one_result_and_a_normal_close() {
 }
 
 #[tokio::test]
-async fn the_socket_is_found_with_and_without_a_slash() {
+async fn websocket_path_allows_a_trailing_slash() {
     let server = server().await;
     for path in ["/api/v1/ws", "/api/v1/ws/"] {
         let mut client = Client::connect_to(server.address(), path, &[]).await.expect("a socket");
@@ -46,7 +46,7 @@ async fn lines_sent_with_the_call_wait_for_the_process() {
 }
 
 #[tokio::test]
-async fn a_socket_without_a_call_fails_after_the_call_timeout() {
+async fn connection_without_a_call_fails_after_the_timeout() {
     let server = Server::builder().set("http.call_timeout", "300ms").start().await;
     let end = server.connect().await.finish().await;
     assert_eq!(end.close, 1000);
@@ -54,7 +54,7 @@ async fn a_socket_without_a_call_fails_after_the_call_timeout() {
 }
 
 #[tokio::test]
-async fn a_first_message_that_is_no_call_is_a_protocol_error_that_says_what_was_wrong() {
+async fn invalid_first_message_is_an_explained_protocol_error() {
     let server = server().await;
     let wrong: [(&[u8], &str); 9] = [
         (b"", "JSON"),
@@ -78,7 +78,7 @@ async fn a_first_message_that_is_no_call_is_a_protocol_error_that_says_what_was_
 }
 
 #[tokio::test]
-async fn text_before_the_call_is_a_protocol_error() {
+async fn text_before_a_call_is_a_protocol_error() {
     let server = server().await;
     let mut client = server.connect().await;
     client.say("hello?").await;
@@ -110,14 +110,14 @@ async fn close_signal_ends_the_input_of_a_filter() {
         client.say_all(["pear", "apple", "fig"].map(str::to_owned)).await.expect("the server reads");
         client.end_input().await;
         client.end_input().await;
-        // What comes behind the end is dropped.
+        // Input after the end is dropped.
         client.offer(Message::text("too late")).await;
         assert_eq!(client.finish().await.success(), ["apple", "fig", "pear"], "{call}");
     }
 }
 
 #[tokio::test]
-async fn close_signal_does_no_harm_in_any_phase() {
+async fn close_signal_is_harmless_in_every_phase() {
     let server = Server::builder()
         .guest(Guest::component("sort"))
         .guest(Guest::component("says_goodbye"))
@@ -155,7 +155,7 @@ async fn close_signal_does_no_harm_in_any_phase() {
 }
 
 #[tokio::test]
-async fn an_unknown_call_is_named() {
+async fn unknown_call_is_named() {
     let server = server().await;
     for name in ["no_such_call", "", "../../etc", "ECHO_ONCE", "né"] {
         let end = server.call(name, &[]).await.finish().await;
@@ -165,7 +165,7 @@ async fn an_unknown_call_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_that_needs_a_right_is_refused_to_nobody() {
+async fn protected_call_is_refused_to_anonymous_callers() {
     let server = Server::builder().bare_plugin("secret", Guest::component("echo_once")).start().await;
     let end = server.call("secret", &[]).await.finish().await;
     assert_eq!(end.close, 1000);
@@ -173,7 +173,7 @@ async fn a_call_that_needs_a_right_is_refused_to_nobody() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_later_message_cancels_the_process_and_is_its_result() {
+async fn invalid_later_message_cancels_the_process() {
     let server = server().await;
     let wrong: [(&[u8], &str); 4] = [
         (br#"{"call": "echo_once", "params": []}"#, "protocol error: a second call message"),
@@ -192,7 +192,7 @@ async fn an_error_in_a_later_message_cancels_the_process_and_is_its_result() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_overtakes_the_start_is_no_error() {
+async fn cancel_before_the_start_is_no_error() {
     let server = server().await;
     for _ in 0..50 {
         let mut client = server.call("says_goodbye", &[]).await;
@@ -204,18 +204,18 @@ async fn a_cancel_that_overtakes_the_start_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_cancel_twice_is_no_error() {
+async fn second_cancel_is_no_error() {
     let server = server().await;
     let mut client = running(&server).await;
     client.cancel().await;
     client.cancel().await;
     let message = client.finish().await.failure();
-    // The second one may find it still running and force it.
+    // The second cancel can find the process still running and force it.
     assert!(message.starts_with("cancelled by the client"), "{message}");
 }
 
 #[tokio::test]
-async fn a_cancel_after_the_end_changes_nothing() {
+async fn cancel_after_the_end_changes_nothing() {
     let server = server().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("done").await;
@@ -227,7 +227,7 @@ async fn a_cancel_after_the_end_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_text_with_line_breaks_is_as_many_lines() {
+async fn text_with_line_breaks_is_several_lines() {
     let server = Server::with([Guest::component("conversation")]).await;
     let mut client = server.call("conversation", &["you"]).await;
     client.say("one\ntwo\n\nend").await;
@@ -235,7 +235,7 @@ async fn a_text_with_line_breaks_is_as_many_lines() {
 }
 
 #[tokio::test]
-async fn a_text_in_several_frames_is_one_line() {
+async fn text_in_several_frames_is_one_line() {
     let server = server().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say_in_frames(&["one ", "li", "ne"]).await;
@@ -243,7 +243,7 @@ async fn a_text_in_several_frames_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_text_that_is_not_utf8_is_a_protocol_error() {
+async fn text_that_is_not_utf8_is_a_protocol_error() {
     let server = server().await;
     let mut client = running(&server).await;
     client.say_bytes(b"caf\xe9").await;
@@ -253,7 +253,7 @@ async fn a_text_that_is_not_utf8_is_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_frame_over_the_limit_fails_and_closes_with_1009() {
+async fn frame_over_the_limit_fails_and_closes_with_1009() {
     let server = Server::builder().guest(Guest::component("says_goodbye")).set("http.max_frame", "4KiB").start().await;
     let mut before = server.connect().await;
     before.control(vec![b' '; 5000]).await;
@@ -267,7 +267,7 @@ async fn a_frame_over_the_limit_fails_and_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn a_frame_of_just_the_limit_is_a_line() {
+async fn frame_of_exactly_the_limit_is_a_line() {
     let server = Server::builder().guest(Guest::component("echo_once")).set("http.max_frame", "4KiB").start().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("x".repeat(4096)).await;
@@ -275,7 +275,7 @@ async fn a_frame_of_just_the_limit_is_a_line() {
 }
 
 #[tokio::test]
-async fn a_browser_of_another_origin_is_refused_before_the_upgrade() {
+async fn browser_of_another_origin_is_refused_before_the_upgrade() {
     let server = Server::builder().set("http.origins", vec!["https://friend.example"]).start().await;
     let from = |origin| {
         let address = server.address();
@@ -288,26 +288,26 @@ async fn a_browser_of_another_origin_is_refused_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn a_browser_of_the_same_origin_needs_no_permission() {
+async fn browser_of_the_same_origin_is_allowed() {
     let server = Server::builder().start().await;
-    // Headers are static, as those of nearly all tests are.
+    // Headers are static, as in nearly all tests.
     let origin: &'static str = format!("http://{}", server.address()).leak();
     Client::connect_to(server.address(), "/api/v1/ws", &[("origin", origin)]).await.expect("a socket");
 }
 
 #[tokio::test]
-async fn text_that_the_guest_does_not_read_never_holds_up_a_cancel() {
+async fn unread_text_never_delays_a_cancel() {
     let server =
         Server::builder().guest(Guest::component("sleep")).grace(std::time::Duration::from_millis(100)).start().await;
     let mut client = server.call("sleep", &[]).await;
-    client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server reads on");
+    client.say_all((0..4000).map(|_| "x".repeat(1000))).await.expect("the server keeps reading");
     client.cancel().await;
     let message = client.finish().await.failure();
     assert!(message.starts_with("cancelled by the client (forced after "), "{message}");
 }
 
 #[tokio::test]
-async fn text_that_the_guest_never_reads_ends_at_the_input_limit() {
+async fn unread_text_ends_at_the_input_limit() {
     let server = Server::builder()
         .guest(Guest::component("sleep"))
         .guest(Guest::component("never_reads"))
@@ -318,7 +318,7 @@ async fn text_that_the_guest_never_reads_ends_at_the_input_limit() {
         .await;
     for call in ["sleep", "never_reads"] {
         let (mut speaker, listener) = server.call(call, &[]).await.split();
-        // The server may close before all is said.
+        // The server can close before the client has sent everything.
         let speak = async { _ = speaker.say_all((0..3000).map(|_| "x".repeat(1000))).await };
         let (end, ()) = tokio::join!(listener.finish(), speak);
         let message = end.failure();
@@ -328,7 +328,7 @@ async fn text_that_the_guest_never_reads_ends_at_the_input_limit() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_counts_as_disconnected_after_the_write_timeout() {
+async fn client_that_does_not_read_is_disconnected_after_a_timeout() {
     let server = Server::builder()
         .guest(Guest::component("flood"))
         .set("http.write_timeout", "500ms")
@@ -341,21 +341,21 @@ async fn a_client_that_does_not_read_counts_as_disconnected_after_the_write_time
 }
 
 #[tokio::test]
-async fn a_client_that_answers_no_ping_counts_as_disconnected() {
+async fn client_that_answers_no_ping_is_disconnected() {
     let server = Server::builder()
         .guest(Guest::component("says_goodbye"))
         .set("http.ping_interval", "100ms")
         .set("http.silence_timeout", "1s")
         .start()
         .await;
-    // Pings are answered by whoever reads, and nobody does.
+    // A client answers pings only while it reads, and this one does not read.
     let _client = running(&server).await;
     let end = server.process_ended("says_goodbye").await;
     assert_eq!(end.field("outcome"), "the client disconnected");
 }
 
 #[tokio::test]
-async fn a_client_that_answers_pings_may_be_silent_for_as_long_as_it_likes() {
+async fn silent_client_that_answers_pings_stays_connected() {
     let server = Server::builder()
         .guest(Guest::component("echo_once"))
         .set("http.ping_interval", "200ms")

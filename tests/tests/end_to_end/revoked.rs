@@ -1,4 +1,4 @@
-//! What is open for a credential stops when that is revoked; a process that runs goes on with its client.
+//! Sessions of a credential stop when it is revoked; a running process continues with its client.
 
 use distillery_tests::{Client, Guest, Server, distillery1::Talk, program::worked, server::Builder};
 use hyper::Method;
@@ -11,7 +11,7 @@ fn builder() -> Builder {
     Server::builder().example("echo").guest(Guest::component("says_goodbye")).set("http.call_timeout", "80s")
 }
 
-/// The ways in which a credential loses its worth.
+/// The ways in which a credential becomes invalid.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Token,
@@ -19,7 +19,7 @@ enum Way {
     Session,
 }
 
-/// A server, and the header with the credential of ada.
+/// Returns a server, and the header with the credential of ada.
 async fn server(builder: Builder, way: Way) -> (Server, (&'static str, String)) {
     worked(&builder.run(&["user", "add", "ada", "--scope", "plugins:read", "--scope", "call:*"], PASSWORD));
     if matches!(way, Way::Session) {
@@ -76,10 +76,10 @@ async fn revoked_credential_ends_streams_and_attached_sockets() {
             let whole = talk.finish().await;
             assert_eq!((whole.failure("refused"), whole.close), (REVOKED, 1000), "{way:?}");
         }
-        // A socket without a call has its result too: it is this one, or that there was no call.
+        // A socket without a call has its result too: this one, or the one for a missing call.
         let end = waiting.finish().await;
         assert_eq!((end.close, end.failure().as_str()), (1000, REVOKED), "{way:?}");
-        // What runs goes on with its client, which sees no others.
+        // A running process continues with its client, which sees no other process.
         running.signal("list").await;
         assert_eq!(running.message("processes").await["processes"], json!([]), "{way:?}");
         running.give("still here\n").await;
@@ -102,18 +102,18 @@ async fn call_in_the_queue_is_refused_when_its_credential_is_revoked() {
 }
 
 #[tokio::test]
-async fn other_credentials_go_on() {
+async fn other_credentials_stay_valid() {
     let (server, (name, value)) = server(builder(), Way::Token).await;
     let other = format!("Bearer {}", worked(&server.run(&["token", "add", "--user", "ada"])));
     let mut gone = server.plugin_events_as(&[(name, value.as_str())]).await;
     let mut stays = server.plugin_events_as(&[("authorization", other.as_str())]).await;
-    assert_eq!(stays.next().await.expect("how things are").0, "plugins");
+    assert_eq!(stays.next().await.expect("the current state").0, "plugins");
     let listed = worked(&server.run(&["token", "list", "--user", "ada"]));
     // The oldest is the first.
     let id = listed.split_whitespace().next().expect("a token").to_owned();
     worked(&server.run(&["token", "revoke", &id]));
     gone.wait("the end", |name, _| name == "revoked").await;
-    // Its next event is one of plugins, and not its end.
+    // The next event of the stream is one of plugins, and not its end.
     server.put("plugins/late/module.wat", "(module (func (export \"_start\")))");
     assert_eq!(stays.next().await.expect("an event").0, "serving");
 }
@@ -128,7 +128,7 @@ async fn caller_that_loses_a_right_loses_its_stream() {
     for header in [("authorization", bearer.as_str()), ("x-forwarded-user", "ada")] {
         worked(&server.run(&["user", "scopes", "ada", "plugins:read", "call:*"]));
         let mut events = server.plugin_events_as(&[header]).await;
-        assert_eq!(events.next().await.expect("how things are").0, "plugins");
+        assert_eq!(events.next().await.expect("the current state").0, "plugins");
         worked(&server.run(&["user", "scopes", "ada", "call:*"]));
         events.wait("the end", |name, _| name == "revoked").await;
     }

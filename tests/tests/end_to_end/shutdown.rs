@@ -1,4 +1,4 @@
-//! The end of the server: who runs is told and waited for, who comes is refused.
+//! The end of the server: running calls are notified and waited for, new ones are refused.
 
 use distillery_tests::{Client, Guest, Server};
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ async fn draining(server: &Server) {
 }
 
 #[tokio::test]
-async fn an_idle_server_ends_with_success() {
+async fn idle_server_ends_with_success() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::builder().start().await;
         server.signal(signal);
@@ -24,7 +24,7 @@ async fn an_idle_server_ends_with_success() {
 }
 
 #[tokio::test]
-async fn running_calls_are_told_and_their_results_sent() {
+async fn running_calls_are_notified_and_their_results_sent() {
     for signal in [Signal::TERM, Signal::INT] {
         let server = Server::builder().both("says_goodbye").start().await;
         let clients = [begun(&server, "says_goodbye").await, begun(&server, "says_goodbye.module").await];
@@ -54,7 +54,7 @@ async fn calls_that_do_not_end_are_forced() {
     assert_eq!(server.wait().await.code(), Some(0));
 }
 
-/// A server that drains and cannot finish.
+/// Returns a server that drains and cannot finish.
 async fn stuck() -> (Server, [Client; 2]) {
     let server = Server::builder()
         .guest(Guest::component("hold"))
@@ -70,7 +70,7 @@ async fn stuck() -> (Server, [Client; 2]) {
 }
 
 #[tokio::test]
-async fn a_socket_without_a_call_is_told_at_once() {
+async fn connection_without_a_call_is_notified_at_once() {
     let (_server, [idle, _holding]) = stuck().await;
     let end = idle.finish().await;
     assert_eq!(end.close, 1000);
@@ -78,24 +78,27 @@ async fn a_socket_without_a_call_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_connection_is_refused() {
+async fn new_connection_is_refused() {
     let (server, _clients) = stuck().await;
-    // Whoever is quick enough to be let in is told by a result; everybody else finds the port closed, while there are
-    // processes that the server waits for.
+    // A client that connects in time gets a result; every later one finds the port closed, while the server still waits
+    // for processes.
     let refused = async {
         while let Ok(stream) = tokio::net::TcpStream::connect(server.address()).await {
             drop(stream);
         }
     };
     distillery_tests::patiently("the port to be closed", refused).await;
-    assert!(!server.log().lines().iter().any(|line| line.message() == "process ended"), "it was closed in the end");
+    assert!(
+        !server.log().lines().iter().any(|line| line.message() == "process ended"),
+        "the process ended before the port closed"
+    );
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_server_at_once() {
+async fn second_signal_ends_the_server_at_once() {
     let (server, _clients) = stuck().await;
     server.terminate();
     let status = server.wait().await;
-    assert_ne!(status.code(), Some(0), "it was not done");
-    assert!(status.code().is_some(), "it ended by itself: {status}");
+    assert_ne!(status.code(), Some(0), "the server had not finished");
+    assert!(status.code().is_some(), "the server was killed by a signal: {status}");
 }

@@ -1,4 +1,4 @@
-//! The command line: what stops a start, and how that is said.
+//! The command line: errors that stop a start, and their messages.
 
 use distillery_tests::{Guest, Server, program::output, server::Builder};
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_stops_the_start_with_one_line_that_names_file_line_and_key() {
+async fn invalid_configuration_stops_the_start_with_its_location() {
     for (key, value, names) in [
         ("limits.memry", "1MiB", "memry"),
         ("limits.memory", "lots", "limits.memory"),
@@ -33,7 +33,7 @@ async fn a_wrong_configuration_stops_the_start_with_one_line_that_names_file_lin
 }
 
 #[tokio::test]
-async fn a_variable_of_the_environment_overrides_a_key() {
+async fn environment_variable_overrides_a_key() {
     let builder = Server::builder().set("http.listen", "127.0.0.1:0");
     let output = output(builder.command().env("DISTILLERY_HTTP__LISTEN", "nowhere"));
     assert!(!output.status.success());
@@ -41,7 +41,7 @@ async fn a_variable_of_the_environment_overrides_a_key() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named() {
+async fn taken_port_is_named() {
     let first = Server::builder().start().await;
     let output = run(&Server::builder().set("http.listen", first.address().to_string()));
     assert!(!output.status.success());
@@ -50,7 +50,7 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn data_becomes_the_servers_alone_whatever_it_was() {
+async fn data_directory_becomes_private_to_the_server() {
     let builder = Server::builder().guest(Guest::component("args"));
     let data = builder.directory().join("data");
     fs::create_dir_all(data.join("cache")).expect("a directory for the data");
@@ -59,7 +59,7 @@ async fn data_becomes_the_servers_alone_whatever_it_was() {
     for (path, mode) in [(&data, 0o777), (&data.join("cache"), 0o755), (&lock, 0o644)] {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("a looser mode");
     }
-    // Another user can do as much: it takes no more than reading.
+    // Another user can do as much: read access is enough.
     let foreign = File::open(&lock).expect("a file that all can read");
     flock(&foreign, FlockOperation::LockExclusive).expect("the lock");
     let server = builder.set("cache", data.join("cache").display().to_string()).start().await;

@@ -1,5 +1,5 @@
-//! Plugins that change while the server runs: what is served follows what lies in the directory, whatever way it got
-//! there, and nobody who runs or calls is disturbed.
+//! Plugins that change while the server runs: the server serves the content of the directory, however it got there, and
+//! disturbs no process and no caller.
 
 mod generations;
 mod load;
@@ -11,7 +11,7 @@ mod rollback;
 
 use distillery_tests::{Server, patiently, server::Builder};
 
-/// A guest that says `word`, reads a line, and says `word` again.
+/// Returns a guest that prints `word`, reads a line, and prints `word` again.
 fn says(word: &str) -> String {
     let length = word.len() + 1;
     format!(
@@ -33,12 +33,12 @@ fn says(word: &str) -> String {
     )
 }
 
-/// The manifest of a plugin whose call `name` anyone may run.
+/// Returns the manifest of a plugin with the public call `name`.
 fn public(name: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\n")
 }
 
-/// A server with the plugin `echo` that says `one`, and with callers that may look at plugins and change them.
+/// Returns a server with the plugin `echo` that prints `one`, whose callers can list and change plugins.
 fn builder() -> Builder {
     Server::builder()
         .file("plugins/echo/plugin.yaml", public("echo"))
@@ -47,7 +47,7 @@ fn builder() -> Builder {
         .set("log.level", "info,distillery::plugin=debug")
 }
 
-/// What the call says first, or why it could not be made.
+/// Returns the first line of the call, or the reason why the call failed.
 async fn said(server: &Server, call: &str) -> Result<String, String> {
     let mut client = server.call(call, &[]).await;
     client.say("").await;
@@ -73,7 +73,7 @@ async fn until(server: &Server, call: &str, word: &str, before: &[&str]) {
     .await;
 }
 
-/// How many lines of the log say that a plugin did not load.
+/// Counts the lines of the log about plugins that did not load.
 fn errors(server: &Server) -> usize {
     server.log().lines().iter().filter(|line| line.message() == "plugin not loaded").count()
 }

@@ -1,4 +1,4 @@
-//! `distillery run`: a call at the terminal, without a server.
+//! `distillery run`: a call in the terminal, without a server.
 
 use distillery_tests::{
     Guest,
@@ -17,12 +17,12 @@ use tempfile::TempDir;
 fn run(guest: &Guest) -> Command {
     let mut command = Command::new(program());
     command.args(["run", guest.file.to_str().expect("a path of text")]);
-    // What is configured where the tests run must not matter.
+    // The configuration of the environment must not affect the tests.
     command.current_dir(std::env::temp_dir());
     command
 }
 
-/// A plugin directory of its own.
+/// Returns a plugin directory of its own.
 fn plugin(guest: &Guest, manifest: &str) -> (TempDir, String) {
     let directory = TempDir::with_prefix("distillery-test-").expect("a directory");
     let inside = directory.path().join("plugin");
@@ -34,7 +34,7 @@ fn plugin(guest: &Guest, manifest: &str) -> (TempDir, String) {
 }
 
 #[test]
-fn bytes_go_in_and_out_as_they_are() {
+fn bytes_pass_in_and_out_unchanged() {
     let conversation = Guest::component("conversation");
     let output = piped(run(&conversation).arg("wörld ☃"), "one\n\nlast without an end");
     assert_eq!(text(&output.stdout), "hello wörld ☃\necho: one\necho: \necho: last without an end\n");
@@ -47,7 +47,7 @@ fn bytes_go_in_and_out_as_they_are() {
 }
 
 #[test]
-fn a_pipe_of_any_length_flows_through() {
+fn pipe_of_any_length_passes_through() {
     let lines: String = (0..20_000).map(|number| format!("line {number} {}\n", "x".repeat(number % 200))).collect();
     let output = piped(run(&Guest::module("conversation")).arg("many"), lines.as_str());
     let echoed: String = lines.lines().map(|line| format!("echo: {line}\n")).collect();
@@ -56,7 +56,7 @@ fn a_pipe_of_any_length_flows_through() {
 }
 
 #[test]
-fn a_prompt_is_shown_before_the_answer_and_is_no_line() {
+fn prompt_is_shown_before_the_answer_without_a_line_break() {
     let mut child = spawn(&mut run(&Guest::component("prompt")));
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut prompt = [0; 6];
@@ -70,7 +70,7 @@ fn a_prompt_is_shown_before_the_answer_and_is_no_line() {
 }
 
 #[test]
-fn the_exit_status_is_the_guests_and_its_stderr_is_its_own() {
+fn exit_status_and_stderr_are_those_of_the_guest() {
     let output = piped(run(&Guest::component("conversation")).arg("fail"), "");
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(3), "distillery: exit status 3\n"));
     let output = piped(&mut run(&Guest::component("stderr_words")), "");
@@ -80,7 +80,7 @@ fn the_exit_status_is_the_guests_and_its_stderr_is_its_own() {
 }
 
 #[test]
-fn limits_and_traps_have_a_status_and_a_sentence() {
+fn limits_and_traps_have_a_status_and_a_message() {
     for (guest, variable, value, status, sentence) in [
         ("sleep", "TIME", "200ms", 124, "time limit of 200ms reached"),
         ("spin", "CPU", "200ms", 124, "cpu limit of 200ms reached"),
@@ -98,7 +98,7 @@ fn limits_and_traps_have_a_status_and_a_sentence() {
 }
 
 #[test]
-fn an_interrupt_cancels_and_a_second_one_forces() {
+fn interrupt_cancels_and_a_second_one_forces() {
     let interrupt = |child: &Child| kill_process(Pid::from_child(child), Signal::INT).expect("it is running");
     let first_line = |child: &mut Child| {
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -106,7 +106,7 @@ fn an_interrupt_cancels_and_a_second_one_forces() {
         stdout.read_line(&mut line).expect("text");
         stdout
     };
-    // Nobody closes its stdin: only the cancel ends it.
+    // Its stdin stays open: only the cancel ends the guest.
     let mut child = spawn(&mut run(&Guest::component("conversation")));
     let _stdout = first_line(&mut child);
     let _stdin = child.stdin.take();
@@ -117,16 +117,16 @@ fn an_interrupt_cancels_and_a_second_one_forces() {
         (Some(130), "distillery: cancelled by the client\n")
     );
 
-    // With this grace the test would not see the end.
+    // With this grace period the test would not see the end.
     let mut child = spawn(run(&Guest::component("spin")).env("DISTILLERY_CANCEL__GRACE", "60s"));
     let _stdout = first_line(&mut child);
     let pid = Pid::from_child(&child);
-    // Signals of the same kind that come at once are one: the second is sent until it has come, and not so often that it
-    // does nothing but take signals.
+    // Signals of the same kind merge while pending: the second one is sent until it arrives, and not so often that the
+    // program only handles signals.
     let (over, is_over) = mpsc::channel::<()>();
     let interrupts = std::thread::spawn(move || {
         while is_over.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
-            kill_process(pid, Signal::INT).expect("nobody has waited for it");
+            kill_process(pid, Signal::INT).expect("the process has not been waited for");
         }
     });
     let mut said = String::new();
@@ -139,7 +139,7 @@ fn an_interrupt_cancels_and_a_second_one_forces() {
 }
 
 #[test]
-fn it_ends_when_nobody_reads_its_output() {
+fn run_ends_when_its_output_is_closed() {
     let mut child = spawn(&mut run(&Guest::component("flood")));
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = String::new();

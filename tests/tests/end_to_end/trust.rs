@@ -1,4 +1,4 @@
-//! Whose plugins load, where the operator has said whom he trusts.
+//! Signatures: the plugins that load if the operator has set trusted keys.
 
 use distillery_tests::{
     Guest, Server,
@@ -44,7 +44,7 @@ async fn only_signed_plugins_load_where_keys_are_set() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_signed_while_the_server_runs_loads() {
+async fn plugin_signed_while_the_server_runs_loads() {
     let manifest = "calls: {late: {access: public}}\n";
     let builder = Server::builder().plugin("late", Guest::component("args"), manifest);
     let directory = builder.directory().to_owned();
@@ -82,13 +82,13 @@ async fn signature_binds_the_name_and_the_manifest() {
             told && line.field("error").contains(why)
         }
     };
-    // A signed plugin in the place of another does not get what that is granted.
+    // A signed plugin in the place of another does not get the grants of the other.
     for file in ["plugin.yaml", "plugin.sig", "other.wasm"] {
         let from = std::fs::read(server.plugins().join("other").join(file)).unwrap();
         server.put(&format!("plugins/copy/{file}"), from);
     }
     server.log().line("the copy", refused("copy", "its name, its manifest or its module is another")).await;
-    // Without manifest and signature the module is not a plugin that somebody has signed, also after a restart.
+    // Without manifest and signature the module is not a signed plugin, also after a restart.
     for file in ["plugin.yaml", "plugin.sig"] {
         std::fs::remove_file(server.plugins().join("vault").join(file)).unwrap();
     }
@@ -102,7 +102,7 @@ async fn signature_binds_the_name_and_the_manifest() {
 }
 
 #[tokio::test]
-async fn key_that_is_taken_away_counts_no_more() {
+async fn removed_key_is_no_longer_trusted() {
     let manifest = "calls: {vault: {access: public}}\n";
     let builder =
         Server::builder().plugin("vault", Guest::component("args"), manifest).set("auth.anonymous", vec!["plugins:*"]);
@@ -114,7 +114,7 @@ async fn key_that_is_taken_away_counts_no_more() {
     let mut server = builder.start().await;
     let key = |name: &str| directory.join(name).display().to_string();
     let runs = async |server: &Server| server.call("vault", &[]).await.finish().await;
-    // It was signed before it mattered, so that it goes on without a gap.
+    // The plugin was signed before the key was required, so it continues without a gap.
     server.reconfigure("plugins.keys", vec![key("team.pub")]);
     assert!(server.run(&["reload"]).status.success());
     assert_eq!(runs(&server).await.success(), ["vault"]);
@@ -128,14 +128,14 @@ async fn key_that_is_taken_away_counts_no_more() {
     std::fs::copy(directory.join("team.pub"), directory.join("next.pub")).unwrap();
     assert!(server.run(&["reload"]).status.success());
     assert_eq!(runs(&server).await.success(), ["vault"]);
-    // A signature that is removed is missed, and what is signed goes on.
+    // A removed signature is noticed, and signed plugins continue.
     std::fs::remove_file(server.plugins().join("vault/plugin.sig")).unwrap();
     server.log().line("the refusal", |line| line.field("error").contains("it is not signed")).await;
     assert_eq!(runs(&server).await.success(), ["vault"]);
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_stops_the_start() {
+async fn unreadable_key_stops_the_start() {
     let output = output(&mut Server::builder().set("plugins.keys", vec!["nowhere.pub"]).command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("plugins.keys") && said.contains("nowhere.pub"), "{said}");

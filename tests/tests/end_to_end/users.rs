@@ -1,4 +1,4 @@
-//! Users, tokens and sessions: made on the command line or over the API, and told from each other on every path.
+//! Users, tokens and sessions: created on the command line or over the API, and authenticated on every path.
 
 use distillery_tests::{
     Client, Guest, Server,
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "correct horse battery";
 
-/// A server with the public call `echo` and the call `args`, which needs its scope.
+/// Returns a server with the public call `echo` and the call `args`, which requires its scope.
 fn builder() -> Builder {
     Server::builder().example("echo").bare_plugin("args", Guest::component("args"))
 }
 
-/// Adds a user with these scopes, and gives a token of theirs that holds all of them.
+/// Adds a user with these scopes, and returns a token of that user with all of them.
 fn user(server: &Server, name: &str, scopes: &[&str]) -> String {
     let scopes: Vec<_> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
     worked(&server.run_with(&[&["user", "add", name], &scopes[..]].concat(), PASSWORD));
@@ -36,12 +36,12 @@ async fn log_in(server: &Server, name: &str, password: &str) -> Answer {
     server.send_json(Method::POST, "/api/v1/auth/session", &[], &body).await
 }
 
-/// The cookie that an answer sets, as a browser sends it back.
+/// Returns the cookie of an answer, as a browser sends it back.
 fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
 }
 
-/// The end of a call over a socket that was opened with these headers.
+/// Returns the end of a call over a socket that was opened with these headers.
 async fn call_with(server: &Server, headers: &[(&str, &str)], name: &str) -> distillery_tests::End {
     let client = Client::connect_to(server.address(), "/api/v1/ws", headers).await;
     let mut client = client.expect("the server takes the socket");
@@ -53,7 +53,7 @@ async fn call_with(server: &Server, headers: &[(&str, &str)], name: &str) -> dis
 }
 
 #[tokio::test]
-async fn users_are_made_without_a_server_and_seen_by_a_running_one_at_once() {
+async fn running_server_sees_new_users_at_once() {
     let builder = builder();
     worked(&builder.run(&["user", "add", "ada", "--scope", "call:*"], PASSWORD));
     assert!(failed(&builder.run(&["user", "add", "ada"], PASSWORD)).contains("there is a user \"ada\" already"));
@@ -80,18 +80,18 @@ async fn users_are_made_without_a_server_and_seen_by_a_running_one_at_once() {
     worked(&server.run_with(&["user", "remove", "ada"], ""));
     for token in [&before, &after] {
         let gone = async { while get(&server, token, "/api/v1/auth").await.status != 401 {} };
-        patiently("the tokens to be no good any more", gone).await;
+        patiently("the tokens to be revoked", gone).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_without_users_says_how_to_make_one() {
+async fn server_without_users_says_how_to_create_one() {
     let server = Server::builder().start().await;
     server.log().line("how to make a user", |line| line.message().contains("distillery user add")).await;
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_on_every_path_and_never_taken_for_nobody() {
+async fn invalid_token_is_refused_on_every_path() {
     let server = builder().start().await;
     user(&server, "ada", &["call:*"]);
     let expired = worked(&server.run_with(&["token", "add", "--user", "ada", "--expires", "1s"], ""));
@@ -108,13 +108,13 @@ async fn a_token_that_is_no_good_is_refused_on_every_path_and_never_taken_for_no
         }
         let socket = Client::connect_to(server.address(), "/api/v1/ws", &headers).await;
         assert_eq!(socket.err().map(|status| status.as_u16()), Some(401), "{shown}");
-        // The pages of the console are nobody's: there one logs in anew.
+        // The pages of the console are public, so that users can log in again.
         assert_eq!(server.request(Method::GET, "/", &headers).await.status, 200, "{shown}");
     }
 }
 
 #[tokio::test]
-async fn a_browser_logs_in_calls_and_logs_out() {
+async fn browser_logs_in_calls_and_logs_out() {
     let server = builder().start().await;
     user(&server, "ada", &["call:args"]);
     let own = format!("http://{}", server.address());
@@ -148,12 +148,12 @@ async fn a_browser_logs_in_calls_and_logs_out() {
     assert!(answer.header("set-cookie").contains("Max-Age=0"));
     let answer = server.request(Method::GET, "/api/v1/auth", &browser).await;
     assert_eq!(answer.status, 401);
-    assert!(answer.header("set-cookie").contains("Max-Age=0"), "the browser forgets it");
+    assert!(answer.header("set-cookie").contains("Max-Age=0"), "the browser deletes the cookie");
     assert_eq!(server.request(Method::DELETE, "/api/v1/auth/session", &browser).await.status, 204);
 }
 
 #[tokio::test]
-async fn a_login_is_json_of_a_bounded_size() {
+async fn login_requires_json_of_bounded_size() {
     let server = builder().start().await;
     for (kind, body, status) in [
         ("text/plain", r#"{"user":"a","password":"b"}"#.to_owned(), 415),
@@ -169,7 +169,7 @@ async fn a_login_is_json_of_a_bounded_size() {
 }
 
 #[tokio::test]
-async fn a_new_password_ends_the_sessions_of_the_old_one() {
+async fn new_password_ends_existing_sessions() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     let cookie = cookie(&log_in(&server, "ada", PASSWORD).await);
@@ -182,7 +182,7 @@ async fn a_new_password_ends_the_sessions_of_the_old_one() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_for_everybody_who_guesses_at_that_user() {
+async fn password_guesses_are_rate_limited_for_each_user() {
     let server = builder().start().await;
     user(&server, "ada", &[]);
     user(&server, "bob", &[]);
@@ -193,7 +193,7 @@ async fn guessing_is_slowed_down_for_everybody_who_guesses_at_that_user() {
             break answer;
         }
         misses += 1;
-        assert!(misses < 100, "nothing slows this down");
+        assert!(misses < 100, "password guesses are not rate limited");
     };
     assert!(misses >= 5, "{misses}");
     assert_eq!(answer.status, 429);
@@ -202,7 +202,7 @@ async fn guessing_is_slowed_down_for_everybody_who_guesses_at_that_user() {
 }
 
 #[tokio::test]
-async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
+async fn token_never_grants_more_than_its_user_has() {
     let server = builder().start().await;
     user(&server, "ada", &["call:*", "tokens:write"]);
     let bobs = user(&server, "bob", &["*"]);
@@ -216,7 +216,7 @@ async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
     let (id, token) = (made.json()["id"].clone(), made.json()["token"].clone());
     let bearer = format!("Bearer {}", token.as_str().expect("the token is shown once"));
     let narrow = [("authorization", bearer.as_str())];
-    assert_eq!(make(&narrow, json!({})).await.status, 403, "it was not made to make others");
+    assert_eq!(make(&narrow, json!({})).await.status, 403, "the token lacks the scope to create tokens");
     assert_eq!(make(&session, json!({ "scopes": ["news:write"] })).await.status, 403);
     assert_eq!(make(&session, json!({ "scopes": ["odd"] })).await.status, 400);
     assert_eq!(make(&session, json!({ "expires": "soon" })).await.status, 400);
@@ -225,7 +225,7 @@ async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
     let wide = make(&session, json!({ "scopes": ["tokens:write", "call:args"] })).await.json();
     let wide = format!("Bearer {}", wide["token"].as_str().expect("a token"));
     let child = make(&[("authorization", wide.as_str())], json!({ "scopes": ["call:*"] })).await;
-    assert_eq!(child.json()["scopes"], json!(["call:args"]), "no more than the token that made it");
+    assert_eq!(child.json()["scopes"], json!(["call:args"]), "no more than its parent token");
 
     let listed = server.request(Method::GET, "/api/v1/auth/tokens", &session).await;
     assert!(listed.json().as_array().is_some_and(|all| all.len() == 4), "{}", listed.json());
@@ -239,7 +239,7 @@ async fn a_caller_has_tokens_of_its_own_that_never_may_more() {
 }
 
 #[tokio::test]
-async fn token_makes_none_that_outlives_or_exceeds_it() {
+async fn token_creates_none_that_outlives_or_exceeds_it() {
     let server = builder().start().await;
     user(&server, "ada", &["*"]);
     let arguments = ["token", "add", "--user", "ada", "--scope", "tokens:write", "--scope", "call:args"];
@@ -250,7 +250,7 @@ async fn token_makes_none_that_outlives_or_exceeds_it() {
     };
     let tokens = get(&server, &parent, "/api/v1/auth/tokens").await.json();
     let shown = tokens.as_array().and_then(|all| all.iter().find(|it| !it["expires"].is_null())).expect("the parent");
-    // A chain: each asks for all that it can name.
+    // A chain: each token asks for everything that a request can name.
     let mut token = parent.clone();
     for body in [json!({}), json!({ "expires": "52w", "scopes": ["*"] }), json!({ "scopes": ["tokens:*", "call:*"] })] {
         let made = make(&token, body.clone()).await;
@@ -261,8 +261,8 @@ async fn token_makes_none_that_outlives_or_exceeds_it() {
         token = made.json()["token"].as_str().expect("a token").to_owned();
     }
     let short = make(&token, json!({ "expires": "10s" })).await.json();
-    assert_ne!(short["expires"], shown["expires"], "less than it has is fine");
-    // A token is no password, and begins no session.
+    assert_ne!(short["expires"], shown["expires"], "a token can create one with less");
+    // A token is not a password, and cannot begin a session.
     let bearer = format!("Bearer {token}");
     let login = json!({ "user": "ada", "password": token });
     let answer = server.send_json(Method::POST, "/api/v1/auth/session", &[("authorization", &bearer)], &login).await;
@@ -277,7 +277,7 @@ async fn token_makes_none_that_outlives_or_exceeds_it() {
 }
 
 #[tokio::test]
-async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
+async fn namesake_of_a_removed_user_reaches_no_old_processes() {
     let server = builder().guest(Guest::component("hold")).start().await;
     let old = user(&server, "ada", &["call:*"]);
     let bearer = format!("Bearer {old}");
@@ -318,7 +318,7 @@ async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
     talk.say(json!({ "type": "attach", "id": id })).await;
     let whole = talk.finish().await;
     assert!(whole.failure("refused").contains("there is no process"), "{:?}", whole.outcome);
-    // An own one is seen as ever.
+    // The new user's own process is visible as usual.
     call_with(&server, &headers, "args").await.success();
     let listed = list(&new, "?user=ada").await;
     assert_eq!(listed.iter().map(|it| &it["call"]).collect::<Vec<_>>(), [&json!("args")]);
@@ -328,11 +328,11 @@ async fn namesake_of_a_removed_user_reaches_none_of_their_processes() {
     );
 }
 
-/// How long a write waits for another one.
+/// Time for which a write waits for another one.
 const BUSY: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn callers_are_known_while_another_program_writes() {
+async fn callers_are_authenticated_while_another_program_writes() {
     let server = builder().start().await;
     let tokens: Vec<_> = (0..5).map(|n| user(&server, &format!("user{n}"), &["call:*", "processes:*"])).collect();
     let other = rusqlite::Connection::open(server.data().join("distillery.db")).expect("the database");
@@ -343,7 +343,7 @@ async fn callers_are_known_while_another_program_writes() {
         assert_eq!(get(&server, token, "/api/v1/auth").await.json()["User"], format!("user{n}"));
         waits.push(begun.elapsed());
     }
-    // One that waits for the lock takes all of that time, and so does each after it.
+    // A request that waits for the lock takes all of that time, and so does each later one.
     assert!(waits.iter().min() < Some(&BUSY), "{waits:?}");
     let answer = log_in(&server, "user0", PASSWORD).await;
     assert_eq!(answer.status, 200);
@@ -356,7 +356,7 @@ async fn callers_are_known_while_another_program_writes() {
     call_with(&server, &[("authorization", &bearer)], "args").await.success();
     assert_eq!(log_in(&server, "user0", "wrong horse battery").await.status, 401);
     other.execute_batch("COMMIT").expect("the lock is given back");
-    // What waited is written then: another process finds the session and the use.
+    // Delayed writes are done now: another process finds the session and the use.
     let kept = rusqlite::Connection::open(server.data().join("distillery.db")).expect("the database");
     let count = |sql: &str| kept.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("a number");
     let written = async {
@@ -368,7 +368,7 @@ async fn callers_are_known_while_another_program_writes() {
 }
 
 #[tokio::test]
-async fn it_is_explained_why_somebody_may_or_may_not() {
+async fn explain_names_the_rule_of_each_decision() {
     let server = builder().set("auth.anonymous", json!(["plugins:read"])).start().await;
     let token = user(&server, "ada", &["call:ar*"]);
     for (who, scope, allowed, rule) in [
@@ -391,7 +391,7 @@ async fn it_is_explained_why_somebody_may_or_may_not() {
 }
 
 #[tokio::test]
-async fn a_backup_taken_while_the_server_runs_is_a_whole_data_directory() {
+async fn backup_of_a_running_server_restores_completely() {
     let server = builder().start().await;
     let token = user(&server, "ada", &["call:*"]);
     let other = builder();

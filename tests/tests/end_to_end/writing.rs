@@ -1,4 +1,4 @@
-//! What is written over the API for everyone to read: the systems and the news.
+//! Systems and news that the API writes for every caller to read.
 
 use distillery_tests::{Server, http::Answer};
 use hyper::Method;
@@ -14,7 +14,7 @@ async fn delete(server: &Server, bearer: &str, what: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
+async fn systems_are_written_over_the_api_and_survive_a_restart() {
     let builder = Server::builder().set("systems", json!([{ "slug": "atlas", "url": "https://atlas.example" }]));
     let writer = builder.user("ada", &["systems:write"]);
     let other = builder.user("bob", &["news:write"]);
@@ -25,7 +25,7 @@ async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
     });
     let created = post(&server, &writer, "systems", &coins).await;
     assert_eq!((created.status.as_u16(), created.json()), (201, coins.clone()));
-    assert_eq!(post(&server, &writer, "http/systems/", &coins).await.status, 200, "the same again changes nothing");
+    assert_eq!(post(&server, &writer, "http/systems/", &coins).await.status, 200, "a repeated request changes nothing");
     assert_eq!(delete(&server, &writer, "systems/atlas").await, 204);
     assert_eq!(delete(&server, &writer, "systems/atlas").await, 404);
     for (wrong, status) in [
@@ -49,7 +49,7 @@ async fn systems_are_created_replaced_and_removed_and_outlive_the_server() {
 }
 
 #[tokio::test]
-async fn news_is_posted_as_markdown_shown_as_safe_html_and_outlives_the_server() {
+async fn news_is_rendered_as_safe_html_and_survives_a_restart() {
     let builder = Server::builder().file("news/file.md", "---\ntitle: File\ndate: 2020-01-01\n---\n");
     let news = builder.directory().join("news").display().to_string();
     let builder = builder.set("news", news);

@@ -1,4 +1,4 @@
-//! What the log of the server says of its processes: which have begun, and which of them have ended, and how.
+//! Counts started and ended processes from the log of the server, with their outcomes.
 
 use distillery_tests::log::Line;
 use std::{
@@ -16,7 +16,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Counts what a line says, if it is about a single process.
+    /// Counts a line if it is about a single process.
     pub fn count(&mut self, line: &Line) -> bool {
         let process = line.field("process");
         match line.message().as_str() {
@@ -26,7 +26,7 @@ impl Ledger {
             }
             "process ended" => {
                 self.ended += 1;
-                assert!(self.running.remove(&process), "it had ended, or never begun: {line:?}");
+                assert!(self.running.remove(&process), "the process had ended, or never started: {line:?}");
                 let (kind, stop) = (line.field("kind"), line.field("stop"));
                 *self.ends.entry(format!("{kind} {stop}")).or_default() += 1;
             }

@@ -1,8 +1,8 @@
-//! Chaos for a while: good calls, cancels, clients that vanish in the middle of a frame, and hostile guests, as the dice
-//! say; then a drain in the midst of it. Counted is what must hold whatever the dice say: each socket that stayed got
-//! exactly one result, each process that began has ended, and the server has of the machine what it had before.
+//! Random load: good calls, cancels, clients that vanish in the middle of a frame, and hostile guests; then a drain
+//! during the load. The test counts what always holds: each socket that stayed got exactly one result, each process
+//! that started has ended, and the server uses as much of the machine as before.
 //!
-//! `make test` soaks for half a minute, `make soak SECONDS=600 SEED=7` for as long and with the dice that it is told.
+//! `make test` runs for half a minute, `make soak SECONDS=600 SEED=7` for the given time and seed.
 
 mod ledger;
 mod tally;
@@ -20,14 +20,14 @@ use tally::Tally;
 use tokio::sync::watch;
 use visitor::Visitor;
 
-/// How many clients there are at once.
+/// Number of concurrent clients.
 const VISITORS: usize = 24;
-/// What memory may differ by in the end: what allocators keep, and places of the pool that were never used before.
+/// Tolerated difference of memory at the end: held by allocators, and by slots of the pool in their first use.
 const TOLERANCE: u64 = 32 << 20;
-/// How long the drain finds the server busy.
+/// Time during which the drain finds the server busy.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A number from the environment, which is how `make soak` says it.
+/// Reads a number from the environment, as `make soak` sets it.
 fn told(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
     Some(value.parse().unwrap_or_else(|error| panic!("{variable}={value}: {error}")))
@@ -39,7 +39,7 @@ async fn server(ledger: watch::Sender<Ledger>) -> Server {
         .set("log.level", "info,distillery::dispatch=debug")
         .set("limits.memory", "16MiB")
         .set("limits.line", "64KiB")
-        // A machine may be so busy that a client needs its time to say what it came for.
+        // On a busy machine a client can need time for its first message.
         .set("http.call_timeout", "60s")
         .set("cancel.shutdown_grace", "30s");
     for guest in visitor::guests() {
@@ -48,7 +48,7 @@ async fn server(ledger: watch::Sender<Ledger>) -> Server {
     for (name, guest) in [("waits", "waits"), ("hostile", "hostile")] {
         builder = builder.guest_as(name, Guest::component3(guest));
     }
-    // Millions of lines would not fit; those that are about one process are counted instead.
+    // Millions of lines would not fit into memory; lines about one process are counted instead.
     let keep = move |line: &Line| {
         let mut counted = false;
         ledger.send_modify(|ledger| counted = ledger.count(line));
@@ -58,7 +58,7 @@ async fn server(ledger: watch::Sender<Ledger>) -> Server {
 }
 
 #[tokio::test]
-async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_behind() {
+async fn every_call_ends_once_and_leaves_nothing_behind() {
     let seconds = told("SOAK_SECONDS").unwrap_or(30).max(5);
     deadline::lift();
     let seed = told("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -77,7 +77,7 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
     };
 
     Visitor::new(&server, &tally, &draining, fastrand::Rng::with_seed(seed)).meet_each().await;
-    // Warmed up: every guest has had its place in the pool, and every thread its arena.
+    // Warmed up: every guest has used a slot of the pool, and every thread has its arena.
     let begun = Instant::now();
     let quiet = async || server.occupies("every socket to be closed", |now| now.sockets == idle.sockets).await;
     visit(begun + Duration::from_secs(seconds / 4)).await;
@@ -87,12 +87,12 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
     let all_ended = ledger.wait_for(|ledger| ledger.running.is_empty());
     let counted = patiently("the end of every process", all_ended).await.expect("the server is there").clone();
     let after = server.occupies("memory to be what it was", |now| now.memory < before.memory + TOLERANCE).await;
-    // One that is looked at for changes may have been open before.
+    // A watched file can have been open before.
     let same = after.threads == before.threads && after.open_files <= before.open_files;
     assert!(same, "{before:?} became {after:?}");
     assert!(counted.begun > 0 && counted.begun == counted.ended, "{counted:?}");
 
-    // Drained while everyone is busy.
+    // Drains while all clients are busy.
     let drain = async {
         let what = "a process that is drained";
         patiently(what, ledger.wait_for(|ledger| ledger.begun > counted.begun)).await.expect("the server is there");
@@ -105,8 +105,8 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
     let all = ledger.borrow_and_update().clone();
     assert!(all.running.is_empty() && all.begun == all.ended, "{all:?}");
 
-    // Panics come as lines without a level, and so does the word about lines of the log that were dropped. What the server
-    // says of its machine at the start is its own affair.
+    // Panics are lines without a level, and so are reports of dropped log lines. Messages about the machine at the
+    // start are ignored.
     let lines = server.log().lines().into_iter().skip_while(|line| line.message() != "ready");
     let bad: Vec<_> = lines.filter(|line| line.level() != "INFO").collect();
     assert!(bad.is_empty(), "{bad:#?}");
@@ -121,7 +121,7 @@ async fn whatever_clients_and_guests_do_each_call_ends_once_and_nothing_is_left_
     }
 }
 
-/// Says on a terminal how far it is.
+/// Reports progress on a terminal.
 async fn progress(server: &Server, tally: &Tally, until: Instant) {
     if !std::io::stderr().is_terminal() {
         return;

@@ -1,4 +1,4 @@
-//! What the visitors saw.
+//! The observations of the visitors.
 
 use distillery_tests::Verdict;
 use std::{

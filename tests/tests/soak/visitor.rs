@@ -1,4 +1,4 @@
-//! One client after the other, each of which does as the dice say.
+//! One client after the other, each with random behaviour.
 
 use crate::tally::{Tally, count};
 use distillery_tests::{
@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Guests that go on until they are cancelled, with their parameters.
+/// Guests that run until they are cancelled, with their parameters.
 const ENDLESS: [(&str, &[&str]); 16] = [
     ("arrays_without_pause", &[]),
     ("bulk_without_pause", &[]),
@@ -41,7 +41,7 @@ fn is_silent(name: &str) -> bool {
     name.starts_with("component_") || ["arrays_without_pause", "bulk_without_pause"].contains(&name)
 }
 
-/// Guests that do their harm and come to an end over it, whatever their client does.
+/// Hostile guests that end by themselves, whatever their client does.
 const HOSTILE: [(&str, &[&str]); 15] = [
     ("component_bad_string", &[]),
     ("component_hoard_handles", &[]),
@@ -60,7 +60,7 @@ const HOSTILE: [(&str, &[&str]); 15] = [
     ("write_after_close", &[]),
 ];
 
-/// All of them but those of WASI 0.3.
+/// Returns all of them except those of WASI 0.3.
 pub fn guests() -> Vec<Guest> {
     let hostile = |name: &&str| name.starts_with("component_") || name.starts_with("trap_") || TEXT.contains(name);
     let mut names: Vec<_> = ENDLESS.iter().chain(&HOSTILE).map(|(name, _)| *name).chain(["conversation"]).collect();
@@ -90,7 +90,7 @@ impl<'a> Visitor<'a> {
         Self { server, tally, draining, dice }
     }
 
-    /// Comes again and again; leaves when it is time, or when a draining server lets nobody in.
+    /// Visits repeatedly; leaves when the time is over, or when a draining server refuses.
     pub async fn come_until(mut self, until: Instant) {
         while Instant::now() < until {
             let let_in = match self.dice.u8(..100) {
@@ -102,14 +102,14 @@ impl<'a> Visitor<'a> {
                 _ => self.vanish().await,
             };
             if let_in.is_none() {
-                assert!(self.draining.load(Relaxed), "a server that does not drain lets everyone in");
+                assert!(self.draining.load(Relaxed), "only a draining server refuses connections");
                 count(&self.tally.not_let_in);
                 return;
             }
         }
     }
 
-    /// Comes once for each guest, so that each has been there: the server keeps an image of its memory from then on.
+    /// Visits each guest once: the server keeps an image of its memory from then on.
     pub async fn meet_each(mut self) {
         for (name, params) in ENDLESS {
             self.end_endless(name, params, 1).await;
@@ -124,7 +124,7 @@ impl<'a> Visitor<'a> {
         Client::try_connect(self.server.address()).await
     }
 
-    /// A server that drains may hang up before it has read the request.
+    /// Sends a request. A draining server can disconnect before it has read the request.
     async fn request(&mut self) -> Option<()> {
         let answered = async {
             let mut stream = TcpStream::connect(self.server.address()).await.ok()?;
@@ -142,7 +142,7 @@ impl<'a> Visitor<'a> {
         Some(())
     }
 
-    /// A conversation in which every line comes back.
+    /// Holds a conversation in which every line comes back.
     async fn good(&mut self) -> Option<()> {
         let mut client = self.enter().await?;
         count(&self.tally.good);
@@ -163,7 +163,7 @@ impl<'a> Visitor<'a> {
         Some(())
     }
 
-    /// A guest that would go on for ever, cancelled after some of its lines or before any, `times` over.
+    /// Cancels an endless guest `times` over, after some of its lines or before any.
     async fn endless(&mut self, times: usize) -> Option<()> {
         let (name, params) = ENDLESS[self.dice.usize(..ENDLESS.len())];
         self.end_endless(name, params, times).await
@@ -177,7 +177,7 @@ impl<'a> Visitor<'a> {
             match client.next().await {
                 Frame::Text(_) => {}
                 Frame::Result(verdict) => {
-                    // It was drained before it had a line.
+                    // The drain ended the guest before its first line.
                     count(&self.tally.stayed);
                     self.tally.result(&verdict);
                     assert!(self.draining.load(Relaxed), "{name}: {verdict:?}");
@@ -226,7 +226,7 @@ impl<'a> Visitor<'a> {
         assert!(why.starts_with("the server is shutting down") && self.draining.load(Relaxed), "{why}");
     }
 
-    /// Says something well-formed up to any byte of it, perhaps some noise, and is gone.
+    /// Sends a valid message up to a random byte, perhaps some noise, and disconnects.
     async fn vanish(&mut self) -> Option<()> {
         let address = self.server.address();
         let stream = patiently("a connection, or a refusal", TcpStream::connect(address)).await;
@@ -252,13 +252,13 @@ impl<'a> Visitor<'a> {
             self.frame(&mut said, 2, &cancel().into_data());
         }
         said.truncate(self.dice.usize(..=said.len()));
-        // Only a whole request has an answer that can be waited for.
+        // Only a whole request has an answer to wait for.
         let waits = self.dice.bool() && said.len() >= head;
         if self.dice.u8(..4) == 0 {
             said.extend(std::iter::repeat_with(|| self.dice.u8(..)).take(200));
         }
         let gone = async {
-            // In two pieces: a frame may begin in the first and end in the second.
+            // In two pieces: a frame can begin in the first and end in the second.
             let (first, second) = said.split_at(if waits { head } else { self.dice.usize(..=said.len()) });
             stream.write_all(first).await?;
             if waits {
@@ -266,14 +266,14 @@ impl<'a> Visitor<'a> {
             }
             stream.write_all(second).await?;
             if self.dice.bool() {
-                // What it said last arrives before it is gone; otherwise its end may overtake that.
+                // The last bytes arrive before the disconnect; otherwise the disconnect can overtake them.
                 stream.shutdown().await?;
                 stream.readable().await?;
             }
             std::io::Result::Ok(())
         };
-        // A server that hangs up first is as good.
-        _ = patiently("someone to vanish", gone).await;
+        // A server that disconnects first is fine too.
+        _ = patiently("a client to disconnect", gone).await;
         Some(())
     }
 

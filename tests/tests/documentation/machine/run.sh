@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs a script as root of a Debian of its own: run.sh DIRECTORY < SCRIPT. What it installs and changes is in memory and gone
-# with it, and its network is empty. The directory has the clone of the repository and, in bin/, what this machine lacks.
+# Runs a script as root of a separate Debian: run.sh DIRECTORY < SCRIPT. Its changes are in memory and end with the script,
+# and its network is empty. The directory has the clone of the repository and, in bin/, the programs that this machine lacks.
 set -eu
 directory=$1
 here=$(dirname "$(realpath "$0")")

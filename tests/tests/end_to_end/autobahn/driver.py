@@ -1,7 +1,7 @@
 """Runs the cases of Autobahn's test suite against a server that echoes lines: `driver.py CASES HOST PORT CALL`.
 
-The suite is a program of Python 2. Its cases are plain descriptions, so that they are read here as they are, and this
-client, which does to the server whatever a case says, runs them. All at once: most of them only wait.
+The suite is a program of Python 2. Its cases are plain descriptions: this client reads them unchanged, and performs their
+steps against the server. Many cases run at once, as most of them only wait.
 Prints a line of JSON for each case.
 """
 
@@ -19,13 +19,13 @@ import sys
 import types
 
 CASES, HOST, PORT, CALL = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
-# How many cases run side by side (those of large messages keep this program busy), how long one may take, and how long a
-# side may take to close.
+# Number of concurrent cases (those with large messages keep this program busy), time limit of a case, and time limit of a
+# side to close.
 TOGETHER, LARGE_TOGETHER, PATIENCE, CLOSING = 40, 2, 60, 5
 
 
 class Protocol:
-    """What the cases know of the library that they were written for."""
+    """The parts of the original library that the cases use."""
 
     STATE_CLOSED, STATE_CONNECTING, STATE_CLOSING, STATE_OPEN = range(4)
     CLOSE_STATUS_CODE_NORMAL = 1000
@@ -35,7 +35,7 @@ class Protocol:
 
 
 class Validator:
-    """Says whether a text is valid UTF-8, and ends with a whole character."""
+    """Tells whether a text is valid UTF-8, and ends with a whole character."""
 
     def reset(self):
         pass
@@ -72,7 +72,7 @@ def stand_in(name, **content):
 
 
 class Client:
-    """One connection, over which one case is played. To the case it is the library's protocol."""
+    """One connection, over which one case is played. The case sees the library's protocol."""
 
     factory = types.SimpleNamespace(isServer=False)
     for name, value in vars(Protocol).items():
@@ -86,12 +86,12 @@ class Client:
         self.remoteCloseCode = self.localCloseReason = None
         self.autoFragmentSize = 0
         self.txFrameStats, self.timers = {}, []
-        # What the server says of the call.
+        # The result of the call.
         self.verdict = ""
-        # What is sent is sent in its order, and read in between.
+        # Sends in order, and reads in between.
         self.outgoing = asyncio.Queue()
 
-    # What cases do.
+    # Steps of the cases.
 
     def sendFrame(self, opcode, payload="", fin=True, rsv=0, mask=None, payload_len=None, chopsize=None, sync=False):
         data = as_bytes(payload)
@@ -111,7 +111,7 @@ class Client:
 
     def beginMessageFrame(self, length):
         self.left = length
-        # Not masked by anything, so that it can be said piece by piece.
+        # A mask of zeroes, so that the message can be sent piece by piece.
         self.put(head(self.first, length, False, 0) + bytes(4))
         self.first = 0
 
@@ -157,7 +157,7 @@ class Client:
     def registerProducer(self, producer, _):
         producer.resumeProducing()
 
-    # How it is done.
+    # Implementation.
 
     def later(self, delay, then):
         self.timers.append(asyncio.get_running_loop().call_later(delay, then))
@@ -179,7 +179,7 @@ class Client:
                 await self.writer.drain()
 
     async def play(self, case):
-        """Plays a case to its end, which is that of the connection."""
+        """Plays a case to the end of the connection."""
         reader, self.writer = await asyncio.open_connection(HOST, PORT)
         key = base64.b64encode(os.urandom(16)).decode()
         self.writer.write(
@@ -189,7 +189,7 @@ class Client:
         answer = await reader.readuntil(b"\r\n\r\n")
         assert b" 101 " in answer, answer
         self.state, self.connectionWasOpen = self.STATE_OPEN, True
-        # Every socket of this server begins with its call.
+        # Every socket of this server begins with a call.
         self.writer.write(framed(2, json.dumps({"call": CALL, "params": []}).encode()))
         await self.writer.drain()
         writing = asyncio.create_task(self.write())
@@ -225,7 +225,7 @@ class Client:
                 self.run.onPong(as_text(data))
             else:
                 assert first & 0x80, "this server sends whole messages"
-                # The result of the call belongs to this server's protocol, and to none of the cases.
+                # The result of the call belongs to this server's protocol, and not to the cases.
                 if opcode == 1:
                     self.run.onMessage(as_text(data), False)
                 else:
@@ -239,7 +239,7 @@ class Client:
         self.run.onClose(True, self.remoteCloseCode, as_text(data[2:]))
 
 
-# The machine that this runs on may be busy: what a case takes for never is longer here.
+# The machine can be busy: the timeouts of the cases are extended by this factor.
 PATIENCE_FACTOR = float(os.environ.get("AUTOBAHN_PATIENCE", "5"))
 
 
@@ -267,12 +267,12 @@ def framed(opcode, data, fin=True, rsv=0):
     return head(opcode, len(data), fin, rsv) + mask + masked
 
 
-# Binary messages are control messages of this server's protocol, so that none is echoed. The last one is no case.
+# Binary messages are control messages of this server's protocol, and are not echoed. 9.9 is not a case.
 BINARY = r"case(1_2|9_[24689])_"
 
 
 def cases():
-    """The cases of all chapters but those of extensions (12 and 13), which this server does not speak."""
+    """The cases of all chapters except those of extensions (12 and 13), which this server does not support."""
     found = {}
     for file in CASES.glob("case*.py"):
         if not re.fullmatch(r"case(\d|10)_.*", file.stem) or re.match(BINARY, file.stem):
@@ -282,7 +282,7 @@ def cases():
                 name = getattr(case, "__name__", "")
                 if isinstance(case, type) and re.fullmatch(r"Case\d+(_\d+)+", name):
                     found[tuple(int(it) for it in name[4:].split("_"))] = case
-    # Some files bring the cases of two chapters.
+    # Some files contain the cases of two chapters.
     return {number: case for number, case in sorted(found.items()) if not re.match(BINARY, "case{}_{}_".format(*number[:2]))}
 
 

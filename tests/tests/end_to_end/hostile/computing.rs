@@ -1,4 +1,4 @@
-//! Guests that never give the processor back, wherever they hold on to it: each is ended, and the others have their turn.
+//! Guests that never yield the processor, in each place where they can hold it: each is ended, and others keep running.
 
 use distillery_tests::{Client, Guest, Server, server::Builder};
 use std::time::Duration;
@@ -9,7 +9,7 @@ fn builder() -> Builder {
     Server::builder().grace(GRACE).guest(Guest::component("echo_once"))
 }
 
-/// Cancels it while a good call goes on, and gives how it was stopped.
+/// Cancels the guest while a good call continues, and returns how the guest was stopped.
 async fn is_forced(server: &Server, call: &str, mut client: Client) -> String {
     let mut good = server.call("echo_once", &[]).await;
     good.say("meanwhile").await;
@@ -21,28 +21,28 @@ async fn is_forced(server: &Server, call: &str, mut client: Client) -> String {
 }
 
 #[tokio::test]
-async fn a_component_that_spins_in_its_start_function_is_interrupted() {
+async fn component_that_spins_in_its_start_function_is_interrupted() {
     let server = builder().guest(Guest::hostile("component_spin_start")).start().await;
     let client = server.call("component_spin_start", &[]).await;
     assert_eq!(is_forced(&server, "component_spin_start", client).await, "interrupted");
 }
 
 #[tokio::test]
-async fn a_component_that_spins_while_the_host_asks_it_for_memory_is_interrupted() {
+async fn component_that_spins_in_its_allocator_is_interrupted() {
     let server = builder().guest(Guest::hostile("component_spin_realloc")).start().await;
     let client = server.call("component_spin_realloc", &[]).await;
     assert_eq!(is_forced(&server, "component_spin_realloc", client).await, "interrupted");
 }
 
 #[tokio::test]
-async fn a_component_that_spins_after_it_returned_is_interrupted() {
+async fn component_that_spins_after_its_return_is_interrupted() {
     let server = builder().guest(Guest::hostile("component_spin_post_return")).start().await;
     let client = server.call("component_spin_post_return", &[]).await;
     assert_eq!(is_forced(&server, "component_spin_post_return", client).await, "interrupted");
 }
 
 #[tokio::test]
-async fn a_guest_that_waits_for_no_time_at_all_over_and_over_is_ended() {
+async fn guest_that_loops_over_zero_waits_is_ended() {
     let server = builder()
         .guest(Guest::component("polls_without_pause"))
         .guest(Guest::hostile("poll_without_pause"))
@@ -56,7 +56,7 @@ async fn a_guest_that_waits_for_no_time_at_all_over_and_over_is_ended() {
 }
 
 #[tokio::test]
-async fn a_guest_that_waits_for_no_time_at_all_runs_into_its_cpu_limit() {
+async fn guest_that_loops_over_zero_waits_hits_its_cpu_limit() {
     let server = builder()
         .guest(Guest::component("polls_without_pause"))
         .guest(Guest::hostile("poll_without_pause"))
@@ -70,7 +70,7 @@ async fn a_guest_that_waits_for_no_time_at_all_runs_into_its_cpu_limit() {
 }
 
 #[tokio::test]
-async fn a_sleep_that_ends_beyond_the_clock_is_a_sleep_and_no_panic() {
+async fn sleep_beyond_the_range_of_the_clock_does_not_panic() {
     let server = builder()
         .guest(Guest::component("sleeps_beyond_the_clock"))
         .guest(Guest::hostile("sleep_beyond_the_clock"))

@@ -1,4 +1,4 @@
-//! All of them at once, time and again: afterwards the server has what it had before.
+//! All hostile guests at once, repeatedly: afterwards the server uses no more than before.
 
 use distillery_tests::{
     Client, Guest, Server,
@@ -9,14 +9,14 @@ use std::{fs, time::Duration};
 
 /// Rounds of the crowd after the warm-up.
 const ROUNDS: usize = 10;
-/// Most rounds of the warm-up. A call that is cancelled before its guest starts leaves the image of its memory to a later
-/// round, and a busy moment opens another connection to the database.
+/// Most rounds of the warm-up. A call that is cancelled before its guest starts leaves the image of its memory to a
+/// later round, and a busy moment opens another connection to the database.
 const WARM_UP: usize = 10;
-/// What the server's memory may differ by from one time to the next: what allocators keep, and the pool's places that
-/// were never used before.
+/// Tolerated difference of the server's memory between rounds: held by allocators, and by slots of the pool in their
+/// first use.
 const TOLERANCE: u64 = 24 << 20;
 
-/// Those that run as a component and as a module.
+/// Guests that run as a component and as a module.
 const BOTH: [&str; 10] = [
     "endless_stderr",
     "flood",
@@ -63,7 +63,7 @@ const TEXT: [&str; 31] = [
     "trap_table",
     "write_after_close",
 ];
-/// Those that work on files, with their parameter.
+/// Guests that work on files, with their parameter.
 const WITH_FILES: [(&str, &[&str]); 3] =
     [("queues_writes", &["permitted"]), ("hoards_listings", &[]), ("lists_without_end", &[])];
 const THIRD: [(&str, &str); 7] = [
@@ -76,7 +76,7 @@ const THIRD: [(&str, &str); 7] = [
     ("hostile", "resolve"),
 ];
 
-/// A server with all of them, and what to call.
+/// Returns a server with all hostile guests, and their calls.
 fn crowd() -> (Builder, Vec<(String, Vec<&'static str>)>) {
     let mut builder = Server::builder().guest(Guest::component("echo_once"));
     let mut calls = Vec::new();
@@ -116,8 +116,8 @@ async fn echo(server: &Server) {
     assert_eq!(good.finish().await.success(), ["still here"]);
 }
 
-/// Lets all of them in, has a good call answered in their midst, and ends those that do not end themselves: half of them
-/// by a cancel, half of them by a client that vanishes.
+/// Starts all guests, completes a good call among them, and ends those that do not end themselves: half of them by a
+/// cancel, half of them by a client that vanishes.
 async fn round(server: &Server, calls: &[(String, Vec<&'static str>)]) {
     let mut clients: Vec<Client> = Vec::new();
     for (name, params) in calls {
@@ -134,13 +134,13 @@ async fn round(server: &Server, calls: &[(String, Vec<&'static str>)]) {
         }
     }
     for client in staying {
-        // Exactly one result and then the close frame, or this fails.
+        // Fails unless there is exactly one result and then the close frame.
         assert_eq!(client.finish().await.close, 1000);
     }
 }
 
 #[tokio::test]
-async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_before() {
+async fn hostile_crowd_leaves_the_server_as_before() {
     let (builder, calls) = crowd();
     let server = builder
         .grace(Duration::from_millis(50))
@@ -166,7 +166,7 @@ async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_bef
         round(&server, &calls).await;
     }
     quiet().await;
-    // Threads for files end when there is nothing to do for them.
+    // Threads for files end when they are idle.
     let like_before = |now: &Occupied| {
         let same = now.threads <= before.threads && now.open_files <= before.open_files;
         same && now.memory < before.memory + TOLERANCE
@@ -174,14 +174,14 @@ async fn after_all_of_them_at_once_ten_times_over_the_server_has_what_it_had_bef
     server.occupies(&format!("it to have what it had ({before:?})"), like_before).await;
     echo(&server).await;
 
-    // Each of them has ended, and the log says how.
+    // Each process has ended, and the log has its outcome.
     let all = calls.len() * (ROUNDS + warm_up);
     let of_them =
         |line: &distillery_tests::log::Line| line.message() == "process ended" && line.field("call") != "echo_once";
     server.log().lines_of("the end of every process", all, of_them).await;
     let lines = server.log().lines();
     assert_eq!(lines.iter().filter(|line| of_them(line)).count(), all);
-    // Neither an error nor a panic, which has no level.
+    // The log has neither an error nor a panic; a panic has no level.
     let served = lines.iter().skip_while(|line| line.message() != "ready");
     let bad: Vec<_> = served.filter(|line| line.level() != "INFO").collect();
     assert!(bad.is_empty(), "{bad:#?}");

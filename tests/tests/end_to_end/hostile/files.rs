@@ -1,19 +1,19 @@
-//! Guests that make the server hold what goes between them and files: what is held is bounded, and what is not held may be of
-//! any size.
+//! Guests that make the server hold data between them and files: held data is bounded, and other data can be of any
+//! size.
 
 use distillery_tests::{Guest, Server, server::Builder};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
 use std::fs;
 
-/// What one of these may cost the server, its own memory included.
+/// Largest memory of the server during one of these calls, its own included.
 const ALL_SIDES: u64 = 64 << 20;
 
 fn manifest(name: &str, capabilities: &str) -> String {
     format!("calls: {{{name}: {{access: public}}}}\ncapabilities: {capabilities}\n")
 }
 
-/// A server whose guests have scratch space.
+/// Returns a server whose guests have scratch space.
 fn with_scratch(guests: impl IntoIterator<Item = (&'static str, Guest)>) -> Builder {
     let (mut builder, mut grants) = (Server::builder(), serde_json::Map::new());
     for (name, guest) in guests {
@@ -24,21 +24,21 @@ fn with_scratch(guests: impl IntoIterator<Item = (&'static str, Guest)>) -> Buil
 }
 
 #[tokio::test]
-async fn a_module_reads_and_writes_20_mib_at_once() {
+async fn module_reads_and_writes_20_mib_at_once() {
     let guests = [("buffers", Guest::module("big_buffers")), ("pieces", Guest::wat("big_pieces"))];
     let server = with_scratch(guests).set("limits.line", "1MiB").start().await;
     let mut client = server.call("buffers", &[]).await;
     client.say("input").await;
     let lines = client.finish().await.success();
     assert_eq!(lines[..5], ["20971520", "20971520", "20971520", "20971520", "6"]);
-    // Its input put one more end of a line into the buffer.
+    // The input added one more end of a line to the buffer.
     assert_eq!(lines.len(), 5 + 321);
     assert_eq!(lines[5..].iter().map(|line| line.len() + 1).sum::<usize>(), 20 << 20);
     server.call("pieces", &[]).await.finish().await.success();
 }
 
 #[tokio::test]
-async fn a_component_that_queues_writes_is_bounded() {
+async fn component_that_queues_writes_is_bounded() {
     let server = with_scratch([("queues_writes", Guest::component("queues_writes"))]).start().await;
     let before = server.peak_memory();
     let call = async |how: &'static str| server.call("queues_writes", &[how]).await.finish().await;
@@ -46,11 +46,11 @@ async fn a_component_that_queues_writes_is_bounded() {
     assert_eq!(call("more").await.failure(), "trap: it writes more than it was permitted to");
     assert_eq!(call("unasked").await.failure(), "trap: it writes before it may");
     let grown = server.peak_memory() - before;
-    assert!(grown < ALL_SIDES, "{grown} bytes more");
+    assert!(grown < ALL_SIDES, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]
-async fn a_listing_holds_a_page_of_a_large_directory() {
+async fn listing_holds_one_page_of_a_large_directory() {
     let builder = Server::builder();
     let large = builder.directory().join("large");
     fs::create_dir(&large).unwrap();
@@ -70,11 +70,11 @@ async fn a_listing_holds_a_page_of_a_large_directory() {
     let mut client = server.call("hoards_listings", &[]).await;
     assert_eq!(client.line().await, "listing");
     let grown = server.peak_memory() - before;
-    assert!(grown < ALL_SIDES, "{grown} bytes more");
+    assert!(grown < ALL_SIDES, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]
-async fn a_server_without_descriptors_for_guests_accepts_connections() {
+async fn server_without_descriptors_for_guests_accepts_connections() {
     let builder = Server::builder();
     let directory = builder.directory().join("mounted");
     fs::create_dir(&directory).unwrap();
@@ -111,7 +111,7 @@ async fn a_server_without_descriptors_for_guests_accepts_connections() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_a_mount_is_refused_at_once() {
+async fn pipe_in_a_mount_is_refused_at_once() {
     let builder = Server::builder();
     let directory = builder.directory().join("mounted");
     fs::create_dir(&directory).unwrap();
@@ -134,7 +134,7 @@ async fn a_pipe_in_a_mount_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_file_takes_of_the_processor_counts() {
+async fn file_work_counts_as_cpu_time() {
     let builder = Server::builder();
     let large = builder.directory().join("large");
     fs::create_dir(&large).unwrap();

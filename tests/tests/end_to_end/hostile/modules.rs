@@ -1,9 +1,8 @@
-//! A module that is large is no harm in itself, and is served. What cannot be loaded is tried by the unit tests of the
-//! runtime, byte by byte.
+//! Large modules are harmless and are served. The unit tests of the runtime cover invalid modules, byte by byte.
 
 use distillery_tests::Server;
 
-/// A number as WASM writes it.
+/// Encodes a number as WebAssembly does.
 fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -20,7 +19,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb(content.len()), content].concat()
 }
 
-/// A preview 1 command that does nothing, with a segment of `size` bytes that it never uses.
+/// Returns a preview 1 command that does nothing, with an unused segment of `size` bytes.
 fn large_module(size: usize) -> Vec<u8> {
     let data = [&[1, 1][..], &leb(size), &vec![0xa5; size]].concat();
     [
@@ -36,7 +35,7 @@ fn large_module(size: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_module_of_ten_megabytes_is_served() {
+async fn module_of_ten_megabytes_is_served() {
     let server = Server::builder()
         .file("plugins/large/large.wasm", large_module(10 << 20))
         .file("plugins/large/plugin.yaml", "calls: {large: {access: public}}\n")

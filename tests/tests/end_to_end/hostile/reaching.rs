@@ -1,5 +1,4 @@
-//! Guests that reach for what is not theirs: files, names, the network, the environment. Nothing was granted, so nothing
-//! is there.
+//! Guests that try to reach files, names, the network and the environment. Without grants, none of these exist.
 
 use distillery_tests::{Guest, Server, patiently};
 use tokio::net::{TcpListener, UdpSocket};
@@ -41,17 +40,17 @@ async fn no_path_leads_out_of_the_sandbox() {
 }
 
 #[tokio::test]
-async fn no_number_of_a_file_is_a_directory_or_a_socket() {
+async fn no_file_descriptor_is_a_directory_or_a_socket() {
     let server = Server::with([Guest::hostile("open_by_number")]).await;
     server.call("open_by_number", &[]).await.finish().await.success();
 }
 
 #[tokio::test]
-async fn the_network_is_closed() {
+async fn network_is_closed() {
     let (address, listener, packets) = loop {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        // Another test may have the same port for packets.
+        // Another test can have the same port for packets.
         if let Ok(packets) = UdpSocket::bind(address).await {
             break (address, listener, packets);
         }
@@ -67,7 +66,7 @@ async fn the_network_is_closed() {
     for params in [&["connect", &address.to_string()][..], &["resolve"]] {
         assert_eq!(server.call("hostile", params).await.finish().await.success(), ["refused"], "{params:?}");
     }
-    // Whoever had come through before would be the first here.
+    // An earlier connection of the guest would be the first one here.
     let own = tokio::net::TcpStream::connect(address).await.expect("the port is open to the host");
     let (_, first) = patiently("a connection", listener.accept()).await.expect("it is taken");
     assert_eq!(first, own.local_addr().expect("an address"));

@@ -1,8 +1,8 @@
-//! Whatever a guest does wrong ends that guest alone, and its client reads in words what it was.
+//! An error of a guest ends only that guest, and its client gets a readable message.
 
 use distillery_tests::{Guest, Server};
 
-/// Runs each guest and compares the message; then a good call still has its answer.
+/// Runs each guest and compares the message; then checks that a good call still succeeds.
 async fn each_fails(guests: &[(&str, &str)]) {
     let hostile = guests.iter().map(|(name, _)| Guest::hostile(name));
     let server = Server::with(hostile.chain([Guest::component("echo_once")])).await;
@@ -23,7 +23,7 @@ async fn each_fails(guests: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn each_way_to_trap_is_told_in_words() {
+async fn every_trap_is_described_in_words() {
     each_fails(&[
         ("trap_overflow", "trap: integer overflow"),
         ("trap_conversion", "trap: invalid conversion to integer"),
@@ -40,7 +40,7 @@ async fn each_way_to_trap_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn each_way_to_break_the_component_model_is_told_in_words() {
+async fn component_model_violations_are_described_in_words() {
     each_fails(&[
         ("component_bad_realloc", "trap: realloc return: beyond end of memory"),
         ("component_bad_result", "trap: invalid expected discriminant"),

@@ -1,4 +1,4 @@
-//! Guests that abuse their streams: what they write is bounded wherever it goes, and a stream that is closed stays so.
+//! Guests that abuse their streams: their output is bounded everywhere, and a closed stream stays closed.
 
 use distillery_tests::{Guest, Server};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_millis(100);
 
 #[tokio::test]
-async fn a_flood_on_stderr_reaches_neither_the_client_nor_more_than_a_thousand_lines_of_the_log() {
+async fn stderr_flood_is_bounded_in_the_log_and_not_sent() {
     let server = Server::builder().both("flood_stderr").grace(GRACE).start().await;
     for call in ["flood_stderr", "flood_stderr.module"] {
         let mut client = server.call(call, &[]).await;
@@ -23,20 +23,20 @@ async fn a_flood_on_stderr_reaches_neither_the_client_nor_more_than_a_thousand_l
 }
 
 #[tokio::test]
-async fn an_endless_line_on_stderr_costs_no_memory() {
+async fn endless_stderr_line_uses_no_memory() {
     let server = Server::builder().both("endless_stderr").set("limits.cpu", "1s").grace(GRACE).start().await;
     for call in ["endless_stderr", "endless_stderr.module"] {
         let before = server.peak_memory();
         let message = server.call(call, &[]).await.finish().await.failure();
         assert!(message.starts_with("cpu limit of 1s reached"), "{call}: {message}");
         let grown = server.peak_memory() - before;
-        assert!(grown < 16 << 20, "{call}: {grown} bytes more");
+        assert!(grown < 16 << 20, "{call}: memory grew by {grown} bytes");
     }
 }
 
 #[tokio::test]
-async fn a_buffer_that_is_not_in_the_memory_of_the_guest_is_refused() {
-    // 48 is `nomem`: more than one host call may take.
+async fn buffer_outside_guest_memory_is_refused() {
+    // 48 is `nomem`: more than one host call can take.
     let server = Server::with([Guest::hostile("lie_about_buffers")]).await;
     let before = server.peak_memory();
     let lies = [
@@ -55,20 +55,20 @@ async fn a_buffer_that_is_not_in_the_memory_of_the_guest_is_refused() {
         assert!(message.starts_with(told), "{message:?} instead of {told:?}");
     }
     let grown = server.peak_memory() - before;
-    assert!(grown < 32 << 20, "{grown} bytes more");
+    assert!(grown < 32 << 20, "memory grew by {grown} bytes");
 }
 
 #[tokio::test]
-async fn a_stream_that_was_closed_takes_nothing_more() {
+async fn closed_stream_accepts_nothing_more() {
     let server = Server::with([Guest::hostile("write_after_close")]).await;
     let end = server.call("write_after_close", &[]).await.finish().await;
     assert_eq!(end.lines, [""; 0]);
-    // `badf`, by its number.
+    // The number of `badf`.
     assert_eq!(end.failure(), "exit status 8");
 }
 
 #[tokio::test]
-async fn what_the_host_refuses_fills_no_log() {
+async fn refused_host_calls_do_not_fill_the_log() {
     let server = Server::with([Guest::hostile("flood_the_log")]).await;
     server.call("flood_the_log", &[]).await.finish().await.success();
     server.process_ended("flood_the_log").await;

@@ -1,5 +1,5 @@
-//! What RFC 9113 has a server do with frames that are wrong, one after the other, as h2spec asks for it: that program cannot
-//! be had from a registry of packages.
+//! The rules of RFC 9113 for wrong frames, one after the other, in the order of h2spec: that program is in no registry
+//! of packages.
 
 use distillery_tests::{
     http2::{
@@ -16,9 +16,9 @@ const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
-/// What has to come of some frames.
+/// The expected reaction to some frames.
 enum Wanted {
-    /// The connection is closed; if with words, with one of these errors.
+    /// The connection is closed; if a frame announces the close, with one of these errors.
     Closed(&'static [u32]),
     /// Stream 1 is reset or refused, or the connection closed: with one of these errors, or as a bad request.
     Refused(&'static [u32]),
@@ -35,7 +35,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Frame
 
 const WHOLE: u8 = END_STREAM | END_HEADERS;
 
-/// A request of stream 1 with these headers.
+/// Returns a request of stream 1 with these headers.
 fn request(headers: &[(&str, &str)]) -> Vec<Frame> {
     vec![frame(HEADERS, WHOLE, 1, block(headers))]
 }
@@ -45,7 +45,7 @@ const SCHEME: (&str, &str) = (":scheme", "https");
 const AUTHORITY: (&str, &str) = (":authority", "localhost");
 const PATH: (&str, &str) = (":path", "/api/v1/auth");
 
-/// Sections 4 to 6: the frames.
+/// Returns the cases of sections 4 to 6: the frames.
 fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     let asked = || frame(HEADERS, WHOLE, 1, get("/api/v1/auth"));
     let open = || frame(HEADERS, END_HEADERS, 1, block(&[(":method", "POST"), SCHEME, AUTHORITY, PATH]));
@@ -82,7 +82,7 @@ fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
             Closed(&[PROTOCOL_ERROR, STREAM_CLOSED]),
         ),
         (
-            "5.4.1 the server goes on after an acknowledgement",
+            "5.4.1 the server continues after an acknowledgement",
             vec![frame(PING, 0, 0, *b"whatever")],
             Acknowledged(PING),
         ),
@@ -186,7 +186,7 @@ fn frames() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     ]
 }
 
-/// Section 8: the requests.
+/// Returns the cases of section 8: the requests.
 fn requests() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
     let all = [METHOD, SCHEME, AUTHORITY, PATH];
     let with = |more: &[(&'static str, &'static str)]| request(&[&all[..], more].concat());
@@ -231,8 +231,8 @@ fn requests() -> Vec<(&'static str, Vec<Frame>, Wanted)> {
 }
 
 #[tokio::test]
-async fn frames_and_requests_are_as_rfc_9113_has_them() {
-    // What is answered needs no window; what is wrong and not told ends when the connection is idle.
+async fn frames_and_requests_conform_to_rfc_9113() {
+    // Answers need no window; an unannounced error ends the connection once it is idle.
     let server = builder().set("http.header_timeout", "2s").start().await;
     let (mut wrong, mut general) = (Vec::new(), Vec::new());
     let cases: Vec<_> = frames().into_iter().chain(requests()).collect();
@@ -251,7 +251,7 @@ async fn frames_and_requests_are_as_rfc_9113_has_them() {
     assert_eq!(general, GENERAL);
 }
 
-/// Here the library closes the connection as it should, and calls the error PROTOCOL_ERROR, not by its own name.
+/// The library closes the connection correctly here, but names the error PROTOCOL_ERROR.
 const GENERAL: [&str; 7] = [
     "4.3 a block that cannot be read",
     "6.4 a reset of another length",
@@ -262,7 +262,7 @@ const GENERAL: [&str; 7] = [
     "6.9 a window of another length",
 ];
 
-/// Whether what was wanted has come, or else the error that did.
+/// Checks that the expected reaction has come; if not, returns the error that did.
 async fn outcome<S>(raw: &mut Raw<S>, wanted: &Wanted) -> Result<(), Option<u32>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -277,7 +277,7 @@ where
         match (wanted, frame.error()) {
             (Acknowledged(kind), _) if frame.kind == *kind && frame.flags & ACK != 0 => return Ok(()),
             (Answered, None) if frame.kind == HEADERS && frame.stream == 1 => return Ok(()),
-            // An idle connection is told goodbye without an error: then what was wrong was not noticed.
+            // An idle connection gets a GOAWAY without an error: then the server did not notice the violation.
             (Closed(errors), Some(error)) if frame.kind == GOAWAY => return among(errors, error),
             (Refused(errors), Some(error)) => return among(errors, error),
             (Refused(_), None) if frame.kind == HEADERS && frame.status() == Some(400) => return Ok(()),

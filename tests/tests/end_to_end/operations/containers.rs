@@ -1,4 +1,4 @@
-//! The files that containers are made and run from: as their own linters want them, and as the server needs them.
+//! The files of container images and deployments: valid for their linters, and matching the server.
 
 use distillery_tests::{Server, program::output_of_tool, server::Builder};
 use serde::Deserialize as _;
@@ -15,7 +15,7 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(REPOSITORY).join("deploy").join(path)
 }
 
-/// A linter that the Makefile has installed. In CI it must have.
+/// Returns a linter that the Makefile has installed. CI must have the linter.
 fn linter(name: &str) -> Option<Command> {
     let program = Path::new(REPOSITORY).join("target/toolchains/lint/bin").join(name);
     if program.is_file() {
@@ -45,14 +45,14 @@ fn pod() -> Value {
     manifest("deployment.yaml")["spec"]["template"].clone()
 }
 
-/// A server that is configured as the pod is, but for where things lie.
+/// Returns a server with the configuration of the pod, except for its paths.
 fn configured() -> Builder {
     let text = manifest("configmap.yaml")["data"]["distillery.yaml"].as_str().expect("a configuration").to_owned();
     Server::builder().file("pod.yaml", text)
 }
 
 #[test]
-fn the_linter_of_images_finds_nothing() {
+fn image_linter_finds_no_problems() {
     if let Some(mut hadolint) = linter("hadolint") {
         finds_nothing(hadolint.arg("--failure-threshold=style").arg(deploy("Dockerfile")));
     }
@@ -67,12 +67,12 @@ fn kubernetes_knows_every_key_of_the_manifests() {
 }
 
 #[test]
-fn an_image_runs_as_nobody_and_brings_the_server_alone() {
+fn image_runs_unprivileged_and_has_only_the_server() {
     let file = fs::read_to_string(deploy("Dockerfile")).expect("a Dockerfile");
     let last = file.rsplit("\nFROM ").next().expect("stages");
     assert!(last.starts_with("gcr.io/distroless/") && last.contains("\nUSER 65532:65532\n"), "{last}");
     assert!(!last.contains("\nRUN ") && last.contains("ENTRYPOINT [\"/usr/bin/distillery\"]"), "{last}");
-    // Whatever the build reads must be let through to it.
+    // Every file that the build reads must pass the ignore list.
     let ignored = fs::read_to_string(deploy("Dockerfile.dockerignore")).expect("a list");
     for needed in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "distillery.yaml", "host", "wit", "tests"] {
         assert!(ignored.lines().any(|line| line == format!("!{needed}")), "{needed}");
@@ -84,7 +84,7 @@ fn an_image_runs_as_nobody_and_brings_the_server_alone() {
 }
 
 #[test]
-fn a_pod_may_write_where_its_data_lies_and_nowhere_else() {
+fn pod_can_write_only_to_its_data() {
     let pod = pod();
     let container = &pod["spec"]["containers"][0];
     let context = &container["securityContext"];
@@ -101,12 +101,12 @@ fn a_pod_may_write_where_its_data_lies_and_nowhere_else() {
     assert_eq!(at("/var/lib/distillery")["name"], "data");
     assert_eq!(config["data"], "/var/lib/distillery");
     let deployment = manifest("deployment.yaml");
-    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate", "two cannot have one directory");
+    assert_eq!(deployment["spec"]["strategy"]["type"], "Recreate", "two servers cannot share one directory");
     assert_eq!(deployment["spec"]["replicas"], 1);
 }
 
 #[tokio::test]
-async fn a_pod_is_probed_where_the_operator_is_answered_and_has_time_to_drain() {
+async fn pod_is_probed_on_the_operator_port_and_has_time_to_drain() {
     let pod = pod();
     let container = &pod["spec"]["containers"][0];
     let config = manifest("configmap.yaml")["data"]["distillery.yaml"].as_str().expect("a configuration").to_owned();
@@ -127,13 +127,13 @@ async fn a_pod_is_probed_where_the_operator_is_answered_and_has_time_to_drain() 
     let all = pod["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a time");
     assert!(before + grace + cleanup < all, "{before} + {grace} + {cleanup} is not within {all}");
     let service = manifest("service.yaml");
-    assert_eq!(service["spec"]["ports"].as_array().map(Vec::len), Some(1), "the operator's port is nobody else's");
+    assert_eq!(service["spec"]["ports"].as_array().map(Vec::len), Some(1), "the operator's port is not exposed");
     assert_eq!(service["spec"]["selector"], pod["metadata"]["labels"]);
     assert_eq!(manifest("networkpolicy.yaml")["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
 }
 
 #[tokio::test]
-async fn the_configuration_of_the_pod_is_one_that_the_server_takes() {
+async fn server_accepts_the_configuration_of_the_pod() {
     let builder = configured();
     let directory = builder.directory().to_owned();
     fs::create_dir_all(directory.join("none")).expect("a directory without plugins");

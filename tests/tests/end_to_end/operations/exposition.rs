@@ -1,4 +1,4 @@
-//! A strict reader of what Prometheus reads: whatever the format does not allow makes the test fail.
+//! A strict parser of the Prometheus format: any violation of the format fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,14 @@ impl Exposition {
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, _) = help.split_once(' ').expect("a help has a text");
-                assert!(helped.insert(name.to_owned()), "{name} comes twice");
+                assert!(helped.insert(name.to_owned()), "{name} is there twice");
             } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = kind.split_once(' ').expect("a type has a word");
+                let (name, kind) = kind.split_once(' ').expect("a type has a name");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert!(helped.contains(name), "{name} has no help");
                 assert!(kind != "counter" || name.ends_with("_total"), "{name} is a counter");
                 family = name.to_owned();
-                assert!(read.kinds.insert(family.clone(), kind.to_owned()).is_none(), "{name} comes twice");
+                assert!(read.kinds.insert(family.clone(), kind.to_owned()).is_none(), "{name} is there twice");
             } else {
                 read.sample(line, &family);
             }
@@ -58,10 +58,10 @@ impl Exposition {
         }
         let number: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(number.is_finite() && number >= 0.0, "{line}");
-        assert!(self.samples.insert(series.to_owned(), number).is_none(), "{series} comes twice");
+        assert!(self.samples.insert(series.to_owned(), number).is_none(), "{series} is there twice");
     }
 
-    /// Buckets only grow, and the last has all that are counted.
+    /// Buckets only grow, and the last one has the whole count.
     fn check_histograms(&self) {
         for (name, _) in self.kinds.iter().filter(|(_, kind)| *kind == "histogram") {
             let counts = self.samples.iter().filter(|(series, _)| series.starts_with(&format!("{name}_count")));
@@ -86,13 +86,13 @@ impl Exposition {
         }
     }
 
-    /// The value of a series, written as `name` or `name{label="value"}`.
+    /// Returns the value of a series, written as `name` or `name{label="value"}`.
     #[track_caller]
     pub fn value(&self, series: &str) -> f64 {
         *self.samples.get(series).unwrap_or_else(|| panic!("there is no {series} in {:#?}", self.samples))
     }
 
-    /// All series that begin like this.
+    /// Returns all series with this prefix.
     pub fn series(&self, beginning: &str) -> Vec<&str> {
         self.samples.keys().map(String::as_str).filter(|series| series.starts_with(beginning)).collect()
     }

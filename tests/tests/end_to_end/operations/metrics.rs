@@ -1,4 +1,4 @@
-//! Health, readiness and numbers, on the listener of the operator.
+//! Health, readiness and metrics, on the listener of the operator.
 
 use super::exposition::Exposition;
 use distillery_tests::{
@@ -25,7 +25,7 @@ fn said(answer: &Answer) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn processes_are_counted_by_call_and_by_how_they_ended() {
+async fn processes_are_counted_by_call_and_outcome() {
     let server = builder()
         .guest(Guest::component("exit"))
         .guest(Guest::component("echo_once"))
@@ -70,7 +70,7 @@ async fn processes_are_counted_by_call_and_by_how_they_ended() {
 }
 
 #[tokio::test]
-async fn names_that_clients_make_up_are_no_labels() {
+async fn names_invented_by_clients_are_no_labels() {
     let server = builder().bare_plugin("args", Guest::component("args")).start().await;
     let ops = server.operators_address().await;
     let before = numbers(ops).await.series("").len();
@@ -95,7 +95,7 @@ async fn names_that_clients_make_up_are_no_labels() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_is_seen_in_the_queue() {
+async fn waiting_call_is_counted_in_the_queue() {
     let server = builder().guest(Guest::component("hold")).set("limits.processes", 1).start().await;
     let ops = server.operators_address().await;
     let mut first = server.call("hold", &[]).await;
@@ -113,7 +113,7 @@ async fn a_call_that_waits_is_seen_in_the_queue() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_does_not_load_is_counted() {
+async fn plugin_that_does_not_load_is_counted() {
     let server = builder().guest(Guest::component("exit")).start().await;
     let ops = server.operators_address().await;
     server.put("plugins/broken/broken.wat", "(module");
@@ -125,7 +125,7 @@ async fn a_plugin_that_does_not_load_is_counted() {
 }
 
 #[tokio::test]
-async fn a_server_that_drains_is_alive_and_not_ready() {
+async fn draining_server_is_alive_and_not_ready() {
     let server = builder()
         .guest(Guest::component("hold"))
         .set("cancel.grace", "60s")
@@ -144,8 +144,8 @@ async fn a_server_that_drains_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn a_server_that_loads_its_plugins_is_alive_and_not_ready() {
-    // A module that nobody has compiled yet takes its time: many times that of one answer.
+async fn loading_server_is_alive_and_not_ready() {
+    // A module without compiled code takes many times as long as one answer.
     let function =
         format!("(func (result i32) (i32.const 1) {})", "(i32.const 3) (i32.mul) (i32.const 5) (i32.xor) ".repeat(400));
     let module = format!("(module {} (func (export \"_start\")))", function.repeat(400));
@@ -162,7 +162,7 @@ async fn a_server_that_loads_its_plugins_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
-async fn the_operator_is_not_answered_where_clients_are() {
+async fn client_listener_serves_no_operator_routes() {
     let server = builder().start().await;
     for path in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(server.get(path).await.status.as_u16(), 404, "{path}");

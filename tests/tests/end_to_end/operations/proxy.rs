@@ -1,4 +1,4 @@
-//! Behind a proxy: whom it names is believed where the operator trusts it, and nobody else is.
+//! Behind a proxy: only trusted proxies can name the client and the user.
 
 use distillery_tests::{Client, Guest, Server, patiently, program::output, server::Builder};
 use hyper::Method;
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The tests come from 127.0.0.1, which is a proxy here, and so is 10.0.0.0/8.
+/// Returns a server that trusts 127.0.0.1, from which the tests connect, and 10.0.0.0/8 as proxies.
 fn builder() -> Builder {
     Server::builder().set("http.trusted_proxies", vec!["127.0.0.1", "10.0.0.0/8"])
 }
@@ -46,7 +46,7 @@ async fn clients_behind_a_proxy_count_by_their_own_addresses() {
     };
     let mut one = call("192.0.2.1").await;
     assert_eq!(one.line().await, "holding");
-    // What stands before it is what the client itself made up, and proxies of ours behind it are passed over.
+    // Earlier entries are invented by the client, and our own proxies after the entry are skipped.
     let full = call("203.0.113.9, 192.0.2.1, 10.0.0.3").await.finish().await.failure();
     assert!(full.contains("too many running processes"), "{full}");
     let mut two = call("192.0.2.2").await;
@@ -56,7 +56,7 @@ async fn clients_behind_a_proxy_count_by_their_own_addresses() {
 }
 
 #[tokio::test]
-async fn who_is_no_proxy_cannot_be_somebody_else() {
+async fn untrusted_peer_cannot_name_another_client() {
     let server = builder()
         .guest(Guest::component("hold"))
         .set("auth.forwarded_users", true)
@@ -96,7 +96,7 @@ async fn one_client_cannot_take_all_sockets_of_a_proxy() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_speaks_tls_makes_cookies_secure_and_origins_its_own() {
+async fn tls_proxy_makes_cookies_secure_and_origins_its_own() {
     let server = builder().start().await;
     let log_out = |headers: Vec<(&'static str, &'static str)>| {
         let server = &server;
@@ -119,7 +119,7 @@ async fn a_proxy_that_speaks_tls_makes_cookies_secure_and_origins_its_own() {
 }
 
 #[tokio::test]
-async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
+async fn trusted_proxy_names_the_user() {
     let server =
         builder().bare_plugin("args", Guest::component("args")).set("auth.forwarded_users", true).start().await;
     let added = server.run_with(&["user", "add", "ada", "--scope", "call:args"], "a long enough password");
@@ -127,10 +127,10 @@ async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
     assert_eq!(user(&server, &[]).await, (200, String::new()));
     assert_eq!(user(&server, &[("x-forwarded-user", "ada")]).await, (200, "ada".into()));
     assert_eq!(user(&server, &[("x-forwarded-user", "")]).await, (200, String::new()));
-    // Somebody else's login does not reach behind the proxy.
+    // The login of another user has no effect behind the proxy.
     let basic = [("x-forwarded-user", "ada"), ("authorization", "Basic eDp5")];
     assert_eq!(user(&server, &basic).await, (200, "ada".into()));
-    // One may be the client's own: neither is taken.
+    // One of the two can be the client's own: the server uses neither.
     assert_eq!(user(&server, &[("x-forwarded-user", "bob"), ("x-forwarded-user", "ada")]).await.0, 400);
     for name in ["operator", "two names", "ada,bob"] {
         assert_eq!(user(&server, &[("x-forwarded-user", name)]).await.0, 400, "{name}");
@@ -151,7 +151,7 @@ async fn a_proxy_says_who_the_user_is_where_it_is_to_be_believed() {
 }
 
 #[tokio::test]
-async fn a_user_is_not_believed_unless_the_operator_says_so() {
+async fn user_named_by_a_proxy_is_ignored_unless_configured() {
     let server = builder().start().await;
     assert_eq!(user(&server, &[("x-forwarded-user", "ada")]).await, (200, String::new()));
     let output = output(&mut Server::builder().set("auth.forwarded_users", true).command());
@@ -160,9 +160,9 @@ async fn a_user_is_not_believed_unless_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn guesses_of_a_password_count_where_they_come_from() {
+async fn password_guesses_are_counted_by_client_address() {
     let server = builder().start().await;
-    // Each time another user, so that none of these has to wait.
+    // Each guess uses another user, so that no guess has to wait.
     let users = AtomicUsize::default();
     let guess = async |forwarded: &str| {
         let user = format!("user{}", users.fetch_add(1, Relaxed));
@@ -171,5 +171,5 @@ async fn guesses_of_a_password_count_where_they_come_from() {
         server.send_json(Method::POST, "/api/v1/auth/session", &headers, &body).await.status.as_u16()
     };
     patiently("too many tries", async { while guess("192.0.2.1").await != 429 {} }).await;
-    assert_eq!(guess("192.0.2.2").await, 401, "others behind the same proxy may try");
+    assert_eq!(guess("192.0.2.2").await, 401, "others behind the same proxy can try");
 }

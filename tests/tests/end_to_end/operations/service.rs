@@ -1,5 +1,5 @@
-//! Under a service manager such as systemd: what it is told, what it gives, and whether the units that are shipped are
-//! right.
+//! The service manager, such as systemd: the notifications that it gets, the sockets that it passes, and the shipped
+//! units.
 
 use distillery_tests::{Client, Guest, Server, http::get_at, patiently, program::output_of_tool, server::Builder};
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A service manager that is told how a server is.
+/// A service manager that receives the states of a server.
 struct Manager {
     socket: tokio::net::UnixDatagram,
     path: PathBuf,
@@ -24,7 +24,7 @@ impl Manager {
         Self { socket: tokio::net::UnixDatagram::from_std(socket).expect("a socket"), path }
     }
 
-    /// The next that it is told which begins so.
+    /// Returns the next notification with this beginning.
     async fn told(&self, beginning: &str) -> String {
         patiently(beginning, async {
             loop {
@@ -54,12 +54,12 @@ fn managed(builder: &Builder) -> (Manager, Command) {
 }
 
 #[tokio::test]
-async fn the_manager_is_told_of_each_turn() {
+async fn service_manager_is_notified_of_each_state() {
     let builder = Server::builder().guest(Guest::component("echo_once"));
     let (manager, mut command) = managed(&builder);
     let mut server = builder.begun(spawn(&mut command));
     manager.told("READY=1").await;
-    // Whoever is told that it is ready can call.
+    // Once the manager knows that the server is ready, clients can call.
     server.listens().await;
     let mut client = server.call("echo_once", &[]).await;
     client.say("x").await;
@@ -75,7 +75,7 @@ async fn the_manager_is_told_of_each_turn() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_while_guests_spin() {
+async fn watchdog_is_fed_while_guests_spin() {
     let builder = Server::builder().guest(Guest::component("spin"));
     let (manager, mut command) = managed(&builder);
     command.env("WATCHDOG_USEC", "300000");
@@ -93,10 +93,10 @@ async fn the_watchdog_is_fed_while_guests_spin() {
     }
 }
 
-/// Starts the server as systemd does: the files behind the first three are listening sockets.
+/// Starts the server as systemd does: the first three file descriptors are listening sockets.
 fn with_sockets(builder: &Builder, clients: TcpListener, operator: TcpListener) -> Child {
     let plain = builder.command();
-    // The shell keeps its number when it becomes the server.
+    // The shell keeps its process id when it becomes the server.
     let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null
         export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=http:ops
         exec \"$@\"";
@@ -108,17 +108,17 @@ fn with_sockets(builder: &Builder, clients: TcpListener, operator: TcpListener) 
 }
 
 #[tokio::test]
-async fn sockets_that_the_manager_opened_are_listened_on() {
+async fn server_listens_on_sockets_from_the_manager() {
     let listen = || TcpListener::bind("127.0.0.1:0").expect("a socket");
     let (clients, operator) = (listen(), listen());
     let addresses = [&clients, &operator].map(|it| it.local_addr().expect("an address"));
-    // It waits from before there is a server: nobody is refused at any moment.
+    // The client connects before there is a server: no connection is refused at any moment.
     let early = tokio::net::TcpStream::connect(addresses[0]).await.expect("the socket takes connections");
     let builder = Server::builder().guest(Guest::component("echo_once"));
     let child = with_sockets(&builder, clients, operator);
     let mut server = builder.begun(child);
     server.listens().await;
-    assert_eq!(server.address(), addresses[0], "http.listen is not looked at");
+    assert_eq!(server.address(), addresses[0], "http.listen is ignored");
     assert_eq!(server.operators_address().await, addresses[1]);
     assert_eq!(get_at(addresses[1], "/healthz").await.status.as_u16(), 200);
     let mut client = Client::upgrade(early, addresses[0], "/api/v1/ws", &[]).await.expect("a socket");
@@ -128,7 +128,7 @@ async fn sockets_that_the_manager_opened_are_listened_on() {
 }
 
 #[tokio::test]
-async fn systemd_finds_nothing_wrong_with_the_units() {
+async fn systemd_accepts_the_units() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no systemd-analyze: install systemd");
@@ -136,7 +136,7 @@ async fn systemd_finds_nothing_wrong_with_the_units() {
         return;
     };
     assert!(version.status.success());
-    // The program and the user that the unit names are not on this machine: that is said away, everything else counts.
+    // The program and the user of the unit do not exist on this machine: these messages are filtered, all others count.
     let directory = tempfile::tempdir().expect("a directory for units");
     for unit in ["distillery.service", "distillery.socket"] {
         let text = fs::read_to_string(deploy.join(unit)).expect("a unit");

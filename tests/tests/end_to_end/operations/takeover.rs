@@ -1,4 +1,4 @@
-//! A new program in the place of the old one, under load: no connection is refused, no call is lost.
+//! A new program in place of the old one, under load: no connection is refused, no call is lost.
 
 use super::metrics;
 use distillery_tests::{
@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::{net::TcpStream, task::JoinSet};
 
-/// Calls again and again, each time over a new connection, until it is told to stop. Every call must succeed.
+/// Calls repeatedly, each time over a new connection, until `stop` is set. Every call must succeed.
 async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
     let mut calls = 0;
     while !stop.load(Relaxed) {
@@ -32,7 +32,7 @@ async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_servers_follow_each_other_and_no_call_is_lost() {
+async fn consecutive_takeovers_lose_no_call() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let (address, ops) = (server.address(), server.operators_address().await);
     let stop = Arc::<AtomicBool>::default();
@@ -41,14 +41,14 @@ async fn three_servers_follow_each_other_and_no_call_is_lost() {
         callers.spawn(call_on(address, stop.clone()));
     }
     for _ in 0..3 {
-        // One that is under way belongs to the old server, and is not told that there is another.
+        // A running call belongs to the old server, and does not notice the new one.
         let mut old_call = server.call("echo_once", &[]).await;
         let before = server.pid();
         let old = server.take_over().await;
         assert_eq!((server.address(), server.operators_address().await), (address, ops));
         assert_ne!(server.pid(), before);
         assert_eq!(get_at(ops, "/readyz").await.status.as_u16(), 200);
-        // The command line speaks to the new one, and a third is kept away.
+        // The command line speaks to the new server, and a third one is refused.
         assert!(server.run(&["plugins"]).status.success());
         let third = String::from_utf8_lossy(&server.run(&["serve"]).stderr).into_owned();
         assert!(third.contains("another server already uses the directory"), "{third}");
@@ -67,12 +67,12 @@ async fn three_servers_follow_each_other_and_no_call_is_lost() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_said_nothing_yet_is_answered() {
+async fn silent_connection_is_answered_after_a_takeover() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let ops = server.operators_address().await;
     let silent = TcpStream::connect(server.address()).await.expect("a connection");
     let of_the_operator = TcpStream::connect(ops).await.expect("a connection");
-    // They were taken when later ones are answered.
+    // The server had accepted these connections when it answers later ones.
     server.get("/api/v1/auth").await;
     get_at(ops, "/healthz").await;
     let old = server.take_over().await;
@@ -85,12 +85,12 @@ async fn a_connection_that_has_said_nothing_yet_is_answered() {
 }
 
 #[tokio::test]
-async fn a_signal_starts_the_successor() {
+async fn signal_starts_the_successor() {
     let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
     let old = server.pid();
     let mut call = server.call("echo_once", &[]).await;
     server.signal(Signal::USR2);
-    // It writes into the log of the one that started it.
+    // The new server writes into the log of the server that started it.
     let taken = |line: &Line| line.message().starts_with("another server has taken over");
     let successor = server.log().line("the successor", taken).await.field("successor");
     assert_ne!(successor, old.to_string());
@@ -105,13 +105,13 @@ async fn a_signal_starts_the_successor() {
 }
 
 #[tokio::test]
-async fn a_successor_that_fails_changes_nothing() {
+async fn failed_successor_changes_nothing() {
     let mut server = Server::builder().guest(Guest::component("echo_once")).start().await;
     server.reconfigure("limits.memory", "lots");
     let failed = server.run(&["serve", "--takeover"]);
     assert!(String::from_utf8_lossy(&failed.stderr).contains("limits.memory"), "{failed:?}");
     server.reconfigure("limits.memory", "64MiB");
-    // This one gets as far as having the sockets, and no further.
+    // This successor gets the sockets, and then fails.
     server.reconfigure("http.tls_certificate", "none.pem");
     server.reconfigure("http.tls_key", "none.key");
     let failed = server.run(&["serve", "--takeover"]);
@@ -125,14 +125,14 @@ async fn a_successor_that_fails_changes_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_server_there_is_nothing_to_take_over() {
+async fn takeover_requires_a_running_server() {
     let output = output(&mut Server::builder().argument("--takeover").command());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no server is running here that could be taken over"), "{said}");
 }
 
 #[tokio::test]
-async fn an_old_server_is_not_waited_for_beyond_its_grace() {
+async fn takeover_waits_no_longer_than_the_grace_period() {
     let mut server =
         Server::builder().guest(Guest::component("says_goodbye")).set("cancel.takeover_grace", "100ms").start().await;
     let mut call = server.call("says_goodbye", &[]).await;
@@ -142,13 +142,13 @@ async fn an_old_server_is_not_waited_for_beyond_its_grace() {
     assert_eq!(end.lines, ["goodbye"]);
     assert_eq!(end.failure(), "the server is shutting down");
     assert_eq!(old.wait().await.code(), Some(0));
-    // Its end took nothing with it that is the new server's.
+    // The end of the old server removed nothing of the new one.
     assert!(server.run(&["plugins"]).status.success());
     let _again = server.take_over().await;
 }
 
 #[tokio::test]
-async fn an_old_server_can_be_told_to_end() {
+async fn old_server_stops_on_request() {
     let mut server = Server::builder().guest(Guest::component("says_goodbye")).start().await;
     let mut call = server.call("says_goodbye", &[]).await;
     assert_eq!(call.line().await, "ready");
@@ -159,7 +159,7 @@ async fn an_old_server_can_be_told_to_end() {
 }
 
 #[tokio::test]
-async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
+async fn new_server_has_the_history_of_the_old_one() {
     let mut server =
         Server::builder().guest(Guest::component("echo_once")).set("auth.anonymous", vec!["processes:*"]).start().await;
     let mut call = server.call("echo_once", &[]).await;
@@ -173,10 +173,10 @@ async fn what_the_old_server_ends_is_in_the_history_of_the_new_one() {
 }
 
 #[tokio::test]
-async fn changed_addresses_are_listened_on_after_a_takeover() {
+async fn takeover_listens_on_changed_addresses() {
     let mut server = metrics::builder().guest(Guest::component("echo_once")).start().await;
     let (address, ops) = (server.address(), server.operators_address().await);
-    // Another address of this machine, so that any port of it is new.
+    // Another address of this machine, so that every port is new.
     server.reconfigure("http.listen", "127.0.0.2:0");
     server.reconfigure("ops.listen", "127.0.0.3:0");
     let old = server.take_over().await;

@@ -1,4 +1,4 @@
-//! TLS: who the server says that it is, what is spoken over it, and certificates that change while it runs.
+//! TLS: the certificate of the server, the protocols over TLS, and certificates that change while the server runs.
 
 use bytes::Bytes;
 use distillery_tests::{
@@ -23,7 +23,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-/// A socket over which `echo_once` was called.
+/// Returns a socket over which `echo_once` was called.
 async fn called(stream: TlsStream<TcpStream>) -> Socket {
     let upgraded = patiently("the upgrade", client_async("wss://localhost/api/v1/ws", stream)).await;
     let (mut socket, _) = upgraded.expect("a socket");
@@ -31,7 +31,7 @@ async fn called(stream: TlsStream<TcpStream>) -> Socket {
     socket
 }
 
-/// Says a line, and what comes back.
+/// Sends a line, and returns the answer.
 async fn said_to(socket: &mut Socket, line: &str) -> String {
     socket.send(Message::text(line)).await.expect("the line leaves");
     let answer = patiently("an answer", socket.next()).await.expect("an answer").expect("an answer");
@@ -48,7 +48,7 @@ async fn becomes(server: &Server, certificate: &str) {
 }
 
 #[tokio::test]
-async fn a_client_chooses_what_is_spoken() {
+async fn client_chooses_the_protocol() {
     let server = builder().start().await;
     let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
@@ -60,7 +60,7 @@ async fn a_client_chooses_what_is_spoken() {
 }
 
 #[tokio::test]
-async fn the_api_is_served_over_http2() {
+async fn api_is_served_over_http2() {
     let server = builder().start().await;
     let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
     let (mut sender, connection) =
@@ -73,7 +73,7 @@ async fn the_api_is_served_over_http2() {
         }
         request.body(Empty::<Bytes>::new()).expect("a request")
     };
-    // Many at once over one connection.
+    // Many requests at once over one connection.
     let mut answers = Vec::new();
     for _ in 0..50 {
         answers.push(sender.send_request(ask("GET", "/api/v1/auth", None)));
@@ -84,7 +84,7 @@ async fn the_api_is_served_over_http2() {
         let body = answer.into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(body, &br#"{"User":"","Token":false,"Scopes":[]}"#[..]);
     }
-    // What the host is stands elsewhere than in HTTP/1.1.
+    // HTTP/2 has the host in another place than HTTP/1.1.
     for (origin, status) in [("https://localhost", 204), ("https://evil.example", 403)] {
         let answer = sender.send_request(ask("DELETE", "/api/v1/auth/session", Some(origin))).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{origin}");
@@ -96,7 +96,7 @@ async fn the_api_is_served_over_http2() {
 }
 
 #[tokio::test]
-async fn a_connection_of_http2_that_is_idle_is_closed() {
+async fn idle_http2_connection_is_closed() {
     let server = builder().set("http.header_timeout", "200ms").start().await;
     let stream = connect(&server, ONE[0], &["h2"]).await.expect("TLS");
     let (_sender, connection) =
@@ -105,7 +105,7 @@ async fn a_connection_of_http2_that_is_idle_is_closed() {
 }
 
 #[tokio::test]
-async fn a_call_runs_over_tls() {
+async fn call_runs_over_tls() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let stream = connect(&server, ONE[0], &["http/1.1"]).await.expect("TLS");
     let mut socket = called(stream).await;
@@ -113,7 +113,7 @@ async fn a_call_runs_over_tls() {
 }
 
 #[tokio::test]
-async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
+async fn plaintext_client_learns_nothing_and_is_counted() {
     let server = builder().set("ops.listen", "127.0.0.1:0").start().await;
     let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
     stream.write_all(b"GET /api/v1/auth HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("it leaves");
@@ -126,13 +126,13 @@ async fn who_speaks_no_tls_learns_nothing_and_is_counted() {
         let numbers = super::exposition::Exposition::read(std::str::from_utf8(&numbers.body).expect("text"));
         numbers.value("distillery_connections_refused_total{reason=\"tls\"}")
     };
-    // It is counted once the connection is gone.
+    // The connection is counted once it is closed.
     patiently("the refusal to be counted", async { while refused().await == 0.0 {} }).await;
     assert_eq!(refused().await, 1.0);
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_come_is_not_waited_for() {
+async fn missing_tls_handshake_times_out() {
     let server = builder().set("http.header_timeout", "200ms").start().await;
     let mut stream = TcpStream::connect(server.address()).await.expect("a connection");
     let mut said = Vec::new();
@@ -141,7 +141,7 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_changes_is_taken_over_and_calls_go_on() {
+async fn changed_certificate_is_used_and_calls_continue() {
     let server = builder().guest(Guest::component("echo_once")).start().await;
     let stream = connect(&server, ONE[0], &[]).await.expect("TLS");
     let mut socket = called(stream).await;
@@ -154,7 +154,7 @@ async fn a_certificate_that_changes_is_taken_over_and_calls_go_on() {
 }
 
 #[tokio::test]
-async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
+async fn invalid_certificate_changes_nothing_and_is_logged() {
     let server = builder().start().await;
     let told = |times| {
         let server = &server;
@@ -170,7 +170,7 @@ async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
     server.put("tls/server.pem", "nonsense");
     assert!(told(2).await[1].field("error").contains("has no certificate"));
     assert!(is(&server, ONE[0]).await);
-    // A reload looks again, changed or not.
+    // A reload reads the files again, changed or not.
     server.signal(Signal::HUP);
     told(3).await;
     server.put("tls/server.pem", TWO[0]);
@@ -178,7 +178,7 @@ async fn a_pair_that_is_no_good_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
-async fn without_its_certificate_a_server_does_not_start() {
+async fn server_does_not_start_without_its_certificate() {
     for (file, content, why) in [
         ("tls/server.pem", "", "has no certificate: it must be in PEM form"),
         ("tls/server.key", TWO[1], "are no pair"),

@@ -16,7 +16,7 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{PARENT}-{flags}")
 }
 
-/// A collector that takes one request after the other.
+/// A collector that accepts one request after the other.
 struct Collector(TcpListener);
 
 impl Collector {
@@ -29,13 +29,13 @@ impl Collector {
         Server::builder().set("traces.endpoint", format!("http://{address}/v1/traces"))
     }
 
-    /// What the next request brings.
+    /// Returns the content of the next request.
     async fn request(&self, answer: &str) -> Value {
         patiently("spans", async {
             let (mut stream, _) = self.0.accept().await.expect("a connection");
             let mut read = Vec::new();
             loop {
-                stream.read_buf(&mut read).await.expect("the request goes on");
+                stream.read_buf(&mut read).await.expect("the request continues");
                 let Some(end) = read.windows(4).position(|it| it == b"\r\n\r\n") else { continue };
                 let head = String::from_utf8_lossy(&read[..end]).to_ascii_lowercase();
                 assert!(
@@ -52,7 +52,7 @@ impl Collector {
         .await
     }
 
-    /// Spans until there are so many, each with its resource checked.
+    /// Returns this many spans, each with its resource checked.
     async fn spans(&self, count: usize) -> Vec<Span> {
         let mut spans = Vec::new();
         while spans.len() < count {
@@ -123,7 +123,7 @@ async fn call(server: &Server, name: &str, headers: &[(&str, &str)]) -> Client {
 }
 
 #[tokio::test]
-async fn a_call_is_told_below_the_request_that_its_client_traces() {
+async fn call_span_is_a_child_of_the_span_of_the_client() {
     let collector = Collector::new().await;
     let server = collector.builder().guest(Guest::component("echo_once")).start().await;
     let mut client = call(&server, "echo_once", &[("traceparent", &traceparent("01"))]).await;
@@ -145,7 +145,7 @@ async fn a_call_is_told_below_the_request_that_its_client_traces() {
 }
 
 #[tokio::test]
-async fn the_wait_for_a_place_and_a_failure_are_told() {
+async fn queue_wait_and_failure_are_traced() {
     let collector = Collector::new().await;
     let server = collector.builder().guest(Guest::component("hold")).set("limits.processes", 1).start().await;
     let mut first = call(&server, "hold", &[("traceparent", &traceparent("00"))]).await;
@@ -165,7 +165,7 @@ async fn the_wait_for_a_place_and_a_failure_are_told() {
     assert!(queue.from <= process.from && queue.attributes["distillery.call"] == "hold", "{spans:#?}");
     assert_eq!(process.failure.as_deref(), Some(why.as_str()));
     assert_eq!(process.attributes["distillery.outcome"], "cancelled");
-    assert_eq!(spans.len(), 3, "the client of the first wanted none: {spans:#?}");
+    assert_eq!(spans.len(), 3, "the first client asked for no trace: {spans:#?}");
 }
 
 #[tokio::test]
@@ -203,11 +203,11 @@ async fn keys_and_tokens_never_reach_the_collector() {
     server.operator(Method::DELETE, &format!("/api/v1/processes/{bare}?force=true")).await;
     server.process_ended("hold").await;
     let logged = server.log().lines().iter().any(|line| format!("{line:?}").contains(key));
-    assert!(!logged, "nor the log");
+    assert!(!logged, "the log contains a secret");
 }
 
 #[tokio::test]
-async fn without_a_word_of_the_client_one_of_many_is_told() {
+async fn calls_without_a_trace_header_are_sampled() {
     let collector = Collector::new().await;
     let server = collector.builder().set("traces.one_in", 4).start().await;
     for _ in 0..8 {
@@ -223,7 +223,7 @@ async fn without_a_word_of_the_client_one_of_many_is_told() {
 }
 
 #[tokio::test]
-async fn a_collector_that_fails_disturbs_nobody_and_is_told_once() {
+async fn failing_collector_is_harmless_and_logged_once() {
     let collector = Collector::new().await;
     let server = collector.builder().start().await;
     for _ in 0..2 {

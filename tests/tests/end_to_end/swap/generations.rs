@@ -1,16 +1,16 @@
-//! What is told of generations, and the way back to the one before.
+//! Reports on generations, and the rollback to the previous one.
 
 use super::{builder, public, said, says, until};
 use distillery_tests::{Server, http::Answer, log::Line};
 use hyper::Method;
 use serde_json::{Value, json};
 
-/// The only plugin of the server, as the API shows it.
+/// Returns the only plugin of the server, as the API shows it.
 async fn plugin(server: &Server) -> Value {
     server.get("/api/v1/plugins").await.json()[0].clone()
 }
 
-/// Number and state of each generation.
+/// Returns number and state of each generation.
 fn states(plugin: &Value) -> Vec<(u64, &str)> {
     let generations = plugin["generations"].as_array().expect("a list").iter();
     generations
@@ -55,10 +55,10 @@ async fn every_generation_has_its_number_and_its_state() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_plugins_is_told_as_it_happens() {
+async fn plugin_events_are_streamed_as_they_happen() {
     let server = builder().start().await;
     let mut events = server.plugin_events().await;
-    let (name, data) = events.next().await.expect("how things are");
+    let (name, data) = events.next().await.expect("the current state");
     assert_eq!((name.as_str(), data), ("plugins", server.get("/api/v1/plugins").await.json()));
     let mut running = server.call("echo", &[]).await;
     running.line().await;
@@ -66,7 +66,7 @@ async fn what_becomes_of_plugins_is_told_as_it_happens() {
     server.put("plugins/echo/echo.wat", says("two"));
     let mut told = Vec::new();
     for _ in 0..2 {
-        let (name, data) = events.next().await.expect("what happens");
+        let (name, data) = events.next().await.expect("the next event");
         assert_eq!(data["plugin"], "echo");
         told.push((name, data["generation"].as_u64(), data["processes"].as_u64()));
     }
@@ -77,14 +77,14 @@ async fn what_becomes_of_plugins_is_told_as_it_happens() {
     running.say("").await;
     running.finish().await.success();
     events.wait("the end of the process", |name, data| name == "freed" && data["generation"] == 1).await;
-    // A server that ends does not wait for those who listen.
+    // A stopping server does not wait for listeners of events.
     server.terminate();
     while events.next().await.is_some() {}
     assert_eq!(server.wait().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_rollback_holds_until_the_directory_changes() {
+async fn rollback_holds_until_the_directory_changes() {
     let server = builder().start().await;
     let back = async || server.post("/api/v1/plugins/echo/rollback").await;
     let refused = |answer: Answer| (answer.status.as_u16(), answer.json()["message"].as_str().unwrap().to_owned());
@@ -96,7 +96,7 @@ async fn a_rollback_holds_until_the_directory_changes() {
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"plugin": "echo", "generation": 1})));
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     assert_eq!(states(&plugin(&server).await), [(1, "serving")]);
-    // There is nothing to go back to from there, and looking again does not undo it.
+    // There is no generation before that one, and another scan does not undo the rollback.
     let (status, message) = refused(back().await);
     assert!(status == 409 && message.starts_with("no earlier generation of \"echo\" is kept"), "{message}");
     assert_eq!(server.post("/api/v1/plugins/reload").await.status.as_u16(), 200);
@@ -113,7 +113,7 @@ async fn a_rollback_holds_until_the_directory_changes() {
 }
 
 #[tokio::test]
-async fn the_last_good_generation_may_be_left_behind_too() {
+async fn rollback_leaves_the_last_good_generation_too() {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
@@ -129,7 +129,7 @@ async fn the_last_good_generation_may_be_left_behind_too() {
 }
 
 #[tokio::test]
-async fn plugins_are_shown_and_changed_by_those_who_may() {
+async fn plugin_routes_require_their_scopes() {
     let routes = [
         (Method::GET, "plugins", "plugins:read"),
         (Method::GET, "plugins/events", "plugins:read"),
@@ -152,7 +152,7 @@ async fn plugins_are_shown_and_changed_by_those_who_may() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_changes_nothing() {
+async fn page_of_another_origin_changes_nothing() {
     let server = builder().start().await;
     let reload = async |origin: &str| {
         server.request(Method::POST, "/api/v1/plugins/reload", &[("origin", origin)]).await.status.as_u16()
@@ -162,7 +162,7 @@ async fn a_page_of_another_origin_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_generation_keeps_running_what_it_was_rolled_back_from() {
+async fn rolled_back_generation_keeps_its_processes_running() {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
@@ -177,7 +177,7 @@ async fn a_generation_keeps_running_what_it_was_rolled_back_from() {
 }
 
 #[tokio::test]
-async fn a_new_name_may_be_tried_and_left() {
+async fn rollback_undoes_a_new_call_name() {
     let server = builder().start().await;
     server.put("plugins/echo/plugin.yaml", public("other"));
     until(&server, "other", "one", &["unknown call \"other\""]).await;

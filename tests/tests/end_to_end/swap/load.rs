@@ -1,4 +1,4 @@
-//! Swaps while everybody calls: not one call fails, and nothing is left behind.
+//! Swaps during many calls: no call fails, and nothing is left behind.
 
 use super::{builder, public, said, says};
 use distillery_tests::{Client, Server, Verdict, patiently};
@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Plugins that are swapped at the same time, each so often.
+/// Plugins that are swapped at the same time.
 const PLUGINS: usize = 10;
 const SWAPS: usize = 100;
 
-/// How long it took from the rename to the first call, as people ask for it.
+/// Durations from the rename to the first call, as percentiles.
 struct Percentiles(Vec<Duration>);
 
 impl std::fmt::Display for Percentiles {
@@ -27,8 +27,8 @@ impl std::fmt::Display for Percentiles {
     }
 }
 
-/// Puts one generation after the other in its place, each when the one before serves. Gives how long each took from the
-/// rename to the first call that it served.
+/// Puts one generation after the other in place, each once the previous one serves. Returns the durations from each
+/// rename to the first call that the new generation served.
 async fn swap(server: &Server, plugin: &str, generations: std::ops::Range<usize>) -> Vec<Duration> {
     let mut took = Vec::new();
     for generation in generations {
@@ -48,7 +48,7 @@ async fn swap_all(server: &Server, generations: std::ops::Range<usize>) -> Vec<D
     futures_util::future::join_all(all).await.concat()
 }
 
-/// Calls one plugin after the other until it is told to stop. Gives how many calls it made; each must succeed.
+/// Calls one plugin after the other until `stop` is set, and counts the calls. Each must succeed.
 async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>, calls: Arc<AtomicUsize>) {
     for number in (0..PLUGINS).cycle() {
         if stop.load(Relaxed) {
@@ -65,13 +65,13 @@ async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>, calls: Arc<AtomicUs
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_thousand_swaps_under_load_no_call_fails_and_nothing_is_left_behind() {
+async fn swaps_under_load_fail_no_call_and_leave_nothing_behind() {
     let mut builder = builder().set("log.level", "info,distillery::dispatch=warn");
     for number in 0..PLUGINS {
         builder = builder.file(&format!("plugins/p{number}/plugin.yaml"), public(&format!("p{number}")));
         builder = builder.file(&format!("plugins/p{number}/p{number}.wat"), says("g0"));
     }
-    // Each generation is compiled, whatever earlier runs have left.
+    // Each generation is compiled, whatever the cache of earlier runs holds.
     let cache = builder.directory().join("cache").display().to_string();
     let server = builder.set("cache", cache).start().await;
     let alone = swap(&server, "echo", 1..20).await;

@@ -1,12 +1,12 @@
-//! A manifest that is emptied, misnamed, unreadable or gone: never a reason to serve its module without its rules, and
-//! neither is a restart.
+//! Manifests that are emptied, misnamed, unreadable or gone: their module never serves without its rules, also after a
+//! restart.
 
 use super::{builder, public, said, says, until};
 use distillery_tests::{Server, log::Line, program::failed};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-/// A name, a way to spoil a manifest, and what is said of it.
+/// A name, a way to spoil a manifest, and the expected message.
 type Spoiled = (&'static str, fn(&Path), &'static str);
 
 const SPOILED: [Spoiled; 8] = [
@@ -78,7 +78,7 @@ async fn spoiled_manifest_never_drops_its_rules() {
 }
 
 #[tokio::test]
-async fn manifest_that_is_put_back_serves_again() {
+async fn restored_manifest_serves_again() {
     let mut server = builder().file("plugins/echo/plugin.yaml", STRICT).start().await;
     fs::remove_file(server.plugins().join("echo/plugin.yaml")).unwrap();
     server.crash_and_restart().await;
@@ -88,11 +88,11 @@ async fn manifest_that_is_put_back_serves_again() {
 }
 
 #[tokio::test]
-async fn directory_without_a_manifest_is_fine_if_it_is_new() {
+async fn new_directory_needs_no_manifest() {
     let mut server = builder().set("auth.anonymous", vec!["call:*", "plugins:*"]).start().await;
     server.put("plugins/bare/bare.wat", says("bare"));
     until(&server, "bare", "bare", &["unknown call \"bare\""]).await;
-    // So is one in the place of a plugin that was removed.
+    // The directory is also new if it replaces a removed plugin.
     fs::remove_dir_all(server.plugins().join("echo")).unwrap();
     server.log().line("the removal", |line| line.message() == "plugin removed").await;
     server.put("plugins/echo/echo.wat", says("new"));
@@ -106,7 +106,7 @@ async fn directory_without_a_manifest_is_fine_if_it_is_new() {
 #[tokio::test]
 async fn renamed_or_copied_plugin_has_a_manifest_of_its_own() {
     let server = builder().set("auth.anonymous", vec!["call:*", "plugins:*"]).start().await;
-    // The copy never had one; the name of the original still stands for a plugin that has.
+    // The copy never had a manifest; the name of the original still belongs to a plugin with one.
     fs::create_dir(server.plugins().join("copy")).unwrap();
     server.put("plugins/copy/copy.wat", says("copy"));
     until(&server, "copy", "copy", &["unknown call \"copy\""]).await;

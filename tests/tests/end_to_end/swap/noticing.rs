@@ -1,4 +1,4 @@
-//! Every way in which a plugin may come, change and go.
+//! Every way in which a plugin can be added, changed and removed.
 
 use super::{builder, errors, public, said, says, until};
 use distillery_tests::{Server, log::Line, patiently};
@@ -10,14 +10,14 @@ use std::{
 };
 
 #[tokio::test]
-async fn a_new_directory_serves() {
+async fn new_directory_is_served() {
     let server = builder().start().await;
-    // In its place at once.
+    // Moved into place at once.
     server.put("aside/new/new.wat", says("one"));
     server.put("aside/new/plugin.yaml", public("new"));
     fs::rename(server.directory().join("aside/new"), server.plugins().join("new")).unwrap();
     until(&server, "new", "one", &["unknown call \"new\""]).await;
-    // Written where it is.
+    // Written in place.
     fs::create_dir(server.plugins().join("other")).unwrap();
     fs::write(server.plugins().join("other/plugin.yaml"), public("other")).unwrap();
     fs::write(server.plugins().join("other/other.wat"), says("one")).unwrap();
@@ -26,7 +26,7 @@ async fn a_new_directory_serves() {
 }
 
 #[tokio::test]
-async fn a_call_outlives_the_swap_of_its_plugin() {
+async fn call_outlives_the_swap_of_its_plugin() {
     let server = builder().start().await;
     let mut running = server.call("echo", &[]).await;
     assert_eq!(running.line().await, "one");
@@ -41,7 +41,7 @@ async fn a_call_outlives_the_swap_of_its_plugin() {
 }
 
 #[tokio::test]
-async fn a_changed_manifest_is_a_change() {
+async fn changed_manifest_is_loaded() {
     let server = builder().start().await;
     server.put("plugins/echo/plugin.yaml", "calls: {echo: {access: public}, again: {access: public}}\n");
     until(&server, "again", "one", &["unknown call \"again\""]).await;
@@ -49,14 +49,14 @@ async fn a_changed_manifest_is_a_change() {
 }
 
 #[tokio::test]
-async fn a_directory_with_another_name_takes_its_calls_along() {
+async fn renamed_directory_keeps_its_calls() {
     let server = builder().start().await;
     let at = |name: &str| server.plugins().join(name);
     fs::rename(at("echo"), at("renamed")).unwrap();
     let loaded = server.log().line("the plugin under its new name", |line| {
         line.message() == "plugin loaded" && line.field("plugin") == "renamed"
     });
-    // Not one call fails meanwhile.
+    // No call fails meanwhile.
     tokio::select! {
         _ = loaded => {}
         () = until(&server, "echo", "never", &["one"]) => {}
@@ -67,7 +67,7 @@ async fn a_directory_with_another_name_takes_its_calls_along() {
 }
 
 #[tokio::test]
-async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
+async fn removed_directory_ends_its_calls_but_no_processes() {
     let server = builder().start().await;
     let mut running = server.call("echo", &[]).await;
     assert_eq!(running.line().await, "one");
@@ -76,7 +76,7 @@ async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
     running.say("").await;
     assert_eq!(running.finish().await.success(), ["one"]);
     server.log().line("the end of the plugin", |line| line.message() == "generation freed").await;
-    // Its numbers go on.
+    // The numbers of its generations continue.
     server.put("plugins/echo/plugin.yaml", public("echo"));
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["unknown call \"echo\""]).await;
@@ -85,18 +85,18 @@ async fn a_removed_directory_takes_its_calls_with_it_and_not_its_processes() {
 }
 
 #[tokio::test]
-async fn an_editor_that_saves_by_renaming_is_followed() {
+async fn saves_by_rename_are_noticed() {
     let server = builder().start().await;
     let at = |name: &str| server.plugins().join("echo").join(name);
     for word in ["two", "three"] {
-        // As vim does it: a swap file all along, the old file kept as a backup until the new one is written.
+        // As vim saves: a swap file throughout, and the old file kept as a backup until the new one is written.
         fs::write(at(".echo.wat.swp"), "b0VIM").unwrap();
         fs::rename(at("echo.wat"), at("echo.wat~")).unwrap();
         fs::write(at("echo.wat"), says(word)).unwrap();
         fs::remove_file(at("echo.wat~")).unwrap();
         fs::remove_file(at(".echo.wat.swp")).unwrap();
         until(&server, "echo", word, &["one", "two"]).await;
-        // As others do it: written beside it, and moved over it.
+        // As other editors save: written beside the file, then moved over it.
         fs::write(at(".echo.wat.tmp"), says("between")).unwrap();
         fs::rename(at(".echo.wat.tmp"), at("echo.wat")).unwrap();
         until(&server, "echo", "between", &[word]).await;
@@ -106,23 +106,23 @@ async fn an_editor_that_saves_by_renaming_is_followed() {
     assert_eq!(errors(&server), 0);
 }
 
-/// Which generation of the plugin `echo`, the first by its name, serves.
+/// Returns the number of the generation of `echo` that serves.
 async fn generation(server: &Server) -> u64 {
     server.get("/api/v1/plugins").await.json()[0]["generation"].as_u64().expect("a number")
 }
 
-/// How often the plugin `echo` was about to be loaded.
+/// Returns how often the server began to load the plugin `echo`.
 fn loads(server: &Server) -> usize {
     let load = |line: &&Line| line.message() == "loading" && line.field("plugin") == "echo";
     server.log().lines().iter().filter(load).count()
 }
 
 #[tokio::test]
-async fn half_a_module_is_no_error_while_the_rest_may_come() {
+async fn partial_module_is_no_error_while_it_is_written() {
     let server = builder().start().await;
     let file = server.plugins().join("echo/echo.wat");
     let module = says("two");
-    // Each piece by a writer of its own, so that nobody can know that more will come.
+    // Each piece has a writer of its own, so the server cannot know that more follows.
     let pieces: Vec<_> = module.as_bytes().chunks(module.len() / 3 + 1).collect();
     File::create(&file).unwrap();
     for tried in 1..=pieces.len() {
@@ -135,7 +135,7 @@ async fn half_a_module_is_no_error_while_the_rest_may_come() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_being_written_is_not_even_tried() {
+async fn file_that_is_being_written_is_not_loaded() {
     let server = builder()
         .file("plugins/other/plugin.yaml", public("other"))
         .file("plugins/other/other.wat", says("before"))
@@ -146,7 +146,7 @@ async fn a_file_that_is_being_written_is_not_even_tried() {
     let mut copy = File::create(server.plugins().join("echo/echo.wat")).unwrap();
     for (number, piece) in module.as_bytes().chunks(module.len() / 3 + 1).enumerate() {
         copy.write_all(piece).unwrap();
-        // What came later to another plugin is loaded long before.
+        // A later change of another plugin is loaded long before.
         let word = format!("after{number}");
         server.put("plugins/other/other.wat", says(&word));
         patiently(&word, async { while said(&server, "other").await.as_ref() != Ok(&word) {} }).await;
@@ -158,9 +158,9 @@ async fn a_file_that_is_being_written_is_not_even_tried() {
 }
 
 #[tokio::test]
-async fn manifest_and_module_change_as_one() {
-    // The way in which Kubernetes mounts a ConfigMap: links to files of a hidden directory, itself a link that is
-    // replaced in one step.
+async fn manifest_and_module_change_together() {
+    // As Kubernetes mounts a ConfigMap: links to files in a hidden directory, which is itself a link that is replaced
+    // in one step.
     let server = builder().start().await;
     let at = |path: &str| server.plugins().join("config").join(path);
     let version = |word: &str| {
@@ -184,7 +184,7 @@ async fn manifest_and_module_change_as_one() {
 }
 
 #[tokio::test]
-async fn a_directory_behind_a_link_is_followed_to_the_next() {
+async fn replaced_directory_link_is_followed() {
     let server = builder().start().await;
     let link = |release: &str| {
         server.put(&format!("releases/{release}/plugin.yaml"), public("linked"));
@@ -201,7 +201,7 @@ async fn a_directory_behind_a_link_is_followed_to_the_next() {
 }
 
 #[tokio::test]
-async fn of_a_hundred_changes_the_last_one_wins() {
+async fn last_of_a_hundred_changes_wins() {
     let server = builder().start().await;
     for number in 0..100 {
         server.put("plugins/echo/echo.wat", says(&format!("n{number}")));
@@ -217,7 +217,7 @@ async fn of_a_hundred_changes_the_last_one_wins() {
 }
 
 #[tokio::test]
-async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
+async fn change_during_a_compilation_is_loaded_afterwards() {
     // Compiled code of another run would leave nothing to do.
     let builder = builder();
     let cache = builder.directory().join("cache").display().to_string();
@@ -231,7 +231,8 @@ async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
         .collect();
     let slow = says("slow").replace("(module", &format!("(module\n{functions}"));
     server.put("plugins/echo/echo.wat", &slow);
-    // It is compiled by a process of its own, and is read whole by then: a change before would only make it read anew.
+    // A separate process compiles the module, which has been read by then: an earlier change would only make the server
+    // read it again.
     patiently("the compiler", async {
         while server.children() == 0 {
             tokio::task::yield_now().await;
@@ -242,12 +243,12 @@ async fn a_change_while_a_plugin_is_compiled_waits_for_its_turn() {
         server.put("plugins/echo/echo.wat", says(&format!("later{number}")));
     }
     until(&server, "echo", "later4", &["one", "slow"]).await;
-    // Of those that were overtaken only the first, which was read before, may have become a generation.
+    // Of the overtaken changes, only the first, which was read before, can have become a generation.
     assert!((2..=3).contains(&generation(&server).await));
 }
 
 #[tokio::test]
-async fn changes_are_found_where_the_system_tells_of_none() {
+async fn changes_are_found_without_file_events() {
     let server = builder().set("plugins.watch", "poll").start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     server.put("plugins/new/plugin.yaml", public("new"));
@@ -260,7 +261,7 @@ async fn changes_are_found_where_the_system_tells_of_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_watch_looks_when_it_is_told() {
+async fn server_that_does_not_watch_loads_on_reload() {
     let server = builder().set("plugins.watch", "off").start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     server.signal(Signal::HUP);
@@ -274,7 +275,7 @@ async fn a_server_that_does_not_watch_looks_when_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_bad_version_changes_nothing_and_is_told_once() {
+async fn bad_version_changes_nothing_and_is_logged_once() {
     let server = builder().start().await;
     let bad = |line: &Line| line.message() == "plugin not loaded";
     for (count, file, text) in
@@ -286,7 +287,7 @@ async fn a_bad_version_changes_nothing_and_is_told_once() {
         assert_eq!(line.field("generation"), (count + 1).to_string());
         assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     }
-    // The same again says nothing new.
+    // The same error again is not logged again.
     server.put("plugins/echo/plugin.yaml", "limits: {memory: 1TiB}");
     server.put("plugins/echo/plugin.yaml", public("echo"));
     server.put("plugins/echo/echo.wat", says("two"));
@@ -295,7 +296,7 @@ async fn a_bad_version_changes_nothing_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn what_is_taken_back_serves_as_it_did() {
+async fn reverted_change_serves_as_before() {
     let server = builder().start().await;
     let mut events = server.plugin_events().await;
     server.put("plugins/echo/echo.wat", "(module (func");
@@ -310,13 +311,13 @@ async fn what_is_taken_back_serves_as_it_did() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_gone_takes_nothing_down() {
+async fn missing_plugin_directory_removes_no_plugin() {
     let server = builder().start().await;
     let aside = server.directory().join("aside");
     fs::rename(server.plugins(), &aside).unwrap();
     server.log().line("a word about it", |line| line.message().starts_with("the directory of plugins is gone")).await;
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
-    // Nor does an empty one, such as that where a disk was mounted.
+    // An empty directory removes no plugin either, such as one where a disk was mounted.
     fs::create_dir(server.plugins()).unwrap();
     let empty = |line: &Line| line.field("error").contains("which is empty");
     server.log().line("a word about the empty one", empty).await;
@@ -332,7 +333,7 @@ async fn a_root_that_is_gone_takes_nothing_down() {
 }
 
 #[tokio::test]
-async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
+async fn call_moves_to_the_next_plugin_when_its_own_is_removed() {
     let server = builder()
         .file("plugins/second/plugin.yaml", public("echo"))
         .file("plugins/second/second.wat", says("second"))
@@ -340,12 +341,12 @@ async fn a_call_goes_to_the_next_plugin_when_its_own_is_gone() {
         .await;
     server.log().line("the conflict", |line| line.field("error").contains("already provided")).await;
     fs::remove_dir_all(server.plugins().join("echo")).unwrap();
-    // There is no moment without the call.
+    // The call is available at every moment.
     until(&server, "echo", "second", &["one"]).await;
 }
 
 #[tokio::test]
-async fn many_removals_take_few_looks_and_snapshots() {
+async fn many_removals_need_few_scans_and_snapshots() {
     const MANY: usize = 120;
     let mut builder = builder().set("log.level", "info,distillery::plugin=trace");
     for number in 0..MANY {
@@ -361,7 +362,7 @@ async fn many_removals_take_few_looks_and_snapshots() {
     server.log().lines_of("the removals", MANY, |line| line.message() == "plugin removed").await;
     let work = work() - before;
     assert!(work < MANY, "{work} looks and snapshots for {MANY} removals");
-    // So does a reload that loads nothing.
+    // A reload that loads nothing needs few, too.
     let before = count("the next snapshot");
     assert!(server.run(&["reload"]).status.success());
     assert!(count("the next snapshot") - before <= 2);

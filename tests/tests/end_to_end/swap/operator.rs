@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 #[tokio::test]
-async fn the_command_line_lists_plugins_and_their_generations() {
-    // It needs no scope, and no API that is served to others.
+async fn command_line_lists_plugins_and_their_generations() {
+    // The command needs no scope, and no API for other callers.
     let server = builder().set("auth.anonymous", serde_json::json!([])).set("http.api", false).start().await;
     let listed = server.run(&["plugins"]);
     assert!(listed.status.success(), "{listed:?}");
@@ -24,7 +24,7 @@ async fn the_command_line_lists_plugins_and_their_generations() {
 }
 
 #[tokio::test]
-async fn without_a_server_a_command_says_so() {
+async fn command_without_a_server_says_so() {
     let mut server = builder().start().await;
     server.reconfigure("data", server.directory().join("elsewhere").display().to_string());
     for arguments in [&["reload"][..], &["plugins"], &["plugins", "rollback", "echo"]] {
@@ -34,7 +34,7 @@ async fn without_a_server_a_command_says_so() {
 }
 
 #[tokio::test]
-async fn the_socket_is_the_operators_and_goes_with_the_server() {
+async fn socket_is_private_and_removed_with_the_server() {
     let server = builder().start().await;
     let socket = server.directory().join("data/control.sock");
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
@@ -44,7 +44,7 @@ async fn the_socket_is_the_operators_and_goes_with_the_server() {
 }
 
 #[tokio::test]
-async fn a_second_server_on_the_same_data_is_told() {
+async fn second_server_on_the_same_data_is_refused() {
     let first = builder().start().await;
     let data = first.directory().join("data").display().to_string();
     let output = output(&mut builder().set("data", data).command());
@@ -54,7 +54,7 @@ async fn a_second_server_on_the_same_data_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_leaves_nothing_in_the_way() {
+async fn killed_server_does_not_block_the_next() {
     let dead = builder().start().await;
     dead.signal(Signal::KILL);
     dead.wait().await;
@@ -71,14 +71,14 @@ async fn reloaded(server: &Server, times: usize) {
 }
 
 #[tokio::test]
-async fn a_changed_limit_holds_for_what_is_loaded_from_then_on() {
+async fn changed_limit_applies_to_later_loads() {
     let mut server = builder().start().await;
     server.reconfigure("limits.params", 1);
     server.signal(Signal::HUP);
     reloaded(&server, 1).await;
     let params = server.call("echo", &["a", "b"]).await.finish().await.failure();
     assert!(params.contains("too many parameters"), "{params}");
-    // A generation under other rules is no way back.
+    // A generation with other rules cannot be rolled back to.
     assert_eq!(server.post("/api/v1/plugins/echo/rollback").await.status.as_u16(), 409);
 
     server.reconfigure("limits.params", 2);
@@ -91,7 +91,7 @@ async fn a_changed_limit_holds_for_what_is_loaded_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_level_of_the_log_holds_at_once() {
+async fn changed_log_level_applies_at_once() {
     let mut server = builder().start().await;
     server.reconfigure("log.level", "warn");
     assert!(server.run(&["reload"]).status.success());
@@ -100,27 +100,27 @@ async fn a_level_of_the_log_holds_at_once() {
     let reloads = server.log().lines_of("the second reload", 1, |line| line.message() == "reloaded").await;
     assert_eq!(reloads.len(), 1);
     let all = server.log().lines().iter().filter(|line| line.message() == "reloading").count();
-    assert_eq!(all, 1, "the first was logged at a level that is off");
+    assert_eq!(all, 1, "the first reload was logged at a disabled level");
 }
 
 #[tokio::test]
-async fn a_configuration_with_a_mistake_changes_nothing() {
+async fn invalid_configuration_changes_nothing() {
     let mut server = builder().set("plugins.watch", "off").start().await;
     server.reconfigure("limits.memory", "lots");
     server.put("plugins/echo/echo.wat", says("two"));
     server.signal(Signal::HUP);
     let wrong = |line: &Line| line.level() == "ERROR" && line.field("error").contains("limits.memory");
     server.log().line("the mistake", wrong).await;
-    // The plugins are looked at all the same.
+    // The plugins are scanned all the same.
     until(&server, "echo", "two", &["one"]).await;
     let reload = server.post("/api/v1/plugins/reload").await.json();
     assert!(reload["error"].as_str().is_some_and(|why| why.contains("limits.memory")), "{reload}");
-    // The command itself cannot know then where the server is.
+    // The command itself cannot find the server then.
     assert!(failed(&server.run(&["reload"])).contains("limits.memory"));
 }
 
 #[tokio::test]
-async fn plugin_that_the_new_rules_forbid_stops_until_it_keeps_to_them() {
+async fn forbidden_plugin_stops_until_it_obeys_the_new_rules() {
     let limits = "calls: {greedy: {access: public}}\nlimits: {memory: 64MiB}\n";
     let mut server = builder()
         .file("plugins/greedy/plugin.yaml", limits)

@@ -1,5 +1,5 @@
-//! What the operator revokes: it is gone when reload returns, for every call that starts from then on, whatever version
-//! serves and however it came to.
+//! Revocations by the operator: a revoked right is gone when reload returns, for every call that starts afterwards,
+//! whatever version serves and why.
 
 use super::{builder, public, said, says, until};
 use distillery_tests::{
@@ -15,7 +15,7 @@ fn asking(name: &str, capabilities: &str) -> String {
     format!("{}capabilities: {capabilities}\n", public(name))
 }
 
-/// A server whose plugin `echo` asks for a secret, and is granted it.
+/// Returns a server whose plugin `echo` requests a secret, and is granted it.
 fn with_secret() -> Builder {
     let builder = builder().file("key", "one\n").file("plugins/echo/plugin.yaml", asking("echo", "{secrets: [KEY]}"));
     let key = builder.directory().join("key");
@@ -26,7 +26,7 @@ fn grants(server: &Server) -> Value {
     json!({"echo": {"secrets": {"KEY": {"file": server.directory().join("key")}}}})
 }
 
-/// Why what lies in the directory of the plugin does not serve.
+/// Returns why the files in the directory of the plugin do not serve.
 async fn error(server: &Server, plugin: &str) -> String {
     let plugins = server.get("/api/v1/plugins").await.json();
     let found = plugins.as_array().expect("a list").iter().find(|it| it["name"] == plugin).expect("the plugin");
@@ -49,7 +49,7 @@ async fn revoked_grant_is_gone_when_reload_returns() {
     assert_eq!(said(&server, "echo").await, unknown("echo"));
     assert!(error(&server, "echo").await.contains("not granted: the secret KEY: grant it in plugins.grants.echo"));
 
-    // The process goes on, and the operator is told how to end it.
+    // The process continues, and the operator learns how to end it.
     assert!(!reload.status.success(), "{printed}");
     let holds = printed.lines().find(|line| line.starts_with("1 process of echo, generation 1, still holds: "));
     assert!(holds.is_some_and(|line| line.contains("not granted: the secret KEY")), "{printed}");
@@ -111,7 +111,7 @@ async fn every_kind_of_right_is_revoked() {
     server.reconfigure("limits.memory", "32MiB");
     server.reconfigure("cancel.grace_max", "1s");
     server.reconfigure("cancel.grace", "1s");
-    // Both ways of asking for it are the same.
+    // Both ways to request a reload are equal.
     server.signal(Signal::HUP);
     server.log().line("the reload", |line| line.message() == "reloaded").await;
     for (name, _, why) in asked.iter().chain(&limited) {
@@ -195,7 +195,7 @@ async fn rotated_secret_and_replaced_directory_are_picked_up() {
     assert!(server.run(&["reload"]).status.success());
     assert_eq!((told(&server).await, read(&server).await), ("KEY=two".into(), vec!["second".into()]));
 
-    // A configuration with a mistake holds up neither.
+    // An invalid configuration delays neither.
     server.put("key", "three\n");
     fs::remove_dir_all(&shared).unwrap();
     let config = server.directory().join("distillery.yaml");
@@ -213,7 +213,7 @@ async fn rotated_secret_and_replaced_directory_are_picked_up() {
 }
 
 #[tokio::test]
-async fn call_that_waits_for_a_place_does_not_start_with_a_revoked_right() {
+async fn queued_call_does_not_start_with_a_revoked_right() {
     let server = with_secret().set("limits.processes", 1).set("limits.queue_time", "60s").start().await;
     let mut running = server.call("echo", &[]).await;
     running.line().await;

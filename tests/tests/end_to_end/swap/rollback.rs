@@ -5,7 +5,7 @@ use distillery_tests::{Server, program::text};
 use serde_json::json;
 use std::fs;
 
-/// A server that serves `one` again after `two`.
+/// Returns a server that serves `one` again after `two`.
 async fn rolled_back() -> Server {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
@@ -27,7 +27,7 @@ async fn rollback_survives_restart_crash_and_takeover() {
     let before = server.take_over().await;
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
     drop(before);
-    // Neither a reload nor the same files again end it.
+    // Neither a reload nor the same files again end the rollback.
     server.put("plugins/echo/echo.wat", says("two"));
     assert!(server.run(&["reload"]).status.success());
     assert_eq!(said(&server, "echo").await.as_deref(), Ok("one"));
@@ -53,7 +53,7 @@ async fn change_while_the_server_is_down_ends_a_rollback() {
 }
 
 #[tokio::test]
-async fn rollback_from_a_version_that_does_not_load_survives_a_restart() {
+async fn rollback_from_a_broken_version_survives_a_restart() {
     for broken in ["(module (func", ""] {
         let mut server = builder().start().await;
         server.put("plugins/echo/echo.wat", says("two"));
@@ -88,7 +88,7 @@ async fn rolled_back_version_without_a_copy_is_an_error() {
 }
 
 #[tokio::test]
-async fn rollback_that_cannot_be_remembered_says_so() {
+async fn rollback_that_cannot_be_saved_says_so() {
     let server = builder().start().await;
     server.put("plugins/echo/echo.wat", says("two"));
     until(&server, "echo", "two", &["one"]).await;
