@@ -1,10 +1,10 @@
-//! The way back to the generation that served before.
+//! The rollback to the previous generation.
 
 use super::{NoWayBack, RolledBack, keeper::Keeper};
 use crate::plugin::archive::Rollback;
 
 impl Keeper {
-    /// Serves the previous version of a plugin, with the rights that it has by the rules of this moment.
+    /// Serves the previous version of a plugin, with its rights under the current rules.
     pub fn roll_back(&mut self, name: &str) -> Result<RolledBack, NoWayBack> {
         let snapshot = self.catalog.snapshot();
         let state = snapshot.plugins().get(name).filter(|state| state.is_there());
