@@ -240,7 +240,12 @@ impl Shared {
         text.family(name, Kind::Gauge, "The version of this server; the value is always 1.");
         text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let ready = f64::from(u8::from(self.health.stage() == Stage::Serving));
-        text.single("distillery_ready", Kind::Gauge, "Whether the server is ready: plugins.ready says when.", ready);
+        text.single(
+            "distillery_ready",
+            Kind::Gauge,
+            "Whether the server is ready, as defined by plugins.ready.",
+            ready,
+        );
         self.machine(&mut text);
         if let Some(sources) = self.sources.get() {
             sources.write(&mut text);
@@ -258,13 +263,13 @@ impl Shared {
     /// Adds the standard process metrics, under their usual names.
     fn machine(&self, text: &mut Text) {
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        text.single("process_start_time_seconds", Kind::Gauge, "When the server was started.", started);
+        text.single("process_start_time_seconds", Kind::Gauge, "The start time of the server.", started);
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         text.single(
             "process_cpu_seconds_total",
             Kind::Counter,
-            "How long the server has computed, guests and all.",
+            "The processor time of the server, including guests.",
             cpu,
         );
         // Without /proc these metrics are missing.
@@ -275,7 +280,7 @@ impl Shared {
             text.single("process_resident_memory_bytes", Kind::Gauge, "The memory of the server.", bytes);
         }
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            text.single("process_open_fds", Kind::Gauge, "The files and sockets that are open.", files.count() as f64);
+            text.single("process_open_fds", Kind::Gauge, "Open files and sockets.", files.count() as f64);
         }
     }
 }
@@ -285,60 +290,65 @@ impl Sources {
         self.dispatcher.metrics.write(text);
         let admission = &self.dispatcher.admission;
         let taken = f64::from(admission.running());
-        text.single("distillery_places_taken", Kind::Gauge, "Places of processes that are taken.", taken);
+        text.single("distillery_places_taken", Kind::Gauge, "Process slots in use.", taken);
         let most = f64::from(admission.most());
-        text.single("distillery_places", Kind::Gauge, "Places that there are for processes.", most);
+        text.single("distillery_places", Kind::Gauge, "Process slots in total.", most);
         let waiting = admission.waiting() as f64;
-        text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a place.", waiting);
+        text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a process slot.", waiting);
         self.connections(text);
         self.plugins(text);
         text.single(
             "distillery_history_dropped_total",
             Kind::Counter,
-            "Processes that the history has no entry of: they came faster than they can be written.",
+            "Processes missing from the history: they ended faster than the history can be written.",
             self.history.dropped() as f64,
         );
         if let Some(tracer) = &self.dispatcher.tracer {
-            let help = "Spans of traces that were dropped: whoever collects them is too slow.";
+            let help = "Trace spans that were dropped: the collector is too slow.";
             text.single("distillery_spans_dropped_total", Kind::Counter, help, tracer.dropped() as f64);
         }
         text.single(
             "distillery_log_lines_dropped_total",
             Kind::Counter,
-            "Lines of the log that were dropped: its reader is too slow.",
+            "Log lines that were dropped: the reader of the log is too slow.",
             self.log.lines() as f64,
         );
     }
 
     fn connections(&self, text: &mut Text) {
         let open = self.connections.open() as f64;
-        text.single("distillery_connections_open", Kind::Gauge, "Connections of clients that are open.", open);
+        text.single("distillery_connections_open", Kind::Gauge, "Open connections of clients.", open);
         let Traffic { accepted, full, full_for_address, tls_failed, read, written } = self.connections.traffic();
-        text.single("distillery_connections_total", Kind::Counter, "Connections that were taken.", accepted as f64);
+        text.single("distillery_connections_total", Kind::Counter, "Accepted connections.", accepted as f64);
         let name = "distillery_connections_refused_total";
-        text.family(name, Kind::Counter, "Connections that were not taken, by reason.");
+        text.family(name, Kind::Counter, "Refused connections, by reason.");
         for (reason, count) in [("full", full), ("full_for_address", full_for_address), ("tls", tls_failed)] {
             text.sample(name, &[("reason", reason)], count as f64);
         }
-        let help = "Bytes that were read from connections that have ended.";
+        let help = "Bytes read from connections that have ended.";
         text.single("distillery_connection_received_bytes_total", Kind::Counter, help, read as f64);
-        let help = "Bytes that were written to connections that have ended.";
+        let help = "Bytes written to connections that have ended.";
         text.single("distillery_connection_sent_bytes_total", Kind::Counter, help, written as f64);
     }
 
     fn plugins(&self, text: &mut Text) {
         let (swaps, failures) = self.catalog.counts();
-        let help = "Generations of plugins that began to serve.";
+        let help = "Plugin generations that began to serve.";
         text.single("distillery_plugin_swaps_total", Kind::Counter, help, swaps as f64);
-        let help = "Times that a plugin did not load.";
+        let help = "Failed loads of plugins.";
         text.single("distillery_plugin_load_errors_total", Kind::Counter, help, failures as f64);
         let snapshot = self.catalog.snapshot();
         let serving = snapshot.plugins().values().filter(|state| state.serving.is_some()).count();
         let broken = snapshot.plugins().values().filter(|state| state.error.is_some()).count();
-        text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that serve.", serving as f64);
+        text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that are served.", serving as f64);
         let loading = self.catalog.loading.claims().len() as f64;
-        text.single("distillery_plugins_loading", Kind::Gauge, "Plugins that the start has still to load.", loading);
-        let help = "Plugins whose newest state does not load.";
+        text.single(
+            "distillery_plugins_loading",
+            Kind::Gauge,
+            "Plugins of the start that are still to be loaded.",
+            loading,
+        );
+        let help = "Plugins whose newest version does not load.";
         text.single("distillery_plugins_broken", Kind::Gauge, help, broken as f64);
     }
 }
