@@ -264,14 +264,14 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         if let Some(make) = later {
             offer = Some(make()?);
-            tracing::info!("took over from the server before this one");
+            tracing::info!("took over from the previous server");
         }
         let mut offer = offer.context("cannot be taken over")?;
         tokio::spawn(readiness.reach());
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
             successor = offer.taken() => {
-                tracing::info!(successor, "another server has taken over: what runs here goes on until it ends");
+                tracing::info!(successor, "another server has taken over; running calls continue until they end");
                 successor.into_iter().for_each(|successor| manager.succeeded_by(successor));
                 None
             }
@@ -295,7 +295,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         };
         let code = match name {
             Some(name) => {
-                tracing::info!(signal = name, "draining: no new calls, running ones are told");
+                tracing::info!(signal = name, "draining: refusing new calls, telling running ones to stop");
                 if !local.is_given_up() {
                     manager.stopping();
                 }
@@ -319,7 +319,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     runtime.shutdown_timeout(LAST_CALLS);
     history.finish();
     if let Err(error) = store.accounts.write_pending() {
-        tracing::warn!(%error, "sessions of the last moments are lost: their users log in again");
+        tracing::warn!(%error, "the latest sessions are lost; their users must log in again");
     }
     served
 }

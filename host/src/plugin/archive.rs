@@ -98,7 +98,7 @@ impl Archive {
         if !record.manifest
             && let Err(error) = self.write(name, Record { manifest: true, ..record })
         {
-            tracing::warn!(plugin = name, %error, "a restart will not know that the plugin has a manifest");
+            tracing::warn!(plugin = name, %error, "cannot record that the plugin has a manifest");
         }
         Ok(())
     }
@@ -217,7 +217,7 @@ impl Archive {
             && let Err(error) = fs::rename(self.root.join(name), aside)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(plugin = name, %error, "what is remembered of a removed plugin stays");
+            tracing::warn!(plugin = name, %error, "cannot remove the record of a removed plugin");
         }
     }
 
@@ -233,7 +233,7 @@ impl Archive {
             }
         });
         if let Err(error) = cleared {
-            tracing::warn!(%error, "what is remembered of removed plugins stays");
+            tracing::warn!(%error, "cannot remove the records of removed plugins");
         }
     }
 

@@ -209,7 +209,7 @@ impl<D> Plan<D> {
         self.slots.get(name).is_some_and(|slot| slot.change.is_some() || slot.loading || slot.doubt.is_some())
     }
 
-    /// Returns whether a pending change can only be confirmed by polling.
+    /// Returns whether polling must continue, to see when a pending change is over.
     pub fn is_watching(&self) -> bool {
         self.slots.values().any(|slot| slot.change.is_some() || slot.doubt.is_some())
     }

@@ -104,7 +104,7 @@ impl Keeper {
             tracing::warn!(
                 %error,
                 every = ?LOOK_BESIDE_EVENTS,
-                "not every directory can be watched: those are looked at (a higher fs.inotify.max_user_watches may help)"
+                "cannot watch every directory; polling the others (a higher fs.inotify.max_user_watches may help)"
             );
         }
         new

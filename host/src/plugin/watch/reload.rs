@@ -40,12 +40,12 @@ impl Keeper {
                 self.loader = Arc::new(loader);
                 tracing::info!(?changed, "reloading");
                 if !restart.is_empty() {
-                    tracing::warn!(keys = ?restart, "these keys have new values that need a restart");
+                    tracing::warn!(keys = ?restart, "changed keys need a restart");
                 }
                 Reloaded { changed, restart, ..Reloaded::default() }
             }
             Err(error) => {
-                tracing::error!(error, "the configuration stays as it is, and plugins are looked at");
+                tracing::error!(error, "configuration unchanged; checking the plugins");
                 Reloaded { error: Some(error), ..Reloaded::default() }
             }
         }

@@ -29,7 +29,7 @@ impl Keeper {
         let remembered = self.loader.archive.as_ref().map(|archive| archive.set_rollback(name, Some(rollback)));
         let forgotten = remembered.and_then(Result::err).map(|error| error.to_string());
         if let Some(error) = &forgotten {
-            tracing::error!(plugin = name, error, "the rollback is not remembered: a restart will undo it");
+            tracing::error!(plugin = name, error, "cannot save the rollback; a restart will undo it");
         }
         self.uncommitted.entry(name.to_owned()).or_default();
         self.swap(next);
