@@ -344,7 +344,7 @@ fn conflict_error_names_the_key_that_is_set() {
 }
 
 #[test]
-fn tls_settings_are_complete_or_refused() {
+fn incomplete_access_settings_are_refused() {
     refused(
         "http: {tls_certificate: c.pem}",
         "distillery.yaml:1:25: http.tls_certificate: set tls_key too: the file of its secret key",
@@ -653,7 +653,7 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn shipped_file_works_without_changes() {
+fn shipped_file_enables_the_api_and_examples() {
     let config = read(SHIPPED);
     let expected = Config {
         http: Http { api: true, ..Http::default() },

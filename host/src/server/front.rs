@@ -5,13 +5,13 @@
 //!
 //! | phase | until |
 //! | --- | --- |
-//! | the handshake of TLS | `http.header_timeout` |
+//! | the TLS handshake | `http.header_timeout` |
 //! | the headers of a request, the preface of HTTP/2, and the time between two requests | `http.header_timeout` |
 //! | the body of a request | `api::request::TIME` |
-//! | an answer that the client does not take | `http.write_timeout` |
+//! | an answer that the client does not read | `http.write_timeout` |
 //! | silence over HTTP/2 and websockets | `http.ping_interval` and `http.silence_timeout` |
-//! | the goodbye of HTTP/2 | [`GOODBYE`] |
-//! | the end of the server, if nobody works on a request | [`LAST_WORDS`] |
+//! | the close after GOAWAY in HTTP/2 | [`GOODBYE`] |
+//! | the end of the server, without a request in progress | [`LAST_WORDS`] |
 
 use super::{
     activity::Activity,

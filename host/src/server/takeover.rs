@@ -7,11 +7,11 @@
 //!
 //! | old | new | meaning |
 //! | --- | --- | --- |
-//! | `A` to `H` | | with the socket of the clients, that of the operator if there is one, and which of them are managed |
-//! | `h`, `o` | | the same, of an older server that does not say what is managed |
-//! | | `t` | I am about to take over: leave the directory to me |
-//! | `y` | | it is yours |
-//! | | `s` | I serve |
+//! | `A` to `H` | | sends the clients' socket, the operator's if there is one, and which of them are managed |
+//! | `h`, `o` | | the same from an older server, without the managed sockets |
+//! | | `t` | is about to take over, and asks for the directory |
+//! | `y` | | leaves the directory to the new server |
+//! | | `s` | serves |
 
 use super::local::{CannotControl, Local, bind_owned};
 use parking_lot::Mutex;
