@@ -8,16 +8,16 @@ use super::openapi::Schemas;
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
-Calls are run over a websocket: one socket, one call. Which protocol is spoken is agreed upon when the socket is opened, \
-with the header `Sec-WebSocket-Protocol`; where none of those that are offered is spoken here, it is the protocol of lines.
+Calls are run over a websocket: one socket for one call. The header `Sec-WebSocket-Protocol` selects the protocol when \
+the socket is opened; if the server supports none of the offered ones, the protocol of lines is used.
 
-A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
-one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009, one \
-that breaks the rules of websockets with 1002, and text that is not UTF-8 with 1007. A client's close frame is answered at \
-once, whatever its call is at. A \
-page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
-a token in the header `Authorization`, by the cookie of a session, or, for pages of other origins, by a subprotocol \
-`distillery.token.<token>` that is offered beside the one that is to be spoken. The rest of the API is in `openapi.json`.";
+A client that does not send its call in time gets a failure. The server pings a silent client, and a client that stays \
+silent counts as disconnected. A frame that is too large gets a failure and the close code 1009. A frame that breaks the \
+rules of websockets gets 1002, and text that is not UTF-8 gets 1007. A client's close frame is answered at once, \
+regardless of the state of its call. A page of another origin can open a socket only if its origin is listed in \
+`http.origins`. Callers authenticate as on other routes: by a token in the header `Authorization`, by a session cookie, \
+or, for pages of other origins, by a subprotocol `distillery.token.<token>` in addition to the wanted protocol. \
+`openapi.json` describes the rest of the API.";
 
 /// One protocol of the socket: its channel, and its messages in each direction.
 struct Protocol {

@@ -26,7 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
         "plugin": "provision",
     }]);
     let operation = Operation::new("listCalls", "calls", "Lists the calls that the caller may run")
-        .described("Includes the description of each call and of its parameters. Calls that the caller cannot run are omitted.")
+        .described("Includes the descriptions of calls and parameters. Calls that the caller cannot run are omitted.")
         .answers::<Vec<Shown<'_>>>(200, "The calls, by name.", example);
     vec![Route::at("/calls").get(list, operation)]
 }

@@ -8,21 +8,19 @@ use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
-What a server of calls tells and lets be changed over HTTP. Calls themselves are run over the websocket at `ws`: \
-`asyncapi.json` has that protocol.
+The HTTP API of a server of calls, for queries and changes. Calls themselves are run over the websocket at `ws`, with the \
+protocols in `asyncapi.json`.
 
-- Every route is found below `/api/v1` and, the same, below `/api/v1/http`, with and without a slash at its end. Only \
-`ws` is found below `/api/v1` alone.
-- `HEAD` is answered wherever `GET` is. `OPTIONS` is answered with what is allowed. Any other method is answered with \
-405 and the header `Allow`, and any other path with 404.
+- Every route exists below `/api/v1` and below `/api/v1/http`, with and without a trailing slash. Only `ws` exists below \
+`/api/v1` alone.
+- Every `GET` route also answers `HEAD`. `OPTIONS` returns the allowed methods. Any other method gets 405 with the header \
+`Allow`, and any other path gets 404.
 - Errors are `{\"status\": 404, \"message\": \"what is wrong\"}`.
-- Who is asking is shown by a token (`Authorization: Bearer …`) or by the cookie of a session. What is shown and no \
-good is answered with 401 everywhere; nobody silently becomes nobody. The operator may give scopes to everyone with \
-`auth.anonymous`.
-- A browser's page of another origin reads answers, and changes anything, only if it is listed in `http.origins`.
-- What is the same for everyone has an `ETag`; everything else is `no-store`.
-- A connection that is one too many is answered with 503, a request whose headers are too large with 431, without a \
-body.";
+- Callers authenticate with a token (`Authorization: Bearer …`) or with a session cookie. Invalid credentials get 401 on \
+every route, never anonymous access. The operator can grant scopes to all callers with `auth.anonymous`.
+- A page of another origin can read answers and make changes only if its origin is listed in `http.origins`.
+- Answers that are the same for all callers have an `ETag`; all others are `no-store`.
+- A connection above the limit gets 503, and a request with too large headers gets 431, both without a body.";
 
 /// Returns the description of a header.
 fn header(name: &str) -> Value {
@@ -188,9 +186,9 @@ fn socket(schemas: &mut Schemas) -> Value {
             "operationId": "openSocket",
             "tags": ["calls"],
             "summary": "Opens a websocket for one call",
-            "description": "Not a request for programs of OpenAPI: the protocol is in `asyncapi.json`. A page of another \
-                            origin shows its token as a subprotocol, `distillery.token.<token>`, beside the one that it \
-                            wants to speak.",
+            "description": "Not usable by OpenAPI clients: `asyncapi.json` describes the protocol. A page of another origin \
+                            presents its token as a subprotocol, `distillery.token.<token>`, in addition to the wanted \
+                            protocol.",
             "externalDocs": {"url": "asyncapi.json", "description": "The protocol, as an AsyncAPI document"},
             "security": security(Who::Everyone),
             "responses": {

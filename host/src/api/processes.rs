@@ -47,11 +47,16 @@ pub(super) fn routes() -> Vec<Route> {
     let text = || json!({"type": "string"});
     let list_operation = Operation::new("listProcesses", "processes", "Lists processes, the newest first")
         .described(
-            "Those of the caller, or with the scope `processes:*` those of everybody. The next page begins `before` the \
-             last one of this page.",
+            "The processes of the caller, or all processes with the scope `processes:*`. The next page begins `before` \
+             the last process of this page.",
         )
         .for_users()
-        .query("before", "Only processes that began before this one", json!({"type": "string", "format": "uuid"}), json!(ID))
+        .query(
+            "before",
+            "Only processes that began before this one",
+            json!({"type": "string", "format": "uuid"}),
+            json!(ID),
+        )
         .query(
             "limit",
             "The maximum number of processes",

@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn page_shows_default_variable_and_meaning() {
         let page = markdown();
-        let said = "### `http.call_timeout`\n\nDefault `5s`; variable `DISTILLERY_HTTP__CALL_TIMEOUT`.\n\nHow long a socket may be \
-                    open without a call.\n";
+        let said = "### `http.call_timeout`\n\nDefault `5s`; variable `DISTILLERY_HTTP__CALL_TIMEOUT`.\n\nThe time that a \
+                    socket can be open without a call.\n";
         assert!(page.contains(said), "{page}");
     }
 }

@@ -148,7 +148,7 @@ impl Loader {
         let mut plugin = self.make(&source).map_err(|error| Failure::to_make(&source, generation, error))?;
         plugin.generation = generation;
         if let Some(Err(error)) = self.archive.as_ref().map(|archive| archive.keep(&source)) {
-            tracing::warn!(plugin = plugin.name, %error, "cannot keep a copy; a rollback to this version will not survive a restart");
+            tracing::warn!(plugin = plugin.name, %error, "cannot keep a copy; a restart will lose a rollback to this version");
         }
         Ok(plugin)
     }

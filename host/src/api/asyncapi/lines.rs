@@ -54,7 +54,8 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
         .says(
             From::Client,
             "cancelCall",
-            "Ends the input of the call, or cancels the call with its grace period; a second cancel ends the call at once",
+            "Ends the input of the call, or cancels the call with its grace period; a second cancel ends the call \
+             at once",
             "signal",
             object(
                 "SignalMessage",

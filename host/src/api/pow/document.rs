@@ -159,9 +159,9 @@ fn written() -> String {
         rows += &format!("<h2><code>{method} {ROOT}{path}</code></h2><p>{summary}</p><dl>{answers}</dl>");
     }
     format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Websockets of the \
-         subprotocol <code>pow-1</code> are taken at every path below <code>{ROOT}</code>. This is the same by requests, \
-         also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Every path \
+         below <code>{ROOT}</code> accepts websockets of the subprotocol <code>pow-1</code>. This page describes the same \
+         protocol over requests, also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
     )
 }
 
