@@ -20,7 +20,7 @@ protocols in `asyncapi.json`.
 every route, never anonymous access. The operator can grant scopes to all callers with `auth.anonymous`.
 - A page of another origin can read answers and make changes only if its origin is listed in `http.origins`.
 - Answers that are the same for all callers have an `ETag`; all others are `no-store`.
-- A connection above the limit gets 503, and a request with too large headers gets 431, both without a body.";
+- A connection above the limit gets 503. A request with too large headers gets 431, without a body.";
 
 /// Returns the description of a header.
 fn header(name: &str) -> Value {
