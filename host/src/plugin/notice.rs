@@ -109,7 +109,7 @@ impl Notices {
         self.watch_all(wanted)
     }
 
-    /// Additionally watches the places that `look` found for one plugin.
+    /// Watches the places that `look` found for one plugin, in addition to those already watched.
     pub fn watch_one(&mut self, name: &str, look: &Look) -> (bool, Option<notify::Error>) {
         let wanted = self.place(name, look);
         self.unwatch_stale(&wanted);

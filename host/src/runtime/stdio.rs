@@ -68,7 +68,7 @@ impl StdinStream for Stdin {
 }
 
 impl Stdin {
-    /// Ready when there is input. A guest that waits here has written all its output for now.
+    /// Polls for input. A guest that waits here has written all its output for now.
     fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let readable = self.0.input.poll_readable(cx);
         if readable.is_pending() {
@@ -135,7 +135,7 @@ trait Sink: Clone + Send + Sync + Unpin + 'static {
     /// Returns the number of bytes that can be written now; 0 while the client does not read.
     fn permit(&self) -> usize;
 
-    /// Ready when something can be written.
+    /// Polls for space to write.
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()>;
 
     /// Returns whether a guest with an earlier permit is allowed to write this many bytes.
@@ -200,7 +200,7 @@ impl Sink for Stderr {
 }
 
 impl Stderr {
-    /// The log never makes a guest wait.
+    /// Returns `None`: the log never makes a guest wait.
     fn waits_for(&self) -> Option<&Output> {
         let client = (self.to == StderrTo::Client).then_some(&self.control.output);
         self.control.stderr.whole().or(client)
