@@ -200,7 +200,7 @@ impl Sink for Stderr {
 }
 
 impl Stderr {
-    /// Returns `None`: the log never makes a guest wait.
+    /// Returns the output that a write waits for; `None` for the log, which never makes a guest wait.
     fn waits_for(&self) -> Option<&Output> {
         let client = (self.to == StderrTo::Client).then_some(&self.control.output);
         self.control.stderr.whole().or(client)
