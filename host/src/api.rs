@@ -1,6 +1,6 @@
-//! The JSON API: which path leads where, and what is told about the paths that lead nowhere.
+//! The JSON API: its routes, and the answers for unknown paths.
 //!
-//! One file a resource; each only turns what the server knows into JSON.
+//! Each resource has a file, which only turns the server's data into JSON.
 
 pub mod asyncapi;
 pub mod auth;
@@ -40,32 +40,32 @@ use serde::Serialize;
 use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// What the API answers lies below it, and nothing else does.
+/// The root of the API's paths.
 pub const ROOT: &str = "/api";
 
-/// What the routes read from.
+/// The services that the routes use.
 #[derive(Clone)]
 pub struct ApiState {
-    /// Whether the API is on at all.
+    /// Whether the API is enabled.
     pub enabled: bool,
     pub catalog: Arc<Catalog>,
     pub history: Arc<History>,
-    /// Nothing where no process outlives who started it.
+    /// `None` if no process can outlive its client.
     pub shelf: Option<Arc<Shelf>>,
     pub plugins: Watcher,
-    /// Ends what would otherwise go on for ever.
+    /// Ends long-lived answers at shutdown.
     pub drain: Drain,
     pub public: Arc<Public>,
     pub door: auth::Door,
 }
 
-/// The state as routes have it: what is taken for each request is a count, and not each part.
+/// The shared state of routes: each request clones a reference only.
 type Api = Arc<ApiState>;
 
-/// The same resources are found at both.
+/// Both roots serve the same resources.
 const ROOTS: [&str; 2] = ["/api/v1/http", "/api/v1"];
 
-/// Every route but that of the sockets, and what is said about it.
+/// Returns every route except the sockets, with its description.
 fn routes() -> Vec<Route> {
     [
         auth::routes(),
@@ -80,8 +80,8 @@ fn routes() -> Vec<Route> {
     .concat()
 }
 
-/// All routes. `sockets` brings those of the websocket API, `/api/v1/ws` and `/api/v1/ws/`, and no fallback: what is
-/// said here about a wrong method, an unknown path and an API that is off holds for them too.
+/// Returns a router for all routes. `sockets` contributes the websocket API, `/api/v1/ws` and `/api/v1/ws/`, without a
+/// fallback. Answers for a wrong method, an unknown path and a disabled API apply to the sockets too.
 pub fn router(state: ApiState, sockets: Router) -> Router {
     if !state.enabled {
         return Router::new().fallback(error::off);
@@ -102,7 +102,7 @@ pub fn router(state: ApiState, sockets: Router) -> Router {
         .method_not_allowed_fallback(error::wrong_method)
 }
 
-/// An answer of JSON. It is about this moment and this caller, so nobody may keep it or take it for something else.
+/// Builds a JSON answer for this moment and this caller, which must not be cached.
 fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
@@ -112,8 +112,7 @@ fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     (status, headers, Body::from(body.into())).into_response()
 }
 
-/// An answer that is the same for everyone. Who has it already is told so, and anyone may keep it who asks each time
-/// whether it still is so.
+/// Builds an answer that is the same for every client. Cacheable: sends an ETag, answers 304 on a match.
 fn public(asked: &HeaderMap, media: &'static str, told: Told) -> Response {
     let Ok(tag) = HeaderValue::from_maybe_shared(told.tag) else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its tag is no header").into_response();
@@ -130,13 +129,13 @@ fn public(asked: &HeaderMap, media: &'static str, told: Told) -> Response {
     (Extension(Shared), headers, [(header::CONTENT_TYPE, media)], Body::from(told.body)).into_response()
 }
 
-/// Whether one of the tags of a request is this one.
+/// Returns whether one of the tags of a request is this one.
 fn matches(tags: &HeaderValue, tag: &HeaderValue) -> bool {
     let mut tags = tags.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     tags.any(|it| it == b"*" || it.strip_prefix(b"W/").unwrap_or(it) == tag.as_bytes())
 }
 
-/// An answer made for this request.
+/// Builds a JSON answer from a value.
 fn json_of(value: &impl Serialize) -> Result<Response, ApiError> {
     json_with(StatusCode::OK, value)
 }
@@ -148,7 +147,7 @@ fn json_with(status: StatusCode, value: &impl Serialize) -> Result<Response, Api
     }
 }
 
-/// A moment as the API writes it.
+/// Formats a time for the API.
 fn moment(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
@@ -254,7 +253,7 @@ calls:
         ask_with(true, method, path).await
     }
 
-    /// Every path of a resource.
+    /// Returns every path of a resource.
     fn paths(resource: &str) -> [String; 4] {
         let [long, short] = ROOTS.map(|root| format!("{root}/{resource}"));
         [format!("{long}/"), format!("{short}/"), long, short]
@@ -273,9 +272,9 @@ calls:
         assert_eq!(answer.headers.contains_key("etag"), public, "{of}");
     }
 
-    /// Every route is described by what it is made of; this asks the router itself.
+    /// Asks the router itself: documents and routes must match.
     #[tokio::test]
-    async fn every_route_is_described_and_nothing_else_is() {
+    async fn exactly_the_existing_routes_are_described() {
         let document = documents::openapi();
         let described = document["paths"].as_object().unwrap();
         assert_eq!(described.len(), routes().len() + 1, "two routes have the same path");
@@ -313,14 +312,14 @@ calls:
     }
 
     #[test]
-    fn every_operation_has_a_name_of_its_own_and_says_what_it_takes() {
+    fn every_operation_has_a_unique_id_and_describes_its_inputs() {
         let mut names = Vec::new();
         for route in routes() {
             for (method, operation) in &route.operations {
                 names.push(operation.id);
                 assert!(operation.answers.keys().any(|status| *status < 300), "{} is never answered", operation.id);
                 assert_eq!(operation.answers.contains_key(&415), operation.body.is_some(), "{}", operation.id);
-                // A page of another origin may not send it.
+                // A page of another origin is not allowed to send it.
                 assert!(*method == "get" || operation.answers.contains_key(&403), "{}", operation.id);
                 let within =
                     operation.parameters.iter().filter(|it| it.place == "path").map(|it| format!("{{{}}}", it.name));
@@ -335,7 +334,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn every_resource_is_found_at_each_of_its_paths() {
+    async fn every_resource_has_all_its_paths() {
         for resource in RESOURCES {
             let first = ask("GET", &format!("/api/v1/{resource}")).await;
             for path in paths(resource) {
@@ -347,7 +346,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn head_gives_the_headers_of_get_without_its_body() {
+    async fn head_returns_the_headers_of_get_without_a_body() {
         for path in RESOURCES.iter().flat_map(|resource| paths(resource)) {
             let (get, head) = (ask("GET", &path).await, ask("HEAD", &path).await);
             assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""), "{path}");
@@ -356,12 +355,12 @@ calls:
     }
 
     #[tokio::test]
-    async fn nobody_is_told_that_it_is_nobody() {
+    async fn anonymous_caller_is_shown_as_anonymous() {
         assert_eq!(ask("GET", "/api/v1/auth").await.body, r#"{"User":"","Token":false,"Scopes":[]}"#);
     }
 
     #[tokio::test]
-    async fn systems_and_news_are_those_of_the_store() {
+    async fn systems_and_news_come_from_the_store() {
         let state = state(true);
         let bodies = [ask("GET", "/api/v1/systems").await.body, ask("GET", "/api/v1/news").await.body];
         assert_eq!(bodies.map(Bytes::from), [state.public.systems.json(), state.public.news.json()]);
@@ -369,7 +368,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn a_caller_sees_the_calls_that_it_may_run_by_name_and_no_secret() {
+    async fn caller_sees_its_calls_by_name_and_no_secret() {
         let answer = ask("GET", "/api/v1/calls").await;
         assert_eq!(
             answer.json(),
@@ -402,7 +401,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn a_wrong_method_is_told_the_right_ones() {
+    async fn wrong_method_gets_the_allowed_ones() {
         for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
             for path in RESOURCES.iter().flat_map(|resource| paths(resource)).chain(["/api/v1/ws".into()]) {
                 let is_written = ["systems", "news"].iter().any(|it| path.trim_end_matches('/').ends_with(it));
@@ -425,7 +424,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn plugins_are_not_for_everyone() {
+    async fn plugins_need_a_scope() {
         let routes = [
             ("GET", "plugins", "read"),
             ("GET", "plugins/events", "read"),
@@ -442,7 +441,7 @@ calls:
     }
 
     #[tokio::test]
-    async fn an_unknown_path_is_a_404_in_json() {
+    async fn unknown_path_is_a_json_404() {
         for path in
             ["/", "/api", "/api/", "/api/v1", "/api/v2/auth", "/api/v1/auth//", "/api/v1/http/ws", "/index.html"]
         {
@@ -461,14 +460,14 @@ calls:
     }
 
     #[tokio::test]
-    async fn the_socket_is_reached_with_and_without_a_slash() {
+    async fn socket_has_a_path_with_and_without_a_slash() {
         for path in ["/api/v1/ws", "/api/v1/ws/"] {
             assert_eq!(ask("GET", path).await.body, "socket");
         }
     }
 
     #[tokio::test]
-    async fn an_api_that_is_off_says_which_setting_turns_it_on() {
+    async fn disabled_api_names_the_setting_that_enables_it() {
         let resources = RESOURCES.iter().flat_map(|resource| paths(resource));
         let others = ["/api", "/api/", "/api/v1/ws", "/api/v1/ws/", "/api/v1/nowhere", "/api/v2"].map(str::to_owned);
         for path in resources.chain(others) {

@@ -39,11 +39,11 @@ use std::{
     sync::Arc,
 };
 
-/// Serves calls: sandboxed WASM programs that anyone may talk to over a websocket.
+/// Serves calls: sandboxed WASM programs that clients talk to over a websocket.
 #[derive(Parser)]
 #[command(name = "distillery", version, arg_required_else_help = true, propagate_version = true)]
 struct Arguments {
-    /// The configuration file [default: distillery.yaml, where there is one]
+    /// The configuration file [default: distillery.yaml, if it exists]
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -54,86 +54,86 @@ struct Arguments {
 enum Command {
     /// Loads the plugins and serves until SIGTERM or SIGINT
     Serve(serve::Arguments),
-    /// Says what serving would say: is the configuration right, and does each plugin load
+    /// Checks the configuration and all plugins as serving would, without serving
     Check(check::Arguments),
-    /// Makes a key to sign plugins with: NAME.key, the secret one, and NAME.pub, the public one for plugins.keys
+    /// Makes a key pair to sign plugins with: the secret key NAME.key, and the public key NAME.pub for plugins.keys
     Keygen {
-        /// Where to write them
+        /// The path of the files, without extension
         name: PathBuf,
     },
-    /// Signs the plugin in a directory, under its name: writes plugin.sig beside its manifest and its module
+    /// Signs the plugin in a directory, under its name: writes plugin.sig next to its manifest and its module
     Sign {
-        /// The secret key: what `distillery keygen` has made, or any Ed25519 key in PEM form
+        /// The secret key: made by `distillery keygen`, or any Ed25519 key in PEM form
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         directory: PathBuf,
     },
-    /// Tells the running server to look at its plugins and its configuration again
+    /// Makes the running server reload its configuration and its plugins
     Reload,
     /// Lists the plugins of the running server and their generations
     Plugins(running::Plugins),
-    /// Calls a call of a server: its stdin and stdout are the call's, Ctrl-C cancels it, a second one forces it to end
+    /// Runs a call on a server: its stdin and stdout are the call's, Ctrl-C cancels it, a second one forces it to end
     Call(call::Call),
-    /// Shows the output of a process that goes on without a client, from where it is kept
+    /// Shows the output of a detached process, including its kept output
     Attach(call::Attach),
-    /// Lists the processes of a server that run: one's own, or all with processes:*
+    /// Lists the running processes of a server: your own, or all with the scope processes:*
     Ps(running::Ps),
     /// Tells a process of a server to stop
     Cancel(running::Cancel),
-    /// Lists the calls of a server that one may run
+    /// Lists the calls of a server that you are allowed to run
     Calls(running::Calls),
-    /// Prints what a shell needs to complete these commands
+    /// Prints a shell's completion script for these commands
     Completions { shell: clap_complete::Shell },
-    /// Writes a manual page of each command into a directory
+    /// Writes a manual page for each command into a directory
     Man { directory: PathBuf },
-    /// Makes the directory of a plugin to start from
+    /// Makes the directory of a new plugin from a template
     New(new::Arguments),
     /// Runs the build command of a plugin, and checks the result
     Build(build::Arguments),
-    /// Prints a configuration file to start from, with every key, its default and what it is for
+    /// Prints a configuration file with every key, its default and its meaning
     Config(config::Arguments),
-    /// Runs one call here at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
+    /// Runs one call at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
     Run(run::Arguments),
-    /// Compiles one module for a server that does not want to wait for ever
+    /// Compiles one module for a server, in a process that can be killed
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompileWorker { job: String },
-    /// Users: who can log in, and what they may do. Works without a server, and a running one sees it at once
+    /// Users: who can log in, and their scopes. Works without a server; a running one applies changes at once
     #[command(subcommand)]
     User(accounts::User),
-    /// Tokens: what programs show to act for a user
+    /// Tokens: credentials with which programs act for a user
     #[command(subcommand)]
     Token(accounts::Token),
-    /// Says whether a user may do something, such as call:echo, and which rule says so: fails where not
+    /// Shows whether a user is allowed an action, such as call:echo, and which rule decides; fails if not
     May {
-        /// A user, or nobody
+        /// A user, or `nobody` for an anonymous caller
         user: String,
         scope: Scope,
     },
-    /// Prints the description of the JSON API, an OpenAPI document. Needs no server
+    /// Prints the OpenAPI document of the JSON API. Needs no server
     Openapi(describe::Arguments),
-    /// Writes all of the database into a new file, also while the server runs
+    /// Writes a copy of the whole database into a new file, even while the server runs
     Backup { file: PathBuf },
 }
 
-/// Exit status of a command that was used wrongly or configured wrongly.
+/// The exit status for wrong arguments or a wrong configuration.
 const WRONG: u8 = 2;
 
-/// Runs the command that the arguments of this process name.
+/// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(said) => return output::clap(&said),
     };
     if let Command::CompileWorker { job } = &arguments.command {
-        // It is told what it must know, and reads no configuration.
+        // The worker gets its settings as an argument, and reads no configuration.
         return compile_worker(job);
     }
     output::finish(run(arguments))
 }
 
-/// Runs a command to its exit status.
+/// Runs a command and returns its exit status.
 fn run(arguments: Arguments) -> ExitCode {
-    // Who asks for one of these may have a wrong configuration.
+    // These commands must work even with a wrong configuration.
     match &arguments.command {
         Command::Config(arguments) => return config::run(arguments),
         Command::Openapi(arguments) => return describe::run(arguments),
@@ -185,7 +185,7 @@ fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// A loader for plugins within what `operator` allows, into an engine for as many processes as `capacity` says.
+/// Returns a loader for plugins within `operator`'s rules, into an engine for as many processes as `capacity` allows.
 fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
     let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
     let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
@@ -193,18 +193,18 @@ fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Optio
     Ok(Loader { runtime, operator, max_module: config.limits.module, archive: None })
 }
 
-/// A loader for one plugin, to run it once. It keeps compiled code only where the user of this command has a cache already:
-/// it can be used anywhere, and must leave nothing behind that the user of a server cannot open.
+/// Returns a loader to run one plugin once. It uses the cache of compiled code only if the directory exists and belongs
+/// to the user. The command works anywhere, and must leave no files that a server's user cannot open.
 fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
     let one = Capacity::of(1);
-    // Compiled code runs outside of the sandbox: that of another user is not used.
+    // Compiled code runs outside of the sandbox, so another user's code is not used.
     let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
     let operator = operator(config)?;
     sweep(&operator);
     loader(config, operator, &one, Some(config.cache.as_path()).filter(own))
 }
 
-/// A loader for plugins that are only looked at. It leaves nothing behind when the overlay is dropped, which is its cache.
+/// Returns a loader to inspect plugins. Its cache is an overlay, so dropping the overlay leaves no files.
 fn loader_to_look(config: &Config, operator: Operator, capacity: &Capacity) -> anyhow::Result<(Loader, Overlay)> {
     let overlay = Overlay::over(&config.cache).context("cannot make a directory for compiled code: set TMPDIR")?;
     let mut loader = loader(config, operator, capacity, Some(overlay.path()))?;
@@ -213,14 +213,14 @@ fn loader_to_look(config: &Config, operator: Operator, capacity: &Capacity) -> a
     Ok((loader, overlay))
 }
 
-/// Removes the temporary files that others have left behind.
+/// Removes temporary files that other servers left behind.
 fn sweep(operator: &Operator) {
     if let Err(error) = operator.grants.scratch.sweep() {
-        tracing::warn!(%error, "temporary files that an earlier server left are not removed");
+        tracing::warn!(%error, "cannot remove temporary files of an earlier server");
     }
 }
 
-/// What `config` allows every plugin.
+/// Returns the rules of `config` for every plugin.
 fn operator(config: &Config) -> anyhow::Result<Operator> {
     Ok(Operator {
         limits: config.limits.process.clone(),
@@ -241,7 +241,7 @@ fn grants(config: &Config) -> Grants {
 }
 
 fn load(path: Option<&Path>) -> Result<Config, crate::config::ConfigError> {
-    // Variables that are not UTF-8 can be none of ours.
+    // The server's own variables are always UTF-8.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Config::load(path, environment)
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_well_formed() {
+    fn arguments_are_well_formed() {
         Arguments::command().debug_assert();
     }
 }

@@ -1,6 +1,6 @@
-//! The other side of the server: who speaks to one, over its control socket or over the network.
+//! A client of a server, over its control socket or over the network.
 //!
-//! It knows addresses, tokens, requests and what goes over a socket, nothing of terminals.
+//! This module knows addresses, tokens, requests and the protocols of sockets, but no terminals.
 
 pub mod address;
 pub mod conversation;
@@ -45,39 +45,39 @@ use tokio_tungstenite::{
     },
 };
 
-/// The largest answer that is read.
+/// The maximum size of an answer.
 const ANSWER: usize = 64 << 20;
-/// How long a server may take until it is connected, and until it begins to answer.
+/// The timeout for a connection, and for the start of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server to speak to, and who speaks.
+/// A server, and the credential for it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub place: Place,
     pub token: Option<Token>,
-    /// Certificates to trust beside those that everybody does.
+    /// Certificate authorities to trust in addition to the usual ones.
     pub authorities: Option<PathBuf>,
 }
 
-/// Where a server is.
+/// The place of a server.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// Its control socket: whoever may use it is the operator.
+    /// Its control socket; a process that can use the socket is the operator.
     Local(PathBuf),
     Remote(Address),
 }
 
-/// A connection, whatever it goes over.
+/// A connection over any transport.
 pub trait Connection: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Connection for T {}
 
 pub type Socket = WebSocketStream<Box<dyn Connection>>;
 
-/// Whom the control socket is spoken to as: its server asks no more.
+/// The host name for requests over the control socket; the server requires no other.
 const LOCALHOST: &str = "localhost";
 
 impl Peer {
-    /// Sends a request to `route`, as below `/api/v1/`, and reads the answer.
+    /// Sends a request to `route` below `/api/v1/`, and reads the answer.
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, route: &str) -> anyhow::Result<T> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -100,7 +100,8 @@ impl Peer {
             .context("the server speaks another version of the API: use the command of its release")
     }
 
-    /// Opens a websocket. Of a server that does not know `protocol`, it is one without a protocol: the answer says which.
+    /// Opens a websocket. Returns whether the server accepted `protocol`; an older server continues without a
+    /// subprotocol.
     pub async fn open(&self, protocol: &'static str) -> anyhow::Result<(Socket, bool)> {
         let stream = self.connect().await?;
         match self.upgrade(stream, Some(protocol)).await {
@@ -127,7 +128,7 @@ impl Peer {
         if let Some(token) = &self.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.header());
         }
-        // What a server sends is bounded by the server: a line may be as long as its limits allow.
+        // The server bounds its messages: a line can be as long as its limits allow.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         let upgraded = timeout(PATIENCE, client_async_with_config(request, stream, Some(config))).await;
         let late = |_| tungstenite::Error::Io(io::Error::new(ErrorKind::TimedOut, "the server did not answer"));
@@ -144,7 +145,7 @@ impl Peer {
         }
     }
 
-    /// What the server said instead of what was asked for.
+    /// Formats the server's error answer.
     fn refused(&self, status: StatusCode, body: &[u8]) -> String {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         match said["message"].as_str() {
@@ -153,7 +154,7 @@ impl Peer {
         }
     }
 
-    /// What it is called in messages.
+    /// Returns the server's name for messages.
     pub fn shown(&self) -> String {
         match &self.place {
             Place::Local(socket) => socket.display().to_string(),
@@ -161,7 +162,7 @@ impl Peer {
         }
     }
 
-    /// The host to name in a request, and what stands before the paths of the API.
+    /// Returns the host for a request, and the prefix of the API's paths.
     fn names(&self) -> (&str, &str) {
         match &self.place {
             Place::Local(_) => (LOCALHOST, ""),

@@ -1,10 +1,11 @@
 //! The configuration of the server: `distillery.yaml` and the environment, checked once and never changed.
 //!
-//! Whoever holds a [`Config`] holds values that fit: nothing later has to ask whether a limit is zero or a name is
-//! well-formed. Nothing here knows what the values are used for. This is the only place that knows the environment;
-//! it is handed in, so that a test needs none.
+//! Every value in a [`Config`] is valid: later code need not check that a limit is above zero or a name well-formed.
+//! This module does not know how values are used. Only this module reads the environment; the caller passes it in, so
+//! that tests need none.
 //!
-//! The meaning, unit and default of every key stand in the shipped `distillery.yaml`; a test holds it to the code.
+//! The shipped `distillery.yaml` documents the meaning, unit and default of every key; a test compares it with the
+//! code.
 
 mod changes;
 mod form;
@@ -34,10 +35,10 @@ use std::{
     time::Duration,
 };
 
-/// The file that is read if no other is named, in the working directory.
+/// The file to read if no other is named, relative to the working directory.
 pub const DEFAULT_FILE: &str = "distillery.yaml";
 
-/// Everything that an operator may set.
+/// All settings of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub http: Http,
@@ -48,181 +49,181 @@ pub struct Config {
     pub history: History,
     pub ops: Ops,
     pub traces: Traces,
-    /// What whoever started the server wants of it. It stands in the environment only.
+    /// Settings from the service manager; environment only.
     pub service: Service,
-    /// The directory of what must outlive the server.
+    /// The directory of data that must outlive the server.
     pub data: PathBuf,
-    /// The directory of compiled code: it may be deleted at any time.
+    /// The directory of compiled code. It can be deleted at any time.
     pub cache: PathBuf,
     pub log: Log,
     /// The public systems.
     pub systems: Vec<System>,
-    /// The directory of Markdown files that are each an item of news. If it does not exist, there is no news.
+    /// The directory of news: each Markdown file is one item. A missing directory means no news.
     pub news: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     pub listen: SocketAddr,
-    /// Whether the API is served at all.
+    /// Whether the API is served.
     pub api: bool,
-    /// Whether there is a page for people at `/`.
+    /// Whether the console is served at `/`.
     pub console: bool,
-    /// Origins whose pages may open sockets, beside the server's own; `*` stands for every one.
+    /// Origins whose pages can open sockets, in addition to the server's own; `*` allows every origin.
     pub origins: Vec<String>,
-    /// Hosts that are answered for, beside the server's own names and addresses.
+    /// Hosts that the server answers for, in addition to its own names and addresses.
     pub hosts: Vec<HostPattern>,
-    /// From the opening of a socket to its call message.
+    /// The time from the opening of a socket to its call message.
     pub call_timeout: Duration,
-    /// How long a client may take to read what was written to it.
+    /// The time that a client has to read what the server sent.
     pub write_timeout: Duration,
     pub ping_interval: Duration,
-    /// How long a client may be silent before it counts as disconnected; longer than the interval of pings.
+    /// The time without a sign of life after which a client counts as disconnected; longer than the ping interval.
     pub silence_timeout: Duration,
-    /// From the opening of a connection to the end of the headers of its request.
+    /// The time from the opening of a connection to the end of the headers of its request.
     pub header_timeout: Duration,
-    /// The largest frame, and message, that a client may send.
+    /// The largest frame, and the largest message, that a client can send.
     pub max_frame: Size,
-    /// Sockets open at once.
+    /// The maximum number of open sockets.
     pub connections: usize,
-    /// Sockets open at once from one address.
+    /// The maximum number of open sockets from one address.
     pub connections_per_address: usize,
-    /// Clients are spoken to by TLS only, where this is set.
+    /// If set, the server accepts TLS connections only.
     pub tls: Option<Tls>,
-    /// Where proxies are that may say for whom they ask.
+    /// The networks of proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
 }
 
-/// Where the server proves who it is.
+/// The server's TLS identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// A file of certificates, the server's own first, in PEM form.
+    /// A PEM file of certificates, the server's own first.
     pub certificate: PathBuf,
-    /// The file of its secret key, in PEM form.
+    /// The PEM file of the secret key.
     pub key: PathBuf,
 }
 
-/// What the operator is told over HTTP.
+/// The operator's HTTP listener, for health and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ops {
-    /// Nothing where there is no such listener.
+    /// `None` if there is no such listener.
     pub listen: Option<SocketAddr>,
 }
 
-/// What is told of single calls, to whoever collects that.
+/// Tracing of single calls, for an OTLP collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traces {
-    /// Where to, by OTLP over HTTP; nothing where nowhere.
+    /// The collector's address for OTLP over HTTP; `None` disables tracing.
     pub endpoint: Option<String>,
-    /// Of how many calls one is told of, where its client does not say.
+    /// One in this many calls is traced if its client does not decide.
     pub one_in: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugins {
-    /// The directory that holds a directory for each plugin.
+    /// The directory with one directory for each plugin.
     pub directory: PathBuf,
     pub watch: Watch,
-    /// When a server that starts is ready.
+    /// The condition for readiness after a start.
     pub ready: Ready,
-    /// What plugins may touch, by the name of the plugin.
+    /// The resources that each plugin can use, by its name.
     pub grants: BTreeMap<String, Grant>,
-    /// Files of public keys: if there are any, only plugins load that bear a signature of one of them.
+    /// Files of public keys. If there are any, a plugin must be signed with one of them to load.
     pub keys: Vec<PathBuf>,
-    /// Those variables of the environment that grants name, as far as they are set.
+    /// The environment variables that grants name and that are set.
     pub environment: BTreeMap<String, Hidden>,
 }
 
-/// How a change of a plugin is noticed.
+/// The way in which changes of plugins are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// The system tells.
+    /// The operating system reports changes.
     Events,
-    /// The server looks again and again: for file systems that tell nothing, such as network mounts.
+    /// The server polls: for file systems without change events, such as network mounts.
     Poll,
-    /// Plugins are loaded at the start only.
+    /// Plugins load only at the start.
     Off,
 }
 
-/// Which plugins must be loaded before a server that starts is ready.
+/// The plugins that must be loaded before a starting server is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// Each one, or it must be known that it does not load.
+    /// Every plugin is loaded, or is known not to load.
     All,
-    /// One.
+    /// At least one.
     Any,
 }
 
-/// The bounds of the server, and those of a process.
+/// The limits of the server, and of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerLimits {
-    /// The bounds of one process, which a plugin may lower. Its `processes` is always nothing: only a plugin sets it.
+    /// The limits of one process, which a plugin can lower. `processes` is always `None` here: only a plugin sets it.
     pub process: Limits,
-    /// Processes at once; nothing means as many as the kernel carries.
+    /// The maximum number of concurrent processes; `None` means as many as the kernel supports.
     pub processes: Option<u32>,
-    /// Processes at once of one caller; nothing means as many as the server runs.
+    /// The maximum number of concurrent processes of one caller; `None` means as many as the server runs.
     pub processes_per_caller: Option<u32>,
-    /// Calls that wait for a process at once.
+    /// The maximum number of calls that wait for a process.
     pub queue: usize,
-    /// How long a call waits for a process; none at all means that it is refused at once.
+    /// The time that a call waits for a process; zero means that it is refused at once.
     pub queue_time: Duration,
-    /// For how long the output and the outcome of a process are kept that outlives its client, after its end.
+    /// The time for which the output and outcome of a detached process are kept after its end.
     pub kept_time: Duration,
-    /// How much of each stream of such a process is kept.
+    /// The size that is kept of each stream of a detached process.
     pub kept_output: Size,
-    /// Of how many such processes that have ended.
+    /// The number of ended detached processes that are kept.
     pub kept_processes: usize,
-    /// The largest file of a module.
+    /// The maximum size of a module file.
     pub module: Size,
-    /// How long the compilation of a module may take.
+    /// The maximum time for the compilation of a module.
     pub compile_time: Duration,
-    /// How much memory the compilation of a module may take.
+    /// The maximum memory for the compilation of a module.
     pub compile_memory: Size,
 }
 
-/// How much time a process has between being told to stop and being stopped.
+/// The time between the request to stop and the end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// If its plugin says nothing.
+    /// The grace period if the plugin does not set one.
     pub grace: Duration,
-    /// The longest that a plugin may ask for.
+    /// The longest grace period that a plugin can set.
     pub grace_max: Duration,
     /// The time limit of a cleanup.
     pub cleanup_time: Duration,
-    /// How long the server waits for running calls when it shuts down, whatever their grace.
+    /// The time that the server waits for running calls at shutdown, whatever their grace period.
     pub shutdown_grace: Duration,
-    /// How long running calls may go on when another server has taken over, before they are told.
+    /// The time for which running calls continue undisturbed after another server has taken over.
     pub takeover_grace: Duration,
 }
 
-/// Who may do what.
+/// Authentication and the rights of anonymous callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
-    /// What callers may do that do not say who they are.
+    /// The scopes of anonymous callers.
     pub anonymous: Vec<Scope>,
-    /// How long a login holds.
+    /// The lifetime of a session.
     pub session_time: Duration,
-    /// Whether browsers send what a login gave them over TLS only.
+    /// Whether browsers send the session cookie over TLS only.
     pub secure_cookies: bool,
-    /// Whether the user is believed that a trusted proxy names.
+    /// Whether a user named by a trusted proxy is authenticated.
     pub forwarded_users: bool,
 }
 
-/// How much is kept of what processes did.
+/// The retention of the history of processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// For how long.
+    /// The maximum age.
     pub keep: Duration,
-    /// Of how many processes.
+    /// The maximum number of processes.
     pub max: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     pub format: LogFormat,
-    /// A filter: levels, and parts of the program with levels.
+    /// A filter: levels, and modules with levels.
     pub level: String,
-    /// Whether a terminal may be shown colours: the variable `NO_COLOR` forbids it.
+    /// Whether log output on a terminal can have colours; the variable `NO_COLOR` disables them.
     pub color: bool,
 }
 
@@ -268,7 +269,7 @@ impl Default for Http {
             header_timeout: Duration::from_secs(10),
             max_frame: Size::mib(1),
             connections: 16_384,
-            // As many as in all: behind a reverse proxy, and from the machine itself, everybody has one address.
+            // Equal to the total: behind a reverse proxy, and on the machine itself, all clients share one address.
             connections_per_address: 16_384,
             tls: None,
             trusted_proxies: Vec::new(),
@@ -349,10 +350,10 @@ impl Default for Log {
 }
 
 impl Config {
-    /// The configuration of the file at `path`, overruled by the variables of `environment`.
+    /// Loads the configuration of the file at `path`, overridden by the variables of `environment`.
     ///
-    /// Without a path the variable `DISTILLERY_CONFIG` names the file; without that it is [`DEFAULT_FILE`], which
-    /// need not exist. A file that somebody named must.
+    /// Without a path, the variable `DISTILLERY_CONFIG` names the file. Without the variable, the file is
+    /// [`DEFAULT_FILE`], which need not exist. A file that is named must exist.
     pub fn load(
         path: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -417,7 +418,7 @@ impl Config {
     }
 }
 
-/// The directory that relative paths start from: that of the file.
+/// Returns the directory that relative paths start from: the file's directory.
 fn base(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
@@ -465,7 +466,7 @@ impl Http {
 }
 
 impl Tls {
-    /// Nothing, or both files.
+    /// Reads the two files. `None` if neither is set; one alone is an error.
     fn read(section: &mut Section<'_>, base: &Path) -> Result<Option<Self>, ConfigError> {
         let certificate = section.get_or("tls_certificate", None, form::or_word("off", form::path))?;
         let key = section.get_or("tls_key", None, form::or_word("off", form::path))?;
@@ -501,7 +502,7 @@ impl Traces {
     }
 }
 
-/// The largest of what is held whole in the memory of the server.
+/// The maximum of a size that the server holds in memory as a whole.
 const HELD: Size = Size::mib(1024);
 
 impl Plugins {
@@ -576,7 +577,7 @@ impl ServerLimits {
     }
 }
 
-/// The limit of output, where 0 and `none` leave it to back-pressure.
+/// Parses the limit of output; 0 and `none` leave the limit to back-pressure.
 fn output(value: &yaml::Value) -> form::Formed<Option<Size>> {
     let size = form::or_word("none", form::size(Size::bytes(0)..=Size::bytes(u64::MAX)))(value)?;
     Ok(size.filter(|size| *size > Size::bytes(0)))

@@ -1,23 +1,23 @@
-//! State of the server: whether it takes calls, and whether the threads that serve sockets make progress. It does not
-//! know who asks.
+//! The state of the server: whether it accepts calls, and whether the threads that serve sockets make progress. This
+//! module does not know its readers.
 
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// Interval in which the threads that serve sockets report.
+/// The interval at which the threads that serve sockets report.
 pub const BEAT: Duration = Duration::from_secs(1);
-/// Time without a report after which they count as stuck. It leaves room for a busy machine.
+/// The time without a report after which the threads count as stuck, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Stage in the life of the server.
+/// A stage in the life of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// It does not listen yet.
+    /// Not listening yet.
     Starting,
-    /// It listens and serves the plugins that are loaded, but is not ready yet.
+    /// Listening and serving the loaded plugins, but not ready yet.
     Loading,
     Serving,
-    /// Taking nothing new.
+    /// Accepting no new calls.
     Draining,
 }
 
@@ -27,7 +27,7 @@ pub struct Health(Mutex<State>);
 #[derive(Debug)]
 struct State {
     stage: Stage,
-    /// Time of the last report of the threads, once they run.
+    /// The time of the threads' last report; `None` before they run.
     beat: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Goes on to `stage`. A server never goes back: one that drains does not get ready any more.
+    /// Advances to `stage`. The server never goes back: a draining server never becomes ready again.
     pub fn enter(&self, stage: Stage) {
         let mut state = self.0.lock();
         state.stage = state.stage.max(stage);
@@ -48,18 +48,18 @@ impl Health {
         self.0.lock().stage
     }
 
-    /// Reports that the threads that serve sockets make progress.
+    /// Records that the threads that serve sockets make progress.
     pub fn beat(&self, now: Instant) {
         self.0.lock().beat = Some(now);
     }
 
-    /// Returns how long those threads have been stuck, if they are.
+    /// Returns how long the threads have been stuck, if they are.
     pub fn stuck(&self, now: Instant) -> Option<Duration> {
         let since = now.saturating_duration_since(self.0.lock().beat?);
         (since > PATIENCE).then_some(since)
     }
 
-    /// Reports regularly, as long as these threads make progress.
+    /// Reports regularly while the threads make progress.
     pub async fn keep_beating(&self) {
         let mut interval = tokio::time::interval(BEAT);
         loop {

@@ -1,6 +1,6 @@
-//! The listener of the operator: is the server alive, is it ready, and what has it counted. It is apart from the one of
-//! the clients, on a thread of its own, so that it answers while plugins load, while everything else is busy, and while
-//! the server drains. Nobody is asked who they are: it belongs where only the operator gets to.
+//! The operator's listener: liveness, readiness and metrics. It is separate from the clients' listener and has its own
+//! thread. So it answers while plugins load, while the server is busy, and while the server drains. There is no
+//! authentication: its address must be reachable by the operator only.
 
 use crate::{
     api::error::ApiError,
@@ -43,18 +43,18 @@ use std::{
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How many connections are served at once. One more takes the place of the oldest, so that clients that hang keep none
-/// away.
+/// The maximum number of concurrent connections. A further one replaces the oldest, so that hung clients block no
+/// others.
 const CONNECTIONS: usize = 64;
-/// How long one may take to ask, to take what it is answered, and how long it may be idle.
+/// The timeout for a request, for reading its answer, and for an idle connection.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a server that was taken over waits for its last answers.
+/// The time that a server after a takeover waits for its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// The listener, which goes on until [`Ops::end`].
+/// The listener, which runs until [`Ops::end`].
 pub struct Ops {
     shared: Arc<Shared>,
-    /// For another server. It is not kept here, as it would keep the socket open.
+    /// A duplicate for a successor. Taken out when used, because it would keep the socket open.
     listener: Option<TcpListener>,
     ending: CancellationToken,
     ended: CancellationToken,
@@ -66,7 +66,7 @@ struct Shared {
     sources: OnceLock<Sources>,
 }
 
-/// Where the numbers are.
+/// The sources of the metrics.
 pub struct Sources {
     pub dispatcher: Arc<Dispatcher>,
     pub catalog: Arc<Catalog>,
@@ -83,17 +83,17 @@ pub struct CannotListen {
 }
 
 impl Ops {
-    /// A socket for [`Ops::start`].
+    /// Opens a socket for [`Ops::start`].
     pub fn bind(address: SocketAddr) -> Result<TcpListener, CannotListen> {
         TcpListener::bind(address).map_err(|error| CannotListen { address, error })
     }
 
-    /// Says whether the operator could be answered at `address`, without listening.
+    /// Checks whether `address` is available, without listening.
     pub fn try_listen(address: SocketAddr) -> Result<(), CannotListen> {
         bound(address).map(drop).map_err(|error| CannotListen { address, error })
     }
 
-    /// Answers on `listener` from now on, for the hosts that `config` lists and those that every listener answers for.
+    /// Starts to answer on `listener`, for the hosts in `config` and those that every listener answers for.
     pub fn start(listener: TcpListener, config: &Config, health: Arc<Health>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -118,23 +118,23 @@ impl Ops {
         Ok(Self { shared, listener: Some(listener), ending, ended })
     }
 
-    /// The listening socket once more, for another server. There is one.
+    /// Returns a duplicate of the listening socket for a successor, once.
     pub fn listener(&mut self) -> Option<TcpListener> {
         self.listener.take()
     }
 
-    /// The numbers are to be had from now on.
+    /// Makes the metrics available from now on.
     pub fn show(&self, sources: Sources) {
-        // Told once.
+        // Set once.
         let _ = self.shared.sources.set(sources);
     }
 
-    /// Takes no more connections: another process has the listener now. Who has asked is answered.
+    /// Accepts no more connections, because another process has the listener now. Pending requests are answered.
     pub fn end(&self) {
         self.ending.cancel();
     }
 
-    /// Returns when everyone is answered, but soon in any case.
+    /// Waits until all requests are answered, for a limited time.
     pub async fn ended(&self) {
         let _ = tokio::time::timeout(LAST_ANSWERS, self.ended.cancelled()).await;
     }
@@ -143,7 +143,7 @@ impl Ops {
 async fn serve(listener: TcpListener, router: Router, ending: CancellationToken) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the operator gets no answers"),
+        Err(error) => return tracing::error!(%error, "cannot answer the operator"),
     };
     let mut connections = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
@@ -155,7 +155,7 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
         };
         match accepted {
             Ok((stream, from)) => {
-                // Of a connection that is gone already no address is known.
+                // A closed connection has no known address.
                 let local = Local(stream.local_addr().unwrap_or(from).ip());
                 oldest.retain(|connection| !connection.is_finished());
                 if oldest.len() >= CONNECTIONS
@@ -168,11 +168,11 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
                 let connection = http.serve_connection(TokioIo::new(stream), service);
-                // Whatever ends it, the next one is served.
+                // The end of one connection never affects the next.
                 oldest.push_back(connections.spawn(async move { drop(connection.await) }));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of the operator");
+                tracing::warn!(%error, "cannot accept an operator connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -181,11 +181,11 @@ async fn serve(listener: TcpListener, router: Router, ending: CancellationToken)
     while connections.join_next().await.is_some() {}
 }
 
-/// The address of this machine that a client has connected to.
+/// The local address of a client's connection.
 #[derive(Clone, Copy)]
 struct Local(IpAddr);
 
-/// A page of any origin could read the numbers if its name were made to mean this machine.
+/// Refuses other hosts: otherwise a page of any origin could read the metrics by DNS rebinding.
 async fn refuse_other_hosts(State(hosts): State<Hosts>, mut request: Request, next: Next) -> Response {
     let local = request.extensions().get::<Local>().map_or(IpAddr::from([0; 4]), |Local(local)| *local);
     let target = authority::take(&mut request, false).map_err(ApiError::from);
@@ -195,8 +195,8 @@ async fn refuse_other_hosts(State(hosts): State<Hosts>, mut request: Request, ne
     }
 }
 
-/// The next request of a connection goes to whoever listens then. One that is idle is not closed, as a request may be on
-/// its way.
+/// Closes a connection after its answer, so that the next request goes to the current listener. An idle connection
+/// stays open, because a request can be in transit.
 async fn answer_the_last(State(ending): State<CancellationToken>, request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
     if ending.is_cancelled() {
@@ -240,7 +240,12 @@ impl Shared {
         text.family(name, Kind::Gauge, "The version of this server; the value is always 1.");
         text.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         let ready = f64::from(u8::from(self.health.stage() == Stage::Serving));
-        text.single("distillery_ready", Kind::Gauge, "Whether the server is ready: plugins.ready says when.", ready);
+        text.single(
+            "distillery_ready",
+            Kind::Gauge,
+            "Whether the server is ready, as defined by plugins.ready.",
+            ready,
+        );
         self.machine(&mut text);
         if let Some(sources) = self.sources.get() {
             sources.write(&mut text);
@@ -248,26 +253,26 @@ impl Shared {
         text.finish()
     }
 
-    /// How far the first load is.
+    /// Describes the progress of the first load.
     fn loading(&self) -> String {
         let progress = self.sources.get().map(|sources| *sources.catalog.loading.progress().borrow());
         let Progress { total, left, .. } = progress.unwrap_or_default();
         format!("loading: {left} of {total} plugins are not loaded yet")
     }
 
-    /// What everyone who is looked after this way tells of itself, by the names that are usual.
+    /// Adds the standard process metrics, under their usual names.
     fn machine(&self, text: &mut Text) {
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        text.single("process_start_time_seconds", Kind::Gauge, "When the server was started.", started);
+        text.single("process_start_time_seconds", Kind::Gauge, "The start time of the server.", started);
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
         text.single(
             "process_cpu_seconds_total",
             Kind::Counter,
-            "How long the server has computed, guests and all.",
+            "The processor time of the server, including guests.",
             cpu,
         );
-        // Where there is no /proc there are no such numbers.
+        // Without /proc these metrics are missing.
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         if let Some(kib) = resident.and_then(|kib| kib.parse::<u64>().ok()) {
@@ -275,7 +280,7 @@ impl Shared {
             text.single("process_resident_memory_bytes", Kind::Gauge, "The memory of the server.", bytes);
         }
         if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            text.single("process_open_fds", Kind::Gauge, "The files and sockets that are open.", files.count() as f64);
+            text.single("process_open_fds", Kind::Gauge, "Open files and sockets.", files.count() as f64);
         }
     }
 }
@@ -285,60 +290,65 @@ impl Sources {
         self.dispatcher.metrics.write(text);
         let admission = &self.dispatcher.admission;
         let taken = f64::from(admission.running());
-        text.single("distillery_places_taken", Kind::Gauge, "Places of processes that are taken.", taken);
+        text.single("distillery_places_taken", Kind::Gauge, "Process slots in use.", taken);
         let most = f64::from(admission.most());
-        text.single("distillery_places", Kind::Gauge, "Places that there are for processes.", most);
+        text.single("distillery_places", Kind::Gauge, "Process slots in total.", most);
         let waiting = admission.waiting() as f64;
-        text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a place.", waiting);
+        text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a process slot.", waiting);
         self.connections(text);
         self.plugins(text);
         text.single(
             "distillery_history_dropped_total",
             Kind::Counter,
-            "Processes that the history has no entry of: they came faster than they can be written.",
+            "Processes missing from the history: they ended faster than the history can be written.",
             self.history.dropped() as f64,
         );
         if let Some(tracer) = &self.dispatcher.tracer {
-            let help = "Spans of traces that were dropped: whoever collects them is too slow.";
+            let help = "Trace spans that were dropped: the collector is too slow.";
             text.single("distillery_spans_dropped_total", Kind::Counter, help, tracer.dropped() as f64);
         }
         text.single(
             "distillery_log_lines_dropped_total",
             Kind::Counter,
-            "Lines of the log that were dropped: its reader is too slow.",
+            "Log lines that were dropped: the reader of the log is too slow.",
             self.log.lines() as f64,
         );
     }
 
     fn connections(&self, text: &mut Text) {
         let open = self.connections.open() as f64;
-        text.single("distillery_connections_open", Kind::Gauge, "Connections of clients that are open.", open);
+        text.single("distillery_connections_open", Kind::Gauge, "Open connections of clients.", open);
         let Traffic { accepted, full, full_for_address, tls_failed, read, written } = self.connections.traffic();
-        text.single("distillery_connections_total", Kind::Counter, "Connections that were taken.", accepted as f64);
+        text.single("distillery_connections_total", Kind::Counter, "Accepted connections.", accepted as f64);
         let name = "distillery_connections_refused_total";
-        text.family(name, Kind::Counter, "Connections that were not taken, by reason.");
+        text.family(name, Kind::Counter, "Refused connections, by reason.");
         for (reason, count) in [("full", full), ("full_for_address", full_for_address), ("tls", tls_failed)] {
             text.sample(name, &[("reason", reason)], count as f64);
         }
-        let help = "Bytes that were read from connections that have ended.";
+        let help = "Bytes read from connections that have ended.";
         text.single("distillery_connection_received_bytes_total", Kind::Counter, help, read as f64);
-        let help = "Bytes that were written to connections that have ended.";
+        let help = "Bytes written to connections that have ended.";
         text.single("distillery_connection_sent_bytes_total", Kind::Counter, help, written as f64);
     }
 
     fn plugins(&self, text: &mut Text) {
         let (swaps, failures) = self.catalog.counts();
-        let help = "Generations of plugins that began to serve.";
+        let help = "Plugin generations that began to serve.";
         text.single("distillery_plugin_swaps_total", Kind::Counter, help, swaps as f64);
-        let help = "Times that a plugin did not load.";
+        let help = "Failed loads of plugins.";
         text.single("distillery_plugin_load_errors_total", Kind::Counter, help, failures as f64);
         let snapshot = self.catalog.snapshot();
         let serving = snapshot.plugins().values().filter(|state| state.serving.is_some()).count();
         let broken = snapshot.plugins().values().filter(|state| state.error.is_some()).count();
-        text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that serve.", serving as f64);
+        text.single("distillery_plugins_serving", Kind::Gauge, "Plugins that are served.", serving as f64);
         let loading = self.catalog.loading.claims().len() as f64;
-        text.single("distillery_plugins_loading", Kind::Gauge, "Plugins that the start has still to load.", loading);
-        let help = "Plugins whose newest state does not load.";
+        text.single(
+            "distillery_plugins_loading",
+            Kind::Gauge,
+            "Plugins of the start that are still to be loaded.",
+            loading,
+        );
+        let help = "Plugins whose newest version does not load.";
         text.single("distillery_plugins_broken", Kind::Gauge, help, broken as f64);
     }
 }

@@ -1,6 +1,6 @@
-//! What the server can run: plugins, the calls that they provide, and the catalog of both, which is read as one snapshot.
+//! Plugins, the calls that they provide, and the catalog of both, which is read as one snapshot.
 //!
-//! It never runs a call, and knows nothing of sockets.
+//! This module never runs a call, and knows nothing of sockets.
 
 pub mod archive;
 pub mod capabilities;
@@ -47,18 +47,18 @@ use std::{
 };
 use time::OffsetDateTime;
 
-/// What the operator allows every plugin.
+/// The operator's rules for every plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Operator {
     pub limits: Limits,
-    /// The longest grace that a plugin may give its calls.
+    /// The longest grace period that a plugin can set.
     pub grace_max: Duration,
-    /// Whose signature a plugin must bear; nothing means that none is needed.
+    /// The keys that must have signed a plugin; `None` if no signature is required.
     pub trusted: Option<Arc<Trusted>>,
     pub grants: Grants,
 }
 
-/// One generation of a plugin. Its processes hold on to it until the last has ended.
+/// One generation of a plugin. Its processes keep it alive until the last has ended.
 #[derive(Debug)]
 pub struct Plugin {
     pub name: String,
@@ -67,22 +67,23 @@ pub struct Plugin {
     pub limits: Limits,
     pub generation: u64,
     pub program: Program,
-    /// What it may touch, as it may be shown.
+    /// The granted resources, for display.
     pub granted: Granted,
-    /// The same, as its processes reach it.
+    /// The granted resources, for use by processes.
     pub reach: Arc<Reach>,
-    /// When it was loaded.
+    /// The time of the load.
     pub loaded: OffsetDateTime,
     version: Arc<Version>,
     running: AtomicUsize,
-    /// It holds what the operator has revoked: no process of it may start.
+    /// Whether its rights were revoked, so that no process of it can start.
     revoked: AtomicBool,
-    // Behind the program: it tells that this is gone.
+    // Declared after the program: the farewell reports that the program is dropped.
     farewell: OnceLock<Farewell>,
 }
 
 impl Plugin {
-    /// The plugin that `source` describes, under the rules of `operator`. Its module is only compiled if it has rights.
+    /// Makes the plugin that `source` describes, under the rules of `operator`. Compiles the module only after the
+    /// rights are granted.
     pub fn new(
         source: &Source,
         operator: &Operator,
@@ -115,20 +116,20 @@ impl Plugin {
         }
     }
 
-    /// Equal fingerprints load alike.
+    /// Returns the fingerprint; generations with equal fingerprints load alike.
     pub fn fingerprint(&self) -> &str {
         &self.version.fingerprint
     }
 }
 
-/// A call, and the generation of the plugin that runs it.
+/// A call, with the generation of the plugin that runs it.
 #[derive(Debug)]
 pub struct Call {
     pub spec: CallSpec,
     pub plugin: Arc<Plugin>,
 }
 
-/// What a directory was found to hold: a plugin, or the reason why not.
+/// The content of a directory: a plugin, or the reason why there is none.
 pub type Found = Result<Arc<Plugin>, Failure>;
 
 #[cfg(test)]
@@ -176,7 +177,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_plugin_that_asks_for_what_is_not_granted_does_not_load() {
+    fn plugin_with_an_ungranted_request_does_not_load() {
         assert_eq!(
             refused("capabilities: {env: [LANG], scratch: 1MiB}"),
             "plugins/echo: not granted: the environment variable LANG, 1MiB of scratch space: grant it in \
@@ -185,7 +186,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_plugin_lives_under_the_limits_of_the_operator() {
+    fn operator_limits_apply_to_a_plugin() {
         let lowered = Plugin::new(&source("echo", "limits: {memory: 1MiB}"), &Operator::default(), 1, compile).unwrap();
         assert_eq!(lowered.limits, Limits { memory: Size::mib(1), ..Limits::default() });
         let refused = refused("limits: {memory: 1GiB}");

@@ -1,8 +1,8 @@
-//! Runs guests. The one door to wasmtime: no other module names it.
+//! Runs guests. Only this module uses wasmtime.
 //!
-//! A [`Program`] is a module made ready once: compiled, linked, its exports looked up. [`Program::start`] makes a
-//! [`Guest`] of it, one process: a future that runs a little each time it is polled, and gives the thread back when
-//! its turn is over, when it waits, and when it is killed.
+//! A [`Program`] is a prepared module: compiled, linked, its exports looked up. [`Program::start`] makes a [`Guest`] of
+//! it, one process. A guest is a future that runs for a turn each time it is polled. It returns the thread when its
+//! turn is over, when it waits, and when it is killed.
 
 mod address;
 mod capacity;

@@ -1,4 +1,4 @@
-//! The HTTP side: listens, bounds how many are connected, answers, and hands websockets to sessions.
+//! The HTTP server: listens, limits connections, answers, and hands websockets to sessions.
 
 mod activity;
 mod answers;
@@ -60,10 +60,10 @@ pub struct Server {
     drain: Drain,
 }
 
-/// How many commands may speak to the server at once over its own socket.
+/// The maximum number of concurrent commands on the control socket.
 const LOCAL_CONNECTIONS: usize = 64;
 
-/// Everything that requests are answered from.
+/// The services that requests are answered from.
 pub struct Parts {
     pub catalog: Arc<Catalog>,
     pub dispatcher: Arc<Dispatcher>,
@@ -71,9 +71,9 @@ pub struct Parts {
     pub plugins: Watcher,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
-    /// How many connections there are descriptors for.
+    /// The number of connections for which there are descriptors.
     pub sockets: u64,
-    /// A socket that listens already, instead of one at `http.listen`.
+    /// A socket that already listens, instead of one at `http.listen`.
     pub listener: Option<std::net::TcpListener>,
 }
 
@@ -93,7 +93,7 @@ pub struct CannotListen {
 }
 
 impl Server {
-    /// Listens for everyone as `config` says, and for the operator on `local`.
+    /// Listens for clients as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
         let Parts { catalog, dispatcher, history, plugins, drain, tls, sockets, listener } = parts;
         let http = &config.http;
@@ -143,7 +143,7 @@ impl Server {
             public: store.public.clone(),
             door: door.clone(),
         };
-        // The operator is served also where nobody else is.
+        // The operator is served even if the API is off for clients.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
         let mut router = api::router(state, websocket);
         if http.console {
@@ -179,17 +179,17 @@ impl Server {
         })
     }
 
-    /// Says whether a server could listen at `address`, without listening.
+    /// Checks whether a server can listen at `address`, without listening.
     pub fn try_listen(address: SocketAddr) -> Result<(), CannotListen> {
         bound(address).map(drop).map_err(|error| CannotListen { address, error })
     }
 
-    /// The connections of the clients.
+    /// Returns the connections of the clients.
     pub fn connections(&self) -> Arc<Connections> {
         self.connections.clone()
     }
 
-    /// The listening socket once more, for another server.
+    /// Returns a duplicate of the listening socket for another server.
     pub fn listener(&self) -> io::Result<std::net::TcpListener> {
         Ok(self.listener.as_fd().try_clone_to_owned()?.into())
     }
@@ -198,10 +198,10 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Takes connections until the server retires.
+    /// Accepts connections until the server retires.
     pub async fn run(self) {
         let retired = self.drain.retired();
-        // Also for those that are still connected when the server takes no more connections.
+        // Continues for open connections after the server stops accepting new ones.
         let identity = self.identity.clone();
         tokio::spawn(async move { identity.keep_writing().await });
         if let Some(tls) = self.tls.clone() {
@@ -212,7 +212,7 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted.map(|(stream, from)| self.take(stream, from)),
                 accepted = self.local.accept() => accepted.map(|(stream, _)| {
-                    // Beyond that many the connection is closed without a word, which the command line tells.
+                    // A connection beyond the limit is closed without an answer; the command line reports that.
                     let operator = IpAddr::from(Ipv4Addr::LOCALHOST);
                     if let Ok(guard) = self.local_connections.enter(operator, false) {
                         self.local_front.serve(stream, guard, None, None);
@@ -221,7 +221,7 @@ impl Server {
                 () = retired.cancelled() => return,
             };
             if let Err(error) = accepted {
-                // Out of files, most likely: those that are open now may close in a moment.
+                // Most likely the process is out of file descriptors, and some may become free soon.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -232,26 +232,26 @@ impl Server {
         let is_proxy = self.front.trust.trusts(from.ip());
         match self.connections.enter(from.ip(), is_proxy) {
             Ok(guard) => {
-                // Without this, one line there and back waits for acknowledgements.
+                // Otherwise each line and its answer wait for acknowledgements.
                 let _ = stream.set_nodelay(true);
-                // Where it is gone already, it is of no account.
+                // A failure means that the connection is already closed.
                 let local = stream.local_addr().map_or(from.ip(), |local| local.ip());
                 let peer = Peer { address: from.ip(), local, tls: self.tls.is_some() };
                 self.front.serve(stream, guard, Some(peer), self.tls.as_ref().map(|tls| tls.acceptor()));
             }
-            // Who expects TLS does not understand a word.
+            // A client that expects TLS cannot read the refusal.
             Err(_) if self.tls.is_some() => {}
             Err(refused) => refuse(stream, refused),
         }
     }
 }
 
-/// A listener whose queue holds a burst: thousands of clients may come at once after a restart.
+/// Listens with a queue for bursts: thousands of clients can reconnect at once after a restart.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     bound(address)?.listen(4096)
 }
 
-/// A socket that has its address and does not listen yet. It fails where another one listens.
+/// Binds a socket without listening. Fails if another socket listens at the address.
 pub(crate) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -262,7 +262,7 @@ pub(crate) fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Says in one answer why a connection is not taken, without reading its request.
+/// Refuses a connection with one answer that states the reason, without reading its request.
 fn refuse(stream: TcpStream, refused: Refused) {
     let body = format!("{{\"status\":503,\"message\":\"{refused}\"}}");
     let answer = format!(
@@ -270,6 +270,6 @@ fn refuse(stream: TcpStream, refused: Refused) {
          close\r\nretry-after: 1\r\n\r\n{body}",
         body.len()
     );
-    // The send buffer of a new connection always holds this much, so that nothing waits here.
+    // The send buffer of a new connection always has room for this answer, so the write does not block.
     let _ = stream.try_write(answer.as_bytes());
 }

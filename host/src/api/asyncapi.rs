@@ -1,4 +1,4 @@
-//! The AsyncAPI document: what goes over the websocket. Each protocol has a file of its own, and adds itself here.
+//! The AsyncAPI document of the websocket. Each protocol has a file that adds itself here.
 
 mod distillery1;
 mod lines;
@@ -8,27 +8,27 @@ use super::openapi::Schemas;
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
-Calls are run over a websocket: one socket, one call. Which protocol is spoken is agreed upon when the socket is opened, \
-with the header `Sec-WebSocket-Protocol`; where none of those that are offered is spoken here, it is the protocol of lines.
+Calls are run over a websocket: one socket for one call. The header `Sec-WebSocket-Protocol` selects the protocol when \
+the socket is opened; if the server supports none of the offered ones, the protocol of lines is used.
 
-A client that does not send its call in time is answered with a failure. The server pings a client that is silent, and \
-one that stays silent counts as gone. A frame that is too large is answered with a failure and the close code 1009, one \
-that breaks the rules of websockets with 1002, and text that is not UTF-8 with 1007. A client's close frame is answered at \
-once, whatever its call is at. A \
-page of another origin opens a socket only if it is listed in `http.origins`. Who is asking is shown as everywhere: by \
-a token in the header `Authorization`, by the cookie of a session, or, for pages of other origins, by a subprotocol \
-`distillery.token.<token>` that is offered beside the one that is to be spoken. The rest of the API is in `openapi.json`.";
+A client that does not send its call in time gets a failure. The server pings a silent client, and a client that stays \
+silent counts as disconnected. A frame that is too large gets a failure and the close code 1009. A frame that breaks the \
+rules of websockets gets 1002, and text that is not UTF-8 gets 1007. A client's close frame is answered at once, \
+regardless of the state of its call. A page of another origin can open a socket only if its origin is listed in \
+`http.origins`. Callers authenticate as on other routes: by a token in the header `Authorization`, by a session cookie, \
+or, for pages of other origins, by a subprotocol `distillery.token.<token>` in addition to the wanted protocol. \
+`openapi.json` describes the rest of the API.";
 
-/// One protocol of the socket: its channel, and what is sent over it in either direction.
+/// One protocol of the socket: its channel, and its messages in each direction.
 struct Protocol {
-    /// The name of the channel, which the names of its operations begin with where they have none of their own.
+    /// The name of the channel, and the default prefix of its operations' names.
     name: &'static str,
     channel: Value,
-    /// By the names of their operations.
+    /// The operations by name.
     operations: Map<String, Value>,
 }
 
-/// Which side sends a message. The document is written from the server's.
+/// The sender of a message. The document takes the server's view.
 #[derive(Clone, Copy)]
 enum From {
     Client,
@@ -55,7 +55,7 @@ impl Protocol {
             "summary": summary,
             "channel": {"$ref": at},
             "messages": [{"$ref": format!("{at}/messages/{message}")}],
-            // In the order in which they are told of here: those of an object have none.
+            // The order of the operations: JSON objects have none.
             "x-place": self.operations.len(),
         });
         self.channel["messages"][message] = about;
@@ -63,7 +63,7 @@ impl Protocol {
         self
     }
 
-    /// Messages that are written down as they are here, by names such as `client.call`.
+    /// Adds predefined messages, by names such as `client.call`.
     fn says_all(self, messages: &str) -> Self {
         let messages: Map<String, Value> = serde_json::from_str(messages).expect("it is a part of the program");
         messages.into_iter().fold(self, |protocol, (name, about)| {
@@ -75,7 +75,7 @@ impl Protocol {
     }
 }
 
-/// The headers of a request that offers this subprotocol.
+/// Returns the headers of a request that offers this subprotocol.
 fn offers(subprotocol: &str) -> Value {
     json!({
         "type": "object",
@@ -84,7 +84,7 @@ fn offers(subprotocol: &str) -> Value {
     })
 }
 
-/// The document about every protocol.
+/// Returns the document of all protocols.
 pub(super) fn document() -> Value {
     let mut schemas = Schemas::new("/components/schemas");
     let protocols = [lines::protocol(&mut schemas), distillery1::protocol(), pow1::protocol()];

@@ -1,4 +1,4 @@
-//! Who is asking: the one place where a request becomes a caller, and the way in and out.
+//! Authentication: turns a request into a caller, and handles login and logout.
 
 use super::{Api, ApiState, error::ApiError, json_of, operation::Operation, request, route::Route};
 use crate::{
@@ -29,30 +29,30 @@ use std::{
     time::Duration,
 };
 
-/// The cookie of a session.
+/// The name of the session cookie.
 pub(super) const SESSION: &str = "distillery_session";
 
 pub(super) fn routes() -> Vec<Route> {
     let known = json!({"User": "ada", "Token": false, "Scopes": ["call:*", "systems:write"]});
     let mut explained = known.clone();
     explained["Explain"] = json!({"Scope": "call:echo", "Allowed": true, "Rule": "the scope call:* is held"});
-    let show_operation = Operation::new("showCaller", "auth", "Tells the caller who it is, and what it may do")
+    let show_operation = Operation::new("showCaller", "auth", "Returns the caller's identity and scopes")
         .query(
             "explain",
-            "Also tell whether the caller may do this, and which rule says so",
+            "Also returns whether the caller has this scope, and the rule that decides",
             json!({"$ref": "#/components/schemas/Scope"}),
             json!("call:echo"),
         )
-        .answers::<Known<'_>>(200, "The caller. Nobody has no name.", explained);
-    let log_in_operation = Operation::new("logIn", "auth", "Begins a session for a browser")
+        .answers::<Known<'_>>(200, "The caller. An anonymous caller has an empty name.", explained);
+    let log_in_operation = Operation::new("logIn", "auth", "Starts a browser session")
         .body::<Login>(json!({"user": "ada", "password": "correct horse battery"}))
-        .error(401, "It is the wrong user or password, or the token that was shown is no good.")
-        .error(429, "There were too many tries.")
-        .answers::<Known<'_>>(200, "The user, and the session as a cookie.", known)
+        .error(401, "The user or password is wrong, or the token is invalid.")
+        .error(429, "There were too many attempts.")
+        .answers::<Known<'_>>(200, "The user; the session is set as a cookie.", known)
         .with(200, &["Cache-Control", "Set-Cookie"], json!({}));
     let log_out_operation = Operation::new("logOut", "auth", "Ends the session, if there is one").answers_nothing(
         204,
-        "There is no session any more.",
+        "The session has ended.",
         &["Set-Cookie"],
     );
     vec![
@@ -61,15 +61,15 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// How callers come in.
+/// The services and settings that authentication needs.
 #[derive(Clone)]
 pub struct Door {
     pub identity: Arc<Identity>,
-    /// Whether browsers may send a session only over TLS.
+    /// If true, browsers send the session cookie over TLS only.
     pub secure_cookies: bool,
 }
 
-/// Whoever [`identify`] has found, or the operator, whom the connection makes known.
+/// Extracts the caller that [`identify`] found, or the operator on an operator connection.
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Infallible;
 
@@ -80,13 +80,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Finds out who is asking, and turns away whoever shows what is no good: nobody silently becomes nobody.
+/// Identifies the caller. Invalid credentials get 401, never anonymous access.
 pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Response> {
     let secure = request.extensions().get::<Secure>().is_some_and(|Secure(secure)| *secure);
     let forwarded = request.extensions_mut().remove::<ForwardedUser>();
     let offered = request.extensions_mut().remove::<OfferedTokens>();
     let caller = match shown(request.headers(), offered) {
-        // What the proxy says is for all but those that bring a token of ours.
+        // The proxy's user applies unless the request brings a token of this server.
         Ok(None | Some(Shown::Session(_))) | Err(_) if forwarded.is_some() => match door.forwarded(forwarded).await {
             Ok((user, caller)) => {
                 request.extensions_mut().insert(Credential::Forwarded(user));
@@ -100,7 +100,7 @@ pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Resp
                 request.extensions_mut().insert(Credential::Shown(shown));
                 caller
             }
-            // Who logs in or out may come with a session that is over.
+            // A login or logout is allowed to bring an expired session.
             Err(Unknown::Session) if is_session_route(request.uri()) => door.identity.nobody(),
             Err(error) => return Err(turned_away(door, error, secure)),
         },
@@ -109,7 +109,7 @@ pub async fn identify(door: &Door, request: &mut Request) -> Result<Caller, Resp
     Ok(caller)
 }
 
-/// What a request shows: a token before a session. Whatever could be taken for one of two is none.
+/// Returns the credential of a request; a token precedes a session. Ambiguous credentials are an error.
 fn shown(headers: &HeaderMap, offered: Option<OfferedTokens>) -> Result<Option<Shown>, ApiError> {
     let wrong = |what| Err(ApiError::new(StatusCode::UNAUTHORIZED, what));
     let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -130,7 +130,8 @@ fn shown(headers: &HeaderMap, offered: Option<OfferedTokens>) -> Result<Option<S
     }
 }
 
-/// The session that the cookies show, whatever they are made of. Two that differ are none that there is.
+/// Returns the session from the cookies, even if they are not valid text. Two different values count as an invalid
+/// session.
 fn session(headers: &HeaderMap) -> Option<Hash> {
     let cookies = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|it| *it == b';'));
     let named = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(SESSION.as_bytes()));
@@ -150,7 +151,7 @@ fn turned_away(door: &Door, error: Unknown, secure: bool) -> Response {
         Unknown::Token => ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response(),
         Unknown::Session => {
             let answer = ApiError::new(StatusCode::UNAUTHORIZED, error.to_string()).into_response();
-            // The next request of the browser comes without it.
+            // Deletes the invalid cookie, so that the browser's next request comes without one.
             with_cookie(answer, &door.cookie("", Duration::ZERO, secure))
         }
         Unknown::Account(error) => ApiError::from(error).into_response(),
@@ -158,7 +159,7 @@ fn turned_away(door: &Door, error: Unknown, secure: bool) -> Response {
 }
 
 impl Door {
-    /// Whoever a trusted proxy says that it is.
+    /// Returns the user that a trusted proxy names.
     async fn forwarded(&self, forwarded: Option<ForwardedUser>) -> Result<(UserName, Caller), ApiError> {
         let named = forwarded.and_then(|ForwardedUser(name)| name).and_then(|name| name.parse::<UserName>().ok());
         let what = "the proxy's X-Forwarded-User is not one name of a user";
@@ -167,7 +168,7 @@ impl Door {
         Ok((user, caller))
     }
 
-    /// What a browser keeps, and shows to no page and to no other site.
+    /// Builds the session cookie: hidden from scripts, and never sent by other sites.
     fn cookie(&self, value: &str, lasts: Duration, secure: bool) -> String {
         let secure = if secure || self.secure_cookies { "; Secure" } else { "" };
         let lasts = lasts.as_secs();
@@ -182,7 +183,7 @@ fn with_cookie(mut answer: Response, cookie: &str) -> Response {
     answer
 }
 
-/// Whether the caller may have what only holders of `scope` have.
+/// Checks that the caller holds `scope`.
 pub(super) fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
     if may(caller, Wish::Use(scope)) {
         return Ok(());
@@ -190,21 +191,21 @@ pub(super) fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, format!("this needs the scope {scope}")))
 }
 
-/// The caller as the API shows it, by the names that clients read.
+/// The caller, in the API's representation.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schemars(rename = "Caller")]
 struct Known<'a> {
-    /// Empty for nobody.
+    /// The user's name; empty for an anonymous caller.
     user: &'a str,
-    /// Whether the caller came with a token.
+    /// Whether the caller authenticated with a token.
     token: bool,
     scopes: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<Explained>,
 }
 
-/// Whether the caller may do one thing, and why.
+/// Whether the caller is allowed one action, and the rule that decides.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schemars(rename = "Explanation")]
@@ -277,7 +278,7 @@ async fn log_in(State(state): State<Api>, request: Request) -> Result<Response, 
     Ok(with_cookie(json_of(&Known::from(&caller))?, &cookie))
 }
 
-/// Also where there is no session, so that nobody is left with a cookie.
+/// Logs out. Succeeds without a session too, so that the browser always drops its cookie.
 async fn log_out(
     State(state): State<Api>,
     secure: Option<Extension<Secure>>,

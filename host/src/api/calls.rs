@@ -1,4 +1,4 @@
-//! The calls that the caller may run, with the rules for their parameters.
+//! The calls that the caller is allowed to run, with the rules for their parameters.
 
 use super::{Api, error::ApiError, json_of, operation::Operation, route::Route};
 use crate::{
@@ -26,43 +26,43 @@ pub(super) fn routes() -> Vec<Route> {
         "plugin": "provision",
     }]);
     let operation = Operation::new("listCalls", "calls", "Lists the calls that the caller may run")
-        .described("With what each says of itself and of its parameters. Others are not told of.")
-        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", example);
+        .described("Includes the descriptions of calls and parameters. Calls that the caller cannot run are omitted.")
+        .answers::<Vec<Shown<'_>>>(200, "The calls, by name.", example);
     vec![Route::at("/calls").get(list, operation)]
 }
 
-/// A call as the API shows it.
+/// A call, in the API's representation.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Call")]
 struct Shown<'a> {
     name: &'a str,
     description: &'a str,
-    /// Whether anyone may run it, or whoever holds its scope.
+    /// The callers that can run the call: `public` for everyone, otherwise holders of its scope.
     #[schemars(extend("enum" = ["public", "scoped"]))]
     access: &'static str,
-    /// In their order. Nothing means any number of any.
+    /// The parameters in order. Null allows any number of any parameters.
     params: Option<Vec<ShownParam<'a>>>,
-    /// What becomes of it when its client is gone.
+    /// The action when the client disconnects: cancel the call, or detach it.
     #[schemars(extend("enum" = ["cancel", "detach"]))]
     on_disconnect: &'static str,
     plugin: &'a str,
 }
 
-/// A parameter, and what is ruled about it.
+/// A parameter and its rules.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "CallParameter")]
 struct ShownParam<'a> {
     name: &'a str,
     description: &'a str,
-    /// A regular expression that the whole value matches.
+    /// A regular expression that the whole value must match.
     pattern: Option<&'a str>,
     choices: Option<&'a [String]>,
-    /// What is taken if it is left out; that of a secret is not shown.
+    /// The value if the parameter is omitted; the default of a secret is not shown.
     default: Option<&'a str>,
     required: bool,
-    /// Whether it is kept out of the log and the history.
+    /// Whether the value is kept out of the log and the history.
     secret: bool,
-    /// Whether it takes all values that remain.
+    /// Whether the parameter takes all remaining values.
     rest: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What pages of other origins may do in somebody's browser: read answers and change things if the operator lists them,
-//! and nothing otherwise.
+//! Cross-origin rules: pages of origins that the operator lists can read answers and make changes; all other pages can
+//! do neither.
 
 use super::error::ApiError;
 use crate::{origin::Origin, server::handshake};
@@ -21,30 +21,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The headers that a page may send beside those that any may.
+/// The request headers that a page is allowed to send, in addition to the default ones.
 const SENT: HeaderValue = HeaderValue::from_static("authorization, content-type, if-none-match");
-/// The headers of answers that a page may read beside those that any may.
+/// The answer headers that a page is allowed to read, in addition to the default ones.
 const READ: HeaderValue = HeaderValue::from_static("allow, etag, retry-after, www-authenticate");
-/// How many seconds a browser may remember what it was told before it asked.
+/// The seconds for which a browser can cache a preflight answer.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 
-/// The origins whose pages may do what pages of this server may.
+/// The origins whose pages are treated like pages of this server.
 #[derive(Debug, Default)]
 pub struct Origins {
     all: bool,
     listed: Vec<Origin>,
-    /// Those that were refused lately, so that a page cannot fill the log.
+    /// The recently refused origins, so that a page cannot flood the log.
     refused: Mutex<HashMap<String, Instant>>,
 }
 
-/// How long an origin that was refused is not told of again, and of how many that is remembered.
+/// The time before a refused origin is logged again, and the number of remembered origins.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 const REMEMBERED_ORIGINS: usize = 100;
-/// How much of an origin that is refused stands in the log.
+/// The maximum length of a refused origin in the log.
 const SHOWN: usize = 200;
 
 impl Origins {
-    /// The origins as the configuration lists them.
+    /// Parses the origins in the configuration.
     pub fn new(listed: &[String]) -> Self {
         Self {
             all: listed.iter().any(|it| it == "*"),
@@ -57,7 +57,7 @@ impl Origins {
         !self.all && self.listed.is_empty()
     }
 
-    /// Returns the readers that an answer allows, if the request comes from a page of a listed origin.
+    /// Returns the value of the header that allows reading, if the request comes from a page of a listed origin.
     fn reader(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let text = headers.get(ORIGIN)?;
         if of(text).is_some_and(|origin| self.listed.contains(&origin)) {
@@ -66,8 +66,8 @@ impl Origins {
         self.all.then(|| HeaderValue::from_static("*"))
     }
 
-    /// Whether a browser's page may open a websocket or change something at `target`: one of this very origin, or one that
-    /// the operator lists. What sends no origin is not a browser.
+    /// Returns whether a page can open a websocket or make a change at `target`: a page of the same origin or of a
+    /// listed one. A request without an origin does not come from a browser page.
     pub fn allow(&self, headers: &HeaderMap, target: Option<&Origin>) -> bool {
         let mut origins = headers.get_all(ORIGIN).iter();
         let Some(text) = origins.next() else { return true };
@@ -101,8 +101,8 @@ fn of(text: &HeaderValue) -> Option<Origin> {
     text.to_str().ok()?.parse().ok()
 }
 
-/// Refuses what a page of another origin would have a browser change here: a browser sends such a request unasked, with
-/// whatever rights its user has. Lets pages of listed origins read the answers.
+/// Refuses changes by pages of other origins, because browsers send such requests unasked and with the user's rights.
+/// Lets pages of listed origins read answers.
 pub async fn check<Answer>(
     origins: &Origins,
     target: Option<&Origin>,
@@ -115,7 +115,7 @@ where
     let headers = request.headers();
     let asks_before = *request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let reads = origins.reader(headers);
-    // A websocket has answers of its own to that, over HTTP/2 too, where its method is not safe.
+    // A websocket has its own check, even over HTTP/2, where its method is not safe.
     let is_safe = request.method().is_safe() || handshake::asks(&request);
     let mut answer = if !is_safe && !origins.allow(headers, target) {
         let what = "this origin may not change anything: list it in http.origins";
@@ -123,14 +123,14 @@ where
     } else {
         next(request).await
     };
-    // Nothing depends on the origin where none is listed.
+    // Without listed origins, answers do not depend on the origin.
     if origins.is_empty() {
         return answer;
     }
     let headers = answer.headers_mut();
     headers.append(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = reads {
-        // Browsers send no session to a server that allows every origin.
+        // Browsers do not send a session if all origins are allowed.
         if origin != "*" {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_of_this_origin_and_of_the_list_may() {
+    fn only_pages_of_own_and_listed_origins_are_allowed() {
         for (origin, target, list, may, reads) in [
             (None, "http://localhost:8080", &[][..], true, None),
             (Some("http://localhost:8080"), "http://localhost:8080", &[], true, None),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_two_origins_is_of_none() {
+    fn request_with_two_origins_is_refused() {
         let target = "http://localhost".parse().unwrap();
         let twice = asked(&["http://localhost", "http://localhost"]);
         assert!(!Origins::default().allow(&twice, Some(&target)));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn few_refused_origins_are_remembered() {
+    fn remembered_refused_origins_are_bounded() {
         let origins = Origins::default();
         for port in 1..500 {
             assert!(!origins.allow(&asked(&[&format!("http://evil.example:{port}")]), None));

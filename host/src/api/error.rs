@@ -1,4 +1,4 @@
-//! What the API answers when it has nothing else to say: a status and a sentence, in JSON.
+//! Errors of the API: a status and a sentence, in JSON.
 
 use super::json;
 use crate::store::{accounts::AccountError, public::PublicError};
@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
-/// An answer that is no success. The message is for the caller.
+/// An error answer. The message is for the caller.
 #[derive(Debug)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -20,9 +20,9 @@ impl ApiError {
         Self { status, message: message.into() }
     }
 
-    /// What is not the caller's doing: the log has the cause.
+    /// Returns the answer to an error of the server itself; the log has the cause.
     pub fn of_server(error: &dyn std::error::Error) -> Self {
-        tracing::error!(error = %error, "a request could not be answered");
+        tracing::error!(error = %error, "cannot answer a request");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "this cannot be done at the moment: the server's log says why")
     }
 }
@@ -53,7 +53,7 @@ impl From<PublicError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        /// In the order in which it is documented.
+        /// The fields in documented order.
         #[derive(Serialize)]
         struct Body<'a> {
             status: u16,
@@ -72,12 +72,12 @@ pub(super) async fn no_such_route(uri: Uri) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("no such route: {}", uri.path()))
 }
 
-/// The router adds the header that lists the right ones.
+/// Answers a request with a wrong method. The router adds the header that lists the allowed ones.
 pub(super) async fn wrong_method(method: Method) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not allowed here"))
 }
 
-/// Answers everything while the API is off.
+/// Answers every request while the API is disabled.
 pub(super) async fn off(uri: Uri) -> ApiError {
     match uri.path().strip_prefix(super::ROOT) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {

@@ -1,4 +1,4 @@
-//! The news: for everyone to read, and with `news:write` to change.
+//! The news: readable by every caller, and changeable with `news:write`.
 
 use super::{
     Api,
@@ -30,11 +30,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 const WRITE: &str = "news:write";
-/// The longest id, and the longest title.
+/// The maximum length of an id, and of a title.
 const ID: usize = 100;
 const TITLE: usize = 300;
 
-/// What an id must look like: one that begins with a dot could be taken for a way through directories.
+/// The form of an id: an id that begins with a dot could be used for path traversal.
 const ID_PATTERN: &str = r"^[^/.\u0000-\u001f\u007f-\u009f][^/\u0000-\u001f\u007f-\u009f]*$";
 
 pub(super) fn routes() -> Vec<Route> {
@@ -50,30 +50,30 @@ pub(super) fn routes() -> Vec<Route> {
     let link = json!({"removeNews": {
         "operationId": "removeNews",
         "parameters": {"id": "$response.body#/ID"},
-        "description": "Removes it again.",
+        "description": "Removes the item.",
     }});
     let list_operation = Operation::new("listNews", "news", "Lists the news")
-        .answers::<Vec<NewsItem>>(200, "All of them, the newest first.", json!([item]))
+        .answers::<Vec<NewsItem>>(200, "The news, newest first.", json!([item]))
         .revalidated();
-    let put_operation = Operation::new("putNews", "news", "Creates a piece of news, or replaces the one with its id")
+    let put_operation = Operation::new("putNews", "news", "Creates a news item, or replaces the one with its id")
         .needs(WRITE)
         .body::<Written>(written)
-        .error(409, "There are too many of them, or it is a file of the server, which can only be changed there.")
-        .answers::<NewsItem>(200, "It has replaced the one with its id.", item.clone())
+        .error(409, "There are too many items, or the item is a file on the server, which can only be changed there.")
+        .answers::<NewsItem>(200, "The item replaced the one with its id.", item.clone())
         .with(200, &["Cache-Control"], link.clone())
-        .answers::<NewsItem>(201, "It is new.", item)
+        .answers::<NewsItem>(201, "The item is new.", item)
         .with(201, &["Cache-Control"], link);
-    let remove_operation = Operation::new("removeNews", "news", "Removes a piece of news")
+    let remove_operation = Operation::new("removeNews", "news", "Removes a news item")
         .needs(WRITE)
         .segment(
             "id",
-            "Its id",
+            "The id of the item",
             json!({"type": "string", "minLength": 1, "maxLength": ID, "pattern": ID_PATTERN}),
             json!("home"),
         )
-        .answers_nothing(204, "It is removed.", &[])
-        .error(404, "There is no such piece of news.")
-        .error(409, "It is a file of the server, which can only be removed there.");
+        .answers_nothing(204, "The item is removed.", &[])
+        .error(404, "There is no such item.")
+        .error(409, "The item is a file on the server, which can only be removed there.");
     vec![
         Route::at("/news").get(list, list_operation).post(put, put_operation),
         Route::at("/news/{id}").delete(remove, remove_operation),
@@ -84,22 +84,22 @@ async fn list(State(state): State<Api>, headers: HeaderMap) -> Response {
     public(&headers, "application/json", state.public.news.told())
 }
 
-/// By the names by which it is read, but the content is Markdown.
+/// The fields of an item to write: named as in the answers, with Markdown as content.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 #[schemars(rename = "NewNews")]
 struct Written {
-    /// Nothing means one that nothing else has.
+    /// The id; a new unique one if it is missing.
     #[serde(rename = "ID")]
     #[schemars(length(min = 1, max = ID), regex(pattern = ID_PATTERN))]
     id: Option<String>,
-    /// A day, or a moment. Nothing means now.
+    /// A date or a time; now if it is missing.
     #[schemars(extend("anyOf" = [{"type": "null"}, {"format": "date"}, {"format": "date-time"}]))]
     date: Option<String>,
-    /// One line.
+    /// The title, in one line.
     #[schemars(length(min = 1, max = TITLE), regex(pattern = request::ONE_LINE))]
     title: String,
-    /// Markdown. It is shown as HTML without anything that could run.
+    /// Markdown. It is displayed as HTML without active content.
     content: String,
 }
 
@@ -124,7 +124,7 @@ impl Written {
     }
 }
 
-/// Creates a piece of news, or replaces the one with its id.
+/// Creates a news item, or replaces the one with its id.
 async fn put(State(state): State<Api>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     needs(&caller, WRITE)?;
     let written: Written = request::body(request).await?;

@@ -1,4 +1,4 @@
-//! The OpenAPI document, made of the routes that the router is made of.
+//! The OpenAPI document, made from the same routes as the router.
 
 use super::{
     operation::{Answer, Content, Operation, Parameter, Who, schema},
@@ -8,40 +8,41 @@ use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
-What a server of calls tells and lets be changed over HTTP. Calls themselves are run over the websocket at `ws`: \
-`asyncapi.json` has that protocol.
+The HTTP API of a server of calls, for queries and changes. Calls themselves are run over the websocket at `ws`, with the \
+protocols in `asyncapi.json`.
 
-- Every route is found below `/api/v1` and, the same, below `/api/v1/http`, with and without a slash at its end. Only \
-`ws` is found below `/api/v1` alone.
-- `HEAD` is answered wherever `GET` is. `OPTIONS` is answered with what is allowed. Any other method is answered with \
-405 and the header `Allow`, and any other path with 404.
+- Every route exists below `/api/v1` and below `/api/v1/http`, with and without a trailing slash. Only `ws` exists below \
+`/api/v1` alone.
+- Every `GET` route also answers `HEAD`. `OPTIONS` returns the allowed methods. Any other method gets 405 with the header \
+`Allow`, and any other path gets 404.
 - Errors are `{\"status\": 404, \"message\": \"what is wrong\"}`.
-- Who is asking is shown by a token (`Authorization: Bearer …`) or by the cookie of a session. What is shown and no \
-good is answered with 401 everywhere; nobody silently becomes nobody. The operator may give scopes to everyone with \
-`auth.anonymous`.
-- A browser's page of another origin reads answers, and changes anything, only if it is listed in `http.origins`.
-- What is the same for everyone has an `ETag`; everything else is `no-store`.
-- A connection that is one too many is answered with 503, a request whose headers are too large with 431, without a \
-body.";
+- Callers authenticate with a token (`Authorization: Bearer …`) or with a session cookie. Invalid credentials get 401 on \
+every route, never anonymous access. The operator can grant scopes to all callers with `auth.anonymous`.
+- A page of another origin can read answers and make changes only if its origin is listed in `http.origins`.
+- Answers that are the same for all callers have an `ETag`; all others are `no-store`.
+- A connection above the limit gets 503. A request with too large headers gets 431, without a body.";
 
-/// What the document says of headers, by their names.
+/// Returns the description of a header.
 fn header(name: &str) -> Value {
     let (description, schema) = match name {
-        "ETag" => {
-            ("Names this very answer: send it as If-None-Match.", json!({"type": "string", "pattern": "^\".+\"$"}))
+        "ETag" => (
+            "Identifies this version of the answer: send it as If-None-Match.",
+            json!({"type": "string", "pattern": "^\".+\"$"}),
+        ),
+        "Cache-Control" => {
+            ("Whether the answer can be cached.", json!({"enum": ["no-store", "no-cache", "public, no-cache"]}))
         }
-        "Cache-Control" => ("Whether it may be kept.", json!({"enum": ["no-store", "no-cache", "public, no-cache"]})),
-        "WWW-Authenticate" => ("How to show who is asking.", json!({"const": "Bearer"})),
-        "Retry-After" => ("In how many seconds to try again.", json!({"type": "integer", "minimum": 1})),
-        "Set-Cookie" => ("The cookie of the session, or its end.", json!({"type": "string"})),
-        "Allow" => ("The methods.", json!({"type": "string"})),
-        "Content-Security-Policy" => ("What the page may do: nothing but ask this server.", json!({"type": "string"})),
+        "WWW-Authenticate" => ("The authentication scheme.", json!({"const": "Bearer"})),
+        "Retry-After" => ("The seconds to wait before a retry.", json!({"type": "integer", "minimum": 1})),
+        "Set-Cookie" => ("The session cookie, or its deletion.", json!({"type": "string"})),
+        "Allow" => ("The allowed methods.", json!({"type": "string"})),
+        "Content-Security-Policy" => ("Restricts the page to requests to this server.", json!({"type": "string"})),
         other => unreachable!("nothing is said of the header {other}"),
     };
     json!({"description": description, "schema": schema})
 }
 
-/// The document about these routes.
+/// Returns the document of these routes.
 pub(super) fn document(routes: &[Route]) -> Value {
     let mut schemas = Schemas::new("/components/schemas");
     let mut paths = Map::new();
@@ -52,13 +53,13 @@ pub(super) fn document(routes: &[Route]) -> Value {
     }
     paths.insert("/ws".to_owned(), socket(&mut schemas));
     let tags = [
-        ("auth", "Who is asking, and what they may do"),
+        ("auth", "Authentication and scopes"),
         ("systems", "The public systems"),
         ("news", "The news"),
-        ("calls", "What can be run"),
-        ("processes", "What runs and what has run"),
-        ("plugins", "Where calls come from"),
-        ("documents", "What describes all this"),
+        ("calls", "The calls that can be run"),
+        ("processes", "Running and ended processes"),
+        ("plugins", "The plugins that provide the calls"),
+        ("documents", "Descriptions of the API"),
     ];
     json!({
         "openapi": "3.1.1",
@@ -72,7 +73,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         },
         "servers": [
             {"url": "/api/v1", "description": "This server"},
-            {"url": "/api/v1/http", "description": "The same, by its longer name"},
+            {"url": "/api/v1/http", "description": "The same server, by its longer path"},
         ],
         "tags": tags.map(|(name, description)| json!({"name": name, "description": description})),
         "paths": paths,
@@ -83,13 +84,13 @@ pub(super) fn document(routes: &[Route]) -> Value {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "dst_ and 64 hexadecimal digits",
-                    "description": "A token of `distillery token add`, or of POST auth/tokens.",
+                    "description": "A token from `distillery token add` or POST auth/tokens.",
                 },
                 "session": {
                     "type": "apiKey",
                     "in": "cookie",
                     "name": super::auth::SESSION,
-                    "description": "What POST auth/session gives to a browser.",
+                    "description": "The session cookie that POST auth/session sets for a browser.",
                 },
             },
         },
@@ -128,7 +129,7 @@ fn operation(operation: &Operation, schemas: &mut Schemas) -> Value {
     told
 }
 
-/// Either of the two; for everyone also neither.
+/// Returns the accepted credentials: a token or a session; for public methods also none.
 fn security(who: Who) -> Value {
     let (token, session) = (json!({"token": []}), json!({"session": []}));
     match who {
@@ -166,7 +167,7 @@ fn answer(status: u16, answer: &Answer, schemas: &mut Schemas) -> Value {
     told
 }
 
-/// The one route that is no question and answer.
+/// Describes the websocket, the only route that is not a request with an answer.
 fn socket(schemas: &mut Schemas) -> Value {
     let error = |status: u16, description: &str, schemas: &mut Schemas| {
         let content =
@@ -180,20 +181,20 @@ fn socket(schemas: &mut Schemas) -> Value {
         answer(status, &told, schemas)
     };
     json!({
-        "servers": [{"url": "/api/v1", "description": "Found here alone"}],
+        "servers": [{"url": "/api/v1", "description": "Only available here"}],
         "get": {
             "operationId": "openSocket",
             "tags": ["calls"],
-            "summary": "Opens the websocket that one call is run over",
-            "description": "Not a request for programs of OpenAPI: the protocol is in `asyncapi.json`. A page of another \
-                            origin shows its token as a subprotocol, `distillery.token.<token>`, beside the one that it \
-                            wants to speak.",
+            "summary": "Opens a websocket for one call",
+            "description": "Not usable by OpenAPI clients: `asyncapi.json` describes the protocol. A page of another origin \
+                            presents its token as a subprotocol, `distillery.token.<token>`, in addition to the wanted \
+                            protocol.",
             "externalDocs": {"url": "asyncapi.json", "description": "The protocol, as an AsyncAPI document"},
             "security": security(Who::Everyone),
             "responses": {
                 "101": {"description": "The connection is a websocket from here on."},
-                "400": error(400, "It is no request for a websocket.", schemas),
-                "401": error(401, "The token or the session that was shown is no good.", schemas),
+                "400": error(400, "The request does not ask for a websocket.", schemas),
+                "401": error(401, "The presented token or session is invalid.", schemas),
                 "403": error(403, "A page of an origin that is not in http.origins sent it.", schemas),
                 "426": error(426, "The connection cannot be upgraded.", schemas),
                 "501": error(501, "The API is off: http.api is not true.", schemas),
@@ -203,14 +204,14 @@ fn socket(schemas: &mut Schemas) -> Value {
     })
 }
 
-/// The schemas that a document refers to. What is read may leave out what is always written.
+/// The schemas that a document refers to. A request can omit fields that answers always contain.
 pub(super) struct Schemas {
     pub reading: SchemaGenerator,
     pub writing: SchemaGenerator,
 }
 
 impl Schemas {
-    /// Referred to by `at`.
+    /// Makes a collection that is referred to by `at`.
     pub fn new(at: &'static str) -> Self {
         let settings = || {
             SchemaSettings::draft2020_12().with(|settings| {
@@ -224,7 +225,7 @@ impl Schemas {
         }
     }
 
-    /// All of them, by their names.
+    /// Returns all schemas by name.
     pub fn finish(&mut self) -> Map<String, Value> {
         let mut schemas = self.writing.take_definitions(true);
         for (name, schema) in self.reading.take_definitions(true) {

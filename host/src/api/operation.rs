@@ -1,27 +1,27 @@
-//! What is said about a method of a route: who may use it, what it takes, and every answer that it gives.
+//! Describes a method of a route: its access, its parameters and every answer.
 //!
-//! It knows nothing of how that is written down, and of the route only what is said here.
+//! This module knows neither the format of the description nor anything else of the route.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Makes the schema of a type; only for what is read or for what is written is known to the generator.
+/// Makes the schema of a type. The generator distinguishes schemas for reading from schemas for writing.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// The schema of a type.
+/// Returns the schema of a type.
 pub(super) fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// Who may use a method.
+/// The access rule of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
-    /// Everyone; who shows a token or a session must show a good one all the same.
+    /// Every caller; credentials that are presented must still be valid.
     Everyone,
-    /// Whoever holds this scope, which `auth.anonymous` may give to everyone.
+    /// Callers that hold this scope; `auth.anonymous` can grant it to every caller.
     Holder(&'static str),
-    /// Users.
+    /// Authenticated users.
     User,
 }
 
@@ -35,11 +35,11 @@ pub(super) struct Operation {
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
     pub answers: BTreeMap<u16, Answer>,
-    /// Schemas that are spoken of, and that nothing refers to.
+    /// Schemas to include although no other schema refers to them.
     pub more: Vec<SchemaOf>,
 }
 
-/// A part of the path or of the query.
+/// A parameter in the path or in the query.
 #[derive(Clone, Debug)]
 pub(super) struct Parameter {
     pub name: &'static str,
@@ -49,7 +49,7 @@ pub(super) struct Parameter {
     pub example: Value,
 }
 
-/// What is sent along, always JSON.
+/// The body of a request, always JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub schema: SchemaOf,
@@ -59,10 +59,10 @@ pub(super) struct Body {
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub description: String,
-    /// Nothing where there is no body.
+    /// `None` if the answer has no body.
     pub content: Option<Content>,
     pub headers: &'static [&'static str],
-    /// Where to go on with what is in the body.
+    /// OpenAPI links: follow-up requests that use values from the body.
     pub links: Value,
 }
 
@@ -73,20 +73,20 @@ pub(super) struct Content {
     pub example: Option<Value>,
 }
 
-/// What every error looks like.
+/// The body of every error.
 #[derive(JsonSchema)]
 #[schemars(rename = "Error")]
 #[expect(dead_code, reason = "only its schema is of use: errors are written where they are made")]
 pub(super) struct ErrorBody {
-    /// The status of the answer again.
+    /// The HTTP status, repeated.
     #[schemars(range(min = 400, max = 599))]
     status: u16,
-    /// What is wrong, and what to do about it.
+    /// The problem, and its remedy.
     message: String,
 }
 
 impl Operation {
-    /// Of a method that everyone may use. `id` is what programs call it.
+    /// Describes a method that every caller can use. Generated clients name the method `id`.
     pub fn new(id: &'static str, tag: &'static str, summary: &'static str) -> Self {
         let operation = Self {
             id,
@@ -100,39 +100,39 @@ impl Operation {
             more: Vec::new(),
         };
         operation
-            .error(401, "The token or the session that was shown is no good.")
+            .error(401, "The presented token or session is invalid.")
             .error(501, "The API is off: http.api is not true.")
-            .error(503, "There are too many connections, or the server cannot reach its data at the moment.")
+            .error(503, "There are too many connections, or the server's database is temporarily unavailable.")
     }
 
     pub fn described(self, description: &'static str) -> Self {
         Self { description, ..self }
     }
 
-    /// For holders of `scope` only.
+    /// Restricts the method to callers that hold `scope`.
     pub fn needs(self, scope: &'static str) -> Self {
-        Self { who: Who::Holder(scope), ..self }.error(403, "The caller does not hold the scope that this needs.")
+        Self { who: Who::Holder(scope), ..self }.error(403, "The caller does not hold the required scope.")
     }
 
-    /// For users only.
+    /// Restricts the method to authenticated users.
     pub fn for_users(self) -> Self {
         Self { who: Who::User, ..self }
-            .error(401, "Nobody is logged in, or the token or the session that was shown is no good.")
+            .error(401, "The caller is anonymous, or the presented token or session is invalid.")
     }
 
-    /// Takes a part of the path.
+    /// Adds a path parameter.
     pub fn segment(mut self, name: &'static str, description: &'static str, schema: Value, example: Value) -> Self {
         self.parameters.push(Parameter { name, place: "path", description, schema, example });
         self.error(400, "The path is not UTF-8.")
     }
 
-    /// Takes an optional part of the query.
+    /// Adds an optional query parameter.
     pub fn query(mut self, name: &'static str, description: &'static str, schema: Value, example: Value) -> Self {
         self.parameters.push(Parameter { name, place: "query", description, schema, example });
         self.error(400, "A part of the query is not what it must be.")
     }
 
-    /// Takes a body of this type, of which `example` is one.
+    /// Adds a request body of this type, with an example.
     pub fn body<T: JsonSchema>(self, example: Value) -> Self {
         let body = Some(Body { schema: schema::<T>, example });
         Self { body, ..self }
@@ -142,12 +142,12 @@ impl Operation {
             .error(415, "The body is not application/json.")
     }
 
-    /// Answers with JSON of this type.
+    /// Adds a JSON answer of this type.
     pub fn answers<T: JsonSchema>(self, status: u16, description: &str, example: Value) -> Self {
         self.answers_with::<T>(status, description, "application/json", Some(example))
     }
 
-    /// Answers with something else, written as this type.
+    /// Adds an answer in another format, described by this type.
     pub fn answers_with<T: JsonSchema>(
         mut self,
         status: u16,
@@ -162,20 +162,20 @@ impl Operation {
         self
     }
 
-    /// Speaks of a type that is written into something that is not JSON.
+    /// Includes the schema of a type that occurs inside an answer in another format.
     pub fn speaks_of<T: JsonSchema>(mut self) -> Self {
         self.more.push(schema::<T>);
         self
     }
 
-    /// Answers without a body.
+    /// Adds an answer without a body.
     pub fn answers_nothing(mut self, status: u16, description: &str, headers: &'static [&'static str]) -> Self {
         let answer = Answer { description: description.to_owned(), content: None, headers, links: json!({}) };
         self.answers.insert(status, answer);
         self
     }
 
-    /// Says more of an answer that was described before.
+    /// Adds headers and links to an answer that is already described.
     pub fn with(mut self, status: u16, headers: &'static [&'static str], links: Value) -> Self {
         if let Some(answer) = self.answers.get_mut(&status) {
             (answer.headers, answer.links) = (headers, links);
@@ -183,7 +183,7 @@ impl Operation {
         self
     }
 
-    /// Its answer is the same for everyone, and need not be sent again to who has it.
+    /// Marks the answer as cacheable: the same for every caller, with 304 on a match.
     pub fn revalidated(self) -> Self {
         self.with(200, &["Cache-Control", "ETag"], json!({})).answers_nothing(
             304,
@@ -192,7 +192,7 @@ impl Operation {
         )
     }
 
-    /// Answers with an error. What is said last of a status is what is said.
+    /// Adds an error. A later description of the same status replaces an earlier one.
     pub fn error(mut self, status: u16, description: &str) -> Self {
         let content = Some(Content { media: "application/json", schema: schema::<ErrorBody>, example: None });
         let headers: &[&str] = match status {
@@ -205,7 +205,7 @@ impl Operation {
         self
     }
 
-    /// A browser could be made to send this by a page of another origin.
+    /// Marks a request that a page of another origin could cause a browser to send.
     pub fn changing(mut self) -> Self {
         const OTHER: &str = "A page of an origin that is not in http.origins sent it.";
         match self.answers.get_mut(&403) {

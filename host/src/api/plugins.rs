@@ -1,4 +1,4 @@
-//! The plugins and their generations: how they are, what becomes of them, and the way back.
+//! The plugins and their generations: state, events, reload and rollback.
 
 use super::{Api, auth::needs, error::ApiError, json_of, moment, operation::Operation, request::Segment, route::Route};
 use crate::{
@@ -36,11 +36,11 @@ use time::OffsetDateTime;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-/// How long a reload is waited for: compiling takes its time, but a directory may never come to rest.
+/// The time that a request waits for a reload: compiling takes long, and a directory can keep changing.
 const RELOAD: Duration = Duration::from_secs(180);
-/// How many processes of a generation that hold what was revoked are named.
+/// The maximum number of listed processes of a generation with revoked rights.
 const HOLDERS: usize = 100;
-/// How often a silent stream shows that it is alive.
+/// The interval of heartbeats on a silent stream.
 const ALIVE: Duration = Duration::from_secs(15);
 
 const READ: &str = "plugins:read";
@@ -63,7 +63,7 @@ pub(super) fn routes() -> Vec<Route> {
     );
     let list_operation = Operation::new("listPlugins", "plugins", "Lists the plugins and their generations")
         .needs(READ)
-        .answers::<Vec<Shown<'_>>>(200, "All of them, by name.", json!([plugin]))
+        .answers::<Vec<Shown<'_>>>(200, "The plugins, by name.", json!([plugin]))
         .with(
             200,
             &["Cache-Control"],
@@ -71,30 +71,30 @@ pub(super) fn routes() -> Vec<Route> {
                 "rollBackPlugin": {"operationId": "rollBackPlugin", "parameters": {"name": "$response.body#/0/name"}},
             }),
         );
-    let events_operation = Operation::new("followPlugins", "plugins", "Follows what becomes of plugins")
+    let events_operation = Operation::new("followPlugins", "plugins", "Streams changes of plugins")
         .described(
-            "Server-sent events, until the client goes or the server ends. The first one is `plugins`, with all plugins \
-             as the list has them; it comes again to who was too slow for what happened in between. Then one for each \
-             change: `serving`, `retired`, `freed`, `failed` or `removed`, with a PluginChange. A comment each 15 seconds \
-             shows that the server is still there. The last one is `revoked`, if the token or session that was shown is \
-             no longer valid.",
+            "Server-sent events, until the client disconnects or the server ends. The first event is `plugins`, with the \
+             same content as the list; it is repeated for a client that was too slow and missed changes. Each change is \
+             one event: `serving`, `retired`, `freed`, `failed` or `removed`, with a PluginChange. A comment every 15 \
+             seconds is a heartbeat. If the presented token or session becomes invalid, the last event is `revoked`.",
         )
         .needs(READ)
         .speaks_of::<ShownChange<'_>>()
         .answers_with::<String>(200, "The events.", "text/event-stream", Some(json!(events)));
     let reload_operation =
-        Operation::new("reloadPlugins", "plugins", "Looks at the configuration and at all plugins again")
+        Operation::new("reloadPlugins", "plugins", "Reloads the configuration and all plugins")
             .described(
-                "What serves gets the rights that the configuration gives it now, or stops. The answer comes when all \
-                 plugins have been looked at, and what changed is loaded. Processes that run keep what they have: `holders` \
-                 names those that hold more than the configuration gives, which DELETE ends one by one.",
+                "Renews the rights of served plugins under the current configuration; a plugin that loses its rights stops \
+                 serving. The answer comes when all plugins have been checked and changed ones are loaded. Running processes \
+                 keep their rights: `holders` names those with more rights than the configuration grants. DELETE ends \
+                 such a process.",
             )
             .needs(WRITE)
             .error(503, "The server is ending, or there are too many connections.")
-            .error(504, "Plugins are still loading after 3 minutes: their list will tell.")
+            .error(504, "Plugins are still loading after 3 minutes; the list of plugins shows the result.")
             .answers::<ShownReload<'_>>(
                 200,
-                "What became of it.",
+                "The result of the reload.",
                 json!({
                     "changed": ["plugins.grants"], "restart": [], "error": null, "plugins": [plugin],
                     "holders": [{
@@ -103,14 +103,19 @@ pub(super) fn routes() -> Vec<Route> {
                     }],
                 }),
             );
-    let roll_back_operation = Operation::new("rollBackPlugin", "plugins", "Serves the generation that served before")
-        .described("Until the directory of the plugin changes again, also after a restart.")
-        .needs(WRITE)
-        .segment("name", "The name of the plugin", json!({"type": "string"}), json!("echo"))
-        .error(404, "There is no such plugin.")
-        .error(409, "No generation is kept that could serve.")
-        .error(503, "The server is ending, or there are too many connections.")
-        .answers::<ShownRollback<'_>>(200, "What serves from now on.", json!({"plugin": "echo", "generation": 1}));
+    let roll_back_operation =
+        Operation::new("rollBackPlugin", "plugins", "Rolls a plugin back to its previous generation")
+            .described("Lasts until the directory of the plugin changes again, even after a restart.")
+            .needs(WRITE)
+            .segment("name", "The name of the plugin", json!({"type": "string"}), json!("echo"))
+            .error(404, "There is no such plugin.")
+            .error(409, "There is no previous generation.")
+            .error(503, "The server is ending, or there are too many connections.")
+            .answers::<ShownRollback<'_>>(
+                200,
+                "The generation that is served from now on.",
+                json!({"plugin": "echo", "generation": 1}),
+            );
     vec![
         Route::at("/plugins").get(list, list_operation),
         Route::at("/plugins/events").get(events_stream, events_operation),
@@ -119,16 +124,16 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// A plugin as the API shows it.
+/// A plugin, in the API's representation.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Plugin")]
 struct Shown<'a> {
     name: &'a str,
-    /// `serving`, `loading` until it is loaded at the start, `failed` where it never served, or `removed` where only
-    /// processes are left.
+    /// The state: `serving`; `loading` until it is loaded at the start; `failed` if it never served; or `removed` if
+    /// only processes are left.
     #[schemars(extend("enum" = ["serving", "loading", "failed", "removed"]))]
     state: &'static str,
-    /// The generation that serves.
+    /// The generation that is served.
     generation: Option<u64>,
     digest: Option<&'a str>,
     #[schemars(extend("format" = "date-time"))]
@@ -136,19 +141,19 @@ struct Shown<'a> {
     kind: Option<String>,
     description: &'a str,
     calls: Vec<&'a str>,
-    /// What it may touch beyond its sandbox.
+    /// The granted resources outside the sandbox.
     grants: Option<&'a Granted>,
-    /// Why what lies in its directory does not serve.
+    /// The reason why the version in the directory is not served.
     error: Option<&'a str>,
-    /// Of all generations.
+    /// The number of running processes of all generations.
     processes: usize,
     /// The generation that a rollback would serve.
     previous: Option<u64>,
-    /// The newest is first.
+    /// The generations, newest first.
     generations: Vec<ShownGeneration>,
 }
 
-/// What a plugin was when it was loaded once.
+/// A generation of a plugin.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Generation")]
 struct ShownGeneration {
@@ -156,7 +161,7 @@ struct ShownGeneration {
     digest: Option<String>,
     #[schemars(extend("format" = "date-time"))]
     at: String,
-    /// In words: whether it serves, how many processes it still has, or why it failed.
+    /// The state in words: serving, the number of remaining processes, or the reason of a failure.
     state: String,
     processes: usize,
 }
@@ -191,7 +196,7 @@ struct Now {
 
 impl Now {
     fn of(catalog: &Catalog) -> Self {
-        // In this order: what is loaded between the two looks is in the snapshot.
+        // Read first: a plugin that is loaded in between is in the snapshot.
         let loading = catalog.loading.claims();
         Self { snapshot: catalog.snapshot(), loading }
     }
@@ -229,14 +234,14 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// A plugin of the start that is not loaded yet.
+    /// Returns a plugin of the first load that is not loaded yet.
     fn loading(name: &'a str) -> Self {
         Self { state: "loading", ..Self::new(name, &NO_PLUGIN) }
     }
 
     fn all(Now { snapshot, loading }: &'a Now) -> Vec<Self> {
         let all = snapshot.plugins().iter().map(|(name, state)| Self::new(name, state));
-        // One that is gone is of interest only while anything of it runs.
+        // A removed plugin is listed only while any of its processes runs.
         let all = all.filter(|it| !it.generations.is_empty());
         let loading = loading.keys().filter(|name| !snapshot.plugins().contains_key(*name)).map(|it| Self::loading(it));
         let mut all: Vec<_> = all.chain(loading).collect();
@@ -257,13 +262,13 @@ async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiE
     json_of(&Shown::all(&Now::of(&state.catalog)))
 }
 
-/// What became of a rollback.
+/// The result of a rollback.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Rollback")]
 struct ShownRollback<'a> {
     plugin: &'a str,
     generation: u64,
-    /// Why a restart will not know of it, if the disk is full, say.
+    /// The reason why a restart will forget the rollback, such as a full disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
 }
@@ -283,31 +288,32 @@ async fn roll_back(State(state): State<Api>, caller: Caller, Segment(name): Segm
     }
 }
 
-/// What became of a reload.
+/// The result of a reload.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Reload")]
 struct ShownReload<'a> {
-    /// Keys of the configuration whose new values hold from now on.
+    /// The keys of the configuration whose new values apply from now on.
     changed: Vec<&'static str>,
-    /// Keys whose new values hold from the next start on.
+    /// The keys whose new values apply after the next start.
     restart: Vec<&'static str>,
-    /// Why something stays as it was.
+    /// The reason why the configuration is unchanged.
     error: Option<String>,
     plugins: Vec<Shown<'a>>,
-    /// Generations whose processes hold more than the configuration gives now. They keep it until they end.
+    /// The generations whose processes hold more rights than the configuration now grants. The processes keep these
+    /// rights until they end.
     holders: Vec<ShownHolder<'a>>,
 }
 
-/// A generation whose processes hold what was revoked.
+/// A generation whose processes hold revoked rights.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Holder")]
 struct ShownHolder<'a> {
     plugin: &'a str,
     generation: u64,
-    /// What they hold, in words.
+    /// The revoked rights, in words.
     rights: &'a [String],
     processes: usize,
-    /// Some of these processes, the newest first.
+    /// The ids of some of these processes, newest first.
     ids: Vec<String>,
 }
 
@@ -344,7 +350,7 @@ async fn reload(State(state): State<Api>, caller: Caller) -> Result<Response, Ap
     })
 }
 
-/// A change as the stream tells it. The name of the event says what happened.
+/// A change, as an event of the stream. The name of the event tells the kind of change.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "PluginChange")]
 struct ShownChange<'a> {
@@ -373,11 +379,11 @@ impl<'a> From<&'a Change> for ShownChange<'a> {
     }
 }
 
-/// Somebody who follows what becomes of plugins.
+/// A client that follows plugin events.
 struct Follower {
     state: Api,
     changes: Receiver<Change>,
-    /// All plugins are to be told before the next change.
+    /// Whether the client needs the complete list before the next change.
     behind: bool,
     draining: CancellationToken,
     /// `None` if the caller needs no credential.
@@ -385,7 +391,7 @@ struct Follower {
     over: bool,
 }
 
-/// All plugins, and then every change, until the client goes or the server ends.
+/// Streams all plugins and then every change, until the client disconnects or the server ends.
 async fn events_stream(
     State(state): State<Api>,
     caller: Caller,
@@ -421,7 +427,7 @@ impl Follower {
             };
             match change {
                 Ok(change) => return event(change.what.name(), &ShownChange::from(&change)),
-                // It was too slow for some changes, and hears how things are instead.
+                // The client was too slow and missed changes, so the complete list follows.
                 Err(RecvError::Lagged(_)) => self.behind = true,
                 Err(RecvError::Closed) => return None,
             }
@@ -431,7 +437,7 @@ impl Follower {
     }
 }
 
-/// Waits until a credential is no longer valid.
+/// Waits until the caller's credential becomes invalid.
 async fn revoked(standing: Option<&Standing>) {
     match standing {
         Some(standing) => standing.revoked().cancelled().await,

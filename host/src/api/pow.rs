@@ -1,6 +1,6 @@
-//! The requests of `pow-1`: a call without a socket, that is asked again and again how it is. Its processes are kept ones.
+//! `pow-1` over requests: a call without a socket, polled by its client. Its processes are detached ones.
 //!
-//! Its clients read words, not JSON, so that it has answers of its own.
+//! Its clients expect plain text instead of JSON, so it has its own answers.
 
 mod document;
 
@@ -25,19 +25,19 @@ use axum::{
 use serde::Serialize;
 use std::{future::poll_fn, sync::Arc, time::Instant};
 
-/// Where all of it lies.
+/// The root of all its paths.
 pub const ROOT: &str = "/api/v1/pow";
-/// How many lines are shown to who does not say from where on.
+/// The default number of lines if the client gives no offset.
 const LINES: usize = 1000;
 
 #[derive(Clone)]
 struct Pow {
     dispatcher: Arc<Dispatcher>,
-    /// The largest body.
+    /// The maximum size of a body.
     body: usize,
 }
 
-/// Every path at or below [`ROOT`]. `body` is the largest that a request may have.
+/// Returns the routes at and below [`ROOT`]. `body` is the maximum size of a request's body.
 pub fn router(dispatcher: Arc<Dispatcher>, body: Size) -> Router {
     let mut router = Router::new()
         .route(ROOT, any(nothing))
@@ -60,7 +60,7 @@ async fn nothing(uri: Uri) -> Words {
     Words(StatusCode::NOT_FOUND, format!("there is nothing at {}: see {ROOT}/docs", uri.path()))
 }
 
-/// An answer for people.
+/// An answer in plain text.
 struct Words(StatusCode, String);
 
 impl Words {
@@ -121,7 +121,7 @@ async fn new(State(pow): State<Pow>, caller: Caller, request: Request) -> Result
         },
     };
     let process = started.map_err(|refusal| refused(&refusal))?;
-    // Nobody waits for it, so that it is not held back.
+    // The process has no connected client, so its output is not held back.
     let view = pow.dispatcher.keep(shelf, process, &caller);
     let kept = view.kept();
     let id = match &kept.owner.key {
@@ -131,7 +131,7 @@ async fn new(State(pow): State<Pow>, caller: Caller, request: Request) -> Result
     Ok(super::json_of(&id)?)
 }
 
-/// Waits until there is a place for the call, or it has waited for too long.
+/// Waits for a process slot, up to the time limit of the queue.
 async fn place(mut queued: Queued) -> Result<Process, Refusal> {
     let until = queued.until;
     match tokio::time::timeout_at(until.into(), poll_fn(|cx| queued.poll(Instant::now(), cx))).await {
@@ -140,24 +140,24 @@ async fn place(mut queued: Queued) -> Result<Process, Refusal> {
     }
 }
 
-/// The process of this id, which has its key in it where it belongs to nobody. Whether there is none, or none for this
-/// caller, is not said.
+/// Returns the process with this id, which contains its key if the process has no owner. The error does not tell
+/// whether the process exists.
 fn process(pow: &Pow, caller: &Caller, id: &str) -> Result<Arc<Kept>, Words> {
     let (id, key) = id.split_once('.').map_or((id, None), |(id, key)| (id, Some(key)));
     let kept = pow.dispatcher.kept(caller, id, key);
     kept.ok_or_else(|| Words(StatusCode::NOT_FOUND, "process not found".into()))
 }
 
-/// What was written to a stream.
+/// A part of a stream.
 struct Shown {
     text: String,
-    /// Where it ends.
+    /// The offset of its end.
     offset: u64,
-    /// How many bytes before it are not there any more, of those that were asked for.
+    /// The number of requested bytes that are no longer kept.
     lost: u64,
 }
 
-/// What there is of a stream from `from` on, or else its last lines.
+/// Returns the stream's content after `from`, or else its last lines.
 fn shown(kept: &Kept, stream: Stream, from: Option<u64>, ended: bool) -> Shown {
     let (mut at, mut lost) = (from.unwrap_or_default(), 0);
     let bytes = loop {
@@ -170,7 +170,7 @@ fn shown(kept: &Kept, stream: Stream, from: Option<u64>, ended: bool) -> Shown {
             Found::Nothing => return Shown { text: String::new(), offset: at.min(kept.range(stream).end), lost },
         }
     };
-    // The rest of a character that is not whole is shown with the next answer.
+    // An incomplete character is left for the next answer.
     let whole = if ended { bytes.len() } else { before_cut(&bytes) };
     let text = String::from_utf8_lossy(&bytes[..whole]);
     let offset = at + whole as u64;
@@ -183,7 +183,7 @@ fn shown(kept: &Kept, stream: Stream, from: Option<u64>, ended: bool) -> Shown {
     Shown { text: last.join("\n"), offset, lost }
 }
 
-/// How a process is, but for its result.
+/// The status of a process, without its result.
 #[derive(Serialize)]
 struct Status {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -214,7 +214,7 @@ async fn status(State(pow): State<Pow>, caller: Caller, Path(id): Path<String>, 
         let bad = || Words(StatusCode::BAD_REQUEST, format!("{name}: write a whole number"));
         *place = Some(value.parse::<u64>().map_err(|_| bad())?);
     }
-    // In this order: where there is a result, all of the output is there.
+    // Read first: once there is a result, the output is complete.
     let ending = kept.ending();
     let [out, err] = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)]
         .map(|(stream, from)| shown(&kept, stream, from, ending.is_some()));
@@ -228,7 +228,7 @@ async fn status(State(pow): State<Pow>, caller: Caller, Path(id): Path<String>, 
     };
     let status = serde_json::to_string(&status).expect("text and numbers are always JSON");
     let result = ending.map_or_else(pending, |ending| result(&ending.outcome, ending.value.as_deref()));
-    // The result is passed on as it is: its value may be deeper than what is read here.
+    // The result is passed on verbatim: its value can be nested more deeply than the parser allows.
     let open = status.strip_suffix('}').expect("a struct is an object");
     Ok(super::json(StatusCode::OK, format!(r#"{open},"result":{result}}}"#)))
 }
@@ -260,10 +260,10 @@ async fn close_input(State(pow): State<Pow>, caller: Caller, Path(id): Path<Stri
     Ok(Words::ok("input closed"))
 }
 
-/// Tells it to stop, and ends it if it has been told before.
+/// Tells the process to stop; a second request ends it at once.
 async fn cancel(State(pow): State<Pow>, caller: Caller, Path(id): Path<String>) -> Result<Words, Words> {
     let kept = process(&pow, &caller, &id)?;
-    // A process that has ended stays as it is: the client wanted no more of it.
+    // An ended process stays as it is.
     match kept.control.cancelled() {
         None => kept.cancel(CancelReason::Client),
         Some(_) => kept.control.force(),

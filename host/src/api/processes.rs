@@ -1,4 +1,4 @@
-//! The processes that run and that have run, as far as the caller may see them: its own, or all with `processes:*`.
+//! Running and ended processes that the caller is allowed to see: its own, or all with `processes:*`.
 
 use super::{
     Api, ApiState,
@@ -28,10 +28,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// How many are listed if nothing is said, and how many at most.
+/// The default and the maximum number of processes in a list.
 const LIMIT: usize = 50;
 const MOST: usize = 500;
-/// How many are in memory at a time. Each has up to 4 KiB of parameters and 16 KiB of value.
+/// The number of processes in memory at a time. Each has up to 4 KiB of parameters and 16 KiB of value.
 const AT_A_TIME: usize = 32;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -47,21 +47,26 @@ pub(super) fn routes() -> Vec<Route> {
     let text = || json!({"type": "string"});
     let list_operation = Operation::new("listProcesses", "processes", "Lists processes, the newest first")
         .described(
-            "Those of the caller, or with the scope `processes:*` those of everybody. The next page begins `before` the \
-             last one of this page.",
+            "The processes of the caller, or all processes with the scope `processes:*`. The next page begins `before` \
+             the last process of this page.",
         )
         .for_users()
-        .query("before", "Only such as began before this one", json!({"type": "string", "format": "uuid"}), json!(ID))
+        .query(
+            "before",
+            "Only processes that began before this one",
+            json!({"type": "string", "format": "uuid"}),
+            json!(ID),
+        )
         .query(
             "limit",
-            "How many at most",
+            "The maximum number of processes",
             json!({"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}),
             json!(LIMIT),
         )
-        .query("call", "Only those of this call", text(), json!("provision"))
-        .query("user", "Only those of this user; empty for those of nobody", text(), json!("ada"))
-        .query("outcome", "Only those of this outcome", json!({"enum": outcomes()}), json!("success"))
-        .error(403, "Those of others need the scope processes:*.")
+        .query("call", "Only processes of this call", text(), json!("provision"))
+        .query("user", "Only processes of this user; empty for anonymous callers", text(), json!("ada"))
+        .query("outcome", "Only processes with this outcome", json!({"enum": outcomes()}), json!("success"))
+        .error(403, "Processes of other users need the scope processes:*.")
         .answers::<Vec<Shown<'_>>>(200, "The page.", json!([process]))
         .with(
             200,
@@ -74,65 +79,65 @@ pub(super) fn routes() -> Vec<Route> {
     let id = |operation: Operation| {
         operation
             .segment("id", "The id of the process", json!({"type": "string", "format": "uuid"}), json!(ID))
-            .error(404, "There is no such process that the caller may see.")
+            .error(404, "There is no such process, or the caller is not allowed to see it.")
     };
-    let one_operation = id(Operation::new("showProcess", "processes", "Tells of one process")).answers::<Shown<'_>>(
+    let one_operation = id(Operation::new("showProcess", "processes", "Shows one process")).answers::<Shown<'_>>(
         200,
         "The process.",
         process,
     );
     let cancel_operation = id(Operation::new("cancelProcess", "processes", "Tells a process to stop"))
-        .described("That takes its time: its grace, unless that is ended by `force`, and its cleanup.")
+        .described("The end takes time: the grace period, unless `force` skips it, and the cleanup.")
         .query(
             "force",
-            "Whether its grace is ended, also if it was told before",
+            "Whether to skip the grace period, even if the process was told to stop before",
             json!({"type": "boolean", "default": false}),
             json!(true),
         )
-        .error(409, "It has already ended.")
-        .answers::<Shown<'_>>(202, "It is told.", running);
+        .error(409, "The process has already ended.")
+        .answers::<Shown<'_>>(202, "The process has been told to stop.", running);
     vec![
         Route::at("/processes").get(list, list_operation),
         Route::at("/processes/{id}").get(one, one_operation).delete(cancel, cancel_operation),
     ]
 }
 
-/// Whatever an outcome can be.
+/// Returns all possible outcomes.
 fn outcomes() -> Vec<&'static str> {
     [RUNNING].into_iter().chain(OUTCOMES).collect()
 }
 
-/// A process as the API shows it.
+/// A process, in the API's representation.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Process")]
 struct Shown<'a> {
     #[schemars(extend("format" = "uuid"))]
     id: String,
     call: &'a str,
-    /// Secrets are null.
+    /// The values of the parameters; secrets are null.
     params: &'a [Option<String>],
-    /// Empty for nobody.
+    /// The user's name; empty for an anonymous caller.
     user: &'a str,
     plugin: &'a str,
-    /// Of the plugin.
+    /// The generation of the plugin.
     generation: u64,
     #[schemars(extend("format" = "date-time"))]
     started: String,
     #[schemars(extend("format" = "date-time"))]
     ended: Option<String>,
-    /// Its output is kept, so that one can attach to it.
+    /// Whether the output is kept, so that a client can attach.
     kept: bool,
     #[schemars(extend("enum" = outcomes()))]
     outcome: &'a str,
-    /// Why it was no success.
+    /// The reason of a failure.
     message: Option<&'a str>,
-    /// How far the server had to go to end it, where it had to.
+    /// The strongest measure that the server needed to end the process, if any.
     stop: Option<&'a str>,
     cleanup: Option<&'a str>,
-    /// What came of the call, if it said so.
+    /// The result value of the call, if it set one.
     value: Option<Value>,
     cpu_ms: u64,
-    /// The most bytes that it had at once.
+    /// The peak memory in bytes.
     memory: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -175,7 +180,7 @@ async fn list(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Resp
             let what = format!("those of others need the scope {ALL_PROCESSES}");
             return Err(ApiError::new(StatusCode::FORBIDDEN, what));
         }
-        // By identity: a user of the same name may have been removed.
+        // Compares identities: a removed user can have had the same name.
         wanted.owner = Some(caller.principal.clone());
     }
     let mut pages = Pages { left: wanted.limit, wanted, state };
@@ -201,16 +206,16 @@ async fn list(State(state): State<Api>, caller: Caller, uri: Uri) -> Result<Resp
     Ok(answer)
 }
 
-/// Processes that are listed as far as the client takes them: a list of many with long parameters is large.
+/// A list of processes, read in pages as the client receives it, because long parameters can make the list large.
 struct Pages {
     state: Api,
     wanted: Wanted,
-    /// How many may be told of yet.
+    /// The number of processes still to be listed.
     left: usize,
 }
 
 impl Pages {
-    /// The text of the next ones, separated by commas. `None` if there are no more.
+    /// Returns the text of the next page, separated by commas; `None` after the last one.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         if self.left == 0 {
             return Ok(None);
@@ -259,7 +264,8 @@ fn forced(uri: &Uri) -> Result<bool, String> {
     Ok(force)
 }
 
-/// The process of this id, if there is one that the caller may see. Which of the two is not so, is not said.
+/// Returns the process with this id if the caller is allowed to see it. The error does not tell whether the process
+/// exists.
 async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiError> {
     let seen = match id.parse() {
         Ok(id) => state.history.one(id).await.map_err(|error| ApiError::of_server(&error))?,
@@ -273,7 +279,7 @@ async fn one(State(state): State<Api>, caller: Caller, Segment(id): Segment) -> 
     json_of(&Shown::new(&state, &seen(&state, &caller, &id).await?))
 }
 
-/// Tells it to stop, which takes its time: its grace, unless that is ended, and its cleanup.
+/// Tells the process to stop. The end takes time: the grace period, unless skipped, and the cleanup.
 async fn cancel(
     State(state): State<Api>,
     caller: Caller,
@@ -294,7 +300,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_query_says_which_are_wanted_or_what_is_wrong_with_it() {
+    fn query_is_parsed_or_has_a_precise_error() {
         let read = |query: &str| wanted(&format!("/processes?{query}").parse().unwrap());
         assert_eq!(read("").unwrap(), Wanted { limit: LIMIT, ..Wanted::default() });
         let all = read(&format!("limit=7&call=a&user=b&outcome=success&before={}", Uuid::nil())).unwrap();

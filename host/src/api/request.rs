@@ -1,5 +1,4 @@
-//! What a request brings along: a part of its path, the pairs of its query, and a body of JSON that is bounded in size
-//! and time.
+//! The inputs of a request: a part of its path, its query, and a JSON body with limits of size and time.
 
 use super::error::ApiError;
 use axum::{
@@ -16,15 +15,15 @@ use serde::{
 use serde_json::Number;
 use std::{borrow::Cow, time::Duration};
 
-/// The largest body that is read. What is written here is small.
+/// The maximum size of a body; the API accepts only small ones.
 const BODY: usize = 64 << 10;
-/// How long a body may take to come.
+/// The timeout for receiving a body.
 const TIME: Duration = Duration::from_secs(10);
 
-/// What text must look like that is one line, for programs.
+/// The form of a one-line text, for programs.
 pub(super) const ONE_LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-/// The part of the path that names something, decoded.
+/// A decoded segment of the path that names an item.
 pub(super) struct Segment(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
@@ -37,9 +36,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-/// A whole number, however it is written: to JSON 7 and 7.0 are the same.
+/// Deserializes a whole number in any notation: in JSON, 7 and 7.0 are equal.
 pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    /// Above this not every number is one of its own.
+    /// Above this value not every whole number can be represented.
     const EXACT: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
     let number = Number::deserialize(deserializer)?;
     let float = || number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=EXACT).contains(float));
@@ -47,12 +46,12 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
     whole.ok_or_else(|| D::Error::custom(format!("{number} is not a whole number from 0 on that can be counted to")))
 }
 
-/// The names and values of the query, decoded.
+/// Returns the decoded names and values of the query.
 pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
-/// The JSON of the body. Anything that a form of another page could send is refused by its type.
+/// Parses the JSON body. The required content type excludes forms of other pages.
 pub(super) async fn body<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
     body_within(TIME, request).await
 }
@@ -70,7 +69,7 @@ async fn body_within<T: DeserializeOwned>(time: Duration, request: Request) -> R
     })
 }
 
-/// The body as it is, of at most so many bytes.
+/// Returns the raw body, up to `most` bytes.
 pub(super) async fn raw_body(request: Request, most: usize) -> Result<Bytes, ApiError> {
     raw_within(TIME, request, most).await
 }
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_json_of_a_bounded_size_is_a_body() {
+    async fn body_must_be_json_of_bounded_size() {
         assert_eq!(read("application/json", "[1]").await, Ok(serde_json::json!([1])));
         assert!(read("Application/JSON; charset=utf-8", "[1]").await.is_ok());
         for other in ["text/plain", "application/x-www-form-urlencoded", ""] {
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_come_is_not_waited_for() {
+    async fn missing_body_times_out() {
         let endless = Body::from_stream(futures_util::stream::pending::<Result<&str, std::io::Error>>());
         let request = Request::builder().header("content-type", "application/json").body(endless).unwrap();
         let read: Result<Value, _> = body_within(Duration::from_millis(1), request).await;
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_as_any_number() {
+    fn whole_number_can_have_any_notation() {
         let read = |text: &str| whole(&mut serde_json::Deserializer::from_str(text)).ok();
         for (text, number) in [("7", Some(7)), ("7.0", Some(7)), ("7e2", Some(700)), ("0.0", Some(0))] {
             assert_eq!(read(text), number, "{text}");
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_decoded() {
+    fn query_is_decoded() {
         let uri: Uri = "/x?call=a%20b&user=c+d&flag".parse().unwrap();
         let pairs: Vec<_> = query(&uri).collect();
         assert_eq!(pairs, [("call".into(), "a b".into()), ("user".into(), "c d".into()), ("flag".into(), "".into())]);

@@ -1,5 +1,5 @@
-//! A route: where it is, what answers there, and what is said about that. The router and the document are made of the
-//! same routes, so that neither can have what the other has not.
+//! A route: its path, its handlers, and their descriptions. Router and document are made from the same routes, so that
+//! neither can lack what the other has.
 
 use super::{Api, operation::Operation};
 use axum::{
@@ -10,10 +10,10 @@ use axum::{
 
 #[derive(Clone)]
 pub(super) struct Route {
-    /// Behind the root, beginning with a slash.
+    /// The path below the root, beginning with a slash.
     pub path: &'static str,
     pub methods: MethodRouter<Api>,
-    /// In lower case, as the document has them.
+    /// The methods in lower case, as in the document.
     pub operations: Vec<(&'static str, Operation)>,
 }
 
@@ -45,7 +45,7 @@ impl Route {
         Self { methods: self.methods.on(filter, handler), ..self }
     }
 
-    /// Everything that may be asked for here. Also answers what is asked before a page of another origin asks.
+    /// Returns the router of all methods, including the answer to preflight requests.
     pub fn methods(&self) -> MethodRouter<Api> {
         let allow = self.allow();
         let options = move || async move { (StatusCode::NO_CONTENT, [(header::ALLOW, allow)]) };

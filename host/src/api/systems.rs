@@ -1,4 +1,4 @@
-//! The public systems: for everyone to read, and with `systems:write` to change.
+//! The public systems: readable by every caller, and changeable with `systems:write`.
 
 use super::{
     Api,
@@ -29,32 +29,32 @@ const WRITE: &str = "systems:write";
 pub(super) fn routes() -> Vec<Route> {
     let listed = |id, summary| {
         Operation::new(id, "systems", summary)
-            .answers::<Vec<System>>(200, "All of them, by slug.", json!([example()]))
+            .answers::<Vec<System>>(200, "The systems, by slug.", json!([example()]))
             .revalidated()
     };
     let link = json!({"removeSystem": {
         "operationId": "removeSystem",
         "parameters": {"slug": "$response.body#/Slug"},
-        "description": "Removes it again.",
+        "description": "Removes the system.",
     }});
     let put_operation = Operation::new("putSystem", "systems", "Creates a system, or replaces the one with its slug")
         .needs(WRITE)
         .body::<Written>(example())
         .error(409, "There are too many systems already.")
-        .answers::<System>(200, "It has replaced the one with its slug.", example())
+        .answers::<System>(200, "The system replaced the one with its slug.", example())
         .with(200, &["Cache-Control"], link.clone())
-        .answers::<System>(201, "It is new.", example())
+        .answers::<System>(201, "The system is new.", example())
         .with(201, &["Cache-Control"], link);
     let remove_operation = Operation::new("removeSystem", "systems", "Removes a system")
         .needs(WRITE)
-        .segment("slug", "Its short name", json!({"type": "string", "pattern": SLUG_PATTERN}), json!("coins"))
-        .answers_nothing(204, "It is removed.", &[])
+        .segment("slug", "The slug of the system", json!({"type": "string", "pattern": SLUG_PATTERN}), json!("coins"))
+        .answers_nothing(204, "The system is removed.", &[])
         .error(404, "There is no such system.");
     vec![
         Route::at("/systems").get(list, listed("listSystems", "Lists the public systems")).post(put, put_operation),
         Route::at("/systems/{slug}").delete(remove, remove_operation),
         Route::at("/instances/directory")
-            .get(list, listed("listDirectory", "The same, where clients of the directory look for it")),
+            .get(list, listed("listDirectory", "Lists the public systems, at the path for clients of the directory")),
     ]
 }
 
@@ -73,19 +73,19 @@ async fn list(State(state): State<Api>, headers: HeaderMap) -> Response {
     public(&headers, "application/json", state.public.systems.told())
 }
 
-/// By the names by which it is read.
+/// The fields of a system to write, named as in the answers.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 #[schemars(rename = "NewSystem")]
 struct Written {
-    /// Names it: lowercase letters, digits and dashes, beginning with a letter.
+    /// The unique name: lowercase letters, digits and dashes, beginning with a letter.
     #[schemars(regex(pattern = SLUG_PATTERN))]
     slug: String,
-    /// Where it is.
+    /// The address of the system.
     #[serde(rename = "URL")]
     #[schemars(regex(pattern = URL_PATTERN))]
     url: String,
-    /// What it is, in one line.
+    /// A description, in one line.
     #[serde(default)]
     #[schemars(length(max = TAGLINE), regex(pattern = request::ONE_LINE))]
     tagline: String,
@@ -95,7 +95,7 @@ struct Written {
     #[serde(default, deserialize_with = "request::whole")]
     #[schemars(range(max = i64::MAX))]
     bundle_count: u64,
-    /// Nothing if it was never edited.
+    /// The time of the last edit; never edited if it is missing.
     #[schemars(extend("format" = "date-time"))]
     last_edit: Option<String>,
 }

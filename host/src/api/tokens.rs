@@ -1,4 +1,4 @@
-//! A caller's own tokens: what they are, new ones, and the end of them.
+//! The tokens of a caller: listing, creating, and revoking.
 
 use super::{
     Api,
@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 
-/// The longest label.
+/// The maximum length of a label.
 const LABEL: usize = 200;
-/// How long a token may last, for programs.
+/// The form of a token's lifetime, for programs.
 const LASTS: &str = "^[1-9][0-9]{0,4}[smhdw]( [1-9][0-9]{0,4}[smhdw]){0,3}$";
 
 pub(super) fn routes() -> Vec<Route> {
@@ -47,28 +47,28 @@ pub(super) fn routes() -> Vec<Route> {
     }});
     let list_operation = Operation::new("listTokens", "auth", "Lists the tokens of the caller")
         .for_users()
-        .error(403, "The caller is the operator, who is no user.")
-        .answers::<Vec<Shown<'_>>>(200, "All of them, without the tokens themselves.", json!([token(false)]));
+        .error(403, "The caller is the operator, which is not a user.")
+        .answers::<Vec<Shown<'_>>>(200, "The tokens, without their secrets.", json!([token(false)]));
     let add_operation = Operation::new("addToken", "auth", "Makes a token for the caller")
         .described(
-            "A session can do this, and a token that holds `tokens:write`. What a token makes can do no more than that \
-             token, expires with it at the latest, and is revoked with it: the answer tells what it got.",
+            "Needs a session, or a token with the scope `tokens:write`. A token created by another token has at most its \
+             scopes, expires with it at the latest, and is revoked with it. The answer contains the resulting values.",
         )
         .for_users()
         .body::<Wanted>(json!({"label": "laptop", "scopes": ["call:*"], "expires": "30d"}))
         .error(
             403,
-            "The token that was shown may not make others, or a scope was asked for that the user does not hold.",
+            "The presented token cannot create tokens, or the user does not hold a requested scope.",
         )
         .error(404, "The user was removed in the meantime.")
         .error(409, "The user has too many tokens already.")
-        .answers::<Shown<'_>>(201, "The token, which is never shown again.", token(true))
+        .answers::<Shown<'_>>(201, "The token, with a secret that is never shown again.", token(true))
         .with(201, &["Cache-Control"], link);
     let revoke_operation = Operation::new("revokeToken", "auth", "Revokes a token of the caller")
         .for_users()
-        .segment("id", "The id of the token, which is not the token", json!({"type": "string"}), json!("5f2c81d09a3b"))
-        .error(403, "The token that was shown may not revoke any.")
-        .answers_nothing(204, "It is no good any more.", &[])
+        .segment("id", "The id of the token, not its secret", json!({"type": "string"}), json!("5f2c81d09a3b"))
+        .error(403, "The presented token cannot revoke tokens.")
+        .answers_nothing(204, "The token is revoked.", &[])
         .error(404, "The caller has no such token.");
     vec![
         Route::at("/auth/tokens").get(list, list_operation).post(add, add_operation),
@@ -76,25 +76,25 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-/// A token as the API shows it, and once the token itself.
+/// A token, in the API's representation; the answer to its creation includes the secret.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Token")]
 struct Shown<'a> {
     id: &'a str,
-    /// The token itself, when it is made.
+    /// The secret, only in the answer that creates the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
     label: &'a str,
     scopes: Vec<&'a str>,
     #[schemars(extend("format" = "date-time"))]
     created: String,
-    /// Nothing means never.
+    /// The time of expiry; never if it is missing.
     #[schemars(extend("format" = "date-time"))]
     expires: Option<String>,
-    /// When it was last shown, to the minute.
+    /// The time of the last use, to the minute.
     #[schemars(extend("format" = "date-time"))]
     used: Option<String>,
-    /// The id of the token that made it, if one did.
+    /// The id of the token that created this one, if any.
     parent: Option<&'a str>,
 }
 
@@ -113,7 +113,7 @@ impl<'a> From<&'a Token> for Shown<'a> {
     }
 }
 
-/// Returns the account of the caller: the one whose tokens these are.
+/// Returns the caller's account, which owns the tokens.
 fn oneself(caller: &Caller) -> Result<UserId, ApiError> {
     let forbidden = |what| Err(ApiError::new(StatusCode::FORBIDDEN, what));
     match &caller.principal {
@@ -128,7 +128,7 @@ fn oneself(caller: &Caller) -> Result<UserId, ApiError> {
     }
 }
 
-/// Changes what lets the caller in: a session may, and a token only if it was made for that.
+/// Checks that the caller is allowed to change credentials: by a session, or by a token with that scope.
 fn may_change_tokens(caller: &Caller) -> Result<(), ApiError> {
     if caller.token.is_some() { needs(caller, "tokens:write") } else { Ok(()) }
 }
@@ -144,14 +144,14 @@ async fn list(State(state): State<Api>, caller: Caller) -> Result<Response, ApiE
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "NewToken")]
 struct Wanted {
-    /// What it is for, in one line.
+    /// The purpose, in one line.
     #[serde(default)]
     #[schemars(length(max = LABEL), regex(pattern = request::ONE_LINE))]
     label: String,
-    /// Nothing means all that the caller may.
+    /// The scopes; all scopes of the caller if it is missing.
     #[schemars(with = "Option<Vec<Scope>>")]
     scopes: Option<Vec<String>>,
-    /// In how long it expires, such as 30d or 12h. Nothing means never.
+    /// The lifetime, such as 30d or 12h; the token never expires if it is missing.
     #[schemars(regex(pattern = LASTS))]
     expires: Option<String>,
 }
@@ -183,7 +183,7 @@ async fn add(State(state): State<Api>, caller: Caller, request: Request) -> Resu
     json_with(StatusCode::CREATED, &Shown { token: Some(secret.as_str()), ..Shown::from(&token) })
 }
 
-/// How long a token of this text lasts.
+/// Parses the lifetime of a token.
 fn lasting(text: &str) -> Option<time::Duration> {
     let parts: Vec<_> = text.split(' ').collect();
     let plain = |part: &&str| {

@@ -1,4 +1,4 @@
-//! `distillery user`, `distillery token` and `distillery backup`: straight to the database, with or without a server.
+//! `distillery user`, `distillery token` and `distillery backup`: use the database directly, with or without a server.
 
 use super::output;
 use crate::{
@@ -21,48 +21,48 @@ use time::OffsetDateTime;
 
 #[derive(Subcommand)]
 pub enum User {
-    /// Adds a user. The password is asked for on a terminal, and else the first line of stdin
+    /// Adds a user. Asks for the password on a terminal, or reads it from the first line of stdin
     Add {
         name: UserName,
-        /// What the user may do, such as call:echo, call:*, processes:* or * for all; may be given several times
+        /// A scope of the user, such as call:echo, call:*, processes:* or * for all; can be repeated
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// Adds a user who cannot log in: one who only has tokens
+        /// Adds a user without a password, who can only use tokens
         #[arg(long)]
         no_password: bool,
     },
-    /// Lists all users and what they may do
+    /// Lists all users and their scopes
     List,
     /// Removes a user with their tokens and sessions
     Remove { name: String },
     /// Sets the password of a user and ends their sessions
     Passwd { name: String },
-    /// Sets what a user may do, in the place of what they might before
+    /// Sets the scopes of a user, replacing the previous ones
     Scopes { name: String, scopes: Vec<Scope> },
 }
 
 #[derive(Subcommand)]
 pub enum Token {
-    /// Makes a token and prints it: it is shown this once
+    /// Makes a token and prints it. The token cannot be shown again
     Add {
         #[arg(long, value_name = "NAME")]
         user: UserName,
-        /// What its holder may do, never more than the user; may be given several times [default: all that the user may]
+        /// A scope of the token, at most those of the user; can be repeated [default: all scopes of the user]
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<Scope>,
-        /// How long it holds, such as 30d [default: until it is revoked]
+        /// The lifetime, such as 30d [default: until it is revoked]
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires: Option<Duration>,
-        /// What it is for, to know it again in the list
+        /// The purpose of the token, shown in the list
         #[arg(long, default_value = "")]
         label: String,
     },
-    /// Lists the tokens of all users or of one, without what makes them tokens
+    /// Lists the tokens of all users or of one, without the secrets
     List {
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
     },
-    /// Ends a token by its id
+    /// Revokes a token by its id
     Revoke { id: String },
 }
 
@@ -113,7 +113,7 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
             output::note(format_args!("token {} of {}, shown this once:", token.id, token.user));
             if let Err(error) = output::once(secret.as_str()) {
                 let id = &token.id;
-                // A token that was not shown is of no use to its user, and must not be of use to anybody else.
+                // A token that was not shown is useless to its user, and must not be usable by anyone else.
                 accounts.revoke(id, None).with_context(|| {
                     format!("the token {id} was not shown ({error}) and is still valid: revoke it with its id")
                 })?;
@@ -140,7 +140,7 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
         }
         Token::Revoke { id } => {
             ensure!(accounts.revoke(&id, None)?, "there is no token {id:?}: `distillery token list` shows all");
-            output::note(format_args!("the token {id} is no good any more"));
+            output::note(format_args!("revoked token {id}"));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -165,13 +165,13 @@ fn list(scopes: &[Scope]) -> String {
     scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The moment that is so long from now.
+/// Returns the time after this duration.
 fn after(duration: Duration) -> anyhow::Result<OffsetDateTime> {
     let later = time::Duration::try_from(duration).ok().and_then(|it| OffsetDateTime::now_utc().checked_add(it));
     later.context("that is too far in the future: leave --expires out for a token that never expires")
 }
 
-/// A password from the terminal, typed twice and not shown, or else from stdin.
+/// Reads a password: typed twice without echo on a terminal, or from stdin.
 fn password(user: &str) -> anyhow::Result<String> {
     if io::stdin().is_terminal() {
         let ask = |what: &str| rpassword::prompt_password(what).context("the terminal cannot be read");

@@ -1,4 +1,4 @@
-//! `distillery build`: runs the `build` of a manifest, and looks at what came out.
+//! `distillery build`: runs the `build` command of a manifest, and checks the result.
 
 use super::output;
 use crate::{config::Config, plugin::source};

@@ -1,6 +1,6 @@
-//! `distillery call` and `distillery attach`: a call of a server, at the terminal or in a pipe.
+//! `distillery call` and `distillery attach`: run a call on a server, at a terminal or in a pipe.
 //!
-//! Bytes go in and out as they are. stdin and stdout each have a thread, so that neither holds up a signal.
+//! Input and output are unchanged bytes. stdin and stdout each have a thread, so that neither delays a signal.
 
 use super::{
     output,
@@ -29,10 +29,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What is read from stdin at a time, which becomes one frame: every server takes one of this size, unless its operator
-/// has lowered `http.max_frame` to less.
+/// The size of a read from stdin, and of a frame. Every server accepts this size unless its operator has lowered
+/// `http.max_frame` further.
 const READ: usize = 32 << 10;
-/// How many pieces wait for whoever reads stdout.
+/// The number of pieces of output that wait for the reader of stdout.
 const WAITING: usize = 4;
 
 #[derive(Args)]
@@ -40,16 +40,16 @@ const WAITING: usize = 4;
 pub struct Call {
     #[command(flatten)]
     server: Server,
-    /// Prints everything that happens as a line of JSON
+    /// Prints each event as a line of JSON
     #[arg(long)]
     json: bool,
-    /// Lets the process go on without a client, and prints its id: see `distillery attach`
+    /// Leaves the process running without a client, and prints its id: see `distillery attach`
     #[arg(long)]
     detach: bool,
-    /// Does not read stdin: the call gets no input, and does not find its end either
+    /// Does not read stdin: the call gets no input and no end of input
     #[arg(long, conflicts_with = "detach")]
     no_stdin: bool,
-    /// The call, and its parameters: whatever stands behind the name
+    /// The call and its parameters: all arguments after the name belong to the call
     #[arg(value_names = ["NAME", "PARAMS"], required = true, num_args = 1.., trailing_var_arg = true)]
     call: Vec<String>,
 }
@@ -59,32 +59,32 @@ pub struct Call {
 pub struct Attach {
     #[command(flatten)]
     server: Server,
-    /// Prints everything that happens as a line of JSON
+    /// Prints each event as a line of JSON
     #[arg(long)]
     json: bool,
-    /// Gives stdin to the process, and lets Ctrl-C cancel it; otherwise Ctrl-C leaves it running
+    /// Connects stdin to the process, and lets Ctrl-C cancel it; otherwise Ctrl-C leaves the process running
     #[arg(long, short)]
     interactive: bool,
-    /// The process, as `distillery call --detach` or `distillery ps` names it. Its key, behind the colon, can come in
-    /// $DISTILLERY_PROCESS_KEY instead, where other users of the machine do not see it
+    /// The id of the process, as `distillery call --detach` or `distillery ps` prints it. Its key, after the colon, can
+    /// be given in $DISTILLERY_PROCESS_KEY instead, to hide it from other users of the machine
     id: String,
 }
 
-/// How a terminal is spoken to.
+/// The mode of a conversation at the terminal.
 struct Manner {
     json: bool,
-    /// Whether stdin is the call's.
+    /// The source of the call's input.
     input: Input,
-    /// Whether Ctrl-C cancels.
+    /// Whether Ctrl-C cancels the call.
     cancels: bool,
-    /// Only to be started.
+    /// Whether the process is only started.
     detach: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
     Stdin,
-    /// What the process gets is none of this command's business.
+    /// Another client provides the input.
     Theirs,
 }
 
@@ -118,7 +118,7 @@ fn run(config: &Config, server: &Server, wanted: &Wanted, manner: &Manner) -> an
         };
         converse(begun, &mut signals, manner).await.map_err(|error| (status::LIMIT, error))
     });
-    // Threads that read or write may hang for ever: they end with the program.
+    // Blocked reads and writes must not delay the exit.
     runtime.shutdown_background();
     Ok(ExitCode::from(ended.unwrap_or_else(|(status, error)| {
         output::error(format_args!("{error:#}"));
@@ -136,7 +136,7 @@ async fn converse(
     let (mut output, mut errors) = (Output::start(io::stdout()), Output::start(io::stderr()));
     let mut cancelled: Option<CancelReason> = None;
     let mut times = 0;
-    // The protocol of lines knows no stderr, and otherwise it comes only where the plugin says so.
+    // The protocol of lines has no stderr, and other protocols forward it only if the plugin asks for that.
     let mut stderr_seen = false;
     let end = loop {
         let event = tokio::select! {
@@ -159,11 +159,11 @@ async fn converse(
                 continue;
             }
             () = errors.failed.cancelled(), if !errors.is_closed() => {
-                // Who has closed it does not want to know.
+                // If stderr is closed, further errors are dropped.
                 errors.close();
                 continue;
             }
-            // Nothing is read that could not be written: a slow reader of stdout slows down the call.
+            // Events are read only if they can be written: a slow reader of stdout slows the call down.
             event = async {
                 output.room().await;
                 errors.room().await;
@@ -171,7 +171,7 @@ async fn converse(
             } => event?,
         };
         match event {
-            // What it says is for who attaches to it.
+            // Output is left to clients that attach.
             Event::Data(..) if manner.detach => {}
             Event::Data(From::Stderr, _, bytes) if !manner.json => {
                 stderr_seen = true;
@@ -191,7 +191,8 @@ async fn converse(
                         let key = key.map(|key| format!(":{key}")).unwrap_or_default();
                         output.give(format!("{id}{key}\n").into());
                     }
-                    // A process whose id and key were not shown could be found by nobody. The failure cancels it.
+                    // A process without a known id and key could never be found. A failure to print them cancels the
+                    // process.
                     let written = tokio::select! {
                         written = output.written() => written,
                         reason = poll_fn(|cx| signals.poll_next(cx)) => {
@@ -216,7 +217,7 @@ async fn converse(
     };
     let written = tokio::select! {
         written = async { (output.finish().await, errors.finish().await).0 } => written,
-        // Nobody wants to wait for whoever reads.
+        // After a signal the reader is not waited for.
         _ = poll_fn(|cx| signals.poll_next(cx)) => Ok(()),
     };
     match written {
@@ -228,14 +229,14 @@ async fn converse(
         Ok(()) => {}
     }
     let Some(end) = end else { return Ok(0) };
-    // Its last words stand on the terminal already.
+    // The last words are already on the terminal.
     if let Some(message) = end.message.as_ref().filter(|_| !(stderr_seen && end.kind == "exited")) {
         output::error(message);
     }
     Ok(match (end.success, end.kind.as_str(), end.reason.as_deref()) {
         (true, ..) => 0,
         (false, "exited", _) => {
-            // A status that does not fit must not become a success.
+            // An exit status out of range must not become a success.
             end.status.map_or(1, |status| u8::try_from(status).unwrap_or(u8::MAX)).max(1)
         }
         (false, "refused", _) => status::NOT_STARTED,
@@ -255,7 +256,7 @@ fn of_signal(reason: &CancelReason) -> u8 {
     }
 }
 
-/// What people are told on the way.
+/// Prints a server message for people.
 fn tell(told: &Told) {
     match told {
         Told::Queued { position } if io::stderr().is_terminal() => {
@@ -268,7 +269,7 @@ fn tell(told: &Told) {
     }
 }
 
-/// Text where it is text.
+/// Formats data as text if it is valid UTF-8.
 fn data(from: From, offset: u64, bytes: &[u8]) -> Value {
     let kind = match from {
         From::Stdout => "stdout",
@@ -283,7 +284,7 @@ fn data(from: From, offset: u64, bytes: &[u8]) -> Value {
     }
 }
 
-/// Gives the call what comes from stdin, as fast as it is taken.
+/// Sends stdin to the call, as fast as the server accepts it.
 fn feed(mut speaker: Speaker, input: Input) {
     if input == Input::Theirs {
         return;
@@ -317,9 +318,9 @@ fn read(pieces: &mpsc::Sender<Bytes>) {
     }
 }
 
-/// stdout or stderr, written by a thread: its reader can take its time.
+/// stdout or stderr, written by a thread, so that its reader can be slow.
 struct Output {
-    /// `None` once nothing reads it any more.
+    /// `None` once the stream has no reader.
     pieces: Option<mpsc::Sender<Piece>>,
     failed: CancellationToken,
     done: oneshot::Receiver<io::Result<()>>,
@@ -327,7 +328,7 @@ struct Output {
 
 enum Piece {
     Bytes(Bytes),
-    /// Answered when everything before it is written.
+    /// Answered when all earlier pieces are written.
     Mark(oneshot::Sender<()>),
 }
 
@@ -341,7 +342,7 @@ impl Output {
             let written = loop {
                 match waiting.blocking_recv() {
                     None => break Ok(()),
-                    // A client that has a signal does not wait for it any more.
+                    // After a signal, the client does not wait for the answer.
                     Some(Piece::Mark(written)) => _ = written.send(()),
                     Some(Piece::Bytes(bytes)) => {
                         if let Err(error) = to.write_all(&bytes).and_then(|()| to.flush()) {
@@ -351,7 +352,7 @@ impl Output {
                     }
                 }
             };
-            // Nobody waits for it any more after a second signal.
+            // After a second signal, the result is not needed.
             let _ = done.send(written);
         });
         Self { pieces: Some(pieces), failed, done: wait }
@@ -365,14 +366,14 @@ impl Output {
         self.pieces = None;
     }
 
-    /// Returns when one more piece can be taken, or nobody reads any more.
+    /// Waits until one more piece fits, or the stream has no reader.
     async fn room(&self) {
         if let Some(pieces) = &self.pieces {
             let _ = pieces.reserve().await;
         }
     }
 
-    /// Takes a piece. There is room for it, or nobody reads it.
+    /// Queues a piece. Call after [`Self::room`].
     fn give(&self, bytes: Bytes) {
         if let Some(pieces) = &self.pieces
             && let Err(mpsc::error::TrySendError::Full(_)) = pieces.try_send(Piece::Bytes(bytes))
@@ -381,14 +382,14 @@ impl Output {
         }
     }
 
-    /// Waits until all that was given is written, and says whether it is.
+    /// Waits until all pieces are written, and returns whether they were.
     async fn written(&self) -> bool {
         let Some(pieces) = &self.pieces else { return false };
         let (mark, written) = oneshot::channel();
         pieces.send(Piece::Mark(mark)).await.is_ok() && written.await.is_ok()
     }
 
-    /// Waits until all of it is written.
+    /// Waits until all pieces are written.
     async fn finish(mut self) -> io::Result<()> {
         self.pieces = None;
         self.done.await.unwrap_or(Ok(()))

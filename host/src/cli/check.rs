@@ -1,4 +1,4 @@
-//! `distillery check`: what serving would say, without serving.
+//! `distillery check`: runs all checks of serving, without serving.
 
 mod holder;
 
@@ -36,7 +36,7 @@ use std::{
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The directory of one plugin, or a module alone [default: the configuration and all plugins]
+    /// The directory of one plugin, or a single module [default: the configuration and all plugins]
     #[arg(value_name = "DIR")]
     plugin: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints what was found, and counts what is wrong.
+/// Prints findings, and counts problems.
 #[derive(Default)]
 struct Report {
     problems: usize,
@@ -64,7 +64,7 @@ impl Report {
         output::line(what);
     }
 
-    /// The last line, and the exit status.
+    /// Prints the last line, and returns the exit status.
     fn verdict(&self) -> ExitCode {
         match self.problems {
             0 => return ExitCode::SUCCESS,
@@ -86,7 +86,7 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     let running = Running::find(config);
     for problem in problems {
         match problem.in_use.zip(running.as_ref()) {
-            // Its successor takes the socket over.
+            // A successor takes the socket over.
             Some((address, running)) if running.listens(address) => {
                 output::line(format_args!("listening: {address} is where the server that runs here listens"));
             }
@@ -106,7 +106,7 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(report.verdict())
 }
 
-/// Reads all of the database. A start reads only what it needs.
+/// Reads the whole database. A start reads only what it needs.
 fn database_is_whole(config: &Config, report: &mut Report) {
     match verify(&config.data) {
         Ok(Inspection::Readable { schema, known }) if schema < known => {
@@ -122,7 +122,7 @@ fn database_is_whole(config: &Config, report: &mut Report) {
 }
 
 fn plugins(config: &Config, loader: &Loader, report: &mut Report) {
-    // A directory that cannot be read was a problem before.
+    // An unreadable directory is already reported.
     let Ok(loaded) = loader.load_all(&config.plugins.directory) else { return };
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(&loaded);
@@ -143,7 +143,7 @@ fn plugins(config: &Config, loader: &Loader, report: &mut Report) {
     }
 }
 
-/// Everything about one plugin, and every problem that it has.
+/// Prints everything about one plugin, including all its problems.
 pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
     let mut source = match Source::at(path, loader.max_module) {
@@ -179,8 +179,8 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     Ok(report.verdict())
 }
 
-/// Makes the plugin as the server does. Where that refuses something, it is made again without it, so that the next
-/// problem shows as well.
+/// Makes the plugin as the server does. After a refusal, tries again without the refused part, to find further
+/// problems.
 fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, Vec<LoadError>) {
     let mut problems = Vec::new();
     loop {
@@ -216,7 +216,7 @@ fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, 
     }
 }
 
-/// A call in a line, and each of its parameters in one.
+/// Prints a call in one line, and each of its parameters in another.
 fn tell(call: &CallSpec) {
     let who = match call.access {
         Access::Public => "anyone may run it".to_owned(),
@@ -250,7 +250,7 @@ fn rules(param: &ParamSpec) -> String {
     rules.join(", ")
 }
 
-/// A size as people read it: whole KiB, and from ten of them on whole MiB.
+/// Rounds a size for display: to whole KiB, and from ten MiB on to whole MiB.
 fn rounded(bytes: u64) -> Size {
     let kib = bytes.div_ceil(1 << 10);
     if kib < 10 << 10 { Size::kib(kib) } else { Size::mib(kib.div_ceil(1 << 10)) }

@@ -1,4 +1,4 @@
-//! `distillery config`: a configuration file to start from, and its reference.
+//! `distillery config`: prints a configuration file with defaults, or its reference.
 
 use super::output;
 use crate::config::reference;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Prints the reference of every key as a page of Markdown instead
+    /// Prints the reference of every key as Markdown instead
     #[arg(long)]
     markdown: bool,
 }

@@ -1,4 +1,4 @@
-//! `distillery openapi`: prints what describes the API.
+//! `distillery openapi`: prints the descriptions of the API.
 
 use super::output;
 use crate::api::documents::{asyncapi, openapi};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Prints the description of the websocket's protocols instead, an AsyncAPI document
+    /// Prints the AsyncAPI document of the websocket's protocols instead
     #[arg(long)]
     asyncapi: bool,
 }

@@ -1,4 +1,4 @@
-//! `distillery may`: whether a user may do something, and which rule says so.
+//! `distillery may`: shows whether a user is allowed an action, and which rule decides.
 
 use super::output;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Context;
 use std::process::ExitCode;
 
-/// How the one is called who shows nothing.
+/// The name for an anonymous caller on the command line.
 const NOBODY: &str = "nobody";
 
 pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCode> {
@@ -43,11 +43,12 @@ pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCod
     Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Who may run a call, as the manifests say: without loading their modules. What cannot be read is nobody's.
+/// Returns the access rule of a call from the manifests, without loading modules. A plugin with an unreadable manifest
+/// has no calls.
 fn access(config: &Config, call: &CallName) -> Access {
     let directories = plugin_directories(&config.plugins.directory).unwrap_or_default();
     let sources = directories.values().filter_map(|found| Source::read(&found.path, config.limits.module).ok());
-    // Of two with the same call, the first by name has it.
+    // The first plugin by name owns a call that two plugins declare.
     let spec = sources.into_iter().find_map(|source| source.manifest.calls.get(call).map(|spec| spec.access));
     spec.unwrap_or_default()
 }

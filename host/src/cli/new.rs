@@ -1,6 +1,6 @@
-//! `distillery new`: a plugin to start from, in the language of one's choice.
+//! `distillery new`: makes a plugin from a template, in the language of your choice.
 //!
-//! The templates are the files of `host/templates`, a directory a language. They are part of the program.
+//! The templates are the files of `host/templates`, one directory for each language. They are part of the program.
 
 use super::output;
 use crate::{call::CallName, config::Config};
@@ -8,9 +8,9 @@ use anyhow::{Context as _, bail};
 use clap::{Args, builder::PossibleValuesParser};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
-/// The placeholder of a template for the name of the plugin.
+/// The placeholder in a template for the name of the plugin.
 const NAME: &str = "{{name}}";
-/// The line of each manifest that opens its call to anyone. It is a comment, as calls are private.
+/// The line of each manifest that makes its call public, commented out, because calls are private by default.
 const CLOSED: &str = "#access: public";
 const OPEN: &str = "access: public";
 
@@ -28,7 +28,7 @@ macro_rules! template {
     };
 }
 
-/// Every file of every template, those that all have first.
+/// Every file of every template, beginning with the common ones.
 const TEMPLATES: [Template; 10] = [
     template!("assemblyscript": "README.md" "plugin.yaml" ".gitignore" "call.ts" "package.json"),
     template!("c": "README.md" "plugin.yaml" ".gitignore" "call.c"),
@@ -45,10 +45,10 @@ const TEMPLATES: [Template; 10] = [
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Lets anyone run the call: without this, a caller needs the scope call:NAME
+    /// Makes the call public: otherwise a caller needs the scope call:NAME
     #[arg(long)]
     public: bool,
-    /// The language to write it in
+    /// The language of the template
     #[arg(value_name = "LANGUAGE", value_parser = PossibleValuesParser::new(TEMPLATES.map(|it| it.language)))]
     language: String,
     /// The name of the plugin, and of its call
@@ -61,7 +61,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Some(template) = TEMPLATES.iter().find(|template| template.language == language) else {
         bail!("there is no template for {language}");
     };
-    // Where a server would find it, if one is configured here.
+    // The plugin directory, if a server is configured here.
     let plugins = Some(config.plugins.directory.as_path()).filter(|plugins| plugins.is_dir());
     let directory = plugins.unwrap_or(Path::new("")).join(name.as_str());
     if let Err(error) = fs::create_dir(&directory) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_every_template_is_part_of_the_program() {
+    fn every_template_file_is_part_of_the_program() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
         let mut there = BTreeSet::new();
         files_below(&root, &root, &mut there);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_template_is_a_plugin_that_can_be_built_and_provides_the_call_of_its_name() {
+    fn every_template_can_be_built_and_provides_its_call() {
         let name: CallName = "hello".parse().unwrap();
         for template in &TEMPLATES {
             let directory = tempfile::tempdir().unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn new_call_is_private_unless_asked_otherwise() {
+    fn new_call_is_private_by_default() {
         let name: CallName = "hello".parse().unwrap();
         for template in &TEMPLATES {
             for (public, access) in [(false, Access::Scoped), (true, Access::Public)] {

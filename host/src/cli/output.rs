@@ -1,8 +1,8 @@
-//! The way from every command to its user: all of stdout and stderr but the bytes of a call.
+//! The output of every command to its user: all of stdout and stderr except the bytes of a call.
 //!
-//! Nothing here panics. A reader that goes away ends the output and not the work: the status is still that of the work. A
-//! stdout that cannot take what is written makes the command fail. Text is made harmless for a terminal here, whatever it
-//! repeats from servers, plugins and files.
+//! This module never panics. A reader that goes away ends the output but not the work, and the exit status is still
+//! that of the work. A stdout that cannot be written makes the command fail. All text is made harmless for terminals
+//! here, because it can come from servers, plugins and files.
 
 use crate::harmless::{Entry, Json};
 use parking_lot::Mutex;
@@ -13,21 +13,21 @@ use std::{
     process::ExitCode,
 };
 
-/// A stream, and why it takes no more.
+/// A stream, and its first failure.
 struct Output<W> {
     to: W,
     failed: Option<io::Error>,
 }
 
 impl<W: Write> Output<W> {
-    /// Writes all of it now, unless the stream has failed before.
+    /// Writes all bytes immediately, unless the stream has failed before.
     fn put(&mut self, bytes: &[u8]) {
         if self.failed.is_none() {
             self.failed = self.to.write_all(bytes).and_then(|()| self.to.flush()).err();
         }
     }
 
-    /// The reason why a command must fail: a reader that has seen enough is none.
+    /// Returns the reason why a command must fail. A closed reader is no reason.
     fn failure(&mut self) -> Option<io::Error> {
         self.failed.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
     }
@@ -39,12 +39,12 @@ fn put(bytes: &[u8]) {
     STDOUT.lock().get_or_insert_with(|| Output { to: io::stdout(), failed: None }).put(bytes);
 }
 
-/// Prints an entry: a line, and those that follow in it indented.
+/// Prints an entry: a line, with any further lines indented.
 pub fn line(text: impl Display) {
     put(format!("{}\n", Entry(&text.to_string())).as_bytes());
 }
 
-/// Prints each line of `table` as an entry of its own.
+/// Prints each line of `table` as an entry.
 pub fn lines(table: &str) {
     table.lines().for_each(line);
 }
@@ -54,33 +54,33 @@ pub fn json(value: &Value) {
     put(json_line(value).as_bytes());
 }
 
-/// A JSON document in one line.
+/// Formats a JSON document in one line.
 pub fn json_line(value: &Value) -> String {
     format!("{}\n", Json(&value.to_string()))
 }
 
-/// Prints text of the program's own as it is.
+/// Prints trusted text of the program verbatim.
 pub fn whole(text: impl AsRef<[u8]>) {
     put(text.as_ref());
 }
 
-/// Prints what is shown this once, and says whether it was taken: then it cannot be lost without a word.
+/// Prints text that cannot be shown again, and reports a failure to write it.
 pub fn once(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
-/// Tells something beside the output, on stderr. If that takes nothing, there is nobody to tell.
+/// Prints a note on stderr. A failure is ignored.
 pub fn note(text: impl Display) {
     let _ = io::stderr().write_all(format!("{}\n", Entry(&text.to_string())).as_bytes());
 }
 
-/// Tells what went wrong, on stderr.
+/// Prints an error on stderr.
 pub fn error(text: impl Display) {
     note(format_args!("distillery: {text}"));
 }
 
-/// The exit status of a command that ended with `code`.
+/// Returns the exit status of a command that ended with `code`.
 pub fn finish(code: ExitCode) -> ExitCode {
     match STDOUT.lock().as_mut().and_then(Output::failure) {
         Some(failure) => {
@@ -91,7 +91,7 @@ pub fn finish(code: ExitCode) -> ExitCode {
     }
 }
 
-/// Prints what clap has to say: help, the version, or how the arguments are wrong.
+/// Prints a message of clap: help, the version, or an error in the arguments.
 pub fn clap(said: &clap::Error) -> ExitCode {
     let printed = said.print().and_then(|()| io::stdout().flush());
     let code = ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(super::WRONG));
@@ -108,7 +108,7 @@ pub fn clap(said: &clap::Error) -> ExitCode {
 mod tests {
     use super::*;
 
-    /// A stream that takes so many writes.
+    /// A stream that accepts this many writes.
     struct Ends(usize, ErrorKind);
 
     impl Write for Ends {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_failure_and_a_closed_pipe_is_none() {
+    fn full_disk_is_a_failure_but_a_closed_pipe_is_not() {
         for (kind, fails) in [(ErrorKind::StorageFull, true), (ErrorKind::BrokenPipe, false)] {
             let mut output = Output { to: Ends(1, kind), failed: None };
             output.put(b"one");

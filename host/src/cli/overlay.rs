@@ -1,5 +1,4 @@
-//! Compiled code for a command that leaves nothing behind: what a server has compiled is found, and what is compiled here
-//! goes with the command.
+//! A temporary cache of compiled code: includes the code that a server has compiled, and is removed with the command.
 
 use std::{
     fs, io,
@@ -8,11 +7,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A directory that shows the files of another one. What is written here does not get there.
+/// A directory that shows the files of another one. Writes do not reach that directory.
 #[derive(Debug)]
 pub(super) struct Overlay(TempDir);
 
-/// The largest file that is copied. Larger ones are shown by a link: the cache replaces them and never writes into them.
+/// The maximum size of a file that is copied. Larger files are linked: the cache replaces files and never writes into
+/// them.
 const COPIED: u64 = 4 << 10;
 
 impl Overlay {
@@ -36,7 +36,7 @@ fn show(from: &Path, to: &Path) -> io::Result<()> {
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_dir() {
             fs::create_dir(&shown)?;
-            // What this user cannot read is compiled anew.
+            // A file that this user cannot read is compiled anew.
             let _ = show(&path, &shown);
         } else if metadata.len() > COPIED {
             symlink(path, shown)?;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_to_an_overlay_leave_the_cache_alone() {
+    fn writes_to_an_overlay_do_not_change_the_cache() {
         let cache = tempfile::tempdir().unwrap();
         fs::create_dir(cache.path().join("modules")).unwrap();
         fs::write(cache.path().join("modules/small"), "note").unwrap();

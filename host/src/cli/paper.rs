@@ -1,11 +1,11 @@
-//! `distillery completions` and `distillery man`: what is written of the commands for shells and for `man`.
+//! `distillery completions` and `distillery man`: completion scripts and manual pages.
 
 use super::output;
 use anyhow::Context;
 use std::{fs, path::Path, process::ExitCode};
 
 pub fn completions(shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<ExitCode> {
-    // It panics where what it writes to fails.
+    // Written to memory first, because clap_complete panics if a write fails.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "distillery", &mut script);
     output::whole(script);

@@ -1,4 +1,4 @@
-//! Which server a command speaks to, and as whom.
+//! The server and the credential of a command.
 
 use super::output;
 use crate::{
@@ -13,18 +13,17 @@ use std::{
     path::PathBuf,
 };
 
-/// Where nothing is said, the server of this configuration is meant, over its control socket, and the one who runs the
-/// command is its operator.
+/// By default, the server of this configuration over its control socket, with the user of the command as its operator.
 #[derive(clap::Args)]
 pub struct Server {
-    /// The server [default: $DISTILLERY_URL, or the one that runs with this configuration, as its operator]
+    /// The URL of the server [default: $DISTILLERY_URL, or the server of this configuration, as its operator]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// A file with the token to show, which only its owner may read [default: $DISTILLERY_TOKEN_FILE, or the token itself
-    /// in $DISTILLERY_TOKEN]
+    /// A file with the token, readable by its owner only [default: $DISTILLERY_TOKEN_FILE, or the token itself in
+    /// $DISTILLERY_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Certificates of authorities to trust beside the usual ones, as PEM
+    /// A PEM file of certificate authorities to trust in addition to the usual ones
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
@@ -50,7 +49,7 @@ impl Server {
     }
 }
 
-/// The key of a process, from where other users of the machine do not see it.
+/// Returns the key of a process from the environment, which other users of the machine cannot see.
 pub fn process_key() -> Option<String> {
     variable("PROCESS_KEY")
 }
@@ -59,7 +58,7 @@ fn variable(name: &str) -> Option<String> {
     env::var(format!("DISTILLERY_{name}")).ok().filter(|value| !value.is_empty())
 }
 
-/// Where the server of this configuration listens.
+/// Returns the address of the server of this configuration.
 fn own(config: &Config) -> Address {
     let mut listen = config.http.listen;
     match listen.ip() {

@@ -1,5 +1,5 @@
-//! The preflight: everything of a start that can be tried without changing anything. `serve` begins with it and `check`
-//! reports it, so that the two never disagree.
+//! The preflight: all checks of a start that change nothing. `serve` begins with it and `check` reports it, so that the
+//! two never disagree.
 
 use crate::{
     config::Config,
@@ -13,14 +13,14 @@ use crate::{
 use anyhow::{Context, anyhow};
 use std::{io::ErrorKind, net::SocketAddr, path::Path, sync::Arc};
 
-/// The listening sockets that a start already has, from a service manager or from the server before it.
+/// The listening sockets that a start already has, from a service manager or from the previous server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Given {
     pub clients: bool,
     pub operator: bool,
 }
 
-/// What a start needs and can be had without changing anything.
+/// The results of all checks.
 pub(super) struct Preflight {
     pub tls: Option<Arc<Terminator>>,
     pub capacity: Capacity,
@@ -30,10 +30,10 @@ pub(super) struct Preflight {
     pub problems: Vec<Problem>,
 }
 
-/// Something that keeps a server from starting.
+/// A reason why a server cannot start.
 pub(super) struct Problem {
     pub error: anyhow::Error,
-    /// The address at which something listens already.
+    /// The address that is already in use.
     pub in_use: Option<SocketAddr>,
 }
 
@@ -44,7 +44,7 @@ impl From<anyhow::Error> for Problem {
 }
 
 impl Preflight {
-    /// Tries everything, whatever fails on the way.
+    /// Runs all checks, even after a failure.
     pub fn try_all(config: &Config, given: Given) -> Self {
         let mut problems = Vec::new();
         let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
@@ -59,7 +59,7 @@ impl Preflight {
         Self { tls, capacity, operator, database, problems }
     }
 
-    /// The same, or the first problem with the others behind it.
+    /// Returns itself, or the first problem after logging the others.
     pub fn passed(mut self) -> anyhow::Result<Self> {
         if self.problems.is_empty() {
             return Ok(self);
@@ -76,13 +76,13 @@ fn noted<T>(problems: &mut Vec<Problem>, result: anyhow::Result<T>) -> Option<T>
     result.map_err(|error| problems.push(error.into())).ok()
 }
 
-/// Whether `directory` can be written, or made where it is to be.
+/// Checks that `directory` can be written or created.
 fn writable(key: &str, directory: &Path) -> anyhow::Result<()> {
     let advice = format!("set `{key}` in distillery.yaml to a directory that can be written");
     try_writable(directory).map_err(|error| anyhow!("cannot use {}: {error}; {advice}", directory.display()))
 }
 
-/// Tries to listen where nothing listens for this start yet.
+/// Tries to listen at each address for which this start has no socket yet.
 fn listeners(config: &Config, given: Given, problems: &mut Vec<Problem>) {
     let clients = Some(config.http.listen).filter(|_| !given.clients);
     let operator = config.ops.listen.filter(|_| !given.operator);
@@ -106,10 +106,10 @@ fn listeners(config: &Config, given: Given, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether one socket at each of the addresses would be one too many.
+/// Returns whether two addresses cannot both have a socket.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let all = |address: SocketAddr| address.ip().is_unspecified();
-    // Of IPv6, "all addresses" are those of IPv4 too.
+    // In IPv6, "all addresses" include those of IPv4.
     let covers = |a: SocketAddr, b: SocketAddr| all(a) && (a.is_ipv6() || b.is_ipv4());
     a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
@@ -120,7 +120,7 @@ mod tests {
     use std::{fs, net::TcpListener};
 
     #[test]
-    fn listeners_that_overlap_are_found() {
+    fn overlapping_listeners_are_found() {
         for (a, b, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("127.0.0.1:80", "127.0.0.1:81", false),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn preflight_finds_every_problem_and_makes_nothing() {
+    fn preflight_finds_every_problem_and_creates_nothing() {
         let root = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         fs::write(root.path().join("file"), "").unwrap();

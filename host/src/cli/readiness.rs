@@ -1,4 +1,4 @@
-//! From listening to ready: waits for the plugins of the start, and tells the service manager, the operator and the log.
+//! Waits for the first load of plugins, and reports readiness to the service manager, the operator and the log.
 
 use crate::{
     config::Ready,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much longer than one compilation the service manager waits for the next plugin.
+/// The additional time that the service manager waits for the next plugin, beyond one compilation.
 const SPARE: Duration = Duration::from_secs(60);
 
 pub(super) struct Readiness {
@@ -19,14 +19,14 @@ pub(super) struct Readiness {
     pub ready: Ready,
     pub health: Arc<Health>,
     pub manager: Arc<Manager>,
-    /// When the start began.
+    /// The time of the start.
     pub begun: Instant,
-    /// How long the compilation of one module can take.
+    /// The maximum compile time of one module.
     pub compile_time: Duration,
 }
 
 impl Readiness {
-    /// Waits until the server is ready, and says so, unless it drains before.
+    /// Waits until the server is ready, and reports it unless the server drains first.
     pub async fn reach(self) {
         let mut progress = self.catalog.loading.progress();
         let reached = loop {
@@ -49,8 +49,8 @@ impl Readiness {
     }
 }
 
-/// Waits until each plugin of the start is loaded, or known not to load.
+/// Waits until each plugin of the first load is loaded, or known not to load.
 pub(super) async fn all_loaded(catalog: &Catalog) {
-    // The sender is in the catalog.
+    // The sender lives as long as the catalog.
     let _ = catalog.loading.progress().wait_for(|progress| progress.is_ready(Ready::All)).await;
 }

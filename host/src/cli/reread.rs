@@ -1,4 +1,4 @@
-//! The configuration, read again while the server runs: what of it is taken over, and what needs a restart.
+//! Rereads the configuration while the server runs: applies some keys, and reports those that need a restart.
 
 use crate::{
     config::{Changes, Config},
@@ -8,12 +8,12 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// Reads the configuration that the server was started with, again and again.
+/// The rereader of the configuration that the server was started with.
 pub(super) struct Rereader {
-    /// The file that was named, if any was.
+    /// The named file, if any.
     path: Option<PathBuf>,
     started: Config,
-    /// What was taken over until now.
+    /// The configuration including applied changes.
     running: Config,
     runtime: Arc<Runtime>,
     systems: Option<Arc<dyn Directory>>,
@@ -23,7 +23,7 @@ pub(super) struct Rereader {
 }
 
 impl Rereader {
-    /// Plugins are loaded by `loader` until then.
+    /// Returns a rereader; `loader` loads plugins until the first change.
     pub(super) fn new(started: Config, path: Option<PathBuf>, loader: &Loader, level: Level) -> Self {
         let grants = &loader.operator.grants;
         Self {
@@ -38,12 +38,12 @@ impl Rereader {
         }
     }
 
-    /// What is different now. A configuration that is wrong changes nothing.
+    /// Rereads and applies the changes. A wrong configuration changes nothing.
     pub(super) fn reread(&mut self) -> Result<Reread, String> {
         let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
-        // Also where no key has another value: a file that one names may have another content.
+        // Needed even without changed keys: the content of a named file can have changed.
         let grants = Grants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());

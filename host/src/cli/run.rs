@@ -1,6 +1,7 @@
-//! `distillery run`: one call at the terminal, with the sandbox and the limits of the server, and without a server.
+//! `distillery run`: runs one call at the terminal, with the sandbox and the limits of the server, and without a
+//! server.
 //!
-//! Bytes go in and out as they are: lines and prompts are what a terminal, or whatever is piped, makes of them.
+//! Input and output are unchanged bytes: the terminal, or the other end of a pipe, makes lines of them.
 
 use super::{output, signals::Signals, status};
 use crate::{
@@ -41,23 +42,23 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What is read from stdin, or from what is piped into it, at a time.
+/// The size of a read from stdin.
 const READ: usize = 64 << 10;
 
 #[derive(Args)]
 #[command(after_help = status::HELP)]
 pub struct Arguments {
-    /// The call to run, where the plugin has several [default: the one named like the plugin]
+    /// The call to run, if the plugin has several [default: the one with the name of the plugin]
     #[arg(long, value_name = "NAME")]
     call: Option<String>,
-    /// The directory of a plugin, or a module alone, and the parameters of the call: whatever stands behind it
-    // One argument of many values, as with `distillery call`: behind the first one nothing is an option of this command.
+    /// The directory of a plugin, or a single module, followed by the parameters of the call
+    // One argument with many values, as in `distillery call`: no options of this command can follow the first value.
     #[arg(value_names = ["DIR|FILE", "PARAMS"], required = true, num_args = 1.., trailing_var_arg = true)]
     plugin: Vec<OsString>,
 }
 
 pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // The terminal belongs to the guest: what the host does is only of interest where it fails.
+    // The terminal belongs to the guest, so only errors of the host are shown.
     let _telemetry = telemetry::start(&Log { level: "error".into(), ..config.log.clone() })?;
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let (process, dispatcher) = match start(config, arguments) {
@@ -94,7 +95,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
         metrics: Arc::default(),
         tracer: None,
     };
-    // Who may start a program at this terminal may run every call of it.
+    // A user of this terminal is allowed to run every call.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };
     match dispatcher.admit(&caller, CallMessage { call, params }) {
         Ok(Admitted::Now(process)) => Ok((process, dispatcher)),
@@ -103,7 +104,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     }
 }
 
-/// The name of the call that is meant.
+/// Returns the name of the call to run.
 fn choose(plugin: &Plugin, named: Option<String>) -> anyhow::Result<String> {
     let calls = &plugin.manifest.calls;
     let only = || calls.keys().next().filter(|_| calls.len() == 1).map(ToString::to_string);
@@ -115,7 +116,7 @@ fn choose(plugin: &Plugin, named: Option<String>) -> anyhow::Result<String> {
     bail!("it has no call {chosen:?}: name one of {} with --call", all.join(", "))
 }
 
-/// Talks to the process until it has ended, and gives the exit status.
+/// Serves the process until its end, and returns the exit status.
 async fn converse(process: Process) -> anyhow::Result<u8> {
     let mut signals = Signals::listen()?;
     let control = process.control().clone();
@@ -130,7 +131,7 @@ async fn converse(process: Process) -> anyhow::Result<u8> {
     ended.cancel();
     let written = tokio::select! {
         written = async { (stdout.await, stderr.await).0 } => written.unwrap_or(Ok(())),
-        // Nobody wants to wait for whoever reads.
+        // After a signal the reader is not waited for.
         _ = poll_fn(|cx| signals.poll_next(cx)) => Ok(()),
     };
     Ok(match written {
@@ -143,7 +144,7 @@ async fn converse(process: Process) -> anyhow::Result<u8> {
     })
 }
 
-/// Runs the process to its end. The first signal tells it to stop, and the next ends its grace.
+/// Runs the process to its end. The first signal tells it to stop, and the next ends its grace period.
 async fn drive(mut process: Process, signals: &mut Signals) -> Outcome {
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     poll_fn(move |cx| {
@@ -166,11 +167,11 @@ async fn drive(mut process: Process, signals: &mut Signals) -> Outcome {
     .await
 }
 
-/// Says on stderr why it failed, and gives the exit status that means the same.
+/// Prints the reason of a failure on stderr, and returns the exit status.
 fn report(outcome: &Outcome) -> u8 {
     let status = match outcome {
         Outcome::Exited { status: 0, .. } => return 0,
-        // A status that does not fit must not become a success.
+        // An exit status out of range must not become a success.
         Outcome::Exited { status, .. } => u8::try_from(*status).unwrap_or(u8::MAX),
         Outcome::Trapped { limit: None, .. } => status::TRAP,
         Outcome::Trapped { limit: Some(_), .. } | Outcome::HostFailed { .. } => status::LIMIT,
@@ -183,7 +184,7 @@ fn report(outcome: &Outcome) -> u8 {
         },
     };
     let failure = match outcome {
-        // The guest's last words stand on the terminal already.
+        // The guest's last words are already on the terminal.
         Outcome::Exited { last_words: Some(_), .. } => None,
         outcome => outcome.failure(),
     };
@@ -193,8 +194,8 @@ fn report(outcome: &Outcome) -> u8 {
     status
 }
 
-/// Writes what the guest wrote, on a thread of its own: whoever reads it may take its time. A guest whose stdout nobody
-/// reads any more is told to stop.
+/// Writes the guest's output on a thread of its own, because the reader can be slow. A guest whose stdout has no reader
+/// is told to stop.
 fn write_out(
     control: &Arc<Control>,
     ended: CancellationToken,
@@ -218,13 +219,13 @@ fn write_out(
         };
         if written.is_err() {
             control.cancel(CancelReason::Disconnected);
-            // Its last words must not block it.
+            // The guest's last words must not block the guest.
             while !ended.is_cancelled() {
                 handle.block_on(something_to_take(output, &ended));
                 output.take();
             }
         }
-        // Nobody waits for it any more after a second signal.
+        // After a second signal, the result is not needed.
         let _ = done.send(written);
     });
     wait
@@ -237,8 +238,8 @@ async fn something_to_take(output: &Output, ended: &CancellationToken) {
     }
 }
 
-/// Gives the guest what comes from stdin, as fast as it reads, on a thread of its own: it ends with the program, in
-/// whatever read it hangs.
+/// Sends stdin to the guest, as fast as the guest reads. Uses a thread of its own, because a blocked read can only end
+/// with the program.
 fn read_in(control: Arc<Control>) {
     let handle = Handle::current();
     thread::spawn(move || {

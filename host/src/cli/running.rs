@@ -1,5 +1,4 @@
-//! The commands that ask a running server for something and show its answer: `distillery reload`, `plugins`, `calls`, `ps`
-//! and `cancel`.
+//! The commands that query or control a running server: `distillery reload`, `plugins`, `calls`, `ps` and `cancel`.
 
 use super::{output, peer::Server};
 use crate::{
@@ -21,7 +20,7 @@ use uuid::Uuid;
 pub struct Plugins {
     #[command(flatten)]
     server: Server,
-    /// Prints what the server answers as JSON
+    /// Prints the answer of the server as JSON
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
@@ -30,11 +29,11 @@ pub struct Plugins {
 
 #[derive(Subcommand)]
 enum PluginsCommand {
-    /// Serves the generation that served before, until the directory of the plugin changes again
+    /// Serves the previous generation until the directory of the plugin changes again
     Rollback { name: String },
 }
 
-/// A plugin, as far as it is shown here.
+/// A plugin, with the fields that are displayed.
 #[derive(Deserialize)]
 struct Plugin {
     name: String,
@@ -56,7 +55,7 @@ struct Generation {
 pub struct Calls {
     #[command(flatten)]
     server: Server,
-    /// Prints what the server answers as JSON
+    /// Prints the answer of the server as JSON
     #[arg(long)]
     json: bool,
 }
@@ -65,19 +64,19 @@ pub struct Calls {
 pub struct Ps {
     #[command(flatten)]
     server: Server,
-    /// Those that have ended as well
+    /// Includes processes that have ended
     #[arg(long, short)]
     all: bool,
-    /// Those of this call alone
+    /// Only processes of this call
     #[arg(long, value_name = "NAME")]
     call: Option<String>,
-    /// Those of this user alone: others than oneself for the scope processes:*
+    /// Only processes of this user; other users than yourself need the scope processes:*
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// How many are shown, the newest first
+    /// The maximum number of processes to list, newest first
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
     limit: u16,
-    /// Prints what the server answers as JSON
+    /// Prints the answer of the server as JSON
     #[arg(long)]
     json: bool,
 }
@@ -86,10 +85,10 @@ pub struct Ps {
 pub struct Cancel {
     #[command(flatten)]
     server: Server,
-    /// Without waiting for its grace, also if it was told to stop before
+    /// Skips the grace period, even if the process was told to stop before
     #[arg(long, short)]
     force: bool,
-    /// The process, as `distillery ps` names it
+    /// The id of the process, as `distillery ps` prints it
     id: Uuid,
 }
 
@@ -98,7 +97,7 @@ struct Called {
     name: String,
     #[serde(default)]
     description: String,
-    /// Nothing where it takes any.
+    /// `None` if the call accepts any parameters.
     params: Option<Vec<Param>>,
 }
 
@@ -132,7 +131,7 @@ struct Reloaded {
     holders: Vec<Holder>,
 }
 
-/// A generation whose processes hold what was revoked.
+/// A generation whose processes hold revoked rights.
 #[derive(Deserialize)]
 struct Holder {
     plugin: String,
@@ -142,13 +141,13 @@ struct Holder {
     ids: Vec<String>,
 }
 
-/// `distillery plugins`
+/// Runs `distillery plugins`.
 pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
     let peer = plugins.server.peer(config)?;
     match plugins.command {
         None => show(&peer, Method::GET, "plugins", plugins.json, |plugins: Vec<Plugin>| table(&plugins))?,
         Some(PluginsCommand::Rollback { name }) => {
-            // A name with other characters is that of no plugin, and would ask for another path.
+            // Other characters cannot occur in a plugin's name, and would change the path of the request.
             let name: crate::call::CallName =
                 name.parse().ok().with_context(|| format!("there is no plugin {name:?}"))?;
             let done: Value = ask(&peer, Method::POST, &format!("plugins/{name}/rollback"))?;
@@ -162,7 +161,7 @@ pub fn plugins(config: &Config, plugins: Plugins) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `distillery calls`
+/// Runs `distillery calls`.
 pub fn calls(config: &Config, calls: &Calls) -> anyhow::Result<ExitCode> {
     let peer = calls.server.peer(config)?;
     show(&peer, Method::GET, "calls", calls.json, |calls: Vec<Called>| {
@@ -172,7 +171,7 @@ pub fn calls(config: &Config, calls: &Calls) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `distillery ps`
+/// Runs `distillery ps`.
 pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
     let peer = ps.server.peer(config)?;
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -192,7 +191,7 @@ pub fn ps(config: &Config, ps: &Ps) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `distillery cancel`
+/// Runs `distillery cancel`.
 pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
     let force = if cancel.force { "?force=true" } else { "" };
     let _: Value = ask(&cancel.server.peer(config)?, Method::DELETE, &format!("processes/{}{force}", cancel.id))?;
@@ -200,7 +199,7 @@ pub fn cancel(config: &Config, cancel: &Cancel) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `distillery reload`
+/// Runs `distillery reload`.
 pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     let local = Peer { place: Place::Local(config.data.join(SOCKET)), token: None, authorities: None };
     let Reloaded { changed, restart, error, plugins, holders } = ask(&local, Method::POST, "plugins/reload")?;
@@ -218,7 +217,7 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Lists the processes that hold what was revoked, and the commands that end them.
+/// Lists the processes that hold revoked rights, and the commands that end them.
 fn holding(holders: &[Holder]) -> String {
     holders.iter().fold(String::new(), |mut text, Holder { plugin, generation, rights, processes, ids }| {
         let (subject, verb) = if *processes == 1 { ("process", "holds") } else { ("processes", "hold") };
@@ -229,7 +228,7 @@ fn holding(holders: &[Holder]) -> String {
     })
 }
 
-/// Prints an answer: as it came, or as people read it.
+/// Prints an answer, as JSON or as text.
 fn show<T: DeserializeOwned>(
     peer: &Peer,
     method: Method,
@@ -250,7 +249,7 @@ async fn ask<T: DeserializeOwned>(peer: &Peer, method: Method, route: &str) -> a
     peer.ask(method, route).await
 }
 
-/// How a call is called.
+/// Formats the usage of a call.
 fn usage(call: &Called) -> String {
     let mut usage = call.name.clone();
     for param in call.params.as_deref().unwrap_or_default() {
@@ -284,7 +283,7 @@ fn took(time: Duration) -> String {
     took_ms(u64::try_from(time.whole_milliseconds()).unwrap_or_default())
 }
 
-/// In the two largest units.
+/// Formats a duration in its two largest units.
 fn took_ms(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
@@ -295,16 +294,16 @@ fn took_ms(ms: u64) -> String {
     }
 }
 
-/// The most of a cell, or of a line about a plugin, that is shown.
+/// The maximum length of a cell, or of a line about a plugin.
 const CELL: usize = 4 << 10;
 
 fn one_line(text: &str) -> String {
     OneLine { text, most: CELL }.to_string()
 }
 
-/// Rows under each other, each column as wide as it must be.
+/// Formats rows with aligned columns.
 fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
-    // A cell from elsewhere must neither end its row nor hide what follows.
+    // A cell from elsewhere must neither end its row nor hide later cells.
     let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
@@ -316,7 +315,7 @@ fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     table
 }
 
-/// A line for each plugin, and below it one for each generation.
+/// Formats a line for each plugin, followed by one for each generation.
 fn table(plugins: &[Plugin]) -> String {
     let mut table = String::new();
     for Plugin { name, state, calls, generations } in plugins {
@@ -324,7 +323,7 @@ fn table(plugins: &[Plugin]) -> String {
         let _ = writeln!(table, "{}", one_line(&format!("{name} ({state}){calls}")));
         for Generation { generation, digest, at, state, processes } in generations {
             let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.floor_char_boundary(12)]);
-            // The other states say so themselves.
+            // The other states include the number of processes.
             let running = match (state.as_str(), processes) {
                 ("serving", 0) => String::new(),
                 ("serving", 1) => " 1 process".into(),
@@ -362,7 +361,7 @@ no (failed)
     }
 
     #[test]
-    fn a_call_is_listed_as_it_is_called() {
+    fn call_is_listed_with_its_usage() {
         let calls = r#"[{"name": "echo", "description": "Says it again", "params": [{"name": "lines", "required": true},
             {"name": "more", "rest": true}]}, {"name": "x", "params": null}, {"name": "y", "params": []}]"#;
         let calls: Vec<Called> = serde_json::from_str(calls).unwrap();
@@ -370,7 +369,7 @@ no (failed)
     }
 
     #[test]
-    fn processes_are_listed_with_what_they_took() {
+    fn processes_are_listed_with_their_usage() {
         let processes = r#"[{"id": "1", "call": "echo", "user": "", "started": "2026-01-02T03:04:05Z", "ended": null,
             "outcome": "running", "cpu_ms": 5, "memory": 1572864},
             {"id": "22", "call": "x", "user": "ada", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T04:05:05Z",

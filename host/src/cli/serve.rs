@@ -1,4 +1,4 @@
-//! `distillery serve`: build everything, serve, drain.
+//! `distillery serve`: builds all parts, serves, drains.
 
 mod signals;
 
@@ -46,27 +46,27 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Builds a plugin again whenever its sources change, by the build of its plugin.yaml: for those who write plugins
+    /// Rebuilds a plugin whenever its sources change, with the build command of its plugin.yaml: for plugin development
     #[arg(long)]
     dev: bool,
-    /// Takes the place of the server that runs on the same data, which then takes no more calls and ends with its last
-    /// one: no connection is refused, and no call is lost
+    /// Takes over from the server on the same data. The old server refuses new calls and ends with its last one: no
+    /// connection is refused, and no call is lost
     #[arg(long)]
     takeover: bool,
 }
 
-/// How this server comes to be.
+/// The circumstances of this start.
 struct Start {
     begun: Instant,
     inherited: Inherited,
-    /// In the place of another one.
+    /// Whether this server takes over from another one.
     takeover: bool,
 }
 
-/// Serves as `config` says, which `path` was named for, if any was.
+/// Serves as `config` says; `path` is the file that was named for it, if any.
 pub fn run(config: &Config, path: Option<PathBuf>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    // Before there are other threads.
+    // Must happen before there are other threads.
     let inherited = Inherited::take(&config.service).context("cannot use the sockets that the server was given")?;
     let start = Start { begun, inherited, takeover: arguments.takeover };
     let telemetry = telemetry::start(&config.log)?;
@@ -97,7 +97,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         local = Some(Local::bind(&config.data)?);
     }
     let Preflight { tls, capacity, operator, .. } = Preflight::try_all(config, sockets.given()).passed()?;
-    // A socket that another server answers on still is left to it until this one serves.
+    // A socket on which another server still answers is left to that server until this one serves.
     let early = sockets.operator.is_none() || !takeover;
     let managed = sockets.managed;
     let mut ops = (early && (config.ops.listen.is_some() || sockets.operator.is_some()))
@@ -107,7 +107,10 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         tracing::warn!(processes = capacity.processes, "{lowered}");
     }
     if capacity.sockets < config.http.connections as u64 {
-        tracing::info!(connections = capacity.sockets, "the limit of open files permits fewer than http.connections");
+        tracing::info!(
+            connections = capacity.sockets,
+            "the limit of open files allows fewer connections than http.connections"
+        );
     }
     let store = Store::open(config)?;
     super::sweep(&operator);
@@ -209,12 +212,13 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let local = match (local, &mut predecessor) {
             (None, Some(predecessor)) => predecessor.take(&config.data)?,
             (Some(local), _) => local,
-            (None, None) => unreachable!("who takes nobody's place has its own"),
+            (None, None) => unreachable!("without a predecessor the server has its own socket"),
         };
         let local = Arc::new(local);
         let server = Server::bind(config, &store, &local, parts)?;
         if let Some(operator) = sockets.operator {
-            // Calls are taken all along, if not by this one yet: whoever asks here whether it is ready asks for both.
+            // Calls are accepted during a takeover by one server or the other, so a readiness probe gets the answer for
+            // both.
             health.enter(Stage::Serving);
             ops = Some(start_ops(config, Some(operator), &health)?);
         }
@@ -230,7 +234,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let make = || takeover::Offer::make(&config.data, listeners, local.clone()).context("cannot be taken over");
         let (mut later, mut offer) = (None, None);
         match &predecessor {
-            // Until this one serves, the one before may still be asked by another.
+            // Until this server serves, its predecessor can still be asked by another one.
             Some(_) => later = Some(make),
             None => offer = Some(make()?),
         }
@@ -260,14 +264,14 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         if let Some(make) = later {
             offer = Some(make()?);
-            tracing::info!("took over from the server before this one");
+            tracing::info!("took over from the previous server");
         }
         let mut offer = offer.context("cannot be taken over")?;
         tokio::spawn(readiness.reach());
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
             successor = offer.taken() => {
-                tracing::info!(successor, "another server has taken over: what runs here goes on until it ends");
+                tracing::info!(successor, "another server has taken over; running calls continue until they end");
                 successor.into_iter().for_each(|successor| manager.succeeded_by(successor));
                 None
             }
@@ -279,7 +283,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let name = match end {
             Some(name) => Some(name),
             None => {
-                // Whether it is ready is asked for both: this one is not said to drain.
+                // Readiness is answered for both servers, so this one does not report that it drains.
                 drain.retire();
                 ops.iter().for_each(Ops::end);
                 let name = outlive(&drain, config.cancel.takeover_grace, &mut signals).await;
@@ -291,7 +295,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         };
         let code = match name {
             Some(name) => {
-                tracing::info!(signal = name, "draining: no new calls, running ones are told");
+                tracing::info!(signal = name, "draining: refusing new calls, telling running ones to stop");
                 if !local.is_given_up() {
                     manager.stopping();
                 }
@@ -304,23 +308,23 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         };
         if let Some(exporting) = exporting {
             ending.cancel();
-            // What a collector does not take now is lost.
+            // Spans that a collector does not accept in time are lost.
             let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
         }
-        // Whoever waits for a takeover has it as well, and goes on until the process ends.
+        // A waiting successor has the lock file open as well, and waits until the process ends.
         local.close();
         Ok(code)
     });
-    // A guest's file that never opens, or a name that is not resolved, must not keep the server from ending.
+    // A guest's file that never opens, or a name that does not resolve, must not hold up the end of the server.
     runtime.shutdown_timeout(LAST_CALLS);
     history.finish();
     if let Err(error) = store.accounts.write_pending() {
-        tracing::warn!(%error, "sessions of the last moments are lost: their users log in again");
+        tracing::warn!(%error, "the latest sessions are lost; their users must log in again");
     }
     served
 }
 
-/// Begins to answer the operator, on a socket that is there or at `ops.listen`.
+/// Starts to answer the operator, on an inherited socket or at `ops.listen`.
 fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health>) -> anyhow::Result<Ops> {
     let listener = match (listener, config.ops.listen) {
         (Some(listener), _) => listener,
@@ -330,17 +334,17 @@ fn start_ops(config: &Config, listener: Option<TcpListener>, health: &Arc<Health
     Ops::start(listener, config, health.clone()).context("cannot answer the operator")
 }
 
-/// After how many turns of its tasks a thread looks what has come over its sockets. A session that always has more to do
-/// takes turns of up to a millisecond, and tokio's own number, 61, would let everybody else wait for as many of them.
+/// The number of task turns after which a thread checks its sockets. A busy session takes turns of up to a millisecond;
+/// tokio's default of 61 would let all other sessions wait for that many turns.
 const LOOK: u32 = 8;
 
-/// How long the last calls into the file system may take when the server ends.
+/// The time limit of the last file system calls when the server ends.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
-/// How long the last spans may take to leave.
+/// The time limit for the export of the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Lets everything that runs go on until all of it has ended, or gives why it is to be told.
+/// Waits until all running calls have ended, or returns the reason for which they are to be told to stop.
 async fn outlive(drain: &Drain, limit: Duration, signals: &mut Signals) -> Option<&'static str> {
     tokio::select! {
         left = drain.wait(limit) => {
@@ -354,7 +358,7 @@ async fn outlive(drain: &Drain, limit: Duration, signals: &mut Signals) -> Optio
     }
 }
 
-/// Waits for those that run, until all have ended, the time is up, or a second signal says that nobody wants to wait.
+/// Waits for running calls until all have ended, the time is up, or a second signal ends the wait.
 async fn wait(drain: &Drain, limit: Duration, signals: &mut Signals) -> ExitCode {
     tokio::select! {
         left = drain.wait(limit) => {

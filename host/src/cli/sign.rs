@@ -1,4 +1,4 @@
-//! `distillery keygen` and `distillery sign`: who vouches for a plugin.
+//! `distillery keygen` and `distillery sign`: make keys and sign plugins.
 
 use super::output;
 use crate::{
@@ -20,7 +20,7 @@ pub fn keygen(name: &Path) -> anyhow::Result<ExitCode> {
 
 pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<ExitCode> {
     let signer = Signer::read(key)?;
-    // `.` has no name of its own, but the directory that it stands for has.
+    // `.` has no name of its own, but the directory that it refers to has.
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
     let source = Source::read(&directory, config.limits.module)?;
     output::line(format_args!("signed: {}", signer.sign(&source)?.display()));

@@ -1,4 +1,4 @@
-//! What asks a command at a terminal for its end: Ctrl-C and SIGTERM.
+//! The signals that end a command at a terminal: SIGINT (Ctrl-C) and SIGTERM.
 
 use crate::call::CancelReason;
 use anyhow::Context as _;

@@ -1,4 +1,4 @@
-//! The listening sockets that a start has already: from a service manager, or from the server before it.
+//! The listening sockets that a start already has: from a service manager, or from the previous server.
 
 use super::preflight::{Given, overlap};
 use crate::{
@@ -11,12 +11,12 @@ use crate::{
 use anyhow::bail;
 use std::net::{SocketAddr, TcpListener};
 
-/// Listening sockets; one that is `None` is opened where the configuration says.
+/// Listening sockets; a missing one is opened at its configured address.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub clients: Option<TcpListener>,
     pub operator: Option<TcpListener>,
-    /// Which of them a service manager has opened, wherever it likes: the addresses of the configuration say nothing of them.
+    /// The sockets from a service manager. Their addresses are the manager's choice, independent of the configuration.
     pub managed: Managed,
 }
 
@@ -28,7 +28,7 @@ impl From<Inherited> for Sockets {
 }
 
 impl Sockets {
-    /// The sockets of the server before that are where `config` wants them. Says which are not.
+    /// Keeps the previous server's sockets that match `config`, and logs the others.
     pub fn taken_over(config: &Config, Listeners { clients, operator, managed }: Listeners) -> anyhow::Result<Self> {
         let clients = kept("http.listen", clients, managed.clients, Some(config.http.listen))?;
         let operator = match operator {
@@ -43,7 +43,7 @@ impl Sockets {
     }
 }
 
-/// The socket, if it is one of a service manager or listens at `wanted`.
+/// Returns the socket if it is from a service manager or listens at `wanted`.
 fn kept(
     key: &'static str,
     listener: TcpListener,
@@ -53,7 +53,7 @@ fn kept(
     let address = listener.local_addr()?;
     match wanted {
         Some(wanted) if managed && !fits(address, wanted) => {
-            tracing::info!(key, %address, configured = %wanted, "the socket was given, and stays where it is");
+            tracing::info!(key, %address, configured = %wanted, "keeping the address of the inherited socket");
         }
         _ if managed => {}
         Some(wanted) if fits(address, wanted) => {}
@@ -62,18 +62,18 @@ fn kept(
              instead of taking over"
         ),
         Some(wanted) => {
-            tracing::warn!(key, from = %address, to = %wanted, "the address has changed: the old one closes");
+            tracing::warn!(key, from = %address, to = %wanted, "address has changed; closing the old one");
             return Ok(None);
         }
         None => {
-            tracing::warn!(key, from = %address, "the address is off now: it closes");
+            tracing::warn!(key, from = %address, "address is off; closing it");
             return Ok(None);
         }
     }
     Ok(Some(listener))
 }
 
-/// Whether a socket at `address` is one that `wanted` asks for. Port 0 is any port.
+/// Returns whether a socket at `address` satisfies `wanted`. Port 0 is any port.
 fn fits(address: SocketAddr, wanted: SocketAddr) -> bool {
     address.ip() == wanted.ip() && (wanted.port() == 0 || address.port() == wanted.port())
 }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_is_kept_where_the_configuration_wants_it() {
+    fn socket_with_the_configured_address_is_kept() {
         let mut config = Config::default();
         let any = "127.0.0.1:0".parse().unwrap();
         config.http.listen = any;

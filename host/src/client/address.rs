@@ -2,16 +2,16 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// `http://host:port/prefix`, or https.
+/// A server's URL: `http://host:port/prefix`, or https.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     pub tls: bool,
     /// Without the brackets of IPv6.
     pub host: String,
     pub port: u16,
-    /// Host and port as the URL has them.
+    /// Host and port as in the URL.
     pub authority: String,
-    /// What stands before the paths of the API, without a slash at its end: the place of the server behind a proxy.
+    /// The prefix of the API's paths, without a trailing slash: the place of the server behind a proxy.
     pub prefix: String,
 }
 
@@ -22,7 +22,7 @@ pub struct Address {
 pub struct BadAddress(String);
 
 impl Address {
-    /// Whether nobody else can read what is sent there.
+    /// Returns whether the connection is protected from eavesdropping.
     pub fn is_private(&self) -> bool {
         let loopback = self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         self.tls || loopback || self.host.eq_ignore_ascii_case("localhost")
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_where_a_server_is() {
+    fn url_is_parsed() {
         let read = |text: &str| {
             let it: Address = text.parse().unwrap();
             (it.tls, it.host.clone(), it.port, it.prefix.clone(), it.to_string())
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_over_the_network_unencrypted_is_not_private() {
+    fn unencrypted_network_address_is_not_private() {
         let private = |text: &str| text.parse::<Address>().unwrap().is_private();
         for text in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost", "https://a.example"] {
             assert!(private(text), "{text}");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_a_server_is_refused() {
+    fn invalid_server_url_is_refused() {
         for text in ["", "localhost:8080", "ftp://a.example", "http://", "http://a.example/?x", "http://a:b@c.example"]
         {
             assert!(text.parse::<Address>().is_err(), "{text:?}");

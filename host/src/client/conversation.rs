@@ -1,7 +1,7 @@
-//! One socket and the process behind it: bytes in, bytes and messages out, and one end.
+//! One socket and its process: bytes in, bytes and messages out, and one end.
 //!
-//! It is `distillery-1` where the server knows that, and the protocol of lines where it does not. Whoever uses it need not
-//! know which: what a protocol cannot say is left out.
+//! Uses `distillery-1` if the server supports it, and the protocol of lines otherwise. Callers need not know which: a
+//! feature that the protocol lacks is skipped.
 
 use super::{Peer, Socket};
 use anyhow::{anyhow, bail};
@@ -17,26 +17,26 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 const PROTOCOL: &str = "distillery-1";
-/// A server that says nothing for so long is asked whether it is still there, so often.
+/// The silence after which the server is pinged, and the interval of pings.
 const QUIET: Duration = Duration::from_secs(20);
 const ASKED: u32 = 3;
-/// No server takes a longer line than this.
+/// The longest line that any server accepts.
 const LINE: usize = 64 << 20;
-/// How many pieces of input may wait for the socket.
+/// The number of pieces of input that can wait for the socket.
 const WAITING: usize = 4;
-/// What stands before the data of a frame: the stream, and the offset.
+/// The length of a frame's header: the stream, and the offset.
 const HEAD: usize = 9;
 
-/// What is to be spoken to.
+/// The target of a conversation.
 #[derive(Clone, Debug)]
 pub enum Wanted {
     Call {
         name: String,
         params: Vec<String>,
-        /// It is to go on when nobody is connected.
+        /// Whether the process continues without a client.
         detached: bool,
     },
-    /// A process that is kept, by its identifier, and its key if nobody's it is.
+    /// A detached process, by its identifier, and its key if it has no owner.
     Attach { id: String, key: Option<String> },
 }
 
@@ -46,19 +46,19 @@ pub enum From {
     Stderr,
 }
 
-/// What came from the server.
+/// An event from the server.
 #[derive(Debug)]
 pub enum Event {
-    /// What the process wrote, so many bytes after the beginning of its stream.
+    /// Output of the process, with its offset in the stream.
     Data(From, u64, Bytes),
-    /// Anything else, as it came.
+    /// Any other message, parsed and raw.
     Told(Told, Value),
     Ended(End, Value),
-    /// The process goes on, and this socket is done.
+    /// The process continues, and this socket is closed.
     Detached,
 }
 
-/// What a message says, as far as it is understood here.
+/// The meaning of a message, as far as it is known here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Told {
@@ -84,7 +84,7 @@ pub enum Told {
     Other,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct End {
     pub success: bool,
@@ -92,38 +92,38 @@ pub struct End {
     pub kind: String,
     pub message: Option<String>,
     pub status: Option<u32>,
-    /// Of a cancel.
+    /// The reason of a cancellation.
     pub reason: Option<String>,
 }
 
-/// The half that speaks.
+/// The sending half.
 #[derive(Debug)]
 pub struct Speaker {
     lines: bool,
-    /// The line that has no end yet, where there are lines.
+    /// The unfinished line, in the protocol of lines.
     partial: Vec<u8>,
-    /// It was said that not everything goes through as it is.
+    /// Whether the user was warned that input is changed in transit.
     mangled: bool,
     control: mpsc::UnboundedSender<Message>,
     data: mpsc::Sender<Message>,
     notice: Notice,
 }
 
-/// Tells the user of a client what is different from what they may expect.
+/// Warns the user about a difference from the expected behaviour.
 pub type Notice = fn(&str);
 
-/// The half that listens.
+/// The receiving half.
 #[derive(Debug)]
 pub struct Listener {
     lines: bool,
     frames: SplitStream<Socket>,
     read: u64,
-    /// To ask whether the server is still there.
+    /// The queue for pings.
     control: mpsc::UnboundedSender<Message>,
     _sending: Sending,
 }
 
-/// What sends ends with who listens.
+/// The sending task, which ends together with the listener.
 #[derive(Debug)]
 struct Sending(JoinHandle<()>);
 
@@ -133,7 +133,7 @@ impl Drop for Sending {
     }
 }
 
-/// Begins to speak to what is `wanted`.
+/// Starts a conversation with the `wanted` target.
 pub async fn begin(peer: &Peer, wanted: &Wanted, notice: Notice) -> anyhow::Result<(Speaker, Listener)> {
     let (socket, known) = peer.open(PROTOCOL).await?;
     let lines = !known;
@@ -169,7 +169,7 @@ pub async fn begin(peer: &Peer, wanted: &Wanted, notice: Notice) -> anyhow::Resu
     Ok((speaker, Listener { lines, frames, read: 0, control, _sending: sending }))
 }
 
-/// Sends what is said. What is control goes first: a cancel never waits behind input, but for the frame that is going out.
+/// Sends messages, control first: a cancel never waits for input, except for the frame in transit.
 async fn send(
     mut sink: SplitSink<Socket, Message>,
     mut controls: mpsc::UnboundedReceiver<Message>,
@@ -182,7 +182,7 @@ async fn send(
             Some(message) = pieces.recv() => message,
             else => return,
         };
-        // Who listens learns of a socket that is gone.
+        // The listener detects a closed socket.
         if sink.send(message).await.is_err() {
             return;
         }
@@ -198,14 +198,14 @@ fn binary(message: &Value) -> Message {
 }
 
 impl Speaker {
-    /// Gives the process input, as soon as the socket takes it.
+    /// Sends input to the process when the socket accepts it.
     pub async fn give(&mut self, bytes: Bytes) {
         if !self.lines {
             let _ = self.data.send(Message::Binary(bytes)).await;
             return;
         }
         let mut lines = bytes.split(|byte| *byte == b'\n');
-        // Behind the last end of a line, even if there is nothing.
+        // The part after the last line terminator, possibly empty.
         let rest = lines.next_back().unwrap_or_default();
         for line in lines {
             self.partial.extend_from_slice(line);
@@ -213,7 +213,7 @@ impl Speaker {
         }
         self.partial.extend_from_slice(rest);
         if self.partial.len() > LINE {
-            // The server says that it is too long.
+            // The server answers that the line is too long.
             self.give_line().await;
         }
     }
@@ -229,11 +229,11 @@ impl Speaker {
         let _ = self.data.send(Message::text(line)).await;
     }
 
-    /// Nothing more comes. A server that speaks only lines may be one that does not know the signal for it, and would cancel
-    /// the call: there the process sees no end.
+    /// Ends the input. A server that supports only lines can be too old for the signal, and would cancel the call. Its
+    /// process sees no end of input.
     pub async fn end(&mut self) {
         if !self.lines {
-            // Behind the last piece of input, not before it.
+            // After the last piece of input.
             let _ = self.data.send(text(&json!({"type": "end"}))).await;
             return;
         }
@@ -243,18 +243,18 @@ impl Speaker {
         (self.notice)("this server cannot tell a call that its input has ended");
     }
 
-    /// Tells the process to stop; a second time, without waiting for its grace.
+    /// Tells the process to stop; a second call skips the grace period.
     pub fn cancel(&self) {
         let message = if self.lines { binary(&json!({"signal": "cancel"})) } else { text(&json!({"type": "cancel"})) };
         let _ = self.control.send(message);
     }
 
-    /// Leaves a process running that is kept.
+    /// Leaves a detached process running.
     pub fn detach(&self) {
         let _ = self.control.send(text(&json!({"type": "detach"})));
     }
 
-    /// A handle for the signals, which come while input is being given.
+    /// Returns a handle for signal handlers, usable while input is being sent.
     pub fn canceller(&self) -> Self {
         let (control, data) = (self.control.clone(), self.data.clone());
         Self { lines: self.lines, partial: Vec::new(), mangled: false, control, data, notice: self.notice }
@@ -262,7 +262,7 @@ impl Speaker {
 }
 
 impl Listener {
-    /// The next thing that the server says. An error is an end without a result: the process may still run.
+    /// Returns the next event. An error is an end without a result: the process can still run.
     pub async fn next(&mut self) -> anyhow::Result<Event> {
         let mut asked = 0;
         loop {
@@ -287,7 +287,7 @@ impl Listener {
         }
     }
 
-    /// A frame of the protocol of lines.
+    /// Parses a frame of the protocol of lines.
     fn line(&mut self, frame: Message) -> anyhow::Result<Option<Event>> {
         Ok(Some(match frame {
             Message::Text(line) => {
@@ -310,7 +310,7 @@ impl Listener {
     }
 }
 
-/// A frame of `distillery-1`.
+/// Parses a frame of `distillery-1`.
 fn message(frame: Message) -> anyhow::Result<Option<Event>> {
     Ok(Some(match frame {
         Message::Binary(frame) => {
@@ -351,7 +351,7 @@ impl End {
         Self { success: true, kind: "exited".into(), status: Some(0), ..Self::default() }
     }
 
-    /// What the one sentence of the protocol of lines means.
+    /// Parses the result sentence of the protocol of lines.
     fn of(message: &str) -> Self {
         let end = |kind: &str, status, reason: Option<&str>| Self {
             success: false,
@@ -394,7 +394,7 @@ impl End {
         } else if begins(&["trap: ", "memory limit of ", "stack limit of ", "table limit of ", "instance limit of "]) {
             end("trapped", None, None)
         } else {
-            // The last words of a process of an older server, which does not tell the status.
+            // The last words of a process on an older server, which does not send the status.
             end("exited", Some(1), None)
         }
     }
@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sentence_of_a_result_says_how_it_ended() {
+    fn result_sentence_is_parsed() {
         for (message, kind, status, reason) in [
             ("exit status 7", "exited", Some(7), None),
             ("exit status 7: no such slug: x", "exited", Some(7), None),
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn data_says_where_it_comes_from() {
+    fn data_frame_names_its_stream() {
         let frame = Message::binary(vec![2, 0, 0, 0, 0, 0, 0, 1, 2, b'a']);
         let Ok(Some(Event::Data(From::Stderr, 258, bytes))) = message(frame) else { panic!() };
         assert_eq!(&bytes[..], b"a");
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_are_not_known_are_passed_on() {
+    fn unknown_messages_are_passed_on() {
         let Ok(Some(Event::Told(Told::Other, value))) = message(Message::text(r#"{"type":"new","a":1}"#)) else {
             panic!()
         };

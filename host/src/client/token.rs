@@ -1,18 +1,18 @@
-//! What a caller shows: a token, from a file that nobody else can read.
+//! The token of a client, from a file that only its owner can read.
 
 use anyhow::{Context, bail};
 use rustix::process::geteuid;
 use std::{fmt, fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
-/// More than any token has.
+/// A length above that of any token.
 const LONGEST: u64 = 4096;
 
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
 impl Token {
-    /// Takes the text of a token, with space around it or without.
+    /// Parses the text of a token, with or without surrounding space.
     pub fn new(text: &str) -> anyhow::Result<Self> {
         let text = text.trim();
         if text.is_empty() || text.contains(char::is_whitespace) {
@@ -23,7 +23,7 @@ impl Token {
         Ok(Self(header))
     }
 
-    /// Reads a file that only its owner can use.
+    /// Reads the token from a file that only its owner can use.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let shown = file.display();
         let opened = File::open(file).with_context(|| format!("cannot read the token in {shown}"))?;
@@ -43,7 +43,7 @@ impl Token {
         Self::new(&text).with_context(|| format!("in {shown}"))
     }
 
-    /// As a request shows it.
+    /// Returns the header for a request.
     pub fn header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -61,7 +61,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     #[test]
-    fn a_token_is_read_from_a_file_that_is_its_owners_alone() {
+    fn token_file_must_be_private() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("token");
         fs::write(&file, "dst_abc\n").unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn invalid_token_is_refused() {
         for text in ["", "\n", "two words", "a\nb"] {
             assert!(Token::new(text).is_err(), "{text:?}");
         }

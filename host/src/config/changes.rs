@@ -1,6 +1,7 @@
-//! What is different between two configurations, key by key, and which of it a running server can take over.
+//! Compares two configurations key by key, and sorts the changes into those that a running server can apply and the
+//! others.
 //!
-//! Every key stands here once: a new one does not compile before it is sorted.
+//! Every key occurs here once: a new key does not compile until it is sorted.
 
 use super::{Auth, Cancel, Config, History, Http, Log, Ops, Plugins, ServerLimits, Traces};
 use crate::limits::Limits;
@@ -8,16 +9,16 @@ use crate::limits::Limits;
 /// The keys whose values differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// What a running server takes over for the plugins that it loads from then on, other than it did before.
+    /// Keys that a running server applies to the plugins that it loads from then on.
     pub plugins: Vec<&'static str>,
-    /// Whether the log has another level.
+    /// Whether the log level differs.
     pub log_level: bool,
-    /// What is other than it was at the start, and has an effect only from the next start on.
+    /// Keys that differ from the start of the server, and apply only after a restart.
     pub restart: Vec<&'static str>,
 }
 
-/// Notes each field of a section that differs: `live` ones from those that run, the others from those at the start.
-/// Taking the struct apart names all of its fields.
+/// Records each differing field of a section. `live` fields are compared with the running configuration, the others
+/// with the one at the start. Destructuring the struct names all of its fields.
 macro_rules! differing {
     ($changes:ident, $prefix:literal, $configs:expr, $Section:ident {
         live: $($live:ident)*; restart: $($restart:ident)*; elsewhere: $($elsewhere:ident)*
@@ -26,14 +27,13 @@ macro_rules! differing {
         let $Section { $($live: _,)* $($restart: _,)* $($elsewhere: _,)* } = started;
         $(if running.$live != new.$live { $changes.plugins.push(concat!($prefix, stringify!($live))); })*
         $(if started.$restart != new.$restart { $changes.restart.push(concat!($prefix, stringify!($restart))); })*
-        // Where a section has none of a kind.
+        // Unused if a section has no live fields.
         let _ = running;
     };
 }
 
 impl Changes {
-    /// What `new` means for a server that was `started` with one configuration and is `running` with another, as it took
-    /// over what it could.
+    /// Compares `new` with the configuration at the start and with the running one, which includes applied changes.
     pub fn between(started: &Config, running: &Config, new: &Config) -> Self {
         let mut changes = Self { log_level: running.log.level != new.log.level, ..Self::default() };
         let all = [started, running, new];
@@ -76,7 +76,7 @@ impl Changes {
         differing!(changes, "ops.", all.map(|it| &it.ops), Ops { live: ; restart: listen; elsewhere: });
         differing!(changes, "traces.", all.map(|it| &it.traces), Traces { live: ; restart: endpoint one_in; elsewhere: });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
-        // The systems of the configuration are those of the first start.
+        // The systems in the configuration apply to the first start only.
         differing!(changes, "", all, Config {
             live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history ops traces service log systems
         });
@@ -95,8 +95,8 @@ impl Changes {
 }
 
 impl Config {
-    /// The bounds of a process that a server takes over which was `started` with other ones: the engine is made for the
-    /// largest memory, tables and instances, and for one size of stack.
+    /// Returns the limits that a server `started` with others can apply: the engine is made for the largest memory,
+    /// tables and instances, and for one stack size.
     pub fn limits_within(&self, started: &Self) -> Limits {
         let (made, wanted) = (&started.limits.process, &self.limits.process);
         Limits {
@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_differ_is_no_change() {
+    fn equal_configurations_have_no_changes() {
         let config = Config::default();
         assert_eq!(Changes::between(&config, &config, &config), Changes::default());
     }
 
     #[test]
-    fn a_key_is_taken_over_or_needs_a_restart() {
+    fn changed_key_applies_or_needs_a_restart() {
         let config = Config::default();
         let new = changed(|it| {
             it.limits.process.time = Duration::from_secs(1);
@@ -144,14 +144,14 @@ mod tests {
             restart: vec!["http.api", "limits.queue", "data"],
         };
         assert_eq!(Changes::between(&config, &config, &new), expected);
-        // What was taken over is no change any more; what needs a restart still does.
+        // An applied change is no longer one; a change that needs a restart still is.
         let again = Changes { plugins: vec![], log_level: false, ..expected };
         assert_eq!(Changes::between(&config, &new, &new), again);
         assert!(Changes::between(&config, &new, &config).restart.is_empty());
     }
 
     #[test]
-    fn a_running_engine_has_no_room_for_more_than_it_was_made_for() {
+    fn limits_of_a_running_engine_cannot_be_exceeded() {
         let started = Config::default();
         let lower = changed(|it| it.limits.process.memory = Size::mib(1));
         assert_eq!(Changes::between(&started, &started, &lower).restart, Vec::<&str>::new());

@@ -1,6 +1,6 @@
-//! The forms that a value may have: from what YAML saw to a typed value, or to a sentence that says what is allowed.
+//! Parses values: from a YAML value to a typed one, or to a sentence that says what is allowed.
 //!
-//! Nothing here knows which key a value belongs to, or where it was written.
+//! This module knows neither the key of a value nor its position.
 
 use super::yaml::Value;
 use crate::{
@@ -13,16 +13,17 @@ use crate::{
 };
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-/// A typed value, or the reason why it is none.
+/// A typed value, or the reason why it is invalid.
 pub(super) type Formed<T> = Result<T, String>;
 
-/// Deadlines are sums of an instant and a duration; this keeps them far from overflow and is longer than any use.
+/// The longest duration. Deadlines are sums of an instant and a duration; this bound prevents overflow and exceeds any
+/// use.
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
 
-/// How much of a wrong value an error repeats.
+/// The maximum length of an invalid value in an error.
 const SHOWN: usize = 60;
 
-/// The value as an error shows it.
+/// Formats the value for an error.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Nothing => "nothing".to_owned(),
@@ -38,7 +39,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// The sentence for a value of the wrong form.
+/// Formats the error for an invalid value.
 pub(super) fn not(value: &Value, what: &str, allowed: &str) -> String {
     format!("{} is not {what}: write {allowed}", shown(value))
 }
@@ -74,7 +75,7 @@ pub(super) fn address(value: &Value) -> Formed<SocketAddr> {
     parsed.ok_or_else(|| not(value, "an address", "an IP address and a port, such as 127.0.0.1:8080 or \"[::1]:8080\""))
 }
 
-/// A network, or one address.
+/// Parses a network, or one address.
 pub(super) fn network(value: &Value) -> Formed<Network> {
     let parsed = match value {
         Value::Text(it) => it.parse().ok(),
@@ -83,7 +84,7 @@ pub(super) fn network(value: &Value) -> Formed<Network> {
     parsed.ok_or_else(|| not(value, "a network", NETWORK_FORM))
 }
 
-/// A duration, which may be none at all.
+/// Parses a duration, which can be zero.
 pub(super) fn duration(value: &Value) -> Formed<Duration> {
     let parsed = match value {
         Value::Text(it) if it != "0" => humantime::parse_duration(it).ok(),
@@ -97,7 +98,7 @@ pub(super) fn duration(value: &Value) -> Formed<Duration> {
     Ok(duration)
 }
 
-/// A duration that something waits for: none at all would never let it happen.
+/// Parses a duration above zero, for waits that zero would make impossible.
 pub(super) fn wait(value: &Value) -> Formed<Duration> {
     match duration(value)? {
         Duration::ZERO => Err(format!("{} is too short: write more than 0s", shown(value))),
@@ -134,7 +135,7 @@ pub(super) fn count<T: TryFrom<u64>>(allowed: RangeInclusive<u64>) -> impl Fn(&V
     }
 }
 
-/// A value of the form `inner`, or `word` for leaving it open.
+/// Parses a value with `inner`, or `word` for no value.
 pub(super) fn or_word<T>(
     word: &'static str,
     inner: impl Fn(&Value) -> Formed<T>,
@@ -145,7 +146,7 @@ pub(super) fn or_word<T>(
     }
 }
 
-/// One of a few words.
+/// Parses one of a few words.
 pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Formed<T> {
     move |value| {
         let written = match value {
@@ -165,7 +166,7 @@ const ORIGIN_FORM: &str = "scheme, host and port as browsers send them, such as 
                            http://localhost:3000: in lower case, without a path and without the port that is the \
                            scheme's own";
 
-/// An origin, exactly as a browser names it: it is compared byte for byte.
+/// Parses an origin exactly as browsers send it, for comparison byte by byte.
 pub(super) fn origin(value: &Value) -> Formed<String> {
     match value {
         Value::Text(it) if is_origin(it) => Ok(it.clone()),
@@ -173,7 +174,7 @@ pub(super) fn origin(value: &Value) -> Formed<String> {
     }
 }
 
-/// An origin in the spelling of browsers, however it was written, or `*` for every one.
+/// Parses an origin in any spelling and normalizes it as browsers do, or `*` for every one.
 pub(super) fn origin_or_all(value: &Value) -> Formed<String> {
     let parsed = match value {
         Value::Text(it) if it == "*" => Some(it.clone()),
@@ -185,7 +186,7 @@ pub(super) fn origin_or_all(value: &Value) -> Formed<String> {
     parsed.ok_or_else(|| not(value, "an origin", form))
 }
 
-/// A host that is answered for.
+/// Parses a host pattern.
 pub(super) fn host(value: &Value) -> Formed<HostPattern> {
     let parsed = match value {
         Value::Text(it) => it.parse().ok(),
@@ -211,7 +212,7 @@ fn is_origin(text: &str) -> bool {
     rest.chars().all(plain) && !rest.ends_with(own_port) && !host.is_empty() && rest == whole
 }
 
-/// A right that a caller may hold.
+/// Parses a scope.
 pub(super) fn scope(value: &Value) -> Formed<Scope> {
     match value {
         Value::Text(it) => it.parse().map_err(|error: BadScope| error.to_string()),
@@ -219,7 +220,7 @@ pub(super) fn scope(value: &Value) -> Formed<Scope> {
     }
 }
 
-/// An address of the web that someone is shown.
+/// Parses a web address for display.
 pub(super) fn url(value: &Value) -> Formed<String> {
     let form = "an address that begins with https:// or http://, such as https://a.example/";
     match value {
@@ -233,7 +234,7 @@ fn is_url(text: &str) -> bool {
     web && text.parse::<axum::http::Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
-/// The name of an environment variable.
+/// Parses the name of an environment variable.
 pub(super) fn variable(value: &Value) -> Formed<String> {
     match value {
         Value::Text(it) => variable_name(it).map(|()| it.clone()),
@@ -243,7 +244,7 @@ pub(super) fn variable(value: &Value) -> Formed<String> {
 
 const VARIABLE_FORM: &str = "letters, digits and underscores, not beginning with a digit";
 
-/// Whether guests may be given a variable of this name: those of the server itself are its own.
+/// Checks that guests can be given a variable of this name: the server's own variables are reserved.
 pub(super) fn variable_name(name: &str) -> Formed<()> {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -255,19 +256,19 @@ pub(super) fn variable_name(name: &str) -> Formed<()> {
     Ok(())
 }
 
-/// Whether a plugin can have this name: its directory may give a call its name.
+/// Checks that a plugin can have this name: its directory can name a call.
 pub(super) fn plugin_name(name: &str) -> Formed<()> {
     name.parse::<CallName>()
         .map(drop)
         .map_err(|_| format!("{name:?} is not the name of a plugin: write {}", crate::call::CALL_NAME_FORM))
 }
 
-/// A filter for the log: levels, and targets with levels.
+/// Parses a filter for the log: levels, and targets with levels.
 pub(super) fn filter(value: &Value) -> Formed<String> {
     let form = "off, error, warn, info, debug or trace, or a list of these for parts of the program, such as \
                 info,distillery=debug";
     let Value::Text(text) = value else { return Err(not(value, "a log level", form)) };
-    // A word that is no level counts as the name of a part, all of which would be logged: hardly ever what is meant.
+    // A word that is not a level would count as a target with all levels, which is hardly ever intended.
     let level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
     let bare = |directive: &str| directive.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':' | '-'));
     let meant = text.split(',').map(str::trim).all(|it| !it.is_empty() && (!bare(it) || level(it)));
@@ -278,7 +279,7 @@ pub(super) fn filter(value: &Value) -> Formed<String> {
     }
 }
 
-/// A point in time, as RFC 3339 writes it.
+/// Parses a time in RFC 3339 format.
 pub(super) fn moment(value: &Value) -> Formed<time::OffsetDateTime> {
     use time::format_description::well_known::Rfc3339;
     let parsed = match value {
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_needs_its_unit() {
+    fn duration_needs_a_unit() {
         assert_eq!(duration(&written("1h 30m")), Ok(Duration::from_secs(5400)));
         assert_eq!(duration(&written("250ms")), Ok(Duration::from_millis(250)));
         assert_eq!(duration(&written("0s")), Ok(Duration::ZERO));
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_stays_within_its_range() {
+    fn size_stays_within_its_range() {
         let form = size(Size::kib(64)..=Size::mib(16));
         assert_eq!(form(&written("1MiB")), Ok(Size::mib(1)));
         assert_eq!(form(&Value::Whole(65536)), Ok(Size::kib(64)));
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_stays_within_its_range() {
+    fn count_stays_within_its_range() {
         let form = or_word("auto", count::<u32>(1..=10));
         assert_eq!(form(&Value::Whole(10)), Ok(Some(10)));
         assert_eq!(form(&written("auto")), Ok(None));
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_exactly_what_browsers_send() {
+    fn origins_have_the_form_of_browsers() {
         for text in ["https://a.example", "http://localhost:3000", "http://[::1]:8081", "https://1.2.3.4:8443"] {
             assert!(origin(&written(text)).is_ok(), "{text:?}");
         }
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_origins_are_spelled_as_browsers_send_them() {
+    fn listed_origins_are_normalized() {
         for (text, spelled) in
             [("*", "*"), ("https://A.Example:443", "https://a.example"), ("http://[0:0::1]:80", "http://[::1]")]
         {
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_level_is_a_level_and_not_any_word() {
+    fn log_level_is_not_any_word() {
         for text in ["info", "off", "WARN", "info,distillery=debug", "distillery[call{name=x}]=trace,warn"] {
             assert_eq!(filter(&written(text)), Ok(text.to_owned()));
         }
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_not_given_the_variables_of_the_server() {
+    fn guests_cannot_get_variables_of_the_server() {
         assert_eq!(variable(&written("API_KEY")), Ok("API_KEY".to_owned()));
         for text in ["", "1A", "A-B", "A=B", "DISTILLERY_USER"] {
             assert!(variable(&written(text)).is_err(), "{text:?}");
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_repeats_only_the_beginning_of_a_long_value() {
+    fn error_shortens_a_long_value() {
         let text = shown(&written(&"ä".repeat(100)));
         assert_eq!(text, format!("\"{}…\"", "ä".repeat(60)));
         assert_eq!(shown(&written("two\nlines")), "\"two\\nlines\"");

@@ -1,7 +1,7 @@
-//! What the operator lets a plugin touch beyond its own sandbox. A plugin gets what it asks for *and* is granted.
+//! The operator's grants for plugins. A plugin gets a resource if it requests it *and* is granted it.
 //!
-//! Only the form is checked here: what a grant means for a process, and whether a path exists, is decided elsewhere. The
-//! variables that grants name are taken from the environment here, as nobody else knows it.
+//! Only the form is checked here: the meaning of a grant, and the existence of a path, are checked elsewhere. This
+//! module takes the granted variables from the environment, because no other module reads it.
 
 use super::{
     form::{self, Formed},
@@ -16,17 +16,17 @@ use std::{
 /// The grants of one plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Directories of the host, by the name that the plugin asks for them with.
+    /// Directories of the host, by the plugin's names for them.
     pub mounts: BTreeMap<String, Mount>,
-    /// Origins that the plugin may send requests to.
+    /// Origins to which the plugin can send requests.
     pub http: Vec<String>,
-    /// Variables of the server's environment that the plugin may read.
+    /// Variables of the server's environment that the plugin can read.
     pub env: Vec<String>,
-    /// Secrets, by the name of the variable in which the plugin finds them.
+    /// Secrets, by the plugin's variable names.
     pub secrets: BTreeMap<String, Secret>,
-    /// Whether the plugin may see or also change the list of systems.
+    /// The access to the list of systems: read, or also write.
     pub systems: Option<SystemsGrant>,
-    /// The largest private directory for temporary files.
+    /// The maximum size of the private directory for temporary files.
     pub scratch: Option<Size>,
 }
 
@@ -34,11 +34,11 @@ pub struct Grant {
 pub struct Mount {
     pub path: PathBuf,
     pub write: bool,
-    /// Whether the directory is made where there is none.
+    /// Whether a missing directory is created.
     pub create: bool,
 }
 
-/// Where a secret is read from. It is never written into the configuration itself.
+/// The source of a secret. The configuration itself never contains one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
     File(PathBuf),
@@ -52,12 +52,12 @@ pub enum SystemsGrant {
     Write,
 }
 
-/// Reads the grants of all plugins, by the name of the plugin.
+/// Reads the grants of all plugins, by plugin name.
 pub(super) fn read(node: Node<'_>, base: &Path) -> Result<BTreeMap<String, Grant>, ConfigError> {
     named(node.section()?, form::plugin_name, |node| Grant::read(node.section()?, base))
 }
 
-/// The variables that `grants` name, of all that the environment has. Nobody gets to see the others.
+/// Returns the environment variables that `grants` name. All others are withheld.
 pub(super) fn named_in(
     grants: &BTreeMap<String, Grant>,
     environment: Vec<(String, String)>,
@@ -123,7 +123,7 @@ impl Secret {
     }
 }
 
-/// Reads a mapping whose keys are names of the operator's own.
+/// Reads a mapping with keys of the operator's choice.
 fn named<'a, T>(
     section: Section<'a>,
     name_form: impl Fn(&str) -> Formed<()>,

@@ -1,15 +1,15 @@
-//! The reference of every key as a page of Markdown, made from the shipped file: what stands there is held to the code by
-//! the tests of `config`.
+//! The reference of every key as a page of Markdown, made from the shipped file. Tests of `config` compare that file
+//! with the code.
 
 use std::fmt::Write;
 
-/// The file that is shipped, with a comment for every key.
+/// The shipped file, with a comment for every key.
 pub const SHIPPED: &str = include_str!("../../../distillery.yaml");
 
-/// One thing that the file tells, in its order.
+/// One part of the file, in order.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
-    /// What is said of the whole file.
+    /// The comment about the whole file.
     Intro(String),
     Section {
         name: String,
@@ -20,18 +20,18 @@ enum Part {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
-    /// With the section, as in `http.listen`.
+    /// Includes the section, as in `http.listen`.
     path: String,
-    /// The value that stands there; empty where it has parts of its own.
+    /// The value in the file; empty for a section.
     value: String,
-    /// Whether that is set, or the default that holds if nothing is.
+    /// Whether the key is set, or shows its default in a comment.
     set: bool,
     text: String,
-    /// What stands below it, as it is.
+    /// The verbatim lines below the key.
     example: String,
 }
 
-/// The page.
+/// Returns the page.
 pub fn markdown() -> String {
     let mut page = String::from("# Every key of distillery.yaml\n");
     for part in parts(SHIPPED) {
@@ -75,7 +75,7 @@ fn parts(file: &str) -> Vec<Part> {
     while let Some(line) = lines.next() {
         let (indent, content) = indented(line);
         if content.is_empty() {
-            // A comment that nothing follows is about the whole.
+            // A comment without a following key is about the whole file.
             if !said.is_empty() {
                 parts.push(Part::Intro(std::mem::take(&mut said)));
             }
@@ -119,7 +119,7 @@ fn is_item(line: &str) -> bool {
     line.trim_start().starts_with("- ")
 }
 
-/// Whether it is set, its name, and its value.
+/// Returns whether the key is set, its name, and its value.
 fn key(content: &str) -> Option<(bool, &str, &str)> {
     let (set, rest) = match content.strip_prefix('#') {
         Some(rest) => (false, rest),
@@ -130,7 +130,7 @@ fn key(content: &str) -> Option<(bool, &str, &str)> {
     (named && (value.is_empty() || value.starts_with(' '))).then(|| (set, name, value.trim()))
 }
 
-/// Adds a line of a comment: an empty one ends a paragraph.
+/// Adds a line of a comment; an empty line ends a paragraph.
 fn say(said: &mut String, comment: &str) {
     let comment = comment.strip_prefix('#').unwrap_or(comment);
     let text = comment.strip_prefix(' ').unwrap_or(comment);
@@ -139,13 +139,13 @@ fn say(said: &mut String, comment: &str) {
         return;
     }
     if !said.is_empty() && !said.ends_with('\n') {
-        // Of a list each line is its own.
+        // Lines of a list are kept apart.
         said.push_str(if comment.starts_with("  ") { "\n" } else { " " });
     }
     said.push_str(text);
 }
 
-/// The line of an example as one writes it: only its comments are comments.
+/// Removes the comment marks from the line of an example, except for real comments.
 fn as_example(line: &str) -> String {
     let (indent, content) = indented(line);
     let content = content.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(content);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_below_a_key_is_its_example() {
+    fn lines_below_a_key_are_its_example() {
         let file = "plugins:\n  # Given.\n  #grants:\n    # Whose.\n    #echo:\n      #env: [A]\n\nsystems:\n  - slug: a\n    url: b\n";
         let example = |part: &Part| match part {
             Part::Key(key) => key.example.clone(),
@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_default_variable_and_meaning() {
+    fn page_shows_default_variable_and_meaning() {
         let page = markdown();
-        let said = "### `http.call_timeout`\n\nDefault `5s`; variable `DISTILLERY_HTTP__CALL_TIMEOUT`.\n\nHow long a socket may be \
-                    open without a call.\n";
+        let said = "### `http.call_timeout`\n\nDefault `5s`; variable `DISTILLERY_HTTP__CALL_TIMEOUT`.\n\nThe time that a \
+                    socket can be open without a call.\n";
         assert!(page.contains(said), "{page}");
     }
 }

@@ -1,20 +1,20 @@
-//! What a service manager tells a server that it starts, in the variables that systemd has made usual.
+//! Settings from a service manager, in the environment variables of systemd.
 
 use std::time::Duration;
 
-/// What whoever started the server wants of it.
+/// Settings from the service manager; environment only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// The socket where it is told how the server is.
+    /// The socket for status notifications.
     pub notify: Option<String>,
-    /// How long the server may be silent there.
+    /// The watchdog's timeout.
     pub watchdog: Option<Duration>,
-    /// The names of the listening sockets that the server was given, the first of which is file 3.
+    /// The names of the inherited listening sockets, beginning with file descriptor 3.
     pub sockets: Vec<String>,
 }
 
 impl Service {
-    /// What is meant for the process with this number: a child inherits the variables and is not meant.
+    /// Reads the variables for the process with this ID; a child process inherits them and must ignore them.
     pub(super) fn read(environment: &[(String, String)], process: u32) -> Self {
         let get = |wanted: &str| environment.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let meant = |name: &str| get(name).is_some_and(|it| it.parse() == Ok(process));
@@ -25,7 +25,7 @@ impl Service {
         Self {
             notify: get("NOTIFY_SOCKET").filter(|it| it.starts_with(['/', '@'])).map(Into::into),
             watchdog: watchdog.map(Duration::from_micros),
-            // Nobody has more, and a wrong number must not make a long list.
+            // There are never more, and an invalid number must not cause a long list.
             sockets: (0..sockets.unwrap_or(0).min(16)).map(|_: u32| names.next().unwrap_or_default().into()).collect(),
         }
     }
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_for_another_process_is_not_looked_at() {
+    fn variables_of_another_process_are_ignored() {
         let sockets = |pid| service(&[("LISTEN_PID", pid), ("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "http")]).sockets;
         assert_eq!((sockets("7"), sockets("8")), (vec!["http".to_owned(), String::new()], vec![]));
         let watchdog = |pid| service(&[("WATCHDOG_PID", pid), ("WATCHDOG_USEC", "30000000")]).watchdog;
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_nothing() {
+    fn nonsense_is_ignored() {
         let odd = [("LISTEN_PID", "7"), ("LISTEN_FDS", "-1"), ("WATCHDOG_USEC", "0"), ("NOTIFY_SOCKET", "relative")];
         assert_eq!(service(&odd), Service::default());
         assert_eq!(service(&[]), Service::default());

@@ -1,7 +1,7 @@
-//! Where settings come from: the file and the environment, read section by section, key by key.
+//! Reads settings from the file and the environment, section by section and key by key.
 //!
-//! A reader asks for each key that it knows. What was asked for is what is allowed, so no second list of keys can
-//! disagree with the reader. Nothing here knows what any key means.
+//! A reader asks for each key that it knows. The requested keys are the allowed ones, so there is no second list to
+//! keep in step. This module knows the meaning of no key.
 
 use super::{
     form::{Formed, not, shown},
@@ -15,15 +15,15 @@ use std::{
     path::Path,
 };
 
-/// How the name of each variable begins that the configuration reads.
+/// The prefix of the configuration's environment variables.
 pub(super) const PREFIX: &str = "DISTILLERY_";
 
-/// How much of a place, of a key and of what is wrong an error shows.
+/// The maximum length of a place in an error.
 const PLACE: usize = 4 << 10;
 const KEY: usize = 200;
 const WHAT: usize = 1 << 10;
 
-/// Why the configuration cannot be used: one line with place, key, and what is allowed.
+/// The error in a configuration: one line with place, key, and the allowed values.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
     place: String,
@@ -39,7 +39,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys come from the file as they are: one with a line break in it must not make two lines of one.
+        // A key comes verbatim from the file, and a line break in it must not split the error.
         let parts = [(&self.place, PLACE), (&self.key, KEY), (&self.what, WHAT)];
         let parts = parts.into_iter().filter(|(part, _)| !part.is_empty());
         for (at, (text, most)) in parts.enumerate() {
@@ -51,7 +51,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The text of the file and the variables that overrule it.
+/// The text of the file, and the variables that override it.
 pub(super) struct Source<'a> {
     file: &'a Path,
     text: &'a str,
@@ -59,21 +59,21 @@ pub(super) struct Source<'a> {
     asked: RefCell<BTreeSet<String>>,
 }
 
-/// The variables of the environment that belong to the configuration.
+/// The environment variables that belong to the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
-    /// By their name in capitals without the prefix: the name as it was written, and the value.
+    /// By name in capitals without the prefix: the name as written, and the value.
     named: BTreeMap<String, (String, String)>,
 }
 
 impl Variables {
-    /// Keeps what begins with [`PREFIX`], in any case.
+    /// Keeps the variables that begin with [`PREFIX`], in any case.
     pub(super) fn new(environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut named: BTreeMap<String, (String, String)> = BTreeMap::new();
         for (name, value) in environment {
             let upper = name.to_ascii_uppercase();
             let Some(key) = upper.strip_prefix(PREFIX) else { continue };
-            // A name without `__` may be anybody's: orchestrators set DISTILLERY_PORT for a service of that name.
+            // A name without `__` can be foreign: orchestrators set DISTILLERY_PORT for a service of that name.
             if let Some((other, _)) = named.insert(key.to_owned(), (name.clone(), value)) {
                 return Err(ConfigError::new(&name, format!("{other} names the same key: set only one of them")));
             }
@@ -85,7 +85,7 @@ impl Variables {
         self.named.get(key).map(|(_, value)| value.as_str())
     }
 
-    /// The variable for a key, as it was named, and its value. Below a free name no variable reaches.
+    /// Returns the variable of a key, as written, and its value. No variable sets a key below a free name.
     fn of(&self, key: &str) -> Option<(&str, &str)> {
         if key.contains(FREE) {
             return None;
@@ -99,20 +99,20 @@ impl<'a> Source<'a> {
         Self { file, text, variables, asked: RefCell::default() }
     }
 
-    /// The whole of it, as the section that has no key.
+    /// Returns the top level, as the section without a key.
     pub(super) fn root(&self) -> Result<Section<'_>, ConfigError> {
         let value = yaml::parse(self.text)
             .map_err(|fault| ConfigError::new(self.at(fault.position), format!("not YAML: {}", fault.what)))?;
         Node { source: self, path: Vec::new(), pattern: String::new(), variable: None, value }.section()
     }
 
-    /// Every key that was asked for, with `*` where a key or an index is free.
+    /// Returns every key that was requested, with `*` for a free key or an index.
     #[cfg(test)]
     pub(super) fn asked(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
     }
 
-    /// Refuses a variable that names no key. To be asked when all keys were read.
+    /// Refuses a variable that names no key. Call this after all keys were read.
     pub(super) fn finish(&self) -> Result<(), ConfigError> {
         let asked = self.asked.borrow();
         let known: BTreeSet<String> = asked.iter().filter(|key| !key.contains(FREE)).map(|key| variable(key)).collect();
@@ -147,13 +147,13 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A value, and the way that led to it.
+/// A value, and the path to it.
 pub(super) struct Node<'a> {
     source: &'a Source<'a>,
     path: Vec<Step>,
-    /// The same way in dots, with [`FREE`] for each step that is not a key of ours.
+    /// The same path in dots, with [`FREE`] for each step that is not a fixed key.
     pattern: String,
-    /// The variable that it comes from, if it is not from the file.
+    /// The variable that it comes from; `None` if it comes from the file.
     variable: Option<&'a str>,
     value: Value,
 }
@@ -163,7 +163,7 @@ impl<'a> Node<'a> {
         form(&self.value).map_err(|what| self.refuse(what))
     }
 
-    /// The keys below this value.
+    /// Returns the keys below this value.
     pub(super) fn section(self) -> Result<Section<'a>, ConfigError> {
         let entries = match self.value {
             Value::Map(ref entries) => entries.clone(),
@@ -178,7 +178,7 @@ impl<'a> Node<'a> {
         Ok(Section { node: Node { value: Value::Nothing, ..self }, entries, asked: Vec::new() })
     }
 
-    /// The values in this list.
+    /// Returns the values in this list.
     pub(super) fn list(self) -> Result<Vec<Node<'a>>, ConfigError> {
         let items = match self.value {
             Value::List(ref items) => items.clone(),
@@ -217,7 +217,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A mapping whose keys are asked for one by one. What nobody asked for is refused in the end.
+/// A mapping whose keys are requested one by one. Keys that were never requested are refused at the end.
 pub(super) struct Section<'a> {
     node: Node<'a>,
     entries: Vec<(String, Value)>,
@@ -225,7 +225,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// The value of `key`, from the environment or else from the file.
+    /// Returns the value of `key`, from the environment or else from the file.
     pub(super) fn node(&mut self, key: &'static str) -> Result<Option<Node<'a>>, ConfigError> {
         let node = self.ask(key);
         self.node.source.asked.borrow_mut().insert(self.node.pattern_of(key));
@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of `key`, if it is set.
+    /// Returns the value of `key`, if it is set.
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
@@ -251,7 +251,7 @@ impl<'a> Section<'a> {
         self.node(key)?.map(|node| node.read(form)).transpose()
     }
 
-    /// The value of `key`, or `default`.
+    /// Returns the value of `key`, or `default`.
     pub(super) fn get_or<T>(
         &mut self,
         key: &'static str,
@@ -261,7 +261,7 @@ impl<'a> Section<'a> {
         Ok(self.get(key, form)?.unwrap_or(default))
     }
 
-    /// The value of `key`, which has no default.
+    /// Returns the value of `key`, which has no default.
     pub(super) fn need<T>(
         &mut self,
         key: &'static str,
@@ -273,7 +273,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The values of the list `key`, each of the same form; none if it is not set.
+    /// Returns the values of the list `key`, all of one form; empty if it is not set.
     pub(super) fn list_of<T>(
         &mut self,
         key: &'static str,
@@ -283,7 +283,7 @@ impl<'a> Section<'a> {
         node.list()?.iter().map(|item| item.read(&form)).collect()
     }
 
-    /// The section `key`, empty if it is not set. The environment sets its keys, never the section itself.
+    /// Returns the section `key`, empty if it is not set. The environment sets its keys, never the section itself.
     pub(super) fn section(&mut self, key: &'static str) -> Result<Section<'a>, ConfigError> {
         let node = self.ask(key);
         if let Some((name, _)) = self.overruled(key) {
@@ -295,7 +295,7 @@ impl<'a> Section<'a> {
         node.unwrap_or_else(|| self.node.inner(Step::Key(key.to_owned()), key, Value::Nothing)).section()
     }
 
-    /// Reads each entry of a mapping whose keys are free.
+    /// Reads each entry of a mapping with free keys.
     pub(super) fn each(
         mut self,
         mut read: impl FnMut(&Self, &str, Node<'a>) -> Result<(), ConfigError>,
@@ -307,12 +307,12 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
-    /// The refusal of a free key.
+    /// Returns the error for a free key.
     pub(super) fn refuse_key(&self, key: &str, what: String) -> ConfigError {
         self.node.error(&[Step::Key(key.to_owned())], Spot::Key, what)
     }
 
-    /// The refusal of values that do not fit together: it names the first of `keys` that is set.
+    /// Returns the error for values that conflict; it names the first of `keys` that is set.
     pub(super) fn refuse(&self, keys: &[&str], what: String) -> ConfigError {
         for key in keys {
             let below = [Step::Key((*key).to_owned())];
@@ -326,7 +326,7 @@ impl<'a> Section<'a> {
         self.node.refuse(what)
     }
 
-    /// Refuses the keys that nobody asked for.
+    /// Refuses the keys that were never requested.
     pub(super) fn finish(self) -> Result<(), ConfigError> {
         let Some((key, _)) = self.entries.iter().find(|(key, _)| !self.asked.contains(&key.as_str())) else {
             return Ok(());
@@ -334,28 +334,28 @@ impl<'a> Section<'a> {
         Err(self.refuse_key(key, unknown(key, &self.asked)))
     }
 
-    /// What the file says of `key`.
+    /// Returns the file's value of `key`.
     fn ask(&mut self, key: &'static str) -> Option<Node<'a>> {
         self.asked.push(key);
         let (_, value) = self.entries.iter().find(|(it, _)| it == key)?;
         Some(self.node.inner(Step::Key(key.to_owned()), key, value.clone()))
     }
 
-    /// The variable that overrules `key`, if it is set.
+    /// Returns the variable that overrides `key`, if it is set.
     fn overruled(&self, key: &str) -> Option<(&'a str, &'a str)> {
         self.node.source.variables.of(&self.node.pattern_of(key))
     }
 }
 
-/// Stands in a pattern for a key or an index that is not ours to name.
+/// Stands for a free key or an index in a pattern.
 const FREE: &str = "*";
 
-/// The name of the variable for a key, without the prefix.
+/// Returns the variable's name of a key, without the prefix.
 fn variable(key: &str) -> String {
     key.to_ascii_uppercase().replace('.', "__")
 }
 
-/// A path as people write it: `systems[0].slug`.
+/// Formats a path as in `systems[0].slug`.
 fn dotted(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
@@ -377,7 +377,7 @@ fn unknown<S: AsRef<str>>(key: &str, allowed: &[S]) -> String {
     }
 }
 
-/// The one of `allowed` that was most likely meant.
+/// Returns the most similar of the `allowed` keys.
 fn nearest<'n, S: AsRef<str>>(key: &str, allowed: &'n [S]) -> Option<&'n str> {
     let key = key.to_lowercase();
     let distance = |it: &str| strsim::osa_distance(&key, &it.to_lowercase());

@@ -1,4 +1,4 @@
-//! The public systems that an operator writes into the configuration. How they are shown is decided elsewhere.
+//! The public systems in the configuration. Their display is decided elsewhere.
 
 use super::{
     form::{self, Formed},
@@ -9,7 +9,7 @@ use regex::Regex;
 use std::{collections::HashSet, fmt, str::FromStr, sync::LazyLock};
 use time::OffsetDateTime;
 
-/// A system that everyone may know of.
+/// A public system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
     pub slug: Slug,
@@ -17,11 +17,11 @@ pub struct System {
     pub tagline: String,
     pub entity_count: u64,
     pub bundle_count: u64,
-    /// Nothing if the system was never edited.
+    /// `None` if the system was never edited.
     pub last_edit: Option<OffsetDateTime>,
 }
 
-/// What makes a system, not checked yet.
+/// The parts of a system, unchecked.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     pub slug: &'a str,
@@ -32,11 +32,11 @@ pub struct Parts<'a> {
     pub last_edit: Option<&'a str>,
 }
 
-/// The short name of a system: 1 to 63 of `a-z 0-9 -`, beginning with a letter, as in the name of a host.
+/// The short name of a system: 1 to 63 of `a-z 0-9 -`, beginning with a letter, as in a host name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slug(String);
 
-/// What a slug must look like, for programs and for people.
+/// The form of a slug, for programs and for people.
 pub const SLUG_PATTERN: &str = "^[a-z][a-z0-9-]{0,62}$";
 pub const SLUG_FORM: &str = "1 to 63 lowercase letters, digits or dashes, beginning with a letter";
 
@@ -94,17 +94,17 @@ pub(super) fn read(node: Node<'_>) -> Result<Vec<System>, ConfigError> {
     Ok(systems)
 }
 
-/// The longest tagline that may come over the API.
+/// The maximum length of a tagline over the API.
 pub const TAGLINE: usize = 1000;
 
-/// What the address of a system must look like that comes over the API, for programs.
+/// The form of a system's address over the API, for programs.
 pub const URL_PATTERN: &str =
     r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?][A-Za-z0-9/._~%!$&'()*+,;=:@?#-]*)?$";
 
 static URL: LazyLock<Regex> = LazyLock::new(|| Regex::new(URL_PATTERN).expect("the pattern is well-formed"));
 
 impl System {
-    /// A system of these parts, if they follow the same rules as those in the configuration.
+    /// Makes a system of these parts if they follow the rules of the configuration.
     pub fn checked(parts: Parts<'_>) -> Result<Self, String> {
         let Parts { slug, url, tagline, entity_count, bundle_count, last_edit } = parts;
         let slug = slug.parse().map_err(|bad: BadSlug| bad.to_string())?;

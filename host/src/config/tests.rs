@@ -1,4 +1,4 @@
-//! What an operator may write, and what they read when it is wrong.
+//! Tests of the accepted values, and of the errors for wrong ones.
 
 use super::{reference::SHIPPED, *};
 use std::collections::BTreeSet;
@@ -25,14 +25,14 @@ fn refused_variable(name: &str, value: &str, expected: &str) {
 }
 
 #[test]
-fn nothing_written_means_the_defaults() {
+fn empty_file_means_the_defaults() {
     for text in ["", "# only comments\n", "http:\nplugins:\nlimits:\nauth:\n", "auth: {}\nsystems: []\n", "{}"] {
         assert_eq!(read(text), Config::default(), "{text:?}");
     }
 }
 
 #[test]
-fn every_value_reaches_its_place() {
+fn every_value_is_read() {
     let config = read(
         "http:
   listen: '[::1]:9000'
@@ -138,7 +138,7 @@ news: /srv/news
 }
 
 #[test]
-fn some_values_are_written_as_words() {
+fn some_values_can_be_words() {
     for (written, watch) in [
         ("events", Watch::Events),
         ("poll", Watch::Poll),
@@ -205,7 +205,7 @@ fn systems_need_a_slug_and_a_url() {
 }
 
 #[test]
-fn a_wrong_value_is_told_with_line_column_key_and_what_is_allowed() {
+fn error_names_position_key_and_allowed_values() {
     refused(
         "http:\n  api: true\nlimits:\n  memory: 12 potatoes\n",
         "distillery.yaml:4:11: limits.memory: \"12 potatoes\" is not a size: write a whole number of bytes, KiB, MiB, \
@@ -257,7 +257,7 @@ fn a_wrong_value_is_told_with_line_column_key_and_what_is_allowed() {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_the_one_that_was_meant() {
+fn unknown_key_error_suggests_a_similar_key() {
     refused(
         "cancel:\n  grase: 3s\n",
         "distillery.yaml:2:3: cancel.grase: unknown key: did you mean grace? (allowed: grace, grace_max, cleanup_time, \
@@ -291,7 +291,7 @@ fn an_unknown_key_is_told_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn an_error_is_one_line_whatever_the_file_holds() {
+fn error_is_always_one_line() {
     refused(
         "log: {\"a\\nb\\e[1m\": 1}\n",
         "distillery.yaml:1:7: log.a\\nb\\u{1b}[1m: unknown key (allowed: format, level)",
@@ -299,7 +299,7 @@ fn an_error_is_one_line_whatever_the_file_holds() {
 }
 
 #[test]
-fn a_key_written_twice_is_told_where_it_comes_back() {
+fn duplicate_key_error_names_the_second_position() {
     refused(
         "http:\n  api: true\n  max_frame: 1KiB\n  api: false\n",
         "distillery.yaml:4:3: http.api: written twice: leave one of them out",
@@ -308,7 +308,7 @@ fn a_key_written_twice_is_told_where_it_comes_back() {
 }
 
 #[test]
-fn text_that_is_not_yaml_is_told_with_its_line() {
+fn syntax_error_names_its_line() {
     refused(
         "http:\n  listen: a: b\n",
         "distillery.yaml:2:12: not YAML: mapping values are not allowed in this context",
@@ -324,7 +324,7 @@ fn text_that_is_not_yaml_is_told_with_its_line() {
 }
 
 #[test]
-fn values_that_do_not_fit_together_are_told_at_the_one_that_is_set() {
+fn conflict_error_names_the_key_that_is_set() {
     refused(
         "http:\n  ping_interval: 1m\n",
         "distillery.yaml:2:18: http.ping_interval: a silence_timeout of 1m must be longer than the ping_interval of 1m",
@@ -344,7 +344,7 @@ fn values_that_do_not_fit_together_are_told_at_the_one_that_is_set() {
 }
 
 #[test]
-fn what_stands_at_the_door_is_whole_or_refused() {
+fn incomplete_access_settings_are_refused() {
     refused(
         "http: {tls_certificate: c.pem}",
         "distillery.yaml:1:25: http.tls_certificate: set tls_key too: the file of its secret key",
@@ -371,7 +371,7 @@ fn what_stands_at_the_door_is_whole_or_refused() {
 }
 
 #[test]
-fn what_would_stop_everything_is_refused() {
+fn value_that_would_block_all_calls_is_refused() {
     for key in ["call_timeout", "write_timeout", "ping_interval", "silence_timeout", "header_timeout"] {
         let column = key.len() + 5;
         refused(
@@ -392,7 +392,7 @@ fn what_would_stop_everything_is_refused() {
 }
 
 #[test]
-fn of_the_environment_only_what_grants_name_is_kept_and_it_is_not_shown() {
+fn only_granted_variables_are_kept_and_hidden() {
     let text = "plugins: {grants: {a: {env: [LANG, UNSET], secrets: {KEY: {env: API_KEY}}}}}";
     let directory = directory();
     let file = directory.path().join("distillery.yaml");
@@ -406,7 +406,7 @@ fn of_the_environment_only_what_grants_name_is_kept_and_it_is_not_shown() {
 }
 
 #[test]
-fn a_wrong_grant_is_told_like_any_other_value() {
+fn wrong_grant_has_a_precise_error() {
     let grants = |text: &str| format!("plugins:\n  grants:\n    {text}\n");
     refused(
         &grants("../x: {}"),
@@ -449,7 +449,7 @@ fn a_wrong_grant_is_told_like_any_other_value() {
 }
 
 #[test]
-fn a_wrong_system_is_told_like_any_other_value() {
+fn wrong_system_has_a_precise_error() {
     let url = "url: 'https://a.example'";
     refused(
         &format!("systems:\n  - {{slug: a, {url}}}\n  - {{slug: a, {url}}}\n"),
@@ -478,7 +478,7 @@ fn a_wrong_system_is_told_like_any_other_value() {
 }
 
 #[test]
-fn a_variable_overrules_the_file() {
+fn variable_overrides_the_file() {
     let text = "http: {listen: '127.0.0.1:1', api: false}\ndata: here\n";
     let environment = [
         ("DISTILLERY_HTTP__LISTEN", "127.0.0.1:2"),
@@ -503,13 +503,13 @@ fn a_variable_overrules_the_file() {
 }
 
 #[test]
-fn variables_that_may_be_somebody_elses_are_not_looked_at() {
+fn foreign_variables_are_ignored() {
     let environment = [("DISTILLERY_PORT", "tcp://10.0.0.1:80"), ("DISTILLERY_SERVICE_HOST", "x"), ("PATH", "/bin")];
     assert_eq!(read_with("", &environment).unwrap(), Config::default());
 }
 
 #[test]
-fn a_wrong_variable_is_told_by_its_name() {
+fn error_in_a_variable_names_it() {
     refused_variable(
         "DISTILLERY_HTTP__LISTEN",
         "8080",
@@ -542,7 +542,7 @@ fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[test]
-fn a_variable_without_a_key_is_refused() {
+fn variable_without_a_key_is_refused() {
     refused_variable(
         "DISTILLERY_CANCEL__GRASE",
         "1s",
@@ -579,7 +579,7 @@ fn a_variable_without_a_key_is_refused() {
     );
 }
 
-/// A directory that is gone with the test.
+/// Creates a temporary directory for one test.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -589,7 +589,7 @@ fn none() -> [(String, String); 0] {
 }
 
 #[test]
-fn only_the_default_file_may_be_missing() {
+fn only_the_default_file_can_be_missing() {
     let directory = directory();
     let missing = directory.path().join("distillery.yaml");
     let config = Config::load_or(None, &missing, none()).unwrap();
@@ -630,7 +630,7 @@ fn relative_paths_start_from_the_directory_of_the_file() {
 }
 
 #[test]
-fn a_file_in_another_encoding_is_told_with_its_line() {
+fn encoding_error_names_its_line() {
     let directory = directory();
     let file = directory.path().join("distillery.yaml");
     std::fs::write(&file, b"http:\n  api: true # f\xfcr alle\n").unwrap();
@@ -640,7 +640,7 @@ fn a_file_in_another_encoding_is_told_with_its_line() {
     );
 }
 
-/// The shipped file with everything set that stands in it as a comment.
+/// Returns the shipped file with all commented keys set.
 fn uncommented() -> String {
     let set = |line: &str| {
         let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
@@ -653,7 +653,7 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn the_shipped_file_shows_something_out_of_the_box() {
+fn shipped_file_enables_the_api_and_examples() {
     let config = read(SHIPPED);
     let expected = Config {
         http: Http { api: true, ..Http::default() },
@@ -671,7 +671,7 @@ fn the_shipped_file_shows_something_out_of_the_box() {
 }
 
 #[test]
-fn the_shipped_file_comments_out_the_real_defaults() {
+fn shipped_file_shows_the_real_defaults() {
     let config = read(&uncommented());
     let shipped = read(SHIPPED);
     assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances", "provision"]);
@@ -680,7 +680,7 @@ fn the_shipped_file_comments_out_the_real_defaults() {
 }
 
 #[test]
-fn the_shipped_file_names_every_key() {
+fn shipped_file_names_every_key() {
     let text = uncommented();
     let variables = Variables::default();
     let source = Source::new(Path::new("distillery.yaml"), &text, &variables);
@@ -691,7 +691,7 @@ fn the_shipped_file_names_every_key() {
 }
 
 #[test]
-fn the_reference_has_every_key() {
+fn reference_has_every_key() {
     let variables = Variables::default();
     let source = Source::new(Path::new("distillery.yaml"), "", &variables);
     Config::read(&source, Path::new("")).unwrap();
@@ -702,7 +702,7 @@ fn the_reference_has_every_key() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
-/// The keys that stand in a tree, with `*` for the ones that are free.
+/// Returns the keys in a tree, with `*` for free ones.
 fn keys(above: &str, value: &yaml::Value) -> BTreeSet<String> {
     let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets"].contains(&above);
     let below = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };

@@ -1,15 +1,15 @@
-//! The text of a YAML file as a plain tree, and where in the text a part of it stands.
+//! Parses YAML into a plain tree, and finds the position of a part in the text.
 //!
-//! This is the only file of the configuration that names `serde_yaml`. It never knows what a key means.
+//! Only this file of the configuration uses `serde_yaml`. It knows the meaning of no key.
 //!
-//! `serde_yaml` tells a position only together with an error. So the tree is read without positions, and whoever
-//! refuses a part of it asks for the position afterwards: the text is read again, up to that part, and failed there.
+//! `serde_yaml` returns a position only together with an error. So the tree is parsed without positions. To report an
+//! error in a part, the text is parsed again, and that parse fails at the part.
 
 use crate::yaml::encoding::is_blank;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// What stands in a YAML file. A mapping keeps the order of its keys, and those that are written twice.
+/// A YAML value. A mapping keeps the order of its keys, and duplicates.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Nothing,
@@ -28,12 +28,12 @@ pub(super) enum Step {
     Item(usize),
 }
 
-/// What of the last step of a path is looked for.
+/// The part of a path's last step to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     Value,
     Key,
-    /// The key where it is written for the second time.
+    /// The second occurrence of the key.
     SecondKey,
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Position {
     pub(super) column: usize,
 }
 
-/// Why a text is not YAML.
+/// The reason why a text is not YAML.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) position: Option<Position>,
     pub(super) what: String,
 }
 
-/// The tree that `text` writes down; an empty text is nothing.
+/// Parses `text`; an empty text is null.
 pub(super) fn parse(text: &str) -> Result<Value, Fault> {
     if is_blank(text) {
         return Ok(Value::Nothing);
@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
     )
 }
 
-/// Where in `text` the value at the end of `path` stands, or the key that leads to it.
+/// Returns the position in `text` of the value at the end of `path`, or of its key.
 pub(super) fn place(text: &str, path: &[Step], spot: Spot) -> Option<Position> {
     let seek = Seek { path, spot };
     position(&seek.deserialize(serde_yaml::Deserializer::from_str(text)).err()?)
@@ -75,7 +75,7 @@ fn position(error: &serde_yaml::Error) -> Option<Position> {
     error.location().map(|at| Position { line: at.line(), column: at.column() })
 }
 
-/// The message of the parser without its first ` at line 2 column 3`: the position is shown in front.
+/// Removes the first ` at line 2 column 3` from the parser's message: the position is shown in front.
 fn without_position(message: &str) -> String {
     let Some((before, after)) = message.split_once(" at line ") else { return message.to_owned() };
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for Tree {
     }
 }
 
-/// The key of a mapping, as text even where YAML sees a number.
+/// The key of a mapping, as text even if YAML sees a number.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -171,7 +171,7 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-/// Walks along a path and fails where it ends.
+/// Follows a path and fails at its end.
 #[derive(Clone, Copy)]
 struct Seek<'p> {
     path: &'p [Step],
@@ -271,7 +271,7 @@ impl<'de> Visitor<'de> for Seek<'_> {
     }
 }
 
-/// Tells whether a key is the wanted one, and fails at it if that is where to stop.
+/// Compares a key with the wanted one, and fails at it if that is the target.
 struct SeekKey<'p> {
     key: &'p Step,
     stop: bool,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_are_found_however_they_are_written() {
+    fn keys_and_values_are_found_in_every_style() {
         let text = "# a comment\nhttp:\n  \"listen\": here\n  other: {origins: [a, b], \"x: y\": 1}\nlast: &anchor\n- one\n- two: 2\n";
         let origins = [key("http"), key("other"), key("origins")];
         assert_eq!(at(text, &[key("http")], Spot::Key), Some((2, 1)));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_written_twice_is_found_the_second_time() {
+    fn duplicate_key_is_found_the_second_time() {
         let text = "http:\n  api: true\n  max: 1\n  api: false\n";
         assert_eq!(at(text, &[key("http"), key("api")], Spot::Key), Some((2, 3)));
         assert_eq!(at(text, &[key("http"), key("api")], Spot::SecondKey), Some((4, 3)));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_yaml_is_told_with_its_position() {
+    fn syntax_error_has_a_position() {
         let fault = parse("http:\n  listen: a: b\n").unwrap_err();
         assert_eq!(fault.position, Some(Position { line: 2, column: 12 }));
         assert_eq!(fault.what, "mapping values are not allowed in this context");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_comments_is_nothing() {
+    fn file_of_comments_is_empty() {
         for text in ["", "\n\n", "# only this\n\n  # and this", "---\n", "# this\r\n\r\n", "\u{feff}# this"] {
             assert_eq!(parse(text), Ok(Value::Nothing), "{text:?}");
         }

@@ -1,7 +1,7 @@
-//! The archive of plugins, in the directory `data/plugins`: what the server has to know of a plugin after a restart, and
-//! a copy of each version that a rollback may need.
+//! The archive of plugins in the directory `data/plugins`: the state of each plugin that must survive a restart, and a
+//! copy of each version that a rollback can need.
 //!
-//! A plugin has a directory of its own there, with a record and a directory for each version. It decides nothing.
+//! Each plugin has a directory with a record, and with one directory for each version. The archive decides nothing.
 
 use super::{
     discover::LoadError,
@@ -24,41 +24,41 @@ use uuid::Uuid;
 
 /// The name of the archive in the `data` directory.
 pub const DIRECTORY: &str = "plugins";
-/// The file of the record in the directory of a plugin.
+/// The file name of a plugin's record.
 const RECORD: &str = "record.json";
-/// A record is a line.
+/// A record is a single line.
 const RECORD_SIZE: Size = Size::kib(4);
 /// The module in the copy of a version.
 const MODULE: &str = "module";
 
-/// The beginning of the names of what is to be removed: no plugin has such a name.
+/// The prefix of directories to remove; no plugin name begins with it.
 const ASIDE: &str = ".gone-";
 
-/// What is remembered of a plugin.
+/// The persistent state of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Record {
-    /// Whether its directory had a manifest. Without one its calls would take any parameters.
+    /// Whether its directory had a manifest. Without one its calls would accept any parameters.
     pub manifest: bool,
-    /// The rollback that holds.
+    /// The rollback in effect.
     pub rollback: Option<Rollback>,
 }
 
-/// A rollback. It holds as long as the directory stays as it was.
+/// A rollback, in effect as long as the directory is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// The fingerprint of what lies in the directory; `None` if that cannot be read.
+    /// The fingerprint of the version in the directory; `None` if the directory cannot be read.
     pub from: Option<String>,
-    /// The digest of the version that serves instead.
+    /// The digest of the version that is served instead.
     pub to: String,
 }
 
-/// The archive of one server, or a view of it.
+/// The archive of one server, or a read-only view of it.
 #[derive(Debug)]
 pub struct Archive {
     root: PathBuf,
-    /// A view never writes.
+    /// False for a read-only view.
     writes: bool,
     records: Mutex<BTreeMap<String, Record>>,
 }
@@ -69,12 +69,12 @@ impl Archive {
         Self { writes: true, ..Self::view(data) }
     }
 
-    /// Opens it only to be read.
+    /// Opens the archive read-only.
     pub fn view(data: &Path) -> Self {
         Self { root: data.join(DIRECTORY), writes: false, records: Mutex::default() }
     }
 
-    /// Returns what is remembered of the plugin `name`. A record that cannot be read is an error: it may forbid something.
+    /// Returns the record of the plugin `name`. An unreadable record is an error: it can contain a restriction.
     pub fn record(&self, name: &str) -> Result<Record, LoadError> {
         let mut records = self.records.lock();
         if let Some(record) = records.get(name) {
@@ -92,18 +92,18 @@ impl Archive {
         Ok(record)
     }
 
-    /// Remembers that the directory of the plugin `name` has a manifest.
+    /// Records that the directory of the plugin `name` has a manifest.
     pub fn has_manifest(&self, name: &str) -> Result<(), LoadError> {
         let record = self.record(name)?;
         if !record.manifest
             && let Err(error) = self.write(name, Record { manifest: true, ..record })
         {
-            tracing::warn!(plugin = name, %error, "a restart will not know that the plugin has a manifest");
+            tracing::warn!(plugin = name, %error, "cannot record that the plugin has a manifest");
         }
         Ok(())
     }
 
-    /// Remembers the rollback of the plugin `name`, or that there is none any more.
+    /// Records the rollback of the plugin `name`, or its end.
     pub fn set_rollback(&self, name: &str, rollback: Option<Rollback>) -> io::Result<()> {
         let record = self.record(name).map_err(io::Error::other)?;
         if let Some(Rollback { to, .. }) = &rollback
@@ -117,7 +117,7 @@ impl Archive {
         self.write(name, Record { rollback, ..record })
     }
 
-    /// Changes what is remembered, in memory also if it cannot be written.
+    /// Changes the record, in memory even if the file cannot be written.
     fn write(&self, name: &str, record: Record) -> io::Result<()> {
         let text = serde_json::to_vec(&record)?;
         self.records.lock().insert(name.to_owned(), record);
@@ -132,14 +132,14 @@ impl Archive {
         fs::rename(&aside, directory.join(RECORD))
     }
 
-    /// Makes the directory of a plugin if there is none, for the user of the server alone.
+    /// Creates the directory of a plugin, accessible to the server's user only.
     fn make(&self, name: &str) -> io::Result<PathBuf> {
         let directory = self.root.join(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(directory)
     }
 
-    /// Keeps a copy of `source`, which serves.
+    /// Keeps a copy of `source`, the served version.
     pub fn keep(&self, source: &Source) -> io::Result<()> {
         if !self.writes {
             return Ok(());
@@ -150,7 +150,7 @@ impl Archive {
         if version.is_dir() {
             return keep_signature(source, &version);
         }
-        // Left behind by a server of this number that was killed in between.
+        // Left behind by a killed server with the same process ID.
         let _ = fs::remove_dir_all(&aside);
         fs::create_dir(&aside)?;
         if source.has_manifest {
@@ -196,20 +196,20 @@ impl Archive {
         if source.digest == digest { Ok(source) } else { Err(no_copy("it is damaged".to_owned())) }
     }
 
-    /// Removes the copies of the plugin `name` but those in `digests`.
+    /// Removes the copies of the plugin `name` except those in `digests`.
     pub fn prune(&self, name: &str, digests: &[&str]) {
         let entries = fs::read_dir(self.root.join(name)).into_iter().flatten().flatten();
         let copies = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         for copy in copies.filter(|_| self.writes) {
             if !copy.file_name().to_str().is_some_and(|name| digests.contains(&name)) {
-                // It is of no use, and does no harm.
+                // A leftover copy is harmless.
                 let _ = fs::remove_dir_all(copy.path());
             }
         }
     }
 
-    /// Forgets the plugin `name`: its directory is gone, and what comes under that name is new. What is kept of it is put
-    /// aside for [`Archive::clear`]: removing files takes time.
+    /// Forgets the plugin `name`: its directory is gone, and a later plugin of that name is new. Moves the copies aside
+    /// for [`Archive::clear`], because removing files takes time.
     pub fn forget(&self, name: &str) {
         self.records.lock().remove(name);
         let aside = self.root.join(format!("{ASIDE}{}", Uuid::now_v7()));
@@ -217,27 +217,27 @@ impl Archive {
             && let Err(error) = fs::rename(self.root.join(name), aside)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(plugin = name, %error, "what is remembered of a removed plugin stays");
+            tracing::warn!(plugin = name, %error, "cannot remove the record of a removed plugin");
         }
     }
 
-    /// Removes what was put aside, on a thread of its own.
+    /// Removes copies that were moved aside, on a thread of its own.
     pub fn clear(&self) {
         let root = self.root.clone();
         let cleared = thread::Builder::new().name("archive".into()).spawn(move || {
             for entry in fs::read_dir(root).into_iter().flatten().flatten() {
                 if entry.file_name().as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
-                    // It is of no use, and does no harm.
+                    // A leftover copy is harmless.
                     let _ = fs::remove_dir_all(entry.path());
                 }
             }
         });
         if let Err(error) = cleared {
-            tracing::warn!(%error, "what is remembered of removed plugins stays");
+            tracing::warn!(%error, "cannot remove the records of removed plugins");
         }
     }
 
-    /// Forgets every plugin that has no directory below `plugins` any more.
+    /// Forgets every plugin that has no directory below `plugins`.
     pub fn sweep(&self, plugins: &Path) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let gone = entries.filter(|name| fs::symlink_metadata(plugins.join(name)).is_err());
@@ -249,7 +249,7 @@ impl Archive {
     }
 }
 
-/// Keeps the signature of `source`, which may be made later than its copy.
+/// Keeps the signature of `source`; it can be created later than the copy.
 fn keep_signature(source: &Source, version: &Path) -> io::Result<()> {
     let file = version.join(signature::FILE);
     match &source.signature {
@@ -263,7 +263,7 @@ fn keep_signature(source: &Source, version: &Path) -> io::Result<()> {
 }
 
 impl Rollback {
-    /// Tells whether it holds for a directory that was read as this.
+    /// Returns whether the rollback applies to a directory with this content.
     pub fn holds_for(&self, read: Result<&Source, &LoadError>) -> bool {
         read.ok().map(Source::fingerprint) == self.from
     }
@@ -275,7 +275,7 @@ mod tests {
 
     const MAX: Size = Size::mib(1);
 
-    /// A data directory, and the directory of a plugin with these files.
+    /// Creates a data directory, and a plugin directory with these files.
     fn world(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let plugin = root.path().join("echo");

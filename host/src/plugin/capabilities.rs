@@ -1,19 +1,19 @@
-//! What a plugin may ask to touch beyond its own memory, in checked form.
+//! The resources beyond its own memory that a plugin can request, in checked form.
 //!
-//! Asking is not having: nothing here grants anything.
+//! A request grants nothing.
 
 use crate::{call::CallName, origin::Origin, runtime::SCRATCH_AT, size::Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::{collections::HashSet, fmt};
 
-/// What the plugin wants to touch beyond its own memory. Asked for here, granted by the operator.
+/// The resources that a plugin requests and the operator grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Capabilities {
-    /// Directories of the server, by the operator's names for them.
+    /// Directories of the server, by the operator's names.
     pub mounts: Vec<Mount>,
-    /// Whom it may send HTTP requests to.
+    /// The origins to which HTTP requests are allowed.
     pub http: Vec<HttpOrigin>,
     /// Environment variables of the server.
     pub env: Vec<EnvName>,
@@ -21,7 +21,7 @@ pub struct Capabilities {
     pub secrets: Vec<EnvName>,
     /// The public list of systems.
     pub systems: Option<SystemsAccess>,
-    /// A private `/tmp` that is gone with the process.
+    /// A private `/tmp` that is removed with the process.
     pub scratch: Option<Scratch>,
 }
 
@@ -69,7 +69,7 @@ pub enum SystemsAccess {
     Write,
 }
 
-/// How much a private `/tmp` holds.
+/// The size of a private `/tmp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scratch(pub Size);
 
@@ -87,14 +87,14 @@ impl<'de> Deserialize<'de> for Scratch {
 pub struct Mount {
     #[schemars(with = "String")]
     pub name: MountName,
-    /// Where the guest sees it.
+    /// The path inside the sandbox.
     #[schemars(with = "String")]
     pub at: GuestPath,
     #[serde(default)]
     pub write: bool,
 }
 
-/// Text that is of a certain form once it exists.
+/// Defines a text type whose values always have a certain form.
 macro_rules! text_of_form {
     ($(#[$about:meta])* $name:ident, $holds:expr, $form:literal) => {
         $(#[$about])*
@@ -133,7 +133,7 @@ text_of_form!(
 );
 
 text_of_form!(
-    /// An absolute path inside the sandbox, in its plainest spelling.
+    /// An absolute, normalized path inside the sandbox.
     GuestPath,
     |text| {
         let parts = text.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'));
@@ -149,14 +149,14 @@ text_of_form!(
     |text| {
         let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        // The server's own settings and what it tells each guest begin so.
+        // Reserved for the server's own settings and the variables that it sets for each guest.
         begins && plain && !text.starts_with("DISTILLERY_")
     },
     "the name of a variable: use letters, digits and underscores, and not DISTILLERY_ at its beginning"
 );
 
 text_of_form!(
-    /// A scheme, a host and perhaps a port: whom a plugin may send requests to.
+    /// A scheme, a host and an optional port: an allowed destination of requests.
     HttpOrigin,
     |text| text.parse::<Origin>().is_ok(),
     "an origin: write scheme, host and perhaps port, such as https://api.example.org"
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_a_scheme_a_host_and_perhaps_a_port() {
+    fn origin_is_a_scheme_a_host_and_an_optional_port() {
         let origin = |text: &str| HttpOrigin::try_from(text.to_owned());
         for text in ["https://a.example", "http://localhost:8080", "http://[::1]:80"] {
             assert!(origin(text).is_ok(), "{text}");

@@ -1,4 +1,4 @@
-//! Where everyone finds the newest snapshot, and is told of what changes.
+//! The catalog: the newest snapshot for all readers, and a stream of its changes.
 
 use super::{
     Snapshot,
@@ -12,17 +12,17 @@ use std::sync::{
 };
 use tokio::sync::broadcast;
 
-/// How many changes may wait for a reader before it has to look at the whole again.
+/// The number of changes that can wait for a reader before it must read the whole snapshot again.
 const CHANGES: usize = 256;
 
-/// Where everyone finds the newest snapshot.
+/// The holder of the newest snapshot.
 #[derive(Debug)]
 pub struct Catalog {
-    /// The plugins of the start that are not loaded yet.
+    /// The plugins of the first load that are not loaded yet.
     pub loading: Loading,
     newest: ArcSwap<Snapshot>,
     changes: broadcast::Sender<Change>,
-    /// How many generations began to serve, and how often a plugin did not load.
+    /// The number of generations that began to serve, and the number of failed loads.
     swaps: AtomicU64,
     failures: AtomicU64,
 }
@@ -50,7 +50,7 @@ impl Catalog {
         self.newest.load_full()
     }
 
-    /// Makes `next` the newest snapshot, and tells everyone what is different. There is one writer at a time.
+    /// Publishes `next` and its changes. There must be one writer at a time.
     pub fn swap(&self, next: Snapshot) -> Vec<Change> {
         for plugin in next.plugins().values().filter_map(|state| state.serving.as_ref()) {
             plugin.farewell.get_or_init(|| Farewell {
@@ -68,18 +68,18 @@ impl Catalog {
                 What::Failed { .. } => _ = self.failures.fetch_add(1, Relaxed),
                 _ => {}
             }
-            // Nobody has to listen.
+            // A listener is optional.
             let _ = self.changes.send(change.clone());
         }
         changes
     }
 
-    /// How many generations began to serve so far, and how often a plugin did not load.
+    /// Returns the number of generations that began to serve so far, and the number of failed loads.
     pub fn counts(&self) -> (u64, u64) {
         (self.swaps.load(Relaxed), self.failures.load(Relaxed))
     }
 
-    /// Every change from now on.
+    /// Subscribes to all changes from now on.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
@@ -95,7 +95,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn a_generation_is_freed_with_its_last_process() {
+    fn generation_is_freed_with_its_last_process() {
         let catalog = Catalog::default();
         let mut told = catalog.changes();
         let mut next = |name: &str| told.try_recv().ok().map(|it| (it.generation, it.what)).expect(name);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_is_gone_is_listed_while_its_processes_run() {
+    fn removed_plugin_is_listed_while_its_processes_run() {
         let catalog = Catalog::new(Snapshot::default().next(&found([("a", plugin("a", "{x: {}}", 1))])));
         let process = catalog.snapshot().call("x").unwrap().plugin.enter();
         let changes = catalog.swap(catalog.snapshot().next(&BTreeMap::new()));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_load_is_told_once() {
+    fn failed_load_is_reported_once() {
         let catalog = Catalog::default();
         let bad = found([("a", broken(1))]);
         let told = |found: &BTreeMap<String, Found>| catalog.swap(catalog.snapshot().next(found)).len();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_keep_the_snapshot_that_they_hold() {
+    fn readers_keep_their_snapshot() {
         let catalog = Catalog::default();
         catalog.swap(Snapshot::default().next(&found([("a", plugin("a", "{x: {}}", 1))])));
         let held = catalog.snapshot();

@@ -1,6 +1,6 @@
-//! Finds the directories of plugins, and the files in them that matter. Says why a plugin does not load.
+//! Finds plugin directories and the files in them that matter. Explains why a plugin does not load.
 //!
-//! It reads no file.
+//! This module reads no file.
 
 use super::{granted::GrantError, manifest, signature, signature::Untrusted, source::MANIFEST_SIZE};
 use crate::{
@@ -17,10 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names of a manifest that nothing reads, whatever the case of their letters.
+/// Wrong names of a manifest, compared without case.
 const MISNAMED: [&str; 2] = [manifest::FILE, "plugin.yml"];
 
-/// Why a plugin did not load, and what to do about it.
+/// The reason why a plugin did not load, with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("{}: {error}", .path.display())]
@@ -70,7 +70,7 @@ pub enum LoadError {
     Grant { directory: PathBuf, error: GrantError },
 }
 
-/// Shortens a digest to what people compare.
+/// Shortens a digest for comparison by eye.
 fn short(digest: &str) -> &str {
     &digest[..digest.len().min(12)]
 }
@@ -86,13 +86,13 @@ fn how_to_make(build: Option<&str>) -> String {
 #[derive(Debug)]
 pub struct Found {
     pub path: PathBuf,
-    /// What is wrong with it, if anything is.
+    /// The problem with the directory, if any.
     pub problem: Option<LoadError>,
 }
 
-/// The directories under `root` that hold a plugin, by name. What is wrong with one concerns only that one.
+/// Returns the directories under `root` that hold a plugin, by name. A problem concerns only its own directory.
 ///
-/// Hidden directories are none, and neither are those with no manifest and no module.
+/// Skips hidden directories and those with neither a manifest nor a module.
 pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Found>, LoadError> {
     let entries = fs::read_dir(root).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => LoadError::NoRoot(root.to_owned()),
@@ -108,7 +108,7 @@ pub fn plugin_directories(root: &Path) -> Result<BTreeMap<String, Found>, LoadEr
     Ok(found)
 }
 
-/// The directories in `root` that are not hidden, plugins or not, whose names are `wanted`.
+/// Returns the visible directories in `root` with `wanted` names, plugins or not.
 pub(super) fn visible_directories(root: &Path, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let visible = entries.filter(move |entry| {
@@ -118,10 +118,10 @@ pub(super) fn visible_directories(root: &Path, wanted: impl Fn(&str) -> bool) ->
     visible.map(|entry| entry.path()).filter(|path| path.is_dir())
 }
 
-/// The plugin in the directory `path`, if there is one.
+/// Returns the plugin in the directory `path`, if there is one.
 pub fn plugin_directory(path: &Path) -> Option<Found> {
     let name = path.file_name()?;
-    // Symbolic links are followed: releases are swapped in by changing one.
+    // Symbolic links are followed: deployments switch releases by changing a link.
     if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
         return None;
     }
@@ -137,8 +137,7 @@ pub fn plugin_directory(path: &Path) -> Option<Found> {
     Some(Found { path, problem })
 }
 
-/// Whether the plugin of a directory may be another when the file of this name in it is: a manifest, also by a wrong
-/// name, its signature, or a module.
+/// Returns whether a file of this name can affect the plugin: a manifest, even a misnamed one, a signature or a module.
 pub(super) fn matters(name: &Path) -> bool {
     let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
     !hidden && (looks_like_manifest(name.as_os_str()) || name == signature::FILE || manifest::is_module(name))
@@ -153,14 +152,13 @@ fn holds_plugin(directory: &Path) -> Result<bool, LoadError> {
     Ok(manifest || misnamed.is_some() || !modules.is_empty())
 }
 
-/// The files of a plugin that lie in its directory itself. What a name stands for is not looked at: a manifest that
-/// cannot be read is one all the same.
+/// The files directly in a plugin's directory. Only names are examined: an unreadable manifest still counts as one.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub manifest: bool,
-    /// A manifest by a wrong name, such as `Plugin.yaml`.
+    /// A manifest with a wrong name, such as `Plugin.yaml`.
     pub misnamed: Option<PathBuf>,
-    /// Sorted.
+    /// Sorted by name.
     pub modules: Vec<PathBuf>,
 }
 
@@ -189,7 +187,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A directory of plugins: each file is made with the directories above it.
+    /// Creates a directory of plugins with these files and their parent directories.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in files {
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_visible_directories_with_a_manifest_or_a_module_are_plugins() {
+    fn plugins_are_visible_and_have_a_manifest_or_a_module() {
         let root = root(&[
             ("echo/echo.wat", ""),
             ("said/plugin.yaml", ""),
@@ -221,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_root_says_which_setting_names_it() {
+    fn missing_root_error_names_its_setting() {
         let error = plugin_directories(Path::new("/nowhere/plugins")).unwrap_err().to_string();
         assert_eq!(error, "/nowhere/plugins: no such directory: make it, or set plugins.directory in distillery.yaml");
     }

@@ -1,6 +1,6 @@
-//! The first load: every plugin that is there when the server starts, each served as soon as it is loaded.
+//! The first load: all plugins that exist when the server starts, each served as soon as it is loaded.
 //!
-//! Small modules are loaded first, so that one which takes minutes to compile keeps few others waiting.
+//! Small modules load first, so that a module that compiles for minutes delays few others.
 
 use super::{
     Catalog, Found, Plugin,
@@ -22,18 +22,18 @@ use std::{
     time::Instant,
 };
 
-/// The plugins that are to be loaded.
+/// The plugins to load.
 pub struct FirstLoad {
     root: PathBuf,
     found: Vec<(String, discover::Found)>,
 }
 
 impl FirstLoad {
-    /// Finds the plugins below `root`. From now on they count as loading in `catalog`.
+    /// Finds the plugins below `root` and marks them as loading in `catalog`.
     pub fn find(root: &Path, catalog: &Catalog) -> Result<Self, LoadError> {
         let mut found: Vec<_> = discover::plugin_directories(root)?.into_iter().collect();
         catalog.loading.begin(found.iter().map(|(name, found)| (name.clone(), calls(found))).collect());
-        // The smallest is taken first, from the end.
+        // The queue is taken from its end, so the smallest module is last.
         found.sort_by_cached_key(|(_, found)| std::cmp::Reverse(module_size(&found.path)));
         Ok(Self { root: root.to_owned(), found })
     }
@@ -42,9 +42,9 @@ impl FirstLoad {
         self.found.is_empty()
     }
 
-    /// Loads all of them, several at a time, and puts each into `catalog` when it is ready.
+    /// Loads all plugins, several at a time, and publishes each in `catalog` when it is ready.
     pub(super) fn run(self, loader: &Loader, catalog: &Catalog) -> Vec<Loaded> {
-        // Where nothing is there, a disk may not be mounted.
+        // An empty root can be a disk that is not mounted.
         if let Some(archive) = loader.archive.as_ref().filter(|_| !self.is_empty()) {
             archive.sweep(&self.root);
         }
@@ -57,13 +57,13 @@ impl FirstLoad {
                     loop {
                         let next = queue.lock().pop();
                         let Some((name, found)) = next else { return };
-                        // The receiver is there until all workers have ended.
+                        // The receiver outlives all workers.
                         let _ = sender.send(load(loader, name, found));
                     }
                 };
                 let spawned = thread::Builder::new().name("load".into()).spawn_scoped(scope, work);
                 if let Err(error) = spawned {
-                    tracing::warn!(%error, "plugins are loaded with fewer threads than there are processors");
+                    tracing::warn!(%error, "loading plugins with fewer threads than processors");
                 }
             }
             drop(sender);
@@ -71,7 +71,7 @@ impl FirstLoad {
             while let Ok(first) = done.recv() {
                 publisher.publish([first].into_iter().chain(done.try_iter()));
             }
-            // Where there was no thread at all.
+            // Runs only if no thread could be started.
             for (name, found) in queue.lock().drain(..) {
                 publisher.publish([load(loader, name, found)]);
             }
@@ -88,7 +88,7 @@ fn load(loader: &Loader, name: String, found: discover::Found) -> Loaded {
     })
 }
 
-/// Puts plugins into the catalog.
+/// Publishes plugins in the catalog.
 struct Publisher<'a> {
     catalog: &'a Catalog,
     loaded: Vec<Loaded>,
@@ -96,10 +96,10 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// Takes plugins that are loaded, and publishes all that can be.
+    /// Accepts loaded plugins, and publishes all that can be published.
     ///
-    /// A plugin waits for others that are still loading and list a call of it: which of them the call belongs to is
-    /// decided with all of them there, and so does not depend on which one was quicker.
+    /// A plugin waits for loading plugins that list one of its calls. The owner of the call is then decided among all
+    /// of them, independent of their speed.
     fn publish(&mut self, more: impl IntoIterator<Item = Loaded>) {
         self.loaded.extend(more);
         let mut claims = Claims::clone(&self.catalog.loading.claims());
@@ -124,13 +124,13 @@ impl Publisher<'_> {
     }
 }
 
-/// The calls that the manifest of a directory lists. A manifest that is wrong lists none.
+/// Returns the calls that the manifest of a directory lists; none if the manifest is invalid.
 fn calls(found: &discover::Found) -> BTreeSet<crate::call::CallName> {
     let manifest = source::manifest(&found.path);
     manifest.map(|(_, manifest)| manifest.calls.into_keys().collect()).unwrap_or_default()
 }
 
-/// The size of the largest module in a directory: an estimate, which decides only what is loaded first.
+/// Returns the size of the largest module in a directory: an estimate that decides only the order of loads.
 fn module_size(directory: &Path) -> u64 {
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let component = source::manifest(directory).ok().and_then(|(_, manifest)| manifest.component);
@@ -175,7 +175,7 @@ mod tests {
         let mut found: BTreeMap<_, _> = found.into_iter().collect();
         let mut next = |name: &str| load(&loader, name.to_owned(), found.remove(name).unwrap());
         let mut publisher = Publisher { catalog: &catalog, loaded: Vec::new(), published: BTreeMap::new() };
-        // The quicker one must not have the call for good.
+        // The quicker plugin must not keep the call.
         publisher.publish([next("b")]);
         assert!(catalog.snapshot().call("x").is_none() && catalog.loading.provides("x"));
         publisher.publish([next("c")]);

@@ -1,6 +1,6 @@
-//! What becomes of the generations of a plugin: which one serves, which had to go, and when each is really gone.
+//! The life of a plugin's generations: serving, retired, and freed.
 //!
-//! It knows no directory and loads nothing.
+//! This module knows no directory and loads nothing.
 
 use super::{Plugin, Snapshot, State, source::Source};
 use std::{
@@ -10,32 +10,32 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::broadcast;
 
-/// A generation that did not come to serve.
+/// A generation that was never served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub generation: u64,
-    /// `None` if the directory could not even be read.
+    /// `None` if the directory could not be read.
     pub digest: Option<String>,
-    /// The same of its fingerprint.
+    /// `None` if the directory could not be read.
     pub fingerprint: Option<String>,
     pub at: OffsetDateTime,
     pub why: String,
 }
 
 impl Failure {
-    /// Makes the failure of a directory that could not be read.
+    /// Returns the failure of a directory that could not be read.
     pub fn new(generation: u64, why: impl fmt::Display) -> Self {
         let (at, why) = (OffsetDateTime::now_utc(), why.to_string());
         Self { generation, digest: None, fingerprint: None, at, why }
     }
 
-    /// Makes the failure of `source`, which was read.
+    /// Returns the failure of `source`, which was read but not loaded.
     pub fn to_make(source: &Source, generation: u64, why: impl fmt::Display) -> Self {
         let (digest, fingerprint) = (Some(source.digest.clone()), Some(source.fingerprint()));
         Self { digest, fingerprint, ..Self::new(generation, why) }
     }
 
-    /// Makes the failure of `plugin`, which was loaded.
+    /// Returns the failure of `plugin`, which was loaded but not served.
     pub fn of(plugin: &Plugin, generation: u64, why: impl fmt::Display) -> Self {
         let (digest, fingerprint) = (Some(plugin.digest.clone()), Some(plugin.fingerprint().to_owned()));
         Self { digest, fingerprint, ..Self::new(generation, why) }
@@ -48,7 +48,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Something that became of a generation.
+/// A change in the life of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub plugin: String,
@@ -58,15 +58,15 @@ pub struct Change {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Calls that start from now on run it.
+    /// Serves all calls that start from now on.
     Serving { digest: String },
-    /// It serves no longer; so many of its processes go on.
+    /// No longer served; this many of its processes still run.
     Retired { processes: usize },
-    /// What lies in the directory does not serve.
+    /// The version in the directory is not served.
     Failed { why: String },
-    /// The directory is gone. It is told of the last generation.
+    /// The directory is gone. Refers to the last generation.
     Removed,
-    /// Its last process has ended, and its code and memory are given back.
+    /// The last process has ended; code and memory are freed.
     Freed,
 }
 
@@ -82,7 +82,7 @@ impl What {
     }
 }
 
-/// What is different in `after`, plugin by plugin.
+/// Returns the changes from `before` to `after`, plugin by plugin.
 pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     let mut changes = Vec::new();
     let none = State::default();
@@ -112,29 +112,29 @@ pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     changes
 }
 
-/// One process of a generation, counted as long as this lives.
+/// A running process of a generation, counted until it is dropped.
 #[derive(Debug)]
 pub struct Running(Arc<Plugin>);
 
 impl Plugin {
-    /// Counts one process more, until the answer is dropped.
+    /// Counts one more process until the returned guard is dropped.
     pub fn enter(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, SeqCst);
         Running(self.clone())
     }
 
-    /// How many processes of this generation run.
+    /// Returns the number of running processes of this generation.
     pub fn running(&self) -> usize {
         self.running.load(SeqCst)
     }
 
-    /// Lets no process of it start from now on. A process that is counted may be about to see that.
+    /// Prevents new processes of this generation. A counted process can still be about to check.
     pub fn revoke(&self) {
         self.revoked.store(true, SeqCst);
     }
 
-    /// Tells whether no process of it may start. Call this while one is counted: a revocation then either counts that
-    /// process or is seen here.
+    /// Returns whether this generation is revoked. Call this while holding a [`Running`]: then a concurrent revocation
+    /// either counts that process or is seen here.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(SeqCst)
     }
@@ -146,7 +146,7 @@ impl Drop for Running {
     }
 }
 
-/// Tells of the end of a generation when it is dropped with it.
+/// Reports the end of a generation when it is dropped together with it.
 #[derive(Debug)]
 pub(super) struct Farewell {
     pub change: Change,
@@ -156,7 +156,7 @@ pub(super) struct Farewell {
 impl Drop for Farewell {
     fn drop(&mut self) {
         tracing::info!(plugin = self.change.plugin, generation = self.change.generation, "generation freed");
-        // Nobody has to listen.
+        // A listener is optional.
         let _ = self.to.send(self.change.clone());
     }
 }

@@ -1,7 +1,7 @@
-//! What a plugin may touch: what its manifest asks for, met with what the operator grants it.
+//! The resources of a plugin: the requests of its manifest, checked against the operator's grants.
 //!
-//! All of what it asks for must be granted, and nothing else is given. Directories are opened and secrets read when the
-//! plugin is loaded, so that what is not there keeps the new generation from serving, and not its processes from running.
+//! All requests must be granted, and nothing else is given. Directories are opened and secrets read when the plugin
+//! loads. A missing one therefore fails the load instead of its processes.
 
 use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
 use crate::{
@@ -28,25 +28,25 @@ use std::{
     sync::Arc,
 };
 
-/// A secret is a line or a key file; more than this is something else under its name.
+/// A secret is a line or a key file; a larger file is not one.
 const SECRET_SIZE: Size = Size::kib(64);
 
-/// What the operator grants.
+/// The operator's grants.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
-    /// By the name of the plugin.
+    /// Grants by plugin name.
     pub plugins: BTreeMap<String, Grant>,
-    /// Those variables of the server's environment that grants name, as far as they are set.
+    /// The environment variables that grants name and that are set.
     pub environment: BTreeMap<String, Hidden>,
-    /// Where private directories are made.
+    /// The root of private directories.
     pub scratch: Arc<ScratchRoot>,
-    /// Where the public systems are; nothing where no server runs.
+    /// The public systems; `None` if no server runs.
     pub systems: Option<Arc<dyn Directory>>,
-    /// Makes nothing for the plugins: they are only looked at, and never run.
+    /// If true, nothing is created for plugins: they are inspected and never run.
     pub look_only: bool,
 }
 
-/// What a plugin may touch, as it may be shown: names, and nothing of what they stand for.
+/// The resources of a plugin for display: names only, never values or paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(rename = "Grants")]
 pub struct Granted {
@@ -57,12 +57,12 @@ pub struct Granted {
     pub secrets: Vec<String>,
     /// The public systems.
     pub systems: Option<SystemsAccess>,
-    /// How much a private `/tmp` holds.
+    /// The size of a private `/tmp`.
     #[schemars(with = "Option<String>")]
     pub scratch: Option<Size>,
 }
 
-/// Why a plugin does not get what it asks for.
+/// The reason why a plugin does not get its requests.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
     #[error("not granted: {}: grant it in plugins.grants.{plugin} in distillery.yaml", .missing.join(", "))]
@@ -77,13 +77,13 @@ pub enum GrantError {
     Scratch(io::Error),
 }
 
-/// All that `wish` asks for, each in words.
+/// Describes all requests in `wish`, each in words.
 pub fn wishes(wish: &Capabilities) -> Vec<String> {
     missing(wish, &Grant::default())
 }
 
 impl Grants {
-    /// What `plugin` may touch when it asks for `wish`: to be shown, and to be reached.
+    /// Grants `wish` to `plugin`. Returns the resources for display and for use.
     pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Reach), GrantError> {
         let nothing = Grant::default();
         let grant = self.plugins.get(plugin).unwrap_or(&nothing);
@@ -122,7 +122,7 @@ impl Grants {
             Ok(value) => Ok((name.clone(), value)),
             Err(why) => Err(GrantError::Secret { plugin: plugin.to_owned(), name: name.clone(), why }),
         });
-        // A variable that is not set is not set for the guest either.
+        // A variable that is not set on the server is not set for the guest either.
         let env = granted.env.iter().filter_map(|name| Some(Ok((name.clone(), self.environment.get(name)?.clone()))));
         Ok(Reach {
             mounts: mounts.filter_map(Result::transpose).collect::<Result<_, _>>()?,
@@ -139,7 +139,7 @@ impl Grants {
         })
     }
 
-    /// The value of a secret, or why there is none: never with anything of its content.
+    /// Reads the value of a secret. An error never contains any of it.
     fn secret(&self, source: &Secret) -> Result<Hidden, String> {
         match source {
             Secret::File(path) => read_secret(path).map_err(|why| format!("{}: {why}", path.display())),
@@ -151,7 +151,7 @@ impl Grants {
     }
 }
 
-/// What is asked for and not granted, each in words.
+/// Describes each request that is not granted.
 fn missing(wish: &Capabilities, grant: &Grant) -> Vec<String> {
     let granted: Vec<Origin> = grant.http.iter().filter_map(|origin| origin.parse().ok()).collect();
     let mut missing = Vec::new();
@@ -209,8 +209,8 @@ fn open_mount(granted: &config::Mount, at: String, write: bool) -> io::Result<Mo
     Ok(mounted)
 }
 
-/// Makes a directory where there is none. Guests cannot set permissions: what they write into it is for the user of the
-/// server alone, as nobody else gets into it.
+/// Creates a missing directory, accessible to the server's user only. Guests cannot set permissions, so the directory
+/// protects their files.
 fn make_private(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -222,7 +222,7 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 fn read_secret(path: &Path) -> Result<Hidden, String> {
-    // Anything but a file, such as a pipe, could keep the reader waiting forever.
+    // Anything but a regular file, such as a pipe, could block the reader forever.
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err("not a regular file".to_owned()),
@@ -247,7 +247,7 @@ fn read_secret(path: &Path) -> Result<Hidden, String> {
     Ok(Hidden::new(text))
 }
 
-/// In one line; empty where it is nothing.
+/// Formats as one line; empty if there is nothing.
 impl fmt::Display for Granted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mounts = self.mounts.iter().map(|mount| {
@@ -283,7 +283,7 @@ mod tests {
         grants: Grants,
     }
 
-    /// An operator who grants something of everything to `echo`.
+    /// Returns an operator with one grant of each kind for `echo`.
     fn bench() -> Bench {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_gets_all_that_it_asks_for_and_no_more() {
+    fn plugin_gets_exactly_its_requests() {
         let bench = bench();
         let asked = "{mounts: [{name: in, at: /in}], http: ['https://API.example.org:443'], env: [LANG, UNSET], secrets: \
                      [KEY, USER], scratch: 1MiB}";
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_it_holds_no_value_and_no_path() {
+    fn displayed_grants_contain_no_value_and_no_path() {
         let bench = bench();
         let asked = "{mounts: [{name: out, at: /out, write: true}], env: [LANG], secrets: [KEY, USER], scratch: 1MiB}";
         let (granted, reach) = bench.grants.meet("echo", &wish(asked)).unwrap();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_granted_is_named_piece_by_piece() {
+    fn each_missing_grant_is_named() {
         let bench = bench();
         assert_eq!(
             bench.refused(
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_made_for_the_server_alone_where_the_operator_wants_that() {
+    fn created_mount_is_accessible_to_the_server_only() {
         let bench = bench();
         let made = bench.directory.path().join("made");
         for _ in 0..2 {
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_granted_and_not_there_keeps_the_plugin_from_loading() {
+    fn missing_granted_resource_fails_the_load() {
         let bench = bench();
         assert_eq!(
             bench.refused("{mounts: [{name: gone, at: /g}]}"),

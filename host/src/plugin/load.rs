@@ -1,6 +1,6 @@
-//! From a plugin directory to a plugin that serves: read whole, checked, compiled, linked.
+//! Turns a plugin directory into a plugin that can serve: reads, checks, compiles and links it.
 //!
-//! Compiling takes seconds for a large module and blocks: it never happens on a thread that serves.
+//! Compiling a large module takes seconds and blocks, so it never happens on a thread that serves.
 
 use super::{
     Found, Operator, Plugin, Snapshot,
@@ -24,58 +24,57 @@ use std::{
 pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub operator: Operator,
-    /// The largest module.
+    /// The maximum size of a module.
     pub max_module: Size,
-    /// What is remembered of plugins; `None` if one is loaded alone.
+    /// The archive of plugins; `None` if a plugin is loaded alone.
     pub archive: Option<Arc<Archive>>,
 }
 
-/// What became of one directory.
+/// The result of loading one directory.
 pub struct Loaded {
     pub name: String,
     pub took: Duration,
     pub result: Found,
-    /// The rollback that holds: the result is the version that it went back to.
+    /// The rollback in effect, if any; then the result is the version that it restored.
     pub(super) rollback: Option<Rollback>,
-    /// What was seen of the directory before it was read.
+    /// The look at the directory before it was read.
     pub(super) look: Option<Look>,
 }
 
-/// A directory that is to be loaded again.
+/// A request to load a directory again.
 #[derive(Clone, Debug)]
 pub(super) struct Again {
     pub directory: PathBuf,
-    /// The number of the generation, should it become one.
+    /// The number of the generation if there will be a new one.
     pub generation: u64,
-    /// Fingerprints of what need not be loaded: it serves already, or is known not to.
+    /// Fingerprints of versions that need no load: already served, or known to fail.
     pub known: Vec<String>,
-    /// The rollback that holds, if the version that it went back to is to be loaded again.
+    /// The rollback in effect, if its version is to be loaded again.
     pub rollback: Option<Rollback>,
 }
 
-/// What came of loading a directory again.
+/// The result of loading a directory again.
 #[derive(Debug)]
 pub(super) enum Fresh {
     Plugin(Arc<Plugin>),
-    /// It is what was rolled back: this is the version that serves instead.
+    /// The directory holds the version that was rolled back; the version served instead is given.
     RolledBack(Found),
-    /// It is what is known already.
+    /// The directory holds a known version.
     Known {
         fingerprint: String,
     },
-    /// It changed while it was read.
+    /// The directory changed during the read.
     Torn,
-    /// There is no plugin any more.
+    /// The directory holds no plugin any more.
     Gone,
     Failed(Failure),
 }
 
 impl Loader {
-    /// Loads every plugin below `root`, several at a time, to look at them. One that does not load keeps no other from
-    /// loading.
+    /// Loads every plugin below `root` for inspection, several at a time. A failure does not affect other plugins.
     pub fn load_all(&self, root: &Path) -> Result<Vec<Loaded>, LoadError> {
         let found = discover::plugin_directories(root)?;
-        // Where nothing is there, a disk may not be mounted.
+        // An empty root can be a disk that is not mounted.
         if let Some(archive) = self.archive.as_ref().filter(|_| !found.is_empty()) {
             archive.sweep(root);
         }
@@ -84,7 +83,7 @@ impl Loader {
         Ok(loaded)
     }
 
-    /// Makes the first generation of what was found.
+    /// Makes the first generation from a found directory.
     pub(super) fn load_first(&self, name: String, found: discover::Found) -> Loaded {
         let begun = Instant::now();
         let look = Look::at(&found.path, None).ok();
@@ -98,13 +97,13 @@ impl Loader {
         self.make(&self.read(directory)?)
     }
 
-    /// Reads the plugin in `directory`. One that had a manifest is not taken without.
+    /// Reads the plugin in `directory`. A plugin that had a manifest is refused without one.
     fn read(&self, directory: &Path) -> Result<Source, LoadError> {
         let Some((archive, name)) = self.archive.as_ref().zip(directory.file_name().and_then(|name| name.to_str()))
         else {
             return Source::read(directory, self.max_module);
         };
-        // Also one that cannot be read.
+        // Counts even if the manifest cannot be read.
         if fs::symlink_metadata(directory.join(manifest::FILE)).is_ok() {
             archive.has_manifest(name)?;
         }
@@ -115,8 +114,8 @@ impl Loader {
         Ok(source)
     }
 
-    /// Makes the generation that a server begins with: the version in the directory, unless that was rolled back and has
-    /// not changed since.
+    /// Makes the first generation after a start: the version in the directory, unless that version was rolled back and
+    /// is unchanged.
     fn first_generation(
         &self,
         name: &str,
@@ -130,7 +129,7 @@ impl Loader {
         };
         let Some(rollback) = rollback.filter(|it| it.holds_for(source.as_ref())) else {
             if let Err(error) = archive.set_rollback(name, None) {
-                tracing::warn!(plugin = name, %error, "the end of a rollback is not remembered");
+                tracing::warn!(plugin = name, %error, "cannot save the end of a rollback");
             }
             return (self.make_generation(1, source), None);
         };
@@ -138,24 +137,24 @@ impl Loader {
         (self.make_generation(1, copy), Some(rollback))
     }
 
-    /// Makes a plugin of what was read.
+    /// Makes a plugin from a source.
     pub fn make(&self, source: &Source) -> Result<Plugin, LoadError> {
         Plugin::new(source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
     }
 
-    /// Makes the generation of this number, if something could be read at all, and keeps a copy of it.
+    /// Makes the generation with this number from a readable source, and keeps a copy of the source.
     fn make_generation(&self, generation: u64, source: Result<Source, LoadError>) -> Result<Plugin, Failure> {
         let source = source.map_err(|error| Failure::new(generation, error))?;
         let mut plugin = self.make(&source).map_err(|error| Failure::to_make(&source, generation, error))?;
         plugin.generation = generation;
         if let Some(Err(error)) = self.archive.as_ref().map(|archive| archive.keep(&source)) {
-            tracing::warn!(plugin = plugin.name, %error, "no copy is kept: a rollback to it will not survive a restart");
+            tracing::warn!(plugin = plugin.name, %error, "cannot keep a copy; a restart will lose a rollback to this version");
         }
         Ok(plugin)
     }
 
-    /// Loads a directory in which something changed, unless it holds what is known. Manifest and module are read as one:
-    /// what changes in between is not taken.
+    /// Loads a changed directory unless it holds a known version. Manifest and module are read as one: a change in
+    /// between discards the read.
     pub(super) fn load_again(&self, again: &Again) -> (Fresh, Option<Look>) {
         let directory = &again.directory;
         let look = Look::at(directory, None).ok();
@@ -183,12 +182,12 @@ impl Loader {
     }
 }
 
-/// What was found, by the name of the plugin.
+/// Returns the results by plugin name.
 pub fn found(loaded: &[Loaded]) -> BTreeMap<String, Found> {
     loaded.iter().map(|loaded| (loaded.name.clone(), loaded.result.clone())).collect()
 }
 
-/// The first snapshot of what was loaded.
+/// Returns the first snapshot of the loaded plugins.
 pub fn snapshot(loaded: &[Loaded]) -> Snapshot {
     Snapshot::default().next(&found(loaded))
 }

@@ -1,6 +1,6 @@
-//! The plugins of the start that are not loaded yet: which there are, and which calls wait for them.
+//! The plugins of the first load that are not loaded yet, and the calls that wait for them.
 //!
-//! It loads nothing, and knows no directory.
+//! This module loads nothing, and knows no directory.
 
 use crate::{call::CallName, config::Ready};
 use arc_swap::ArcSwap;
@@ -10,51 +10,51 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// The calls of plugins, by the name of the plugin, as their manifests list them.
+/// The calls that manifests list, by plugin name.
 pub type Claims = BTreeMap<String, BTreeSet<CallName>>;
 
-/// The part of the first load that is still to come.
+/// The remaining part of the first load.
 #[derive(Debug)]
 pub struct Loading {
     claims: ArcSwap<Claims>,
     progress: watch::Sender<Progress>,
 }
 
-/// How far the first load is.
+/// The progress of the first load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub total: usize,
-    /// Plugins that are neither loaded nor known not to load.
+    /// The number of plugins that are neither loaded nor known to fail.
     pub left: usize,
-    /// Plugins that serve.
+    /// The number of plugins that serve.
     pub serving: usize,
-    /// The first load is over, and changes of the directories are noticed.
+    /// Whether the first load is over, and changes of the directories are noticed.
     pub watching: bool,
 }
 
 impl Default for Progress {
-    /// Nothing is to be loaded.
+    /// Returns a first load without plugins.
     fn default() -> Self {
         Self { total: 0, left: 0, serving: 0, watching: true }
     }
 }
 
 impl Default for Loading {
-    /// Nothing is to be loaded.
+    /// Returns a first load without plugins.
     fn default() -> Self {
         Self { claims: ArcSwap::default(), progress: watch::Sender::new(Progress::default()) }
     }
 }
 
 impl Loading {
-    /// From now on these plugins are loading.
+    /// Marks these plugins as loading.
     pub fn begin(&self, claims: Claims) {
         let total = claims.len();
         self.claims.store(Arc::new(claims));
         self.progress.send_replace(Progress { total, left: total, serving: 0, watching: false });
     }
 
-    /// These plugins are not loading any more. There is one writer at a time.
+    /// Marks these plugins as done and returns the progress. There must be one writer at a time.
     pub fn done<'a>(&self, names: impl IntoIterator<Item = &'a str>, serving: usize) -> Progress {
         let mut claims = Claims::clone(&self.claims.load());
         for name in names {
@@ -66,29 +66,29 @@ impl Loading {
         progress
     }
 
-    /// The first load is over, and changes of the directories are noticed from now on.
+    /// Records that the first load is over and that changes of the directories are noticed from now on.
     pub fn watching(&self) {
         self.progress.send_modify(|progress| progress.watching = true);
     }
 
-    /// Whether a plugin that is still loading lists this call.
+    /// Returns whether a plugin that is still loading lists this call.
     pub fn provides(&self, call: &str) -> bool {
         self.claims.load().values().any(|calls| calls.contains(call))
     }
 
-    /// The plugins that are still loading, with their calls.
+    /// Returns the plugins that are still loading, with their calls.
     pub fn claims(&self) -> Arc<Claims> {
         self.claims.load_full()
     }
 
-    /// Follows how far the first load is.
+    /// Subscribes to the progress of the first load.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 }
 
 impl Progress {
-    /// Whether so much is loaded that a server is ready. A server whose first load is over is.
+    /// Returns whether enough is loaded for readiness. A server after its first load is always ready.
     pub fn is_ready(&self, ready: Ready) -> bool {
         self.watching || (ready == Ready::Any && self.serving > 0)
     }

@@ -1,7 +1,7 @@
-//! What can be seen of plugin directories without reading modules: which there are, and whether anything in them is
-//! another file, or another size or time, than at the last look. Cheap enough to be done again and again.
+//! A cheap view of plugin directories, without reading modules: which exist, and whether a file in them was replaced,
+//! resized or modified since the last look.
 //!
-//! It compiles nothing, and decides nothing.
+//! This module compiles nothing, and decides nothing.
 
 use super::{
     discover::{self, Found, LoadError},
@@ -17,26 +17,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One directory, as far as it matters for the plugin in it. Two looks that are equal saw the same files.
+/// The state of one directory, as far as its plugin depends on it. Equal looks mean equal files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     pub directory: PathBuf,
     identity: Identity,
-    /// The manifest and the modules, by their paths in the directory. Symbolic links are followed.
+    /// The manifest and the modules, by their relative paths. Symbolic links are followed.
     files: BTreeMap<PathBuf, Stat>,
-    /// The module that the manifest names, where that lies deeper.
+    /// The module that the manifest names, if it lies in a subdirectory.
     component: Option<PathBuf>,
 }
 
-/// Which file or directory it is, whatever it is called.
+/// The identity of a file or directory, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// Everything that changes when a file is replaced or written to. The time of the last change of the inode tells of
-/// writers that set the time of modification back.
+/// Everything that changes when a file is replaced or written to. The inode change time reveals writers that reset the
+/// modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     identity: Identity,
@@ -69,7 +69,7 @@ impl From<&Metadata> for Stat {
 }
 
 impl Look {
-    /// Looks at `directory`. The manifest is only read where `before` saw another one.
+    /// Looks at `directory`. Reads the manifest only if it differs from the one in `before`.
     pub fn at(directory: &Path, before: Option<&Self>) -> io::Result<Self> {
         let identity = Identity::of(directory)?;
         let mut files = BTreeMap::new();
@@ -90,33 +90,33 @@ impl Look {
         Ok(Self { directory: directory.to_owned(), identity, files, component })
     }
 
-    /// Whether its module lies in a directory of its own, which can come and go between two equal looks.
+    /// Returns whether its module lies in a subdirectory, which can come and go between two equal looks.
     pub fn lies_deeper(&self) -> bool {
         self.component.is_some()
     }
 
-    /// The real paths of what a change of this plugin happens to: its directory, that of a module which lies deeper, and
-    /// the files, which links may put anywhere.
+    /// Returns the real paths where changes of this plugin happen: its directory, the subdirectory of its module, and
+    /// the files, which links can place anywhere.
     pub fn places(&self) -> BTreeSet<PathBuf> {
         let real = |path: &Path| fs::canonicalize(self.directory.join(path)).ok();
-        // The module need not be there yet: this is where it will come.
+        // The module can be missing so far; its directory is where it will appear.
         let deeper = self.component.as_ref().and_then(|path| real(path.parent()?));
         let files = self.files.keys().filter_map(|file| real(file));
         real(Path::new("")).into_iter().chain(deeper).chain(files).collect()
     }
 }
 
-/// Notes what the file `name` is, unless it is gone.
+/// Records the state of the file `name` if it exists.
 fn see(directory: &Path, name: PathBuf, files: &mut BTreeMap<PathBuf, Stat>) {
     if let Ok(metadata) = fs::metadata(directory.join(&name)) {
         files.insert(name, Stat::from(&metadata));
     }
 }
 
-/// The module that the manifest in `directory` names, where it does not lie in the directory itself.
+/// Returns the module that the manifest in `directory` names, if it lies in a subdirectory.
 fn deeper_component(directory: &Path) -> Option<PathBuf> {
     let text = source::manifest_text(directory).ok()??;
-    // The name only matters for the calls, which nobody looks at here.
+    // The name matters for the calls only, which are unused here.
     let name: CallName = "plugin".parse().ok()?;
     let component = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?.component?;
     (component.components().count() > 1).then_some(component)
@@ -136,7 +136,7 @@ impl Root {
         let found = discover::plugin_directories(root)?;
         let identity = Identity::of(root).map_err(unreadable)?;
         let plugins = found.into_iter().filter_map(|(name, Found { path, .. })| {
-            // One that is gone by now is none.
+            // A directory that is gone by now is skipped.
             let look = Look::at(&path, before.get(&name)).ok()?;
             Some((name, look))
         });
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_manifest_or_module_is_seen_and_no_other() {
+    fn only_changes_of_manifest_or_module_are_seen() {
         let root = tempfile::tempdir().unwrap();
         let at = root.path();
         write(at, "x.wat", "(module)");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_another_takes_the_place_of_is_another() {
+    fn replaced_file_is_a_change() {
         let root = tempfile::tempdir().unwrap();
         let at = root.path();
         write(at, "x.wat", "(module)");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed() {
+    fn look_follows_links() {
         let root = tempfile::tempdir().unwrap();
         let at = root.path().join("plugin");
         write(root.path(), "one/x.wat", "1");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_lies_deeper_is_looked_at() {
+    fn module_in_a_subdirectory_is_seen() {
         let root = tempfile::tempdir().unwrap();
         let at = root.path();
         write(at, "plugin.yaml", "component: out/x.wasm");
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_shows_the_directories_that_hold_plugins() {
+    fn root_shows_the_plugin_directories() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), "echo/echo.wat", "");
         write(root.path(), "notes/README.md", "");

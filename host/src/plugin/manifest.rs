@@ -1,6 +1,6 @@
-//! Reads `plugin.yaml`: what a plugin says about itself, checked.
+//! Reads and checks `plugin.yaml`, the manifest of a plugin.
 //!
-//! It reads no module and grants nothing: what a plugin asks for here is only a wish.
+//! This module reads no module and grants nothing: the manifest only contains requests.
 
 use super::{
     capabilities::Capabilities,
@@ -21,18 +21,18 @@ use std::{
     time::Duration,
 };
 
-/// The name of the manifest in the directory of a plugin.
+/// The file name of the manifest in the directory of a plugin.
 pub const FILE: &str = "plugin.yaml";
 
-/// What a plugin says about itself.
+/// The checked contents of a manifest.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     pub description: String,
-    /// The module, relative to the directory; nothing means the only one in it.
+    /// The module, relative to the directory; `None` means the only one in it.
     pub component: Option<PathBuf>,
-    /// The command that makes the module.
+    /// The command that builds the module.
     pub build: Option<String>,
-    /// Put between the name of the call and its parameters: the script of an interpreter, say.
+    /// Arguments between the name of the call and its parameters, such as the script of an interpreter.
     pub arguments: Vec<String>,
     pub stderr: Stderr,
     pub calls: BTreeMap<CallName, CallSpec>,
@@ -41,35 +41,35 @@ pub struct Manifest {
     pub capabilities: Capabilities,
 }
 
-/// Where the guest's stderr goes.
+/// The destination of the guest's stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stderr {
-    /// To the server's log.
+    /// The server's log.
     #[default]
     Log,
-    /// To the log and to the client.
+    /// The log and the client.
     Forward,
 }
 
-/// How the plugin wants to be cancelled.
+/// The cancellation settings of a plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cancel {
-    /// From the moment it is told to the moment it is forced; nothing means the server's.
+    /// The time from the request to stop to the forced end; `None` means the server's default.
     #[serde(deserialize_with = "span")]
     pub grace: Option<Duration>,
-    /// Whether a fresh instance runs to clean up after a forced end.
+    /// Whether a fresh instance cleans up after a forced end.
     pub cleanup: bool,
 }
 
 impl Manifest {
-    /// What a directory called `name` provides when nothing is said: one call of that name.
+    /// Returns the default manifest of a directory called `name`: one call of that name.
     pub fn of(name: &CallName) -> Self {
         Self::from_written(Written::default(), name)
     }
 
-    /// Reads the text of the manifest `file` of the plugin `name`.
+    /// Parses `text`, the manifest at `file` of the plugin `name`.
     pub fn read(text: &str, file: &Path, name: &CallName) -> Result<Self, yaml::Error> {
         Ok(Self::from_written(yaml::read(text, file)?, name))
     }
@@ -129,7 +129,7 @@ impl TryFrom<PathBuf> for ModulePath {
     }
 }
 
-/// Whether the name of a file says that it is a module.
+/// Returns whether the file name is that of a module.
 pub(super) fn is_module(file: &Path) -> bool {
     file.extension().is_some_and(|it| it == "wasm" || it == "wat")
 }
@@ -254,8 +254,8 @@ impl From<WrittenLimits> for Lowered {
     }
 }
 
-/// A limit of 0 would let nothing run; and for `output` it means "none" in distillery.yaml, which a plugin cannot ask
-/// for.
+/// A limit above zero. A limit of 0 would let nothing run; for `output` in distillery.yaml it means "none", which a
+/// plugin cannot request.
 struct Positive<T>(T);
 
 const NOT_POSITIVE: &str = "0 lets nothing through: write more than 0, or leave it out to keep the server's limit";
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_can_be_said_is_read() {
+    fn every_key_is_read() {
         let manifest = read(
             r#"
 description: Creates a new instance
@@ -344,7 +344,7 @@ capabilities:
     }
 
     #[test]
-    fn a_manifest_that_says_nothing_provides_one_call_named_after_the_directory() {
+    fn empty_manifest_provides_one_call_named_after_the_directory() {
         for manifest in [read("{}").unwrap(), Manifest::of(&"echo".parse().unwrap())] {
             assert_eq!(manifest.calls.keys().map(CallName::as_str).collect::<Vec<_>>(), ["echo"]);
             assert!(manifest.calls["echo"].params.is_none());
@@ -354,7 +354,7 @@ capabilities:
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_place() {
+    fn error_names_its_place() {
         assert_eq!(
             refused("description: x\ncalls:\n  echo:\n    acess: public\n"),
             "plugins/echo/plugin.yaml:4:5: calls.echo.acess: unknown key: did you mean access? (allowed: description, \
@@ -378,7 +378,7 @@ capabilities:
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn senseless_value_is_refused() {
         for (text, why) in [
             ("", "it is empty"),
             ("calls:", "calls: it has no value"),

@@ -1,6 +1,7 @@
-//! What the system tells of directories: which are watched, and whose a change is. The one door to `notify`.
+//! Change events of the operating system: the watched directories, and the plugins that a change concerns. Only this
+//! module uses `notify`.
 //!
-//! It decides nothing, and reads no file.
+//! This module decides nothing, and reads no file.
 
 use super::{
     discover,
@@ -15,55 +16,55 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most directories below the root that are watched though they hold no plugin: the others are looked at.
+/// The maximum number of watched directories without a plugin; any further ones are polled.
 const EMPTY: usize = 1000;
 
-/// Something that happened.
+/// A change event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Something of this name came, went, or is another.
+    /// The entry at this path was created, removed or replaced.
     Changed(PathBuf),
-    /// Somebody wrote to this file, and has it open.
+    /// This file was written to and is still open.
     Written(PathBuf),
-    /// Somebody who could write to this file has closed it.
+    /// A writer closed this file.
     Closed(PathBuf),
-    /// More happened than could be told.
+    /// Events were lost.
     Missed,
 }
 
-/// Whose a change is.
+/// The plugins that a change concerns.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Whose<'a> {
-    /// It is a change of the manifests or modules of these plugins.
+    /// The manifests or modules of these plugins changed.
     Plugins(&'a BTreeSet<String>),
-    /// Only a look can tell.
+    /// Only polling can tell.
     Unknown,
     Nobodys,
 }
 
-/// The directories that are watched.
+/// The watched directories.
 pub struct Notices {
     watcher: RecommendedWatcher,
-    /// By their real paths: the system tells of directories, whatever they are called.
+    /// By real path: events refer to directories, whatever their names.
     watched: BTreeMap<PathBuf, Identity>,
-    /// The places of each plugin, as long as its look is the same: finding them takes longer than the look.
+    /// The places of each plugin, cached until its look changes: resolving them takes longer than a look.
     places: BTreeMap<String, (Look, BTreeSet<PathBuf>)>,
-    /// The real path of the root that they lie below.
+    /// The real path of the root directory.
     root: Option<PathBuf>,
     map: Map,
 }
 
-/// To whom what belongs, by real paths.
+/// The owners of real paths.
 #[derive(Debug, Default)]
 struct Map {
-    /// Directories of plugins, and files that matter to plugins.
+    /// Plugin directories, and files that matter to plugins.
     owners: BTreeMap<PathBuf, BTreeSet<String>>,
-    /// The directory above the root, and the name of the root in it: of its other names nothing matters.
+    /// The parent of the root, and the root's name in it; other names in the parent are irrelevant.
     above: Option<(PathBuf, PathBuf)>,
 }
 
 impl Notices {
-    /// Tells of nothing yet. `tell` is called on a thread of its own and must not block.
+    /// Starts without any watched directory. `tell` is called on a thread of its own and must not block.
     pub fn start(tell: impl Fn(Notice) + Send + 'static) -> notify::Result<Self> {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return tell(Notice::Missed) };
@@ -72,7 +73,7 @@ impl Notices {
             }
             let as_notice: fn(PathBuf) -> Notice = match event.kind {
                 EventKind::Access(AccessKind::Close(AccessMode::Write)) => Notice::Closed,
-                // The server itself opens and reads.
+                // The server itself opens and reads files.
                 EventKind::Access(_) => return,
                 EventKind::Modify(ModifyKind::Data(_)) => Notice::Written,
                 _ => Notice::Changed,
@@ -82,8 +83,8 @@ impl Notices {
         Ok(Self { watcher, watched: BTreeMap::new(), places: BTreeMap::new(), root: None, map: Map::default() })
     }
 
-    /// Watches the root, its plugins and what may become one, and no others. Returns whether any directory was not watched
-    /// before, so that what happened in it until now is not known; and why one cannot be watched.
+    /// Watches exactly the root, its plugins and directories that can become plugins. Returns whether any directory is
+    /// newly watched, so that earlier changes in it are unknown, and the error if one cannot be watched.
     pub fn watch(&mut self, root: &Path, plugins: &BTreeMap<String, Look>) -> (bool, Option<notify::Error>) {
         let real = root.canonicalize().ok();
         if self.root != real {
@@ -94,7 +95,7 @@ impl Notices {
         self.map = Map::default();
         let mut wanted: BTreeSet<_> = plugins.iter().flat_map(|(name, look)| self.place(name, look)).collect();
         wanted.extend(real);
-        // What holds no plugin yet may be about to: people make a directory, and then put things into it.
+        // A directory without a plugin can get one soon: developers create a directory and then fill it.
         let empty = discover::visible_directories(root, |name| !plugins.contains_key(name));
         wanted.extend(empty.take(EMPTY).filter_map(|it| it.canonicalize().ok()));
         // A relative path of one part has an empty parent.
@@ -108,14 +109,14 @@ impl Notices {
         self.watch_all(wanted)
     }
 
-    /// Watches what `look` saw of one plugin, beside all that is watched already.
+    /// Watches the places that `look` found for one plugin, in addition to those already watched.
     pub fn watch_one(&mut self, name: &str, look: &Look) -> (bool, Option<notify::Error>) {
         let wanted = self.place(name, look);
         self.unwatch_stale(&wanted);
         self.watch_all(wanted)
     }
 
-    /// Notes the places of a plugin as its own. Returns the directories to watch for it.
+    /// Records the places of a plugin. Returns the directories to watch for it.
     fn place(&mut self, name: &str, look: &Look) -> BTreeSet<PathBuf> {
         if look.lies_deeper() || self.places.get(name).is_none_or(|(known, _)| known != look) {
             self.places.insert(name.to_owned(), (look.clone(), look.places()));
@@ -130,13 +131,13 @@ impl Notices {
         wanted
     }
 
-    /// Stops to watch all but `wanted`.
+    /// Stops watching all directories except `wanted`.
     fn unwatch_others(&mut self, wanted: &BTreeSet<PathBuf>) {
         let others = self.watched.keys().filter(|path| !wanted.contains(*path));
         self.unwatch(others.cloned().collect());
     }
 
-    /// Stops to watch what is not what its name stands for any more: another directory took its place.
+    /// Stops watching paths at which another directory has taken the place of the watched one.
     fn unwatch_stale<'a>(&mut self, paths: impl IntoIterator<Item = &'a PathBuf>) {
         let stale = |path: &&PathBuf| {
             self.watched.get(*path).is_some_and(|known| Identity::of(path).ok().as_ref() != Some(known))
@@ -147,7 +148,7 @@ impl Notices {
 
     fn unwatch(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
-            // It may have been removed, and with it what watched it.
+            // The directory can be removed, and its watch with it.
             let _ = self.watcher.unwatch(&path);
             self.watched.remove(&path);
         }
@@ -195,7 +196,7 @@ impl Map {
             directory == Some(above) && name != Some(root) && !self.owners.contains_key(above)
         };
         match notice {
-            // A link that is put in the place of another changes all that it leads to; bytes in other files nothing.
+            // A replaced link changes everything below it; written bytes affect only their file.
             Notice::Changed(_) if !self.above.as_ref().is_some_and(beside_root) => Whose::Unknown,
             _ => Whose::Nobodys,
         }
@@ -207,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_belongs_to_the_plugins_whose_files_it_touches() {
+    fn change_belongs_to_the_plugins_of_its_files() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let map = Map {
             owners: BTreeMap::from([
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_comes_into_an_empty_directory_is_told_of() {
+    fn new_module_in_an_empty_directory_is_reported() {
         let root = tempfile::tempdir().unwrap();
         let plugins = root.path().canonicalize().unwrap().join("plugins");
         std::fs::create_dir_all(plugins.join("empty")).unwrap();

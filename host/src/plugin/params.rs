@@ -1,6 +1,6 @@
-//! The parameters of a call: what a manifest rules about them, and whether the ones that a caller gave obey.
+//! The parameters of a call: the rules of a manifest, and their check against a caller's values.
 //!
-//! It knows nothing of who gave them or what becomes of them.
+//! This module knows neither the caller nor the use of the values.
 
 use crate::{
     auth::Access,
@@ -12,43 +12,43 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use std::fmt;
 
-/// A call as its plugin declares it.
+/// A call, as its plugin declares it.
 #[derive(Clone, Debug)]
 pub struct CallSpec {
     pub name: CallName,
     pub description: String,
     pub access: Access,
-    /// Nothing means any number of any parameters.
+    /// `None` allows any number of any parameters.
     pub params: Option<Vec<ParamSpec>>,
     pub on_disconnect: OnDisconnect,
 }
 
-/// The rules for one parameter. Only made by checking them, so that they never contradict each other.
+/// The rules for one parameter, always consistent because they are checked when made.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct ParamSpec {
     pub name: String,
     pub description: String,
     pub pattern: Option<Pattern>,
-    /// The values to choose from; empty means any.
+    /// The allowed values; empty allows any.
     pub choices: Vec<String>,
-    /// Taken when the caller gives none.
+    /// The value if the caller gives none.
     pub default: Option<String>,
     pub required: bool,
-    /// Never shown, logged or kept in the history.
+    /// Never displayed, logged or kept in the history.
     pub secret: bool,
-    /// Takes all values that remain; only the last parameter may.
+    /// Takes all remaining values; allowed for the last parameter only.
     pub rest: bool,
 }
 
-/// A regular expression that a whole value must match.
+/// A regular expression that must match a whole value.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
     whole: Regex,
 }
 
-/// How much memory a compiled pattern may take. Patterns are short; one that needs more is a mistake such as
+/// The maximum memory of a compiled pattern. Patterns are short; one that needs more is a mistake such as
 /// `(x{1000}){1000}`.
 const PATTERN_SIZE: Size = Size::kib(512);
 
@@ -71,7 +71,7 @@ impl Pattern {
                     ),
                 })
         };
-        // Compiled alone first: `a)|(b` would otherwise close the group that anchors it.
+        // Compiled without anchors first: `a)|(b` would otherwise close the anchoring group.
         compile(&source)?;
         let whole = compile(&format!(r"\A(?:{source})\z"))?;
         Ok(Self { source, whole })
@@ -92,7 +92,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A parameter as it is written in the manifest.
+/// A parameter, as written in the manifest.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -150,7 +150,7 @@ impl TryFrom<Written> for ParamSpec {
 }
 
 impl ParamSpec {
-    /// Whether the rules allow `value`. No answer ever repeats the value: it may be a secret.
+    /// Checks `value` against the rules. An error never repeats the value, which can be a secret.
     fn check(&self, value: &str) -> Result<(), BadParam> {
         let name = || self.name.clone();
         if value.contains('\0') {
@@ -166,7 +166,7 @@ impl ParamSpec {
     }
 }
 
-/// The parameters of one call, in order: what can be said about them only together.
+/// The parameters of one call in order, with the rules that concern several of them.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Vec<ParamSpec>")]
 pub(super) struct ParamList(pub Vec<ParamSpec>);
@@ -183,7 +183,7 @@ impl TryFrom<Vec<ParamSpec>> for ParamList {
             if spec.rest && at + 1 < specs.len() {
                 return Err(format!("{name:?} takes the rest: only the last parameter can"));
             }
-            // Values are told apart by their position only, so nothing can stand behind a value that may be absent.
+            // Values are identified by position only, so no parameter can follow an optional one.
             if let Some(optional) = before.iter().rfind(|other| !other.required) {
                 let optional_name = &optional.name;
                 if spec.required {
@@ -204,7 +204,7 @@ impl TryFrom<Vec<ParamSpec>> for ParamList {
     }
 }
 
-/// Parameters that obey the rules of their call, with its defaults filled in.
+/// Parameters that obey the rules of their call, including defaults.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Params(Vec<String>);
 
@@ -218,14 +218,14 @@ impl Params {
     }
 }
 
-/// Says how many there are, and not which: some are secret.
+/// Shows only the number of values: some are secret.
 impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Params({} values)", self.0.len())
     }
 }
 
-/// The caller's parameters break a rule. The sentence is for the caller.
+/// The error if the caller's parameters break a rule, worded for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadParam {
     #[error("parameter {param:?} is missing")]
@@ -249,7 +249,7 @@ fn at_most(takes: usize) -> String {
 }
 
 impl CallSpec {
-    /// The call that a plugin without `calls` provides.
+    /// Returns the call that a plugin without `calls` provides.
     pub fn any(name: CallName) -> Self {
         Self {
             name,
@@ -260,7 +260,7 @@ impl CallSpec {
         }
     }
 
-    /// The parameters to run the call with, when `given` obeys its rules and the limits.
+    /// Returns the parameters to run the call with, if `given` obeys its rules and the limits.
     pub fn check(&self, given: Vec<String>, limits: &Limits) -> Result<Params, BadParam> {
         if given.len() > limits.params {
             return Err(BadParam::TooMany { limit: limits.params });
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_parameter_and_the_rule() {
+    fn error_names_the_parameter_and_the_rule() {
         let call = call(json!([
             {"name": "slug", "pattern": "[a-z][a-z0-9-]{0,30}"},
             {"name": "flavor", "choices": ["drupal-10", "drupal-11"], "default": "drupal-11"},
@@ -330,12 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_parameters_takes_none() {
+    fn call_without_parameters_takes_none() {
         assert_eq!(check(&call(json!([])), &["x"]).unwrap_err(), r#"too many parameters: "echo" takes none"#);
     }
 
     #[test]
-    fn a_pattern_must_match_the_whole_value() {
+    fn pattern_must_match_the_whole_value() {
         let call = call(json!([{"name": "slug", "pattern": "a|bc"}]));
         for value in ["a", "bc"] {
             assert!(check(&call, &[value]).is_ok(), "{value:?}");
@@ -348,12 +348,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_cannot_escape_its_anchors() {
+    fn pattern_cannot_escape_its_anchors() {
         assert!(refused_rules(json!([{"name": "a", "pattern": "a)|(b"}])).contains("not a regular expression"));
     }
 
     #[test]
-    fn a_pattern_has_a_bounded_size() {
+    fn pattern_has_a_bounded_size() {
         assert_eq!(
             refused_rules(json!([{"name": "a", "pattern": "(x{1000}){1000}"}])),
             "pattern (x{1000}){1000} takes more than 512KiB when compiled: use smaller repetitions"
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_parameter_may_take_the_rest() {
+    fn last_parameter_can_take_the_rest() {
         let call = call(json!([{"name": "slug"}, {"name": "tag", "pattern": "[a-z]+", "rest": true}]));
         assert_eq!(check(&call, &["x", "a", "b", "c"]).unwrap().len(), 4);
         assert_eq!(check(&call, &["x", "a", "B"]).unwrap_err(), r#"parameter "tag" does not match [a-z]+"#);
@@ -371,14 +371,14 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_optional_parameter_is_not_passed() {
+    fn absent_optional_parameter_is_not_passed() {
         let call = call(json!([{"name": "a", "default": "1"}, {"name": "b", "required": false}]));
         assert_eq!(check(&call, &[]).unwrap(), ["1"]);
         assert_eq!(check(&call, &["2", "3"]).unwrap(), ["2", "3"]);
     }
 
     #[test]
-    fn a_refusal_never_repeats_the_value() {
+    fn error_never_repeats_the_value() {
         let call = call(json!([{"name": "password", "pattern": "[a-z]{8,}", "secret": true}]));
         for value in ["HUNTER2", "hunt\0er2"] {
             let refused = check(&call, &[value]).unwrap_err();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn no_argument_holds_a_nul() {
+    fn argument_with_a_nul_is_refused() {
         let any = CallSpec::any("echo".parse().unwrap());
         assert_eq!(
             check(&any, &["a", "b\0"]).unwrap_err(),
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn any_parameters_are_still_bounded() {
+    fn undeclared_parameters_are_bounded() {
         let any = CallSpec::any("echo".parse().unwrap());
         let limits = Limits { params: 2, params_size: Size::bytes(5), ..Limits::default() };
         let check = |given: &[&str]| any.check(given.iter().map(|&it| it.to_owned()).collect(), &limits);
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_contradict_each_other_are_refused_at_load() {
+    fn contradictory_rules_are_refused_at_load() {
         for (params, why) in [
             (json!([{"name": "a", "default": "1"}, {"name": "b"}]), "required, but follows the optional \"a\""),
             (json!([{"name": "a", "required": false}, {"name": "b", "default": "1"}]), "which may be absent"),

@@ -1,6 +1,7 @@
-//! When to load which plugin: what was noticed of each directory goes in, and what is to be done comes out.
+//! Decides when to load which plugin: observations of each directory go in, and steps come out.
 //!
-//! A plain machine. It is told the time, reads no file, and knows nothing of what a load finds out.
+//! A pure state machine. The caller passes the time in. The machine reads no file, and does not know the result of a
+//! load beyond [`Read`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,68 +9,68 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many plugins load at once, so that one which takes minutes to compile keeps no other waiting, and a hundred
-/// changes do not take all memory.
+/// The maximum number of concurrent loads: a plugin that compiles for minutes delays no other, and a hundred changes do
+/// not exhaust memory.
 pub const AT_ONCE: usize = 4;
 
-/// How long the machine waits for what.
+/// The delays of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// So long nothing may have happened before a plugin is read.
+    /// The time without changes after which a plugin is read.
     pub quiet: Duration,
-    /// A plugin that never is quiet is read after this.
+    /// The time after which a plugin that keeps changing is read.
     pub patience: Duration,
-    /// So long what did not load must stay as it is before that is believed: files may still be on their way.
+    /// How long a load failure must persist before it is reported: files can still be on their way.
     pub doubt: Duration,
 }
 
 impl Pace {
-    /// The system tells of every write, so that a short silence means something.
+    /// The operating system reports every write, so a short silence is enough.
     pub const TOLD: Self =
         Self { quiet: Duration::from_millis(50), patience: Duration::from_secs(1), doubt: Duration::from_secs(1) };
-    /// Only looks show that something changed, and there is nothing to be seen between two.
+    /// Only polling shows changes, and nothing is visible between two polls.
     pub const SEEN: Self =
         Self { quiet: Duration::from_millis(500), patience: Duration::from_secs(3), doubt: Duration::from_secs(3) };
 }
 
-/// How long a file that somebody writes to is waited for, since the last write.
+/// The time to wait for a file that is open for writing, counted from the last write.
 const OPEN: Duration = Duration::from_secs(5);
 
-/// What was noticed of a plugin's directory.
+/// An observation about a plugin's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign<'a> {
-    /// The system told that something is different.
+    /// The operating system reported a change.
     Told,
-    /// The system told of a write to this file, which somebody therefore has open.
+    /// The operating system reported a write to this file, so a process has the file open.
     Written(&'a Path),
-    /// Nobody writes to this file any more.
+    /// The file is no longer open for writing.
     Closed(&'a Path),
-    /// A look showed something else than the one before.
+    /// Polling found a difference.
     Seen,
-    /// Somebody asks for it: there is nothing to wait for.
+    /// A caller asked for the plugin: load at once.
     Asked,
 }
 
-/// What came of a load; `D` is what has to be believed when it gave no plugin.
+/// The result of a load; `D` is the failure to confirm if there was no plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read<D> {
-    /// The directory was read whole, and holds a plugin.
+    /// The directory was read completely, and holds a plugin.
     Whole,
-    /// It changed while it was read.
+    /// The directory changed during the read.
     Torn,
-    /// It gave no plugin.
+    /// The load failed.
     Doubtful(D),
 }
 
-/// What is to be done.
+/// An action for the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<D> {
     Load(String),
-    /// It gave no plugin, and is not going to.
+    /// The load failure is confirmed.
     Believe(String, D),
 }
 
-/// Every plugin of which something is to be done or awaited.
+/// The plugins with a pending load or a load in progress.
 #[derive(Debug)]
 pub struct Plan<D> {
     slots: BTreeMap<String, Slot<D>>,
@@ -78,14 +79,14 @@ pub struct Plan<D> {
 
 #[derive(Debug)]
 struct Slot<D> {
-    /// What was noticed since the last load began.
+    /// The change noticed since the last load began.
     change: Option<Change>,
     loading: bool,
-    /// What the last load gave instead of a plugin, and when that is to be believed.
+    /// The failure of the last load, and the time at which it is confirmed.
     doubt: Option<(D, Instant)>,
-    /// Until then it is no surprise if the directory does not load.
+    /// Until this time a load failure is expected.
     unsettled: Option<Instant>,
-    /// The files that somebody has open for writing.
+    /// The files that are open for writing.
     open: BTreeSet<PathBuf>,
 }
 
@@ -93,7 +94,7 @@ struct Slot<D> {
 struct Change {
     first: Instant,
     last: Instant,
-    /// Nothing means at once.
+    /// `None` means at once.
     pace: Option<Pace>,
 }
 
@@ -123,7 +124,7 @@ impl<D> Slot<D> {
         }
         let change = self.change.get_or_insert(Change { first: now, last: now, pace });
         change.last = now;
-        // Whoever waits less has the better reason.
+        // The shorter delay wins.
         change.pace = match (change.pace, pace) {
             (Some(before), Some(pace)) if pace.quiet < before.quiet => Some(pace),
             (Some(before), Some(_)) => Some(before),
@@ -139,7 +140,7 @@ impl<D> Default for Plan<D> {
 }
 
 impl<D> Plan<D> {
-    /// Takes in what was noticed of the plugin `name`.
+    /// Records an observation about the plugin `name`.
     pub fn notice(&mut self, name: &str, sign: Sign<'_>, now: Instant) {
         let slot = self.slots.entry(name.to_owned()).or_default();
         match sign {
@@ -160,21 +161,21 @@ impl<D> Plan<D> {
         }
     }
 
-    /// Takes in what came of the load of the plugin `name`.
+    /// Records the result of loading the plugin `name`.
     pub fn loaded(&mut self, name: &str, read: Read<D>, now: Instant) {
         let slot = self.slots.entry(name.to_owned()).or_default();
         self.loading -= usize::from(std::mem::take(&mut slot.loading));
         match read {
             Read::Whole => {}
             Read::Torn => slot.changed(Some(Pace::TOLD), now),
-            // What did not load is of no interest where there is something newer already.
+            // A failure is irrelevant if the directory has changed since.
             Read::Doubtful(_) if slot.change.is_some() => {}
             Read::Doubtful(doubt) => slot.doubt = Some((doubt, slot.unsettled.unwrap_or(now))),
         }
         self.forget_if_over(name);
     }
 
-    /// What is to be done now, one thing after the other.
+    /// Returns the next step that is due.
     pub fn next(&mut self, now: Instant) -> Option<Step<D>> {
         let ripe = |slot: &Slot<D>| slot.doubt.as_ref().is_some_and(|(_, until)| *until <= now);
         if let Some(name) = self.slots.iter().find(|(_, slot)| ripe(slot)).map(|(name, _)| name.clone()) {
@@ -183,7 +184,7 @@ impl<D> Plan<D> {
         if self.loading == AT_ONCE {
             return None;
         }
-        // Whoever waits for longest is first.
+        // The plugin that has waited longest comes first.
         let waiting = self.slots.iter_mut().filter_map(|(name, slot)| Some((slot.waits_until()?, name, slot)));
         let (due, name, slot) = waiting.min_by_key(|(due, ..)| *due)?;
         if due > now {
@@ -196,24 +197,24 @@ impl<D> Plan<D> {
         Some(Step::Load(name.clone()))
     }
 
-    /// Takes for true that `name` gives no plugin, without waiting any longer.
+    /// Confirms the load failure of `name` without further delay.
     pub fn believe(&mut self, name: &str) -> Option<D> {
         let (doubt, _) = self.slots.get_mut(name)?.doubt.take()?;
         self.forget_if_over(name);
         Some(doubt)
     }
 
-    /// Whether `name` is yet to be loaded, or is just being.
+    /// Returns whether a load of `name` is pending or in progress.
     pub fn is_busy(&self, name: &str) -> bool {
         self.slots.get(name).is_some_and(|slot| slot.change.is_some() || slot.loading || slot.doubt.is_some())
     }
 
-    /// Whether any change waits to be read that only a look can show to be over.
+    /// Returns whether polling must continue, to see when a pending change is over.
     pub fn is_watching(&self) -> bool {
         self.slots.values().any(|slot| slot.change.is_some() || slot.doubt.is_some())
     }
 
-    /// When there is something to be done, if nothing else happens before.
+    /// Returns the time of the next step if nothing else happens before.
     pub fn wake(&self) -> Option<Instant> {
         let load = self.slots.values().filter_map(Slot::waits_until).min().filter(|_| self.loading < AT_ONCE);
         let doubt = self.slots.values().filter_map(|slot| Some(slot.doubt.as_ref()?.1)).min();
@@ -228,7 +229,7 @@ impl<D> Plan<D> {
 }
 
 impl<D> Slot<D> {
-    /// When it is to be loaded: never while it loads, as the last of several changes wins.
+    /// Returns the time of the next load; `None` during a load, as the last of several changes wins.
     fn waits_until(&self) -> Option<Instant> {
         self.change.filter(|_| !self.loading).map(|change| change.due(!self.open.is_empty()))
     }
@@ -238,7 +239,7 @@ impl<D> Slot<D> {
 mod tests {
     use super::*;
 
-    /// A plan and a clock that stands still unless it is told to go.
+    /// A plan with a clock that advances on request only.
     struct Table {
         plan: Plan<&'static str>,
         now: Instant,
@@ -260,7 +261,7 @@ mod tests {
             self.plan.loaded(name, read, self.now);
         }
 
-        /// Everything that is to be done after `time`.
+        /// Returns all steps due after `time`.
         fn after(&mut self, time: Duration) -> Vec<Step<&'static str>> {
             self.now += time;
             std::iter::from_fn(|| self.plan.next(self.now)).collect()
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_loaded_when_its_directory_is_quiet() {
+    fn quiet_plugin_is_loaded() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         assert_eq!(table.after(QUIET / 2), []);
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_is_quiet_is_loaded_all_the_same() {
+    fn constantly_changing_plugin_is_loaded_eventually() {
         let mut table = Table::new();
         let mut steps = Vec::new();
         for _ in 0..60 {
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn one_load_runs_and_one_waits_however_often_it_changes() {
+    fn frequent_changes_cause_one_running_and_one_pending_load() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         assert_eq!(table.after(QUIET), load("a"));
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_plugins_load_a_few_at_a_time_and_each_once() {
+    fn hundred_plugins_load_a_few_at_a_time_and_each_once() {
         let mut table = Table::new();
         let names: Vec<_> = (0..100).map(|n| format!("{n:02}")).collect();
         names.iter().for_each(|name| table.notice(name, Sign::Told));
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_loads_for_long_keeps_no_other_waiting() {
+    fn slow_load_delays_no_other_plugin() {
         let mut table = Table::new();
         table.notice("long", Sign::Told);
         assert_eq!(table.after(QUIET), load("long"));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_load_is_believed_when_nothing_changed_for_a_while() {
+    fn load_failure_is_confirmed_after_a_quiet_period() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         assert_eq!(table.after(QUIET), load("a"));
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_comes_in_pieces_is_no_error_until_the_last() {
+    fn partly_copied_file_is_no_error() {
         let mut table = Table::new();
         for _ in 0..10 {
             table.notice("a", Sign::Told);
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_load_is_dropped_where_there_is_something_newer() {
+    fn load_failure_is_dropped_after_a_newer_change() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         assert_eq!(table.after(QUIET), load("a"));
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_changed_while_it_was_read_is_read_again() {
+    fn directory_that_changed_during_a_read_is_read_again() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         assert_eq!(table.after(QUIET), load("a"));
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for() {
+    fn load_waits_for_a_file_that_is_being_written() {
         let (mut table, file) = (Table::new(), Path::new("x.wasm"));
         table.notice("a", Sign::Written(file));
         assert_eq!(table.after(OPEN / 2), []);
@@ -402,7 +403,7 @@ mod tests {
         table.notice("a", Sign::Closed(file));
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Whole);
-        // Whoever wrote may be gone without a word, as on a network file system.
+        // The writer can disappear without notice, as on a network file system.
         table.notice("a", Sign::Written(file));
         assert_eq!(table.after(OPEN), load("a"));
         table.loaded("a", Read::Whole);
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_show_has_more_time_to_settle() {
+    fn polled_change_has_more_time_to_settle() {
         let mut table = Table::new();
         table.notice("a", Sign::Seen);
         assert_eq!(table.after(QUIET), []);
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_as_well_as_seen_waits_no_longer_than_what_is_told() {
+    fn reported_change_does_not_wait_for_polling() {
         for signs in [[Sign::Told, Sign::Seen], [Sign::Seen, Sign::Told]] {
             let mut table = Table::new();
             signs.into_iter().for_each(|sign| table.notice("a", sign));
@@ -433,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_is_answered_at_once() {
+    fn requested_load_starts_at_once() {
         let mut table = Table::new();
         table.notice("a", Sign::Asked);
         assert_eq!(table.at_once(), load("a"));
@@ -448,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_may_be_believed_before_its_time() {
+    fn load_failure_can_be_confirmed_early() {
         let mut table = Table::new();
         table.notice("a", Sign::Told);
         table.after(QUIET);

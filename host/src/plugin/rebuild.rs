@@ -1,6 +1,7 @@
-//! Builds plugins from their sources whenever these change, for those who write plugins: `distillery serve --dev`.
+//! Rebuilds plugins whenever their sources change, for plugin development: `distillery serve --dev`.
 //!
-//! It runs the `build` of their manifests and loads nothing: a module that a build has made is noticed like any other.
+//! This module runs the `build` command of the manifests and loads nothing: the watcher notices a built module like any
+//! other.
 
 use super::{
     discover::{self, Found},
@@ -21,25 +22,25 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// How often the sources are looked at.
+/// The interval between two checks of the sources.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often a build is asked whether it is done.
+/// The interval between two checks of a running build.
 const ASK: Duration = Duration::from_millis(20);
-/// How long a build that is told to end may take for that.
+/// The grace period of a build that is told to end.
 const END_GRACE: Duration = Duration::from_secs(2);
-/// Directories that tools fill, beside hidden ones.
+/// Directories that tools fill, in addition to hidden ones.
 const NOT_SOURCES: [&str; 5] = ["target", "node_modules", "__pycache__", "zig-out", "zig-cache"];
-/// A file larger than this is no source; its size and time stand for it.
+/// A larger file is not compared by content, only by size and time.
 const SOURCE: u64 = 4 << 20;
 
-/// Builds until it is told to end.
+/// A thread that builds until it is told to end.
 pub struct Rebuilding {
     end: mpsc::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Rebuilding {
-    /// Looks after the plugins below `root` on a thread of its own.
+    /// Starts to build the plugins below `root`, on a thread of its own.
     pub fn start(root: PathBuf) -> io::Result<Self> {
         let (end, ended) = mpsc::channel();
         let thread = thread::Builder::new().name("builds".into()).spawn(move || {
@@ -49,24 +50,24 @@ impl Rebuilding {
         Ok(Self { end, thread })
     }
 
-    /// Ends a build that runs, and waits for that: not much longer than its grace.
+    /// Ends a running build and waits for its end: not much longer than the grace period.
     pub fn end(self) {
         drop(self.end);
-        // A thread that panicked has said so.
+        // A panic is already reported.
         let _ = self.thread.join();
     }
 }
 
-/// What is known of one plugin.
+/// The state of one plugin.
 #[derive(Default)]
 struct Desk {
     times: Option<BTreeMap<PathBuf, (SystemTime, u64)>>,
     book: Book,
 }
 
-/// Looks once at every plugin and builds those whose sources changed. Says whether there is another round.
+/// Checks every plugin once and builds those with changed sources. Returns whether another round is due.
 fn round(root: &Path, desks: &mut BTreeMap<String, Desk>, ended: &mpsc::Receiver<()>) -> bool {
-    // A root that cannot be read is the affair of those who load.
+    // The loader reports a root that cannot be read.
     let found = discover::plugin_directories(root).unwrap_or_default();
     desks.retain(|name, _| found.contains_key(name));
     for (name, Found { path, .. }) in found {
@@ -96,7 +97,7 @@ fn round(root: &Path, desks: &mut BTreeMap<String, Desk>, ended: &mpsc::Receiver
     matches!(ended.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout))
 }
 
-/// Builds, and again where sources changed meanwhile. Nothing when it was told to end.
+/// Builds, and repeats if sources changed meanwhile. Returns `None` if it was told to end.
 fn build_until_still(
     name: &str,
     directory: &Path,
@@ -115,8 +116,8 @@ fn build_until_still(
                 if status.success() {
                     tracing::info!(plugin = name, ms, "built");
                 } else {
-                    tracing::error!(plugin = name, ms, %status, "the build failed: what served before serves on");
-                    // As the tools have written it, colours and all. Where stderr is gone there is nobody to tell.
+                    tracing::error!(plugin = name, ms, %status, "the build failed; still serving the previous version");
+                    // The tools' output as written, including colours. Without stderr the output is lost.
                     let _ = io::stderr().write_all(&output);
                 }
             }
@@ -133,9 +134,9 @@ fn build_until_still(
     }
 }
 
-/// Runs `build` in `directory` and gives all that it said. Nothing when it was told to end.
+/// Runs `build` in `directory` and returns its output, or `None` if it was told to end.
 fn run(directory: &Path, build: &str, ended: &mpsc::Receiver<()>) -> io::Result<Option<(ExitStatus, Vec<u8>)>> {
-    // A file takes whatever is said without anybody reading at the same time.
+    // A file takes any amount of output without a concurrent reader.
     let mut said = tempfile::tempfile()?;
     let mut child = Command::new("sh")
         .args(["-c", build])
@@ -159,11 +160,11 @@ fn run(directory: &Path, build: &str, ended: &mpsc::Receiver<()>) -> io::Result<
     }
 }
 
-/// Ends a build with all that it has started: it is told to stop, and killed after its grace.
+/// Ends a build and all its child processes: asks them to stop, and kills them after the grace period.
 fn end(child: &mut Child) -> io::Result<()> {
     let signal = |signal| {
         if let Some(group) = Pid::from_raw(child.id() as i32) {
-            // It fails where nothing of the group is left.
+            // Fails if no process of the group is left.
             let _ = kill_process_group(group, signal);
         }
     };
@@ -172,29 +173,29 @@ fn end(child: &mut Child) -> io::Result<()> {
     while Instant::now() < until && group_lives(child) {
         thread::sleep(ASK);
     }
-    // The shell is not waited for before: until then its number is that of its group alone.
+    // Reaped last: until then the shell's process ID, and thus the group's, cannot be reused.
     signal(Signal::KILL);
     child.wait().map(drop)
 }
 
-/// Whether anything of the group that `child` leads still runs, be it the shell or what the shell has left behind.
+/// Returns whether any process of the group that `child` leads still runs: the shell or its children.
 fn group_lives(child: &Child) -> bool {
     let group = child.id().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok()).any(|stat| {
-        // Behind the name, which can hold anything: the state, the parent, the group.
+        // The name can contain any character. After the name come state, parent and group.
         let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
         let state = fields.next();
         fields.nth(1) == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
     })
 }
 
-/// When the sources in `directory` were last written, and how large they are. The module is none of them.
+/// Returns the time and size of each source in `directory`, without the module.
 fn times(directory: &Path, module: &Path) -> BTreeMap<PathBuf, (SystemTime, u64)> {
     let mut times = BTreeMap::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(directory) = waiting.pop() {
-        // What vanishes meanwhile is no source any more.
+        // A file that vanishes meanwhile is no longer a source.
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let (name, path) = (entry.file_name(), entry.path());
             let hidden = name.as_encoded_bytes().starts_with(b".");
@@ -212,20 +213,20 @@ fn times(directory: &Path, module: &Path) -> BTreeMap<PathBuf, (SystemTime, u64)
     times
 }
 
-/// The module that lies in `directory` where the manifest names none, or what it may be called when it does.
+/// Returns the path of the module in `directory` if the manifest names none: the existing one, or a default.
 fn made(directory: &Path) -> PathBuf {
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let module = files.filter(|path| manifest::is_module(path)).min();
     module.unwrap_or_else(|| directory.join("module.wasm"))
 }
 
-/// Whether a file is the module of a plugin or on its way to become one.
+/// Returns whether a file is the module of a plugin, or an intermediate file of its build.
 fn is_made(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.ends_with(b".wasm") || name.ends_with(b".wasm.new")
 }
 
-/// Whether the module was never built, or some source was written after it.
+/// Returns whether the module is missing or older than a source.
 fn is_stale(module: &Path, times: &BTreeMap<PathBuf, (SystemTime, u64)>) -> bool {
     let built = fs::metadata(module).and_then(|it| it.modified());
     match built {
@@ -236,7 +237,7 @@ fn is_stale(module: &Path, times: &BTreeMap<PathBuf, (SystemTime, u64)>) -> bool
     }
 }
 
-/// What stands in the sources.
+/// The contents of the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sources(BTreeMap<PathBuf, Vec<u8>>);
 
@@ -250,24 +251,24 @@ impl Sources {
         Self(times.iter().map(|(path, time)| (relative(path), content(path, time))).collect())
     }
 
-    /// The files that are there in one only, or are different.
+    /// Returns the files that differ or exist on one side only.
     fn differing(&self, other: &Self) -> BTreeSet<PathBuf> {
         let all = self.0.keys().chain(other.0.keys());
         all.filter(|path| self.0.get(*path) != other.0.get(*path)).cloned().collect()
     }
 }
 
-/// Which changes call for a build. A build may write beside the sources, and must not be its own reason.
+/// Decides which changes require a build. A build can write next to the sources, and must not trigger itself.
 #[derive(Default)]
 struct Book {
-    /// The sources at the last look, or after the last build.
+    /// The sources at the last check, or after the last build.
     seen: Sources,
-    /// How often a build has changed a file since somebody else did.
+    /// For each file, the number of builds that changed it since its last change by another process.
     by_builds: BTreeMap<PathBuf, u32>,
 }
 
 impl Book {
-    /// Whether somebody changed the sources since.
+    /// Returns whether sources changed since the last check, other than by a build.
     fn look(&mut self, now: &Sources) -> bool {
         let changed = self.seen.differing(now);
         for path in &changed {
@@ -277,8 +278,8 @@ impl Book {
         !changed.is_empty()
     }
 
-    /// A build has ended. Whether there must be another, as sources changed while it ran. A file that two builds have
-    /// changed is one that builds make.
+    /// Records the end of a build. Returns whether another is needed because sources changed during this one. A file
+    /// that two builds changed counts as build output.
     fn built(&mut self, before: &Sources, after: &Sources) -> bool {
         self.seen = after.clone();
         let mut again = false;
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_called_for_when_somebody_changes_a_source() {
+    fn changed_source_triggers_a_build() {
         let mut book = Book { seen: sources([("a", "1")]), ..Book::default() };
         assert!(!book.look(&sources([("a", "1")])));
         assert!(book.look(&sources([("a", "2")])));
@@ -310,20 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_during_a_build_is_built_and_what_builds_make_is_not_their_own_reason() {
+    fn build_output_triggers_no_build() {
         let mut book = Book::default();
         let made = |text| sources([("a", "1"), ("out.js", text)]);
-        // It may be somebody's change, so there is a second build.
+        // The change can be a developer's, so there is a second build.
         assert!(book.built(&sources([("a", "1")]), &made("x 1")));
         assert!(!book.built(&made("x 1"), &made("x 2")), "two builds have made it");
         assert!(!book.built(&made("x 2"), &made("x 3")));
-        // Somebody changes it: then it counts again.
+        // A developer changes the file: it counts as a source again.
         assert!(book.look(&made("by hand")));
         assert!(book.built(&made("by hand"), &made("x 4")));
     }
 
     #[test]
-    fn sources_are_what_people_write() {
+    fn sources_exclude_build_output() {
         let root = tempfile::tempdir().unwrap();
         for file in ["src/main.rs", "plugin.yaml", "x.wasm", "x.wasm.new", "target/y", ".git/z", "node_modules/q/i.js"]
         {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_that_ignores_its_end_is_killed() {
+    fn build_that_ignores_its_end_is_killed() {
         let here = tempfile::tempdir().unwrap();
         let (end, ended) = mpsc::channel();
         let build = "trap '' TERM; sh -c 'echo $$ > inner; sleep 1000' & echo $$ > outer; sleep 1000";
@@ -355,7 +356,7 @@ mod tests {
         drop(end);
         assert!(building.join().unwrap().unwrap().is_none());
         for process in processes {
-            // It was killed, and the kernel takes its time. Where nothing reaps orphans, the inner one stays as a zombie.
+            // The kernel needs time for a kill. If no process reaps orphans, the inner process stays as a zombie.
             let runs = || {
                 let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
                 stat.rsplit_once(')').is_some_and(|(_, fields)| !fields.trim_start().starts_with(['Z', 'X']))
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_says_how_it_ended_and_is_ended_with_all_that_it_started() {
+    fn ended_build_leaves_no_processes() {
         let here = tempfile::tempdir().unwrap();
         let (end, ended) = mpsc::channel();
         let (status, output) = run(here.path(), "echo out; echo err >&2; exit 3", &ended).unwrap().unwrap();

@@ -1,7 +1,7 @@
-//! The rights of a plugin: what the operator's rules of this moment let its processes touch and use up.
+//! The rights of a plugin: the resources and limits that the operator's current rules grant its processes.
 //!
-//! They are asked for anew whenever the rules may be others. A generation that does not get them any more has to stop
-//! serving; one that gets others goes on with those.
+//! Rights are computed anew when the rules can have changed. A generation that loses its rights stops serving. A
+//! generation with different rights continues with the new ones.
 
 use super::{
     Operator, Plugin, discover::LoadError, granted::Granted, manifest::Manifest, signature::Signed, source::Source,
@@ -9,24 +9,24 @@ use super::{
 use crate::{call::Span, limits::Limits, runtime::Reach, size::Size};
 use std::{path::PathBuf, sync::Arc};
 
-/// All of a version that is asked for when its rights are decided. It is the same for every generation of the version.
+/// The part of a version that decides its rights, identical in all its generations.
 #[derive(Debug)]
 pub struct Version {
     pub signed: Signed,
-    /// Equal fingerprints load alike.
+    /// Versions with equal fingerprints load alike.
     pub fingerprint: String,
     pub manifest: Arc<Manifest>,
     directory: PathBuf,
     module: Size,
 }
 
-/// What the processes of a generation may touch and use up.
+/// The resources and limits of the processes of a generation.
 #[derive(Clone, Debug)]
 pub struct Rights {
     pub limits: Limits,
-    /// What it may touch, as it may be shown.
+    /// The granted resources, for display.
     pub granted: Granted,
-    /// The same, as its processes reach it.
+    /// The granted resources, for use by processes.
     pub reach: Arc<Reach>,
 }
 
@@ -43,8 +43,8 @@ impl From<&Source> for Version {
 }
 
 impl Version {
-    /// Returns the rights that this version gets under the rules of `operator`. It is refused if it asks for more than
-    /// those grant. Opens directories and reads secrets.
+    /// Returns the rights of this version under the rules of `operator`, or an error if it asks for more than they
+    /// grant. Opens directories and reads secrets.
     pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
         let directory = || self.directory.clone();
         if let Some(trusted) = &operator.trusted {
@@ -68,7 +68,7 @@ impl Version {
 }
 
 impl Plugin {
-    /// Names what this generation holds and `now` does not give.
+    /// Names the rights of this generation that `now` does not include.
     pub fn lost(&self, now: &Rights) -> Vec<String> {
         let limits = self.limits.above(&now.limits).into_iter().map(|limit| format!("a higher limits.{limit}"));
         let kept = |name: &str| now.reach.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
@@ -87,13 +87,13 @@ impl Plugin {
             && self.reach.mounts == rights.reach.mounts
     }
 
-    /// Returns the rights that the version of this generation gets under the rules of `operator`.
+    /// Returns the rights of this generation's version under the rules of `operator`.
     pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
         self.version.rights(operator)
     }
 
-    /// Returns the same version under the rules of `operator`: this generation if they give it the same rights, or else
-    /// the one of the number `generation`.
+    /// Returns the same version under the rules of `operator`: this generation if its rights are unchanged, otherwise a
+    /// new one with the number `generation`.
     pub fn renewed(
         self: &Arc<Self>,
         operator: &Operator,
@@ -113,7 +113,7 @@ impl Plugin {
         Ok(Arc::new(Self::of(version.clone(), rights, generation, self.program.clone())))
     }
 
-    /// Tells whether both are generations of the same version.
+    /// Returns whether both are generations of the same version.
     pub fn is_version_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.version, &other.version)
     }

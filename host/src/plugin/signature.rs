@@ -1,8 +1,8 @@
-//! Signatures of plugins, made and checked: Ed25519, in a file beside the manifest and the module.
+//! Signatures of plugins, made and checked: Ed25519, in a file next to the manifest and the module.
 //!
-//! One signature covers all that a plugin is: its name, whether it has a manifest, the manifest and the module. A plugin
-//! that is copied to another name, or loses its manifest, is not signed any more. A signature has no date: an old
-//! version stays signed until its key is taken out of `plugins.keys`.
+//! A signature covers the whole plugin: its name, the presence of a manifest, the manifest and the module. Copying a
+//! plugin to another name, or removing its manifest, makes the signature invalid. A signature has no date: an old
+//! version stays signed until its key is removed from `plugins.keys`.
 
 use super::source::Source;
 use crate::call::CallName;
@@ -14,26 +14,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file of the signature.
+/// The file name of the signature.
 pub const FILE: &str = "plugin.sig";
 
-/// The keys whose signatures count.
+/// The trusted keys.
 pub struct Trusted {
     keys: Vec<PublicKey>,
 }
 
-/// What a signature covers, and the signature.
+/// The data that a signature covers, and the signature.
 #[derive(Debug)]
 pub struct Signed {
     pub name: CallName,
     pub has_manifest: bool,
-    /// Of manifest and module.
+    /// The digest of manifest and module.
     pub digest: String,
-    /// The content of the file of the signature.
+    /// The content of the signature file.
     pub signature: Option<Vec<u8>>,
 }
 
-/// Why a plugin is not trusted.
+/// The reason why a plugin is not trusted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Untrusted {
     #[error("it is not signed, and plugins.keys is set: sign it with `distillery sign`, which makes {FILE}")]
@@ -45,7 +45,7 @@ pub enum Untrusted {
     Invalid,
 }
 
-/// What is wrong with the file of a key.
+/// The problem with a key file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("{}: {error}", .file.display())]
@@ -66,14 +66,14 @@ fn read_key<T>(file: &Path, what: &'static str, parse: impl FnOnce(&str) -> Opti
 }
 
 impl Trusted {
-    /// Reads the public keys in `files`; `None` without any.
+    /// Reads the public keys in `files`; `None` if there are none.
     pub fn read(files: &[PathBuf]) -> Result<Option<Self>, KeyError> {
         let read = |file: &PathBuf| read_key(file, "a public key", |pem| PublicKey::from_pem(pem).ok());
         let keys = files.iter().map(read).collect::<Result<_, _>>()?;
         Ok((!files.is_empty()).then_some(Self { keys }))
     }
 
-    /// Checks whether one of the keys has signed this.
+    /// Checks that one of the keys has signed the plugin.
     pub fn check(&self, signed: &Signed) -> Result<(), Untrusted> {
         let written = signed.signature.as_deref().ok_or(Untrusted::Unsigned)?;
         let signature = from_hex(written).and_then(|bytes| Signature::from_slice(&bytes).ok());
@@ -88,7 +88,7 @@ impl Trusted {
 }
 
 impl Signed {
-    /// Returns the bytes that are signed: nothing else that is ever signed begins like them.
+    /// Returns the bytes to sign, with a prefix that no other signed data has.
     fn statement(&self) -> Vec<u8> {
         let Self { name, has_manifest, digest, .. } = self;
         let manifest = if *has_manifest { "with a manifest" } else { "without a manifest" };
@@ -117,7 +117,7 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 /// A secret key.
 pub struct Signer(KeyPair);
 
-/// The signature cannot be written.
+/// The error if a signature cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {error}", .file.display())]
 pub struct NotWritten {
@@ -130,7 +130,7 @@ impl Signer {
         read_key(file, "a secret key", |pem| Some(Self(KeyPair::from_pem(pem).ok()?)))
     }
 
-    /// Signs `source`. Returns the file that was written.
+    /// Signs `source` and returns the path of the signature file.
     pub fn sign(&self, source: &Source) -> Result<PathBuf, NotWritten> {
         let signature = self.0.sk.sign(Signed::from(source).statement(), None);
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -140,7 +140,7 @@ impl Signer {
     }
 }
 
-/// Writes a file beside `path` and moves it there, so that nobody ever reads half of it.
+/// Writes a file next to `path` and renames it, so that no reader sees half of it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), NotWritten> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -148,8 +148,8 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), NotWritten> {
     done.map_err(|error| NotWritten { file: path.to_owned(), error })
 }
 
-/// Makes a new key: the secret one in `NAME.key`, which only its owner may read, the public one in `NAME.pub`. Neither
-/// is overwritten.
+/// Makes a new key pair: the secret key in `NAME.key`, readable by its owner only, and the public key in `NAME.pub`.
+/// Never overwrites a file.
 pub fn generate(name: &Path) -> io::Result<[PathBuf; 2]> {
     let pair = KeyPair::from_seed(Seed::generate());
     let with = |extension: &str| {
@@ -178,7 +178,7 @@ mod tests {
         trusted: Trusted,
     }
 
-    /// A plugin called `echo`, a key, and the trust in that key.
+    /// Returns a plugin called `echo`, a key, and the trust in that key.
     fn desk(manifest: Option<&str>) -> Desk {
         let root = tempfile::tempdir().unwrap();
         let plugin = root.path().join("echo");
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(signed.check(), Err(Untrusted::Invalid));
         fs::remove_file(signed.at(FILE)).unwrap();
         assert_eq!(signed.check(), Err(Untrusted::Unsigned));
-        // A manifest beside a module that was signed without one.
+        // A manifest is added to a module that was signed without one.
         signed.sign();
         signed.check().unwrap();
         fs::write(signed.at(manifest::FILE), "{}\n").unwrap();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_key_is_nobody_elses_and_never_overwritten() {
+    fn secret_key_is_private_and_never_overwritten() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
         let [secret, _] = generate(&root.path().join("team")).unwrap();

@@ -1,6 +1,6 @@
-//! All plugins and calls at one moment, and which plugin has a call.
+//! All plugins and calls at one moment, and the owner of each call.
 //!
-//! It loads nothing, and knows no directory.
+//! This module loads nothing, and knows no directory.
 
 use super::{Call, Found, Plugin, generation::Failure};
 use crate::call::CallName;
@@ -9,33 +9,33 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// What became of a plugin directory. Both of the first are there when a newer version did not load and the last good
-/// one serves on.
+/// The state of a plugin directory. A plugin and an error coexist if a newer version failed and the last good one is
+/// still served.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub serving: Option<Arc<Plugin>>,
-    /// Why what lies in the directory does not serve.
+    /// The reason why the version in the directory is not served.
     pub error: Option<Failure>,
-    /// The generation that served before, kept to go back to.
+    /// The previous generation, kept as the rollback target.
     pub previous: Option<Arc<Plugin>>,
-    /// What serves if the directory does not load: the generation that served last, or why that had to stop.
+    /// The fallback if the directory does not load: the last served generation, or the reason why it had to stop.
     last_good: Option<Found>,
     retired: Vec<Weak<Plugin>>,
 }
 
 impl State {
-    /// Whether there is a directory. Where there is none, processes of it may still run.
+    /// Returns whether the directory exists. Processes can outlive the directory.
     pub fn is_there(&self) -> bool {
         self.serving.is_some() || self.error.is_some()
     }
 
-    /// Returns the generation that serves if the directory does not load.
+    /// Returns the generation to serve if the directory does not load.
     pub fn last_good(&self) -> Option<&Arc<Plugin>> {
         self.last_good.as_ref()?.as_ref().ok()
     }
 
-    /// The generations that served once and are not gone: those that processes run, and the one to go back to. The
-    /// newest is first.
+    /// Returns the retired generations that still exist, newest first: those with running processes, and the rollback
+    /// target.
     pub fn retired(&self) -> Vec<Arc<Plugin>> {
         let is = |plugin: &Arc<Plugin>, it: &Option<Arc<Plugin>>| it.as_ref().is_some_and(|it| Arc::ptr_eq(it, plugin));
         let alive = self.retired.iter().filter_map(Weak::upgrade).filter(|plugin| !is(plugin, &self.serving));
@@ -44,7 +44,7 @@ impl State {
         retired
     }
 
-    /// Takes over from the state `before` what is not a matter of what was found now.
+    /// Copies the lasting part of the state `before`.
     fn remember(&mut self, before: &Self) {
         self.retired = before.retired.iter().filter(|it| it.strong_count() > 0).cloned().collect();
         self.previous = before.previous.clone().filter(|_| self.is_there());
@@ -54,14 +54,14 @@ impl State {
         self.retired.push(Arc::downgrade(replaced));
         let Some(serving) = &self.serving else { return };
         if before.previous.as_ref().is_some_and(|it| it.is_version_of(serving)) {
-            // It went back: nothing is kept to go forward to.
+            // After a rollback there is no newer version to return to.
             self.previous = None;
         } else if !serving.is_version_of(replaced) {
             self.previous = Some(replaced.clone());
         }
     }
 
-    /// Adds to its error why the last good generation does not serve, either.
+    /// Adds to its error the reason why the last good generation is not served, either.
     fn explain(&mut self, generation: u64, why: &str) {
         if let Some(error) = self.error.as_mut().filter(|error| error.why != why) {
             error.why = format!("{}; generation {generation} stopped serving: {why}", error.why);
@@ -69,7 +69,7 @@ impl State {
     }
 }
 
-/// All plugins and calls at one moment. It never changes: a change is the next snapshot.
+/// All plugins and calls at one moment. Immutable: a change makes a new snapshot.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     plugins: BTreeMap<String, State>,
@@ -77,16 +77,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot after this one, when reading the plugin directories gave `found`. Plugins that are not in there are
-    /// gone; where one did not load, the last good generation goes on.
+    /// Returns the next snapshot after reading the plugin directories gave `found`. Plugins that `found` lacks are
+    /// gone; for those that failed, the last good generation continues.
     ///
-    /// Of two plugins that provide the same call the first by name has it, and the other does not serve. What lies in the
-    /// directories decides that alone, so that a restart decides it alike. The last good generations only fill gaps.
+    /// If two plugins provide the same call, the first by name owns it, and the other is not served. Only the
+    /// directories decide ownership, so a restart decides alike. The last good generations only fill gaps.
     pub fn next(&self, found: &BTreeMap<String, Found>) -> Self {
         self.with(found, &BTreeMap::new())
     }
 
-    /// Does the same after the last good generations of the plugins in `renewed` were replaced by others, or had to stop.
+    /// Returns the next snapshot after the last good generations in `renewed` were replaced or had to stop.
     pub fn with(&self, found: &BTreeMap<String, Found>, renewed: &BTreeMap<String, Found>) -> Self {
         let mut next = Self { plugins: BTreeMap::new(), calls: HashMap::with_capacity(self.calls.len()) };
         for (name, read) in found {
@@ -102,7 +102,7 @@ impl Snapshot {
         next.remembering(self)
     }
 
-    /// Lets the last good generations serve where what was found does not, as far as their calls are free.
+    /// Serves the last good generations of failed plugins as far as their calls are free.
     fn fill_gaps(&mut self, found: &BTreeMap<String, Found>, before: &Self) {
         let gaps = self.plugins.iter().filter(|(_, state)| state.serving.is_none());
         let gaps: Vec<_> = gaps.filter_map(|(name, state)| Some((name.clone(), state.last_good.clone()?))).collect();
@@ -123,7 +123,7 @@ impl Snapshot {
         }
     }
 
-    /// This snapshot, with what is to be remembered of the one before.
+    /// Returns this snapshot with the lasting state of `before`.
     fn remembering(mut self, before: &Self) -> Self {
         for (name, before) in &before.plugins {
             self.plugins.entry(name.clone()).or_default().remember(before);
@@ -137,7 +137,7 @@ impl Snapshot {
         self
     }
 
-    /// Adds all calls of `plugin` where no other plugin owns one of them; else none.
+    /// Adds all calls of `plugin`, or none if another plugin owns one of them.
     fn provide(&mut self, plugin: Arc<Plugin>, before: &Self) -> Found {
         if let Some(owned) = plugin.manifest.calls.keys().find_map(|name| self.calls.get(name)) {
             let (name, owner) = (owned.spec.name.as_str(), owned.plugin.name.as_str());
@@ -152,12 +152,12 @@ impl Snapshot {
         Ok(plugin)
     }
 
-    /// All plugin directories, also those that did not load.
+    /// Returns all plugin directories, including those that did not load.
     pub fn plugins(&self) -> &BTreeMap<String, State> {
         &self.plugins
     }
 
-    /// All calls, in no order.
+    /// Returns all calls, in no particular order.
     pub fn calls(&self) -> impl Iterator<Item = &Arc<Call>> {
         self.calls.values()
     }
@@ -179,13 +179,13 @@ mod tests {
         state.error.as_ref().map_or("", |failure| &failure.why)
     }
 
-    /// The plugin that has the call `name`, and its generation.
+    /// Returns the plugin that owns the call `name`, and its generation.
     fn owner<'a>(snapshot: &'a Snapshot, name: &str) -> Option<(&'a str, u64)> {
         snapshot.call(name).map(|call| (call.plugin.name.as_str(), call.plugin.generation))
     }
 
     #[test]
-    fn of_two_plugins_with_the_same_call_the_first_by_name_has_it() {
+    fn first_plugin_by_name_owns_a_duplicate_call() {
         let snapshot = Snapshot::default()
             .next(&found([("b", plugin("b", "{x: {}, only-b: {}}", 1)), ("a", plugin("a", "{x: {}}", 1))]));
         assert_eq!(snapshot.call("x").unwrap().plugin.name, "a");
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!((owner(snapshot, "x"), owner(snapshot, "y")), (Some(("a", 1)), None));
             assert!(why(&snapshot.plugins()["b"]).contains("already provided by the plugin \"a\""));
         }
-        // It has its calls back as soon as they are free.
+        // The plugin gets its calls back as soon as they are free.
         let back = running.next(&found([("b", b)]));
         assert_eq!((owner(&back, "x"), owner(&back, "y")), (Some(("b", 1)), Some(("b", 1))));
     }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_is_neither_a_way_back_nor_a_reason_to_lose_one() {
+    fn renewal_keeps_the_rollback_target() {
         let versions: Vec<_> = (1..=2).map(|n| plugin("a", "{x: {}}", n).unwrap()).collect();
         let first = Snapshot::default().next(&found([("a", Ok(versions[0].clone()))]));
         let second = first.next(&found([("a", Ok(versions[1].clone()))]));
@@ -261,13 +261,13 @@ mod tests {
         let next = first.next(&newer).with(&newer, &revoked);
         assert!(owner(&next, "x").is_none());
         assert_eq!(why(&next.plugins()["a"]), "broken; generation 3 stopped serving: not granted");
-        // It does not come back with the next change of another plugin.
+        // A change of another plugin does not bring it back.
         let next = next.next(&found([("a", broken(2)), ("b", plugin("b", "{y: {}}", 1))]));
         assert!(owner(&next, "x").is_none() && owner(&next, "y").is_some());
     }
 
     #[test]
-    fn exactly_one_generation_is_kept_to_go_back_to() {
+    fn exactly_one_rollback_target_is_kept() {
         let generations: Vec<_> = (1..=3).map(|n| plugin("a", "{x: {}}", n).unwrap()).collect();
         let mut snapshot = Snapshot::default();
         for plugin in &generations {

@@ -1,6 +1,6 @@
-//! Reads a plugin whole: manifest, module and signature, with a digest of what it does.
+//! Reads a complete plugin: manifest, module and signature, with a digest of its behaviour.
 //!
-//! It compiles nothing, and runs nothing that it finds.
+//! This module compiles nothing and runs nothing.
 
 use super::{
     discover::{Listing, LoadError},
@@ -18,38 +18,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A manifest is a page; more than this is something else under its name. It also bounds the time to read one: the
-/// parser needs the square of the depth, two seconds for one of this size that opens a bracket with every word.
+/// A manifest is about a page; a larger file is not one. The limit also bounds the time to parse a manifest. The parser
+/// needs the square of the depth: two seconds for a file of this size with a bracket in every word.
 pub(super) const MANIFEST_SIZE: Size = Size::kib(64);
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
 
-/// A plugin as it lay in its directory at one moment.
+/// The contents of a plugin directory at one moment.
 #[derive(Debug)]
 pub struct Source {
     pub name: CallName,
     pub directory: PathBuf,
     pub manifest: Manifest,
     pub manifest_text: String,
-    /// Whether there is a file of the manifest at all.
+    /// Whether a manifest file exists.
     pub has_manifest: bool,
     pub module_path: PathBuf,
     pub module_bytes: Vec<u8>,
-    /// SHA-256 of manifest and module, in hexadecimal: the same digest is the same plugin.
+    /// The SHA-256 of manifest and module, in hexadecimal: equal digests mean equal plugins.
     pub digest: String,
-    /// What stands in the file of its signature.
+    /// The contents of the signature file.
     pub signature: Option<Vec<u8>>,
 }
 
 impl Source {
-    /// Reads what `path` names: the directory of a plugin, or a module alone, which is then the whole plugin.
+    /// Reads the plugin at `path`: its directory, or a single module as a complete plugin.
     pub fn at(path: &Path, max_module: Size) -> Result<Self, LoadError> {
         // `.` has no name of its own.
         let path = fs::canonicalize(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
         if path.is_dir() { Self::read(&path, max_module) } else { Self::alone(path, max_module) }
     }
 
-    /// Reads a module that is named after its file, without a manifest.
+    /// Reads a module without a manifest; the file name gives its name.
     fn alone(module_path: PathBuf, max_module: Size) -> Result<Self, LoadError> {
         let name: CallName = module_path
             .file_stem()
@@ -73,7 +73,7 @@ impl Source {
         })
     }
 
-    /// Reads the plugin in `directory`, whose module has at most `max_module`.
+    /// Reads the plugin in `directory`, with a module of at most `max_module`.
     pub fn read(directory: &Path, max_module: Size) -> Result<Self, LoadError> {
         let name = plugin_name(directory)?;
         let listing = Listing::of(directory)?;
@@ -105,8 +105,8 @@ impl Source {
         })
     }
 
-    /// Names all that a load depends on: two sources of the same fingerprint load alike. Beside the digest that is
-    /// whether there is a manifest, and the signature.
+    /// Returns a fingerprint of everything that a load depends on: sources with equal fingerprints load alike. Includes
+    /// the digest, the existence of a manifest, and the signature.
     pub fn fingerprint(&self) -> String {
         let signed = self.signature.as_deref();
         let parts = [[self.has_manifest, signed.is_some()].map(u8::from).to_vec(), signed.unwrap_or_default().to_vec()];
@@ -114,7 +114,7 @@ impl Source {
     }
 }
 
-/// The name and the manifest of the plugin in `directory`, whether it is built or not.
+/// Reads the name and the manifest of the plugin in `directory`, built or not.
 pub fn manifest(directory: &Path) -> Result<(CallName, Manifest), LoadError> {
     let name = plugin_name(directory)?;
     let manifest = read_manifest(manifest_text(directory)?.as_deref(), directory, &name)?;
@@ -133,13 +133,13 @@ fn read_manifest(text: Option<&str>, directory: &Path, name: &CallName) -> Resul
     }
 }
 
-/// Reads the text of the manifest in `directory`, if there is one.
+/// Reads the text of the manifest in `directory`; `None` if there is none.
 pub(super) fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
     text_of_manifest(&Listing::of(directory)?, directory)
 }
 
-/// Reads the text of a listed manifest. Without one a call takes any parameters, so that one which is there and cannot
-/// be read is an error.
+/// Reads the text of a listed manifest. An unreadable manifest is an error, because a call without a manifest accepts
+/// any parameters.
 fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String>, LoadError> {
     if let Some(misnamed) = &listing.misnamed {
         return Err(LoadError::Misnamed(misnamed.clone()));
@@ -158,7 +158,7 @@ fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String
     }
 }
 
-/// The signature, where there is one. Anything longer than a signature is none.
+/// Reads the signature; `None` if there is none or the file is too long for one.
 fn signature_text(directory: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     match read_whole(&directory.join(signature::FILE), SIGNATURE_SIZE) {
         Ok(read) => Ok(Some(read.unwrap_or_default())),
@@ -188,8 +188,8 @@ fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Resul
     }
 }
 
-/// Reads a regular file; anything else, such as a pipe, could keep the reader waiting forever, also one that takes the
-/// place of a file at this moment. `None` if it has more than `max`.
+/// Reads a regular file; `None` if it is larger than `max`. Anything else, such as a pipe, could block the reader
+/// forever, even if it replaces the file at this moment.
 pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, LoadError> {
     let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -207,7 +207,7 @@ pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, Load
 
 /// Returns the digest of a manifest and a module.
 pub(super) fn digest(manifest: &[u8], module: &[u8]) -> String {
-    // The length keeps a byte that moves from one file to the other from giving the same digest.
+    // The length separates the two files: moving a byte between them changes the digest.
     let length = (manifest.len() as u64).to_le_bytes();
     hex(Sha256::new().chain_update(length).chain_update(manifest).chain_update(module).finalize().as_slice())
 }
@@ -227,7 +227,7 @@ mod tests {
 
     const MAX: Size = Size::mib(1);
 
-    /// A directory of plugins: each file is made with the directories above it.
+    /// Creates a directory of plugins with these files and their parent directories.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in files {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_read_whole() {
+    fn plugin_is_read_completely() {
         let root = root(&[("echo/echo.wat", "(module)"), ("two/a.wat", "a"), ("two/b.wat", "b")]);
         fs::write(root.path().join("two/plugin.yaml"), "component: b.wat").unwrap();
         let echo = Source::read(&root.path().join("echo"), MAX).unwrap();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_changes_with_the_manifest_and_with_the_module() {
+    fn digest_changes_with_manifest_and_module() {
         let root = root(&[("echo/echo.wat", "a")]);
         let digest = || Source::read(&root.path().join("echo"), MAX).unwrap().digest;
         let first = digest();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_load_says_what_to_do() {
+    fn load_error_says_what_to_do() {
         let root = root(&[
             ("empty/plugin.yaml", "{}"),
             ("unbuilt/plugin.yaml", "build: make it"),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_beyond_its_limit_is_not_read() {
+    fn module_above_the_size_limit_is_not_read() {
         let root = root(&[("big/big.wat", "12345")]);
         let directory = root.path().join("big");
         assert!(Source::read(&directory, Size::bytes(5)).is_ok());

@@ -1,8 +1,8 @@
-//! Keeps what is served like what lies in the plugin directories: notices changes, loads what changed, and swaps it in
-//! as a new generation. What does not load changes nothing.
+//! Keeps the served plugins in step with the plugin directories: notices changes, loads them, and publishes new
+//! generations. A plugin that does not load changes nothing.
 //!
-//! All of it happens on a thread of its own, and the loading on threads beside it. When to load what is decided by
-//! `plugin::plan`. It never knows who asks, and where a configuration comes from.
+//! This work happens on a thread of its own, and loads run on further threads. `plugin::plan` decides when to load a
+//! plugin. This module knows neither its callers nor the source of the configuration.
 
 mod keeper;
 mod looking;
@@ -27,69 +27,69 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// What there is to watch.
+/// The inputs of the watcher.
 pub struct Watch {
     /// The directory of all plugins.
     pub root: PathBuf,
     pub how: config::Watch,
     pub loader: Loader,
     pub catalog: Arc<Catalog>,
-    /// What is to be loaded at the start.
+    /// The load at the start.
     pub first: FirstLoad,
-    /// Reads the configuration again.
+    /// Rereads the configuration.
     pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
 }
 
-/// What there is to watch, and what of it is loaded.
+/// The watched plugins, and the loaded versions of them.
 struct Loads {
     root: PathBuf,
     how: config::Watch,
     loader: Loader,
     catalog: Arc<Catalog>,
-    /// As it is in the catalog.
+    /// As in the catalog.
     loaded: Vec<Loaded>,
     reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
 }
 
-/// What reading the configuration again gave.
+/// The result of rereading the configuration.
 pub struct Reread {
-    /// What loads plugins from now on.
+    /// The loader from now on.
     pub loader: Loader,
-    /// The keys that have a new value.
+    /// The keys with a new value.
     pub changed: Vec<&'static str>,
-    /// The keys whose new value has no effect before the next start.
+    /// The keys whose new value takes effect only at the next start.
     pub restart: Vec<&'static str>,
 }
 
-/// What a reload did with the configuration.
+/// The effect of a reload on the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Reloaded {
     pub changed: Vec<&'static str>,
     pub restart: Vec<&'static str>,
-    /// Why the configuration stays as it is.
+    /// The reason why the configuration is unchanged.
     pub error: Option<String>,
-    /// The generations whose processes hold what the operator has revoked.
+    /// The generations whose processes hold rights that the operator has revoked.
     pub holders: Vec<Holder>,
 }
 
-/// A generation whose processes hold more than the rules of this moment give.
+/// A generation whose processes hold more rights than the current rules grant.
 #[derive(Clone, Debug)]
 pub struct Holder {
     pub plugin: Arc<Plugin>,
-    /// What they hold, each in words.
+    /// The rights, in words.
     pub rights: Vec<String>,
 }
 
-/// What a rollback did.
+/// The result of a rollback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolledBack {
-    /// The generation that serves now.
+    /// The generation that is served now.
     pub generation: u64,
-    /// Why a restart will not know of it.
+    /// The reason why a restart will forget the rollback.
     pub forgotten: Option<String>,
 }
 
-/// Why a plugin cannot go back to the generation before.
+/// The reason why a plugin cannot be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoWayBack {
     #[error("there is no plugin {0:?}")]
@@ -102,7 +102,7 @@ pub enum NoWayBack {
     Ending,
 }
 
-/// Speaks to the thread that watches.
+/// A handle to the thread that watches.
 #[derive(Clone, Debug)]
 pub struct Watcher {
     inbox: mpsc::Sender<Message>,
@@ -118,24 +118,24 @@ enum Message {
 }
 
 impl Watcher {
-    /// Reads the configuration again, renews the rights of all that serves, and looks at all plugins. The answer comes
-    /// when all of them are loaded; none comes when the server ends.
+    /// Rereads the configuration, renews the rights of all served plugins, and checks all plugins. The answer comes
+    /// when all of them are loaded; no answer comes if the server ends.
     pub fn reload(&self) -> oneshot::Receiver<Reloaded> {
         self.ask(Message::Reload)
     }
 
-    /// Serves the generation that served before, until the directory changes again, also after a restart.
+    /// Serves the previous generation until the directory changes again, even after a restart.
     pub async fn roll_back(&self, name: &str) -> Result<RolledBack, NoWayBack> {
         self.ask(|answer| Message::RollBack(name.to_owned(), answer)).await.unwrap_or(Err(NoWayBack::Ending))
     }
 
-    /// Ends the thread. What loads at this moment is not waited for.
+    /// Ends the thread, without waiting for running loads.
     pub fn end(&self) {
-        // It may have ended already.
+        // The thread can have ended already.
         let _ = self.inbox.send(Message::End);
     }
 
-    /// One whose thread has ended.
+    /// Returns a watcher whose thread has ended.
     #[cfg(test)]
     pub(crate) fn ended() -> Self {
         Self { inbox: mpsc::channel().0 }
@@ -143,17 +143,17 @@ impl Watcher {
 
     fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> oneshot::Receiver<T> {
         let (answer, answered) = oneshot::channel();
-        // Where nobody listens any more, the answer is dropped with the question.
+        // Without a listener, the answer is dropped with the question.
         let _ = self.inbox.send(message(answer));
         answered
     }
 }
 
 impl Watch {
-    /// Begins with the first load, and then to watch: no change is missed, also of what changed since it was loaded.
-    /// What is asked of the watcher meanwhile is answered after the first load.
+    /// Starts the first load and then the watch. No change is missed, even one that happens during the load. Requests
+    /// to the watcher are answered after the first load.
     ///
-    /// Nobody waits for the end of the thread: a look at a disk that does not answer would hold up the end of the server.
+    /// No caller waits for the end of the thread: a disk that does not answer would hold up the end of the server.
     pub fn start(self) -> io::Result<Watcher> {
         let (sender, messages) = mpsc::channel();
         let watcher = Watcher { inbox: sender.clone() };
@@ -170,8 +170,8 @@ impl Watch {
     }
 }
 
-/// Says in the log what became of generations. `took` is how long the one of this name took to load, and `left` how many
-/// plugins of the first load are still to come.
+/// Logs what happened to generations. `took` returns the load time of a named plugin; `left` is the number of plugins
+/// of the first load still to come.
 pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Option<Duration>, left: Option<usize>) {
     for Change { plugin, generation, what } in changes {
         let ms = took(plugin).map(|took| took.as_millis() as u64);
@@ -194,7 +194,7 @@ pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Op
                 tracing::error!(plugin, generation, error = why, serving, ms, left, "plugin not loaded");
             }
             (What::Removed, _) => tracing::info!(plugin, generation, "plugin removed"),
-            // That is said when it happens.
+            // Logged when the failure happens.
             (What::Freed, _) | (What::Serving { .. }, None) => {}
         }
     }

@@ -1,9 +1,9 @@
-//! Which addresses are the public network, and which are this machine or what lies behind it.
+//! Distinguishes public addresses from those of this machine and of private networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether anyone may be sent there by a name: it is neither this machine, nor a private or special network, nor an
-/// address that stands for one of these.
+/// Returns whether a resolved name can lead to this address. Excludes this machine, private and special networks, and
+/// addresses that stand for one of these.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -13,9 +13,9 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let special = match address.octets() {
-        // This network; shared by the customers of a carrier; assigned by protocols; benchmarks; reserved, broadcast.
+        // This network; carrier-grade NAT; protocol assignments; benchmarks; reserved and broadcast.
         [0, ..] | [100, 64..=127, ..] | [192, 0, 0, _] | [198, 18..=19, ..] | [240..=255, ..] => true,
-        // Old relays from IPv6, which may end anywhere.
+        // Former 6to4 relays, which can lead anywhere.
         [192, 88, 99, _] => true,
         _ => false,
     };
@@ -32,17 +32,17 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let [[p, q], [r, s]] = [high.to_be_bytes(), low.to_be_bytes()];
     let last = Ipv4Addr::new(p, q, r, s);
     match [a, b, c, d, e, f] {
-        // An IPv4 address in the clothes of an IPv6 one: mapped, or behind a translator.
+        // An IPv4 address in IPv6 form: mapped, or for a translator.
         [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => is_public_v4(last),
-        // 6to4 carries one in its middle.
+        // A 6to4 address contains an IPv4 address.
         [0x2002, ..] => {
             let [[p, q], [r, s]] = [b.to_be_bytes(), c.to_be_bytes()];
             is_public_v4(Ipv4Addr::new(p, q, r, s))
         }
-        // Teredo and other assignments of protocols, documentation: nothing that a name should lead to.
+        // Teredo and other protocol assignments, and documentation: no name should lead to these.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Only this part is global unicast at all: loopback, unspecified, unique local, link-local, site-local,
-        // multicast, local translators and compatible addresses lie outside of it.
+        // Only this range is global unicast. Loopback, unspecified, unique local, link-local, site-local, multicast,
+        // local translators and compatible addresses are outside.
         [0x2000..=0x3fff, ..] => true,
         _ => false,
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_public_network_is_public() {
+    fn only_public_addresses_are_public() {
         for address in [
             "127.0.0.1",
             "127.8.8.8",

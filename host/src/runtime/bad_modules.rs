@@ -1,9 +1,9 @@
-//! Tests of what is no program: every beginning of one, and bytes that never were one. Each is refused in words.
+//! Tests of invalid programs: every truncation of a valid one, and random bytes. Each is refused with a message.
 
 use super::{CompileError, Kind, Program, tests::runtime};
 use crate::limits::Limits;
 
-/// A command of preview 1 whose last section is its code: without any of its bytes it is none.
+/// A preview 1 command whose last section is its code, so that every truncation is invalid.
 const MODULE: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
     (memory (export "memory") 1)
@@ -11,7 +11,7 @@ const MODULE: &str = r#"(module
     (global (mut i32) (i32.const 7))
     (func (export "_start") (loop (br_if 0 (i32.load (i32.const 16)))) (call 0 (global.get 0))))"#;
 
-/// The same as a component of WASI 0.2.
+/// The same program as a component of WASI 0.2.
 const COMPONENT: &str = r#"(component
     (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
     (core func $random (canon lower (func $random "get-random-u64")))
@@ -27,14 +27,14 @@ fn compile(code: &[u8]) -> Result<Program, CompileError> {
     runtime().compile(code, &Limits::default())
 }
 
-/// What is told of code that is no program, which must be one line with something in it.
+/// Returns the refusal of invalid code, which must be one non-empty line.
 fn refusal(code: &[u8], what: &str) -> String {
     let refused = compile(code).expect_err(what).to_string();
     assert!(!refused.trim().is_empty() && !refused.contains('\n'), "{what}: {refused:?}");
     refused
 }
 
-/// A generator of bytes that are the same in every run.
+/// Generates the same pseudo-random bytes in every run.
 fn noise(mut seed: u64) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -42,7 +42,7 @@ fn noise(mut seed: u64) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The binary of `text`, without the section of names behind it: a program is whole before that.
+/// Returns the binary of `text` without the trailing section of names, which is optional.
 fn binary(text: &str) -> Vec<u8> {
     let mut binary = wat::parse_str(text).expect("well-formed text");
     let mut section = 8;
@@ -62,7 +62,7 @@ fn binary(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_module_that_was_cut_anywhere_is_refused() {
+fn truncated_module_is_refused() {
     let module = binary(MODULE);
     assert_eq!(compile(&module).expect("the whole of it").kind(), Kind::Preview1);
     for end in 0..module.len() {
@@ -71,7 +71,7 @@ fn a_module_that_was_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_component_that_was_cut_anywhere_is_refused() {
+fn truncated_component_is_refused() {
     let component = binary(COMPONENT);
     assert_eq!(compile(&component).expect("the whole of it").kind(), Kind::Component2);
     for end in 0..component.len() {
@@ -80,7 +80,7 @@ fn a_component_that_was_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_byte_that_was_changed_is_refused_or_harmless() {
+fn changed_byte_is_refused_or_harmless() {
     for text in [MODULE, COMPONENT] {
         let whole = binary(text);
         for (place, byte) in noise(7).take(400).enumerate() {
@@ -95,7 +95,7 @@ fn a_byte_that_was_changed_is_refused_or_harmless() {
 }
 
 #[test]
-fn garbage_is_refused_whatever_it_begins_with() {
+fn garbage_is_refused() {
     let beginnings: [&[u8]; 7] =
         [b"", b"\0", b"\0asm", b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0", b"(module", b"\xff\xfe(module)"];
     for beginning in beginnings {

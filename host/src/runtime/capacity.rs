@@ -1,32 +1,32 @@
-//! How many processes this machine carries, and what stops it from carrying more; and for whom the file descriptors are.
+//! The number of processes that this machine supports, its limiting factor, and the split of file descriptors.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fmt;
 
-/// The most processes that are planned for when the operator names no number.
+/// The default maximum of planned processes.
 const DEFAULT: u32 = 10_000;
-/// Memory mappings of one process: two of its stack, four of a linear memory that starts from an image.
+/// The memory mappings of one process: two of its stack, four of a linear memory with an initial image.
 const MAPPINGS: u64 = 6;
-/// Mappings kept for the server itself: libraries, threads, code, allocations.
+/// The mappings reserved for the server itself: libraries, threads, code, allocations.
 const OWN_MAPPINGS: u64 = 2_500;
-/// Address space of one process: its linear memory with guards, tables and a stack.
+/// The address space of one process: its linear memory with guards, tables and a stack.
 const ADDRESSES: u64 = (4 << 30) + (256 << 20);
-/// What of the address space may go to processes.
+/// The address space available to processes.
 const USABLE_ADDRESSES: u64 = 96 << 40;
-/// Descriptors kept for the server itself: the database, the log, plugins, listeners.
+/// The descriptors reserved for the server itself: the database, the log, plugins, listeners.
 const OWN_FILES: u64 = 256;
-/// The part of the others that guests may hold, for files and requests. The rest is for sockets.
+/// The fraction of the other descriptors for guests' files and requests. The rest is for sockets.
 const GUEST_PART: u64 = 4;
 
-/// How many processes run at once, and why not more.
+/// The number of concurrent processes, and its limiting factor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
     pub processes: u32,
-    /// How many descriptors there are for sockets, one of which each process with a client needs.
+    /// The number of descriptors for sockets; each process with a client needs one.
     pub sockets: u64,
-    /// How many descriptors guests may hold together.
+    /// The number of descriptors for all guests together.
     pub guest_files: u64,
-    /// What lowered the number that was wanted.
+    /// The limit that lowered the wanted number.
     pub lowered: Option<Lowered>,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Lowered {
     }
 }
 
-/// The kernel's limits that matter here.
+/// The relevant limits of the kernel.
 #[derive(Clone, Copy, Debug)]
 struct Kernel {
     mappings: u64,
@@ -52,12 +52,12 @@ struct Kernel {
 }
 
 impl Capacity {
-    /// Reads the kernel's limits, raising the soft limit of open files as far as it may be raised.
+    /// Reads the kernel's limits. Raises the soft limit of open files as far as allowed.
     pub fn find(wanted: Option<u32>) -> Self {
         Self::within(wanted, Kernel::read())
     }
 
-    /// For so many processes, whatever the kernel says.
+    /// Returns a capacity for this many processes, regardless of the kernel.
     pub fn of(processes: u32) -> Self {
         Self { processes, sockets: processes.into(), guest_files: 1024, lowered: None }
     }
@@ -116,7 +116,7 @@ mod tests {
     const ROOMY: Kernel = Kernel { mappings: 65_530, addresses: u64::MAX, files: 1 << 20 };
 
     #[test]
-    fn the_default_of_the_kernel_carries_ten_thousand() {
+    fn kernel_defaults_support_ten_thousand_processes() {
         let capacity = Capacity::within(None, ROOMY);
         assert_eq!((capacity.processes, capacity.lowered), (10_000, None));
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_low_is_named() {
+    fn limiting_kernel_setting_is_named() {
         let few_files = Kernel { files: 1024, ..ROOMY };
         let capacity = Capacity::within(None, few_files);
         assert_eq!(capacity.processes, 576);

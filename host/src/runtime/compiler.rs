@@ -1,10 +1,9 @@
-//! Compiling in a process of its own, which can be given up.
+//! Compiles in a separate process, which can be killed.
 //!
-//! A compilation can be neither interrupted nor bounded in memory from within: a module of a few KiB may be made so
-//! that it takes minutes and gigabytes. So this program starts itself once more, with the module as its input and under
-//! limits of its own. It fills the cache of compiled code and ends; the server then compiles the same module, and finds
-//! that it has already been done. A module that was compiled in time once is not tried again: a note beside the
-//! compiled code says so.
+//! A compilation can be neither interrupted nor bounded in memory from within: a module of a few KiB can need minutes
+//! and gigabytes. So this program starts itself again, with the module as input and with limits. The worker fills the
+//! cache of compiled code and ends. The server then compiles the same module and finds the result in the cache. A note
+//! next to the compiled code records a success, so that the module needs no second worker.
 
 use super::{engine::Recipe, program::CompileError};
 use crate::{call::Span, limits::Limits, size::Size};
@@ -30,30 +29,30 @@ use wasmtime::{Engine, InstanceAllocationStrategy};
 
 /// The command of this program that compiles one module.
 pub const COMMAND: &str = "compile-worker";
-/// This program, also when its file has been replaced in the meantime.
+/// This program, even if its file was replaced in the meantime.
 const PROGRAM: &str = "/proc/self/exe";
-/// What lists of processes show for it.
+/// The process name of the worker.
 const NAME: &str = "distillery";
-/// Where the notes lie within the directory of compiled code: below a directory for each engine, where the cache takes
-/// them for old code that nobody uses when it cleans up, and not for something strange.
+/// The directory of notes within the cache, below a directory for each engine. There the cache's cleanup treats them as
+/// old code, not as foreign files.
 const NOTES: &str = "compiled";
-/// What the worker says at most: the reason why a module is none.
+/// The maximum size of the worker's message: the reason why a module is invalid.
 const WORDS: u64 = 16 << 10;
-/// How the worker ends when the module is to blame; what it says is the reason.
+/// The exit status of the worker if the module is invalid; its message is the reason.
 const REFUSED: u8 = 1;
-/// How it ends when it could not even try.
+/// The exit status of the worker if it could not start.
 const UNABLE: u8 = 2;
-/// Guests and sockets come first.
+/// The worker's priority: guests and sockets come first.
 const NICE: i32 = 10;
 
-/// What a compilation may take.
+/// The limits of a compilation.
 #[derive(Clone, Copy, Debug)]
 pub struct CompileLimits {
     pub time: Duration,
     pub memory: Size,
 }
 
-/// What the worker must know beside the module: what its code depends on, and where it goes.
+/// The input of the worker in addition to the module: everything that the code depends on, and its destination.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     cache: PathBuf,
@@ -61,18 +60,18 @@ struct Job {
     stack: Size,
 }
 
-/// Compiles modules in other processes.
+/// A compiler of modules in separate processes.
 pub struct Compiler {
     limits: CompileLimits,
     notes: PathBuf,
     job: String,
 }
 
-/// Why a module was not compiled apart.
+/// The reason why a module was not compiled in a separate process.
 pub enum NotCompiled {
-    /// It must not be compiled at all.
+    /// The module must not be compiled at all.
     Refused(CompileError),
-    /// It was not even tried.
+    /// The worker could not run.
     Unable(String),
 }
 
@@ -89,7 +88,7 @@ impl Compiler {
         Self { limits, notes: cache.join(NOTES), job }
     }
 
-    /// Sees to it that the cache of `engine` has the compiled form of `code`.
+    /// Ensures that the cache of `engine` has the compiled form of `code`.
     pub fn compile(&self, engine: &Engine, code: &[u8]) -> Result<(), NotCompiled> {
         let notes = self.notes.join(engine_key(engine));
         let note = notes.join(format!("{:x}", Sha256::digest(code)));
@@ -116,16 +115,16 @@ impl Compiler {
         };
         judge(&mut child, &words, self.limits.memory)?;
         let took = begun.elapsed();
-        tracing::debug!(ms = took.as_millis() as u64, bytes = code.len(), "compiled in a process of its own");
+        tracing::debug!(ms = took.as_millis() as u64, bytes = code.len(), "compiled in a separate process");
         std::fs::write(note, took.as_millis().to_string())?;
         Ok(())
     }
 
-    /// What the worker said when it has ended, or nothing when its time is over.
+    /// Returns the worker's message when it has ended, or `None` after the time limit.
     fn wait(&self, child: &mut Child) -> io::Result<Option<String>> {
         let stderr = child.stderr.take().expect("it is piped");
         let (tell, ended) = mpsc::sync_channel(1);
-        // Ends with the worker, which is killed if it does not end by itself.
+        // Ends together with the worker, which is killed if necessary.
         thread::Builder::new().name("compiling".into()).spawn(move || {
             let mut words = Vec::new();
             let mut stderr = stderr.take(WORDS);
@@ -136,7 +135,7 @@ impl Compiler {
     }
 }
 
-/// What the end of the worker means, which had `memory`.
+/// Interprets the end of the worker, which had `memory`.
 fn judge(child: &mut Child, words: &str, memory: Size) -> Result<(), NotCompiled> {
     let status = child.wait()?;
     let words = words.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -144,7 +143,7 @@ fn judge(child: &mut Child, words: &str, memory: Size) -> Result<(), NotCompiled
     if status.success() {
         return Ok(());
     }
-    // A Rust program that gets no more memory aborts; what asks the kernel for it has an error of its own.
+    // A Rust program aborts when an allocation fails; direct requests to the kernel return an error.
     let aborted = status.signal() == Some(Signal::ABORT.as_raw()) && words.starts_with("memory allocation");
     if aborted || words.contains(&io::Error::from(Errno::NOMEM).to_string()) {
         return refused(CompileError::TooLarge(memory));
@@ -156,19 +155,19 @@ fn judge(child: &mut Child, words: &str, memory: Size) -> Result<(), NotCompiled
     }
 }
 
-/// How long the module of this note took to compile.
+/// Returns the compile time that this note records.
 fn took_before(note: &Path) -> Option<Duration> {
     std::fs::read_to_string(note).ok()?.parse().ok().map(Duration::from_millis)
 }
 
-/// What the notes of all modules for this engine, with its settings, have in common.
+/// Returns the common part of all notes for this engine with its settings.
 fn engine_key(engine: &Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
-/// A file that is nowhere: unlike a pipe it can be filled before anyone reads it.
+/// Creates an anonymous file in memory. Unlike a pipe, it can be filled before it is read.
 fn in_memory(content: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("module", MemfdFlags::CLOEXEC)?);
     file.write_all(content)?;
@@ -176,7 +175,7 @@ fn in_memory(content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// The worker: compiles the module on stdin into the cache, as `job` says.
+/// Runs the worker: compiles the module on stdin into the cache, as `job` describes.
 pub fn work(job: &str) -> ExitCode {
     match try_to_work(job) {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -192,12 +191,12 @@ pub fn work(job: &str) -> ExitCode {
 }
 
 fn try_to_work(job: &str) -> anyhow::Result<Result<(), CompileError>> {
-    // If the server is gone, nobody waits for this any more.
+    // Without a server the result is not needed.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     nice(NICE)?;
     let job: Job = serde_json::from_str(job)?;
     let recipe = Recipe::new(&Limits { stack: job.stack, ..Limits::default() }, 1, Some(&job.cache))?;
-    // What the code depends on does not include where its memories come from.
+    // The code does not depend on the allocation strategy.
     let engine = recipe.engine(InstanceAllocationStrategy::OnDemand).map_err(anyhow::Error::msg)?;
     let mut code = Vec::new();
     io::stdin().read_to_end(&mut code)?;
@@ -205,7 +204,7 @@ fn try_to_work(job: &str) -> anyhow::Result<Result<(), CompileError>> {
     Ok(super::program::compile(&engine, &code).map(drop))
 }
 
-/// From now on this process gets `size` more of memory, and leaves none behind when it dies of that.
+/// Limits this process to `size` of additional memory, and disables core dumps.
 fn bound_memory(size: Size) -> anyhow::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));

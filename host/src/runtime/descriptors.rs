@@ -1,15 +1,15 @@
-//! The file descriptors that guests may hold, of all that the kernel gives this server. The rest is kept for sockets and the
-//! database, so that the server accepts connections whatever guests open.
+//! The file descriptors available to guests. The rest of the kernel's limit is reserved for sockets and the database,
+//! so that guests cannot keep the server from accepting connections.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// A process gets this many as long as there are any.
+/// The number of descriptors that a process gets as long as any are free.
 const FEW: u64 = 8;
-/// A process that holds more gets another one while it holds less than this part of what is free. Greedy processes
-/// therefore always leave some to the next.
+/// Beyond [`FEW`], a process gets another descriptor while it holds less than this fraction of the free ones. Greedy
+/// processes thus always leave some to the next.
 const PART: u64 = 4;
 
 /// The descriptors of all processes together.
@@ -18,14 +18,14 @@ pub struct Descriptors {
     free: AtomicU64,
 }
 
-/// What one process holds of them.
+/// The descriptors of one process.
 #[derive(Debug)]
 pub struct Share {
     of: Arc<Descriptors>,
     held: AtomicU64,
 }
 
-/// One descriptor, until this is dropped.
+/// One descriptor, held until it is dropped.
 #[derive(Debug)]
 pub struct Descriptor(Arc<Share>);
 
@@ -49,7 +49,7 @@ impl Share {
         Arc::new(Self { of: descriptors.clone(), held: AtomicU64::new(0) })
     }
 
-    /// One more descriptor; nothing if the process holds its share.
+    /// Takes one more descriptor; `None` if the process has used its share.
     pub fn take(self: &Arc<Self>) -> Option<Descriptor> {
         if !self.of.take(self.held.load(Relaxed)) {
             return None;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greedy_process_leaves_descriptors_to_the_next() {
+    fn greedy_process_leaves_descriptors_to_the_next() {
         let descriptors = Arc::new(Descriptors::new(1000));
         let shares: Vec<_> = (0..8).map(|_| Share::of(&descriptors)).collect();
         let held: Vec<_> = shares.iter().map(all).collect();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn no_process_gets_a_descriptor_past_the_last() {
+    fn no_descriptor_is_given_past_the_last() {
         let descriptors = Arc::new(Descriptors::new(10));
         let (one, other) = (Share::of(&descriptors), Share::of(&descriptors));
         let (held, rest) = (all(&one), all(&other));

@@ -1,5 +1,5 @@
-//! The engines and what they share. One engine serves every module that fits its pool; a second one, made when the
-//! first such module comes, allocates on demand for modules that do not.
+//! The engines and their shared state. One engine serves every module that fits its pool. A second one, created on
+//! demand, allocates each process individually for modules that do not fit.
 
 use super::{
     capacity::Capacity,
@@ -26,14 +26,14 @@ use wasmtime::{
 };
 use wasmtime_wasi::I32Exit;
 
-/// Bytes of a linear memory or a stack that stay with their place in the pool: touching them again costs no fault.
+/// The bytes of a memory or stack that stay resident in its pool slot, so that reuse causes no page faults.
 const KEEP_RESIDENT: usize = 64 << 10;
-/// Room on a guest's stack for host functions, beside what wasm may use.
+/// The stack space for host functions, in addition to the limit for wasm.
 const HOST_STACK: usize = 256 << 10;
-/// Heaps of garbage-collected guests that the pool holds; each reserves as much address space as a memory.
+/// The heaps of garbage-collected guests in the pool; each reserves as much address space as a memory.
 const GC_HEAPS: u32 = 500;
 
-/// Memories and tables that one component of the pool may have, over all its core instances.
+/// The memories and tables of one component in the pool, over all its core instances.
 const MEMORIES: u32 = 8;
 const TABLES: u32 = 32;
 
@@ -42,29 +42,29 @@ pub struct Runtime {
     on_demand: OnceLock<Result<Linked, String>>,
     recipe: Recipe,
     pub(super) ticker: Arc<Ticker>,
-    /// Those that guests may hold.
+    /// The file descriptors available to guests.
     pub(super) descriptors: Arc<Descriptors>,
     engines: Arc<Engines>,
-    /// Compiles in other processes; without it everything is compiled in this one.
+    /// Compiles in separate processes; `None` means compilation in this process.
     compiler: Option<Compiler>,
 }
 
-/// An engine with everything that its modules may import.
+/// An engine with everything that its modules can import.
 pub(super) struct Linked {
     pub engine: Engine,
     pub preview1: wasmtime::Linker<State>,
     pub component: component::Linker<State>,
-    /// Allocates for each process, rather than from a pool.
+    /// Whether the engine allocates for each process instead of using a pool.
     pub on_demand: bool,
 }
 
-/// Every engine whose epoch moves on.
+/// Every engine whose epoch advances.
 #[derive(Default)]
 struct Engines {
     all: [OnceLock<Engine>; 2],
 }
 
-/// What the engines are made from.
+/// The inputs for making engines.
 pub(super) struct Recipe {
     limits: Limits,
     capacity: u32,
@@ -84,8 +84,8 @@ pub enum RuntimeError {
 }
 
 impl Runtime {
-    /// Makes an engine for processes within `limits`, as many at once as `capacity` says. Compiled code is kept in
-    /// `cache`, found again by the content of the module and the version and settings of the engine.
+    /// Makes an engine for processes within `limits`, with as many at once as `capacity` allows. Compiled code is kept
+    /// in `cache`, under the content of the module and the version and settings of the engine.
     pub fn new(limits: &Limits, capacity: &Capacity, cache: Option<&Path>) -> Result<Self, RuntimeError> {
         let recipe = Recipe::new(limits, capacity.processes, cache)?;
         let pool = recipe.link(recipe.pool()).map_err(RuntimeError::Engine)?;
@@ -101,17 +101,17 @@ impl Runtime {
         Ok(Self { pool, on_demand, recipe, ticker, descriptors, engines, compiler: None })
     }
 
-    /// Compiles from now on in processes of their own, under these limits: only for the program that knows
-    /// [`super::COMPILE_COMMAND`]. Where there is no cache, or none that can be written, nothing could come back from
-    /// another process, and modules are compiled in this one, without limits.
+    /// Compiles in separate processes from now on, within these limits. Only for the program that implements
+    /// [`super::COMPILE_COMMAND`]. Without a writable cache a separate process cannot return its result. Modules are
+    /// then compiled in this process, without limits.
     pub fn compile_apart(mut self, limits: CompileLimits) -> Self {
         let cache = self.recipe.cache.as_ref();
         self.compiler = cache.map(|cache| Compiler::new(limits, self.recipe.limits.stack, cache.directory()));
         self
     }
 
-    /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks:
-    /// never called on a thread that serves sockets or guests.
+    /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks: never
+    /// call this on a thread that serves sockets or guests.
     pub fn compile(&self, code: &[u8], limits: &Limits) -> Result<Program, CompileError> {
         if let Some(compiler) = &self.compiler {
             match compiler.compile(&self.pool.engine, code) {
@@ -124,7 +124,7 @@ impl Runtime {
         }
         match Program::compile(self, &self.pool, code, limits) {
             Err(CompileError::NotForPool(why)) => {
-                tracing::info!(%why, "a module does not fit the pool and is allocated on demand");
+                tracing::info!(%why, "module does not fit the pool; allocating on demand");
                 let linked = self.on_demand().map_err(CompileError::Engine)?;
                 Program::compile(self, linked, code, limits)
             }
@@ -132,7 +132,7 @@ impl Runtime {
         }
     }
 
-    /// The operator's limits, which every process keeps to.
+    /// Returns the operator's limits, which apply to every process.
     pub(super) fn limits(&self) -> &Limits {
         &self.recipe.limits
     }
@@ -157,7 +157,7 @@ impl Engines {
 
 fn open_cache(directory: &Path) -> Result<Cache, RuntimeError> {
     let failed = |why: String| RuntimeError::Cache { directory: directory.to_owned(), why };
-    // What lies there is run as it is, and not checked again.
+    // Code in the cache is run unchecked.
     private::directory(directory, Use::Serve).map_err(|error| failed(error.to_string()))?;
     let directory_path = std::path::absolute(directory).map_err(|error| failed(error.to_string()))?;
     let mut config = CacheConfig::new();
@@ -180,7 +180,7 @@ impl Recipe {
         let linked = || -> wasmtime::Result<Linked> {
             let mut preview1 = wasmtime::Linker::new(&engine);
             wasmtime_wasi::p1::add_to_linker_async(&mut preview1, |state: &mut State| &mut state.wasi)?;
-            // The library takes a status above 125 for a mistake; here every status is the guest's own affair.
+            // The library treats a status above 125 as an error; here the guest can choose any status.
             preview1.allow_shadowing(true);
             preview1.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| -> wasmtime::Result<()> {
                 Err(I32Exit(status).into())
@@ -193,7 +193,7 @@ impl Recipe {
             wasmtime_wasi::p3::add_to_linker(&mut component)?;
             files::component2::link(&mut component)?;
             files::component3::link(&mut component)?;
-            // Also where nothing is granted: some languages import it always, and then every request is denied.
+            // Linked even without grants: some languages always import it, and every request is then denied.
             wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
             interface::add_to_components(&mut component)?;
@@ -223,8 +223,8 @@ impl Recipe {
     fn pool(&self) -> InstanceAllocationStrategy {
         let processes = self.capacity;
         let mut pool = PoolingAllocationConfig::new();
-        // A component may be made of several core modules, and some have a memory or a table of their own. However few
-        // processes there are, the largest one must fit.
+        // A component can consist of several core modules, each with a memory or a table. However few the processes,
+        // the largest one must fit.
         let spare = processes / 4 + MEMORIES;
         let instances = self.limits.instances as u32;
         pool.total_component_instances(processes)
@@ -251,7 +251,7 @@ impl Recipe {
     }
 }
 
-/// What a module that does not fit a size of the pool has to do with which setting.
+/// Returns the setting to change for a module that exceeds a size of the pool.
 pub(super) fn setting_for(why: &str, limits: &Limits) -> Option<String> {
     let never = |what: &str, setting: &str, now: String| {
         Some(format!("{what}; raise limits.{setting} in distillery.yaml, which is {now}"))

@@ -1,14 +1,14 @@
-//! The files of a guest: directories that it was given, and a private one that holds only so much.
+//! The files of a guest: granted directories, and a private one with a quota.
 //!
-//! A directory is opened once, when its plugin is loaded: what happens to its path later leads nowhere else. Each process
-//! opens it again through that handle (`/proc/self/fd/N`), which is the same directory for as long as the handle is
-//! there, be it renamed or replaced; WASI's implementation takes nothing but a path. It also keeps guests inside: paths
-//! are resolved below the handle, by the kernel where that can (`openat2`).
+//! A directory is opened once, when its plugin loads, so later changes of its path have no effect. Each process opens
+//! it again through that handle (`/proc/self/fd/N`), because WASI's implementation accepts only a path. The handle
+//! keeps the directory valid even if it is renamed or replaced. WASI's implementation keeps guests inside: paths are
+//! resolved below the handle, by the kernel if it can (`openat2`).
 //!
-//! WASI's implementation knows neither the quota of the private directory nor the bounds of a process, and works on files
-//! wherever it is called. So every function that touches a file is put in front of its own, for each kind of guest
-//! ([`preview1`], [`component2`], [`component3`]). All of them go to the threads for files first ([`call`]), and count what
-//! is opened and held ([`Opened`], [`pending`]).
+//! WASI's implementation knows neither the quota of the private directory nor the limits of a process, and it works on
+//! files on the calling thread. So each of its file functions is wrapped, for each kind of guest ([`preview1`],
+//! [`component2`], [`component3`]). All wrappers first move to the threads for files ([`call`]), and count open files
+//! and buffers ([`Opened`], [`pending`]).
 
 mod call;
 pub(super) mod component2;
@@ -54,23 +54,23 @@ use wasmtime_wasi::{
     p1::WasiP1Ctx,
 };
 
-/// Where a guest sees its private directory.
+/// The guest's path of its private directory.
 pub const SCRATCH_AT: &str = "/tmp";
-/// The longest path that a guest may name, as systems have it.
+/// The maximum length of a path, as on the host.
 const PATH_MAX: usize = 4096;
 
-/// A directory of the host, opened, and where guests see it.
+/// An open directory of the host, and its path for guests.
 #[derive(Clone, Debug)]
 pub struct Mounted {
     directory: Arc<OwnedFd>,
-    /// Device and inode. The handle keeps their numbers from being used anew.
+    /// Device and inode. The open handle keeps them from being reused.
     identity: (u64, u64),
     at: String,
     write: bool,
 }
 
 impl Mounted {
-    /// Blocks.
+    /// Opens a directory. Blocks.
     pub fn open(path: &Path, at: String, write: bool) -> io::Result<Self> {
         let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let stat = fstat(&directory)?;
@@ -78,7 +78,7 @@ impl Mounted {
     }
 }
 
-/// Whether both are the same directory, for the same use.
+/// Compares directories and access rights.
 impl PartialEq for Mounted {
     fn eq(&self, other: &Self) -> bool {
         (self.identity, &self.at, self.write) == (other.identity, &other.at, other.write)
@@ -89,33 +89,33 @@ impl PartialEq for Mounted {
 #[derive(Default)]
 pub(super) struct Files {
     scratch: Option<Scratch>,
-    /// The descriptors that it may hold; nothing without directories.
+    /// The process's share of file descriptors; `None` without directories.
     share: Option<Arc<Share>>,
     pending: Option<Arc<Pending>>,
-    /// What is known of each descriptor, by its place in the table.
+    /// Data about each descriptor, by its index in the table.
     opened: HashMap<u32, Arc<Opened>>,
-    /// The places of a preview 1 module's descriptors, by their numbers.
+    /// The table indices of a preview 1 module's descriptors, by their numbers.
     numbers: preview1::Numbers,
-    /// Those of the directories that it begins with.
+    /// Those of the preopened directories.
     _directories: Vec<Counted>,
 }
 
-/// A file or directory that a guest has open. Streams share it with their descriptor.
+/// An open file or directory of a guest, shared by its descriptor and streams.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
-    /// The private directory that it lies in.
+    /// The private directory that contains it, if any.
     scratch: Option<Scratch>,
-    /// How it counts there, if it is a file.
+    /// Its entry in the quota, if it is a file there.
     handle: Option<scratch::Handle>,
     _counted: Option<Counted>,
 }
 
-/// Whether a guest has directories.
+/// Returns whether a guest has directories.
 pub(super) fn is_furnished(reach: &Reach) -> bool {
     !reach.mounts.is_empty() || reach.scratch.is_some()
 }
 
-/// Completes the world of a guest with the directories that it may reach.
+/// Adds the granted directories to the WASI context of a guest.
 pub(super) async fn furnish(
     mut wasi: WasiCtxBuilder,
     reach: &Reach,
@@ -125,7 +125,7 @@ pub(super) async fn furnish(
     if !is_furnished(reach) {
         return Ok((wasi.build_p1(), Files::default()));
     }
-    // Every function that works on files goes to threads that may block first.
+    // Every function that works on files moves to threads that can block.
     wasi.allow_blocking_current_thread(true);
     let files = Worker::new(control).file_call(async { open_all(&mut wasi, reach, descriptors) }).await?;
     Ok((wasi.build_p1(), files))
@@ -151,17 +151,17 @@ fn open_all(wasi: &mut WasiCtxBuilder, reach: &Reach, descriptors: &Arc<Descript
 }
 
 impl Files {
-    /// Whether the guest has any directory.
+    /// Returns whether the guest has any directory.
     fn has_any(&self) -> bool {
         self.share.is_some()
     }
 
-    /// One more descriptor of the process's share.
+    /// Counts one more descriptor of the process's share.
     fn count(&self) -> io::Result<Counted> {
         self.share.as_ref().and_then(Share::take).ok_or_else(|| Errno::MFILE.into())
     }
 
-    /// What its streams hold.
+    /// Returns the buffers of its streams.
     fn pending(&self) -> Arc<Pending> {
         self.pending.clone().unwrap_or_default()
     }
@@ -179,7 +179,7 @@ impl Files {
 }
 
 impl Opened {
-    /// Writes there, or at the end, as far as the quota allows. Blocks.
+    /// Writes at a position, or at the end, as far as the quota allows. Blocks.
     pub fn write(&self, file: &filesystem::File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
         refuse_if_read_only(file.perms)?;
         match &self.handle {
@@ -188,7 +188,7 @@ impl Opened {
         }
     }
 
-    /// Blocks.
+    /// Changes the size, as far as the quota allows. Blocks.
     pub fn set_size(&self, file: &filesystem::File, size: u64) -> io::Result<()> {
         refuse_if_read_only(file.perms)?;
         match &self.handle {
@@ -202,7 +202,7 @@ fn refuse_if_read_only(perms: FsPerms) -> io::Result<()> {
     if perms.write_not_permitted() { Err(Errno::PERM.into()) } else { Ok(()) }
 }
 
-/// Refuses a path before anything is done with it.
+/// Refuses a path that is too long before any use.
 fn check_path(length: usize) -> io::Result<()> {
     if length > PATH_MAX { Err(Errno::NAMETOOLONG.into()) } else { Ok(()) }
 }
@@ -238,7 +238,7 @@ impl State {
         })
     }
 
-    /// A directory within the private one.
+    /// Returns the place of a directory within the private one.
     fn place(&mut self, descriptor: &Resource<Descriptor>) -> Place {
         let scratch = self.opened(descriptor).scratch.clone()?;
         match self.descriptor(descriptor) {
@@ -255,7 +255,7 @@ impl State {
     }
 }
 
-/// What was just opened.
+/// A newly opened file or directory.
 struct New {
     descriptor: Descriptor,
     opened: Opened,
@@ -274,7 +274,7 @@ impl Files {
             Some(scratch) if !made.replace(true) => scratch.add_entry(0).inspect_err(|_| made.set(false)),
             _ => Ok(()),
         };
-        // What is cut off when a file is opened shall be given back.
+        // A truncated file returns its bytes to the quota.
         let asked = Wanted { cut_later: scratch.is_some(), ..wanted };
         let found = asked.open(&dir.dir, path, make).inspect_err(|_| {
             if let (true, Some(scratch)) = (made.get(), &scratch) {
@@ -296,7 +296,7 @@ impl Files {
 }
 
 impl Wanted {
-    /// As WASI's implementation notes it.
+    /// Returns the mode that WASI's implementation records.
     fn mode(&self) -> OpenMode {
         let mut mode = OpenMode::empty();
         mode.set(OpenMode::WRITE, self.create || self.truncate || self.write);
@@ -305,7 +305,7 @@ impl Wanted {
     }
 }
 
-/// The directory that stands for any other while a number is made; see [`preview1`].
+/// Opens the directory that stands in for any other while a number is assigned; see [`preview1`].
 fn own_process() -> io::Result<Dir> {
     let directory = open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(Dir::new(File::from(directory), FsPerms::ReadOnly, OpenMode::READ, true))

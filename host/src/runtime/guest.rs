@@ -1,4 +1,4 @@
-//! One process as a future: polled for a turn, measured at each.
+//! One process as a future, polled for a turn and measured at each.
 
 use super::ticker::Ticker;
 use crate::{
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How a guest ended.
+/// The end of a guest.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
     Exited(u32),
@@ -24,11 +24,11 @@ pub enum End {
         trap: Cow<'static, str>,
         limit: Option<LimitHit>,
     },
-    /// It was killed while it computed.
+    /// Killed while it computed.
     Interrupted,
-    /// It was killed while it sat in a host call.
+    /// Killed during a host call.
     Dropped,
-    /// Every place for a process is taken, though one was free when the call came.
+    /// No process slot is available, although one was free when the call came.
     Full,
     /// The host failed; the text is for the log.
     Failed(String),
@@ -36,7 +36,7 @@ pub enum End {
 
 pub(super) type Running = Pin<Box<dyn Future<Output = End> + Send>>;
 
-/// A process that has begun, or is about to. Dropping it ends it wherever it is.
+/// A process that has begun or is about to. Dropping it ends the process in any state.
 pub struct Guest {
     running: Running,
     control: Arc<Control>,
@@ -53,13 +53,13 @@ impl Guest {
     }
 
     /// Runs the guest until it ends, waits, is killed, needs threads of another class than `class`, or has computed for
-    /// `turn`. What it used of the processor is added to its account.
+    /// `turn`. Adds its processor time to its account.
     pub fn poll(&mut self, turn: Duration, class: ThreadClass, cx: &mut Context<'_>) -> Poll<End> {
         let stopwatch = Stopwatch::start();
         self.control.residence.begin_turn(class);
         self.control.begin_turn(stopwatch.began, turn);
         let ticking = self.ticker.running();
-        // A panic of a host function is the host's mistake, and must not take the client's connection with it.
+        // A panic in a host function is the host's fault, and must not end the client's connection.
         let polled = catch_unwind(AssertUnwindSafe(|| self.running.as_mut().poll(cx)));
         drop(ticking);
         self.control.add_cpu(stopwatch.stop());
@@ -70,19 +70,19 @@ impl Guest {
     }
 }
 
-/// A turn that is over so soon has used what it took, as nobody took the processor away from it.
+/// A turn up to this length counts in full: no other thread is likely to have taken the processor.
 const SHORT: Duration = Duration::from_micros(100);
-/// For how long this thread's last look at its time on the processor is good.
+/// The time for which a thread's last reading of its processor time stays valid.
 const FRESH: Duration = Duration::from_millis(1);
 
 thread_local! {
-    /// When this thread last looked at its time on the processor, and how much that was.
+    /// The last reading of this thread's processor time, and its time.
     static LOOKED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
-/// Measures what a turn uses of the processor. The kernel is asked for it only behind a turn that is not short: asking
-/// takes as long as a guest needs for a line. Where others had the processor during a long turn, up to [`FRESH`] too much is
-/// counted: what this thread did between its last look and the turn.
+/// Measures the processor time of a turn. The kernel is asked only after a longer turn, because the request takes as
+/// long as a guest needs for a line. If other threads had the processor during a long turn, up to [`FRESH`] too much is
+/// counted: this thread's work between its last reading and the turn.
 struct Stopwatch {
     began: Instant,
 }
@@ -108,7 +108,7 @@ impl Stopwatch {
     }
 }
 
-/// The time that this thread has spent on a processor.
+/// Returns the processor time of this thread.
 fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_has_used_what_it_computed_and_not_what_others_did() {
+    fn turn_counts_only_its_own_processor_time() {
         let stopwatch = Stopwatch::start();
         sleep(Duration::from_millis(50));
         let idle = stopwatch.stop();
         assert!(idle < Duration::from_millis(25), "{idle:?}");
 
-        // Another turn right behind it begins where that one ended.
+        // The next turn begins at the end of the previous one.
         let stopwatch = Stopwatch::start();
         spin(Duration::from_millis(5));
         sleep(Duration::from_millis(50));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_the_time_is_good_for_a_moment_only() {
+    fn reading_of_processor_time_expires() {
         Stopwatch::start().stop();
         spin(Duration::from_millis(20));
         let stopwatch = Stopwatch::start();

@@ -1,7 +1,7 @@
-//! `distillery:call`, which guests may import: how they learn that they are to stop, and tell what came of them. Its
-//! meaning stands in `wit/call.wit`.
+//! `distillery:call`, which guests can import to learn of a cancellation and to set a result. `wit/call.wit` defines
+//! its meaning.
 //!
-//! Modules of preview 1 know no such interfaces, so that they have two plain functions in their stead.
+//! Modules of preview 1 have no such interfaces; they get two plain functions instead.
 
 use super::state::State;
 use crate::{
@@ -18,7 +18,7 @@ use wasmtime_wasi::{
     p2::{DynPollable, Pollable, subscribe},
 };
 
-/// What modules of preview 1 import from.
+/// The import module for preview 1.
 const PREVIEW1: &str = "distillery_call";
 
 /// The names of the reasons in `wit/call.wit`, in its order.
@@ -35,7 +35,7 @@ const REASONS: [&str; 10] = [
     "operator",
 ];
 
-/// The place of a reason in [`REASONS`].
+/// Returns the index of a reason in [`REASONS`].
 fn number(reason: &CancelReason) -> usize {
     match reason {
         CancelReason::Client => 0,
@@ -55,7 +55,7 @@ fn reason(reason: &CancelReason) -> Val {
     Val::Enum(REASONS[number(reason)].into())
 }
 
-/// What a guest waits for that wants to know when it is to stop.
+/// A guest's subscription to its cancellation.
 struct Told(Arc<Control>);
 
 #[async_trait]
@@ -67,7 +67,7 @@ impl Pollable for Told {
 
 /// Adds the interfaces for components.
 pub fn add_to_components(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    // Types are nothing to link, but a guest that names an interface finds it.
+    // Types need no linking, but a guest's import must resolve.
     linker.instance("distillery:call/types@0.1.0")?;
 
     let mut cancellation = linker.instance("distillery:call/cancellation@0.1.0")?;
@@ -93,15 +93,15 @@ pub fn add_to_components(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
     let mut outcome = linker.instance("distillery:call/outcome@0.1.0")?;
     outcome.func_wrap("set-value", |store, (json,): (WasmStr,)| {
-        // The text stays in the memory of the guest, and is as long as one host call may take at most.
+        // The text stays in the guest's memory, up to the limit of one host call.
         let set = json.to_str(&store).map(|json| store.data().control.set_value(&json))?;
         Ok((set.map_err(|error| error.to_string()),))
     })
 }
 
-/// Adds the functions for modules of preview 1: `cancelled() -> i32` is 0 while the call may go on, then the place of the
-/// reason among those of `wit/call.wit`, counted from 1; `set_value(address: i32, length: i32) -> i32` is 0 when the
-/// value was taken, and 1 when it is not a JSON text of at most 16 KiB.
+/// Adds the functions for modules of preview 1. `cancelled() -> i32` is 0 while the call can go on, then the reason's
+/// index in `wit/call.wit`, counted from 1. `set_value(address: i32, length: i32) -> i32` is 0 if the value was
+/// accepted, and 1 if it is not a JSON text of at most 16 KiB.
 pub fn add_to_modules(linker: &mut wasmtime::Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap(PREVIEW1, "cancelled", |caller: Caller<'_, State>| -> i32 {
         caller.data().control.reason().map_or(0, |it| number(it) as i32 + 1)
@@ -142,7 +142,7 @@ mod tests {
     };
 
     #[test]
-    fn the_reasons_are_those_of_the_interface() {
+    fn reasons_match_the_interface() {
         let wit = include_str!("../../../wit/call.wit");
         let (_, after) = wit.split_once("enum reason {").unwrap();
         let (inside, _) = after.split_once('}').unwrap();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_too_long_is_refused_before_it_is_read() {
+    fn oversized_value_is_refused_before_it_is_read() {
         let control = Arc::new(Control::new(&Limits::default()));
         let module = r#"(module
             (import "distillery_call" "set_value" (func $set (param i32 i32) (result i32)))

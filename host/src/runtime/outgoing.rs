@@ -1,8 +1,8 @@
-//! HTTP requests that guests send: to origins that were granted, and to nobody else.
+//! HTTP requests of guests to granted origins.
 //!
-//! Each request is checked by itself, also one to where an answer redirected the guest: nothing is followed here. Names
-//! are resolved here too, and the connection goes to the very address that was looked at. One that is not of the public
-//! network is refused, unless the grant names it as it is: an address, or `localhost`.
+//! Each request is checked on its own, and redirects are not followed here. This module also resolves names, and
+//! connects to exactly the resolved address. An address outside the public network is refused unless the grant names it
+//! literally, or as `localhost`.
 
 use super::{
     address::is_public,
@@ -41,24 +41,24 @@ use tokio_rustls::{
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-/// From the look at the name to the end of the TLS handshake.
+/// The time from name resolution to the end of the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
-/// From the request to the head of its answer. Some answers are long in the making.
+/// The time from the request to the head of its answer; some answers take long to compute.
 const FIRST_BYTE: Duration = Duration::from_secs(300);
-/// From one piece of an answer to the next.
+/// The time between two pieces of an answer.
 const IDLE: Duration = Duration::from_secs(120);
-/// Requests of one process that are under way at once: each has a socket.
+/// The maximum number of concurrent requests of one process; each uses a socket.
 const CONNECTIONS: usize = 32;
-/// Names that are asked for at once, by all processes.
+/// The maximum number of concurrent name resolutions of all processes.
 const RESOLVERS: usize = 16;
-/// The head of an answer, and what is read ahead of the guest.
+/// The size of an answer's head, and of the read-ahead.
 const BUFFER: usize = 64 << 10;
-/// What one write to the body of a request takes from a guest.
+/// The largest write to the body of a request.
 const CHUNK: usize = 64 << 10;
-/// Headers of one message. A guest may hold as many sets of them as it may hold resources.
+/// The maximum number of headers of one message. A guest can hold as many header sets as resources.
 const FIELDS: usize = 16 << 10;
 
-/// What a process sends requests with.
+/// The state for sending requests of a process.
 pub(super) struct Outgoing {
     context: WasiHttpCtx,
     sender: Sender,
@@ -70,7 +70,7 @@ struct Sender {
     descriptors: Arc<Descriptors>,
 }
 
-/// What a request needs until its answer has ended.
+/// The resources that a request holds until its answer has ended.
 struct Place {
     _connection: OwnedSemaphorePermit,
     _socket: Descriptor,
@@ -120,18 +120,18 @@ impl WasiHttpHooks for Sender {
 impl Sender {
     fn check(&self, request: &Request<WasiBody>) -> Result<(Origin, Place), Error> {
         let origin = Origin::of(request.uri()).ok_or(Error::HttpRequestUriInvalid)?;
-        // A tunnel would lead to where nobody looks.
+        // A tunnel would bypass the checks.
         if !self.allowed.contains(&origin) || request.method() == Method::CONNECT {
             return Err(Error::HttpRequestDenied);
         }
         let connection = self.connections.clone().try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)?;
-        // The connections of one process are few, so that each is the first of its share.
+        // One process has few connections, so each counts as the first of its share.
         let socket = Share::of(&self.descriptors).take().ok_or(Error::ConnectionLimitReached)?;
         Ok((origin, Place { _connection: connection, _socket: socket }))
     }
 }
 
-/// How long what may take. A guest may want less.
+/// The timeouts. A guest can only shorten them.
 struct Times {
     connect: Duration,
     first_byte: Duration,
@@ -160,13 +160,13 @@ async fn send(
     let mut client = http1::Builder::new();
     let (mut sender, connection) =
         client.max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
-    // Scheme and host are for proxies only.
+    // Only proxies need scheme and host.
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(|_| Error::HttpRequestUriInvalid)?;
 
     let mut connection = Some(connection);
     let mut answer = pin!(timeout(times.first_byte, sender.send_request(request)));
-    // The connection has to be driven; how it fails, the answer tells.
+    // The connection must be polled; its failure shows in the answer.
     let answer = poll_fn(|cx| {
         if let Some(driven) = &mut connection
             && Pin::new(driven).poll(cx).is_ready()
@@ -202,7 +202,7 @@ async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Error> {
         None => ServerName::try_from(origin.host().to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?,
     };
     let secured = TlsConnector::from(TLS.clone()).connect(name, stream).await.map_err(|error| {
-        tracing::debug!(%origin, %error, "no TLS");
+        tracing::debug!(%origin, %error, "TLS handshake failed");
         let certificate = error.get_ref().and_then(|it| it.downcast_ref::<tokio_rustls::rustls::Error>());
         match certificate {
             Some(tokio_rustls::rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
@@ -212,7 +212,7 @@ async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Error> {
     Ok(Box::new(secured))
 }
 
-/// Whom Mozilla trusts is trusted.
+/// Trusts Mozilla's root certificates.
 static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -221,7 +221,7 @@ static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 });
 
-/// Where the origin is, as far as it may be there.
+/// Returns the allowed addresses of the origin.
 async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
     let port = origin.port();
     let at = |address: IpAddr| SocketAddr::new(address, port);
@@ -232,7 +232,7 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
         return Ok(vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]);
     }
     let found = resolve(origin.host().to_owned(), port).await.map_err(|error| {
-        tracing::debug!(%origin, %error, "the name is not resolved");
+        tracing::debug!(%origin, %error, "name not resolved");
         Error::DnsError { rcode: None, info_code: None }
     })?;
     if found.is_empty() {
@@ -240,14 +240,14 @@ async fn addresses(origin: &Origin) -> Result<Vec<SocketAddr>, Error> {
     }
     let public: Vec<SocketAddr> = found.into_iter().filter(|found| is_public(found.ip())).collect();
     if public.is_empty() {
-        tracing::debug!(%origin, "the name leads to no public address");
+        tracing::debug!(%origin, "name has no public address");
         return Err(Error::DestinationIpProhibited);
     }
     Ok(public)
 }
 
-/// Asks the system for a name, on one of the threads for that: a name server that does not answer holds up other names, and
-/// neither the database nor files.
+/// Resolves a name on one of the threads for that purpose. An unresponsive name server delays other names, but neither
+/// the database nor files.
 async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     static THREADS: LazyLock<io::Result<Runtime>> =
         LazyLock::new(|| Builder::new_current_thread().max_blocking_threads(RESOLVERS).thread_name("names").build());
@@ -256,19 +256,19 @@ async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     asked.await.map_err(io::Error::other)?
 }
 
-/// A connection to the first of them that takes one.
+/// Connects to the first address that accepts a connection.
 async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
     let mut last = Error::DestinationNotFound;
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
-                // Without it small requests are only slower.
+                // Without this option small requests are only slower.
                 _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => last = Error::ConnectionRefused,
             Err(error) => {
-                tracing::debug!(%address, %error, "no connection");
+                tracing::debug!(%address, %error, "connection failed");
                 last = Error::DestinationUnavailable;
             }
         }
@@ -276,9 +276,9 @@ async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
     Err(last)
 }
 
-/// What a failure of the HTTP library means to a guest.
+/// Translates a failure of the HTTP library for the guest.
 fn told(error: &hyper::Error) -> Error {
-    tracing::debug!(%error, "an outgoing request failed");
+    tracing::debug!(%error, "outgoing request failed");
     if error.is_incomplete_message() {
         Error::HttpResponseIncomplete
     } else if error.is_closed() || error.is_canceled() {
@@ -290,7 +290,7 @@ fn told(error: &hyper::Error) -> Error {
     }
 }
 
-/// The body of an answer, which must go on coming while the guest waits for it.
+/// The body of an answer, with a timeout while the guest waits for data.
 struct Received {
     body: Incoming,
     idle: Duration,
@@ -330,10 +330,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_grant_may_name_an_address_that_no_name_may_lead_to() {
+    async fn grant_can_name_a_private_address() {
         assert_eq!(found("http://10.0.0.5:9000").await.unwrap(), ["10.0.0.5:9000".parse().unwrap()]);
         assert_eq!(found("http://localhost").await.unwrap().len(), 2);
-        // Resolvers take these for addresses of this machine.
+        // Resolvers accept these as addresses of this machine.
         for disguised in ["http://127.1", "http://2130706433", "http://0x7f000001", "http://0"] {
             match found(disguised).await {
                 Err(Error::DestinationIpProhibited | Error::DnsError { .. }) => {}
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_may_shorten_the_times_and_not_lengthen_them() {
+    fn guest_can_only_shorten_timeouts() {
         let wish = RequestOptions {
             connect_timeout: Some(Duration::from_secs(1)),
             first_byte_timeout: Some(Duration::from_secs(1_000_000)),

@@ -1,4 +1,4 @@
-//! A module made ready: compiled, linked, told apart, its exports found. Starting it looks nothing up by name.
+//! A prepared module: compiled, linked, classified, its exports found. Starting it looks up no names.
 
 use super::{
     descriptors::Descriptors,
@@ -28,7 +28,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
 
-/// What linear memories are counted in.
+/// The page size of linear memories.
 const PAGE: u64 = 64 << 10;
 
 /// A module or component that can be started any number of times.
@@ -51,7 +51,7 @@ enum Code {
     Component3 { component: component::InstancePre<State>, command: CommandIndices },
 }
 
-/// What a program is, told apart when it is loaded.
+/// The kind of a program, determined when it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Preview1,
@@ -75,7 +75,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why code does not become a program. Each says what to do.
+/// The reason why code is no valid program. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     #[error("it is neither a WASM module nor a component: {0}")]
@@ -101,16 +101,16 @@ pub enum CompileError {
     Crashed(String),
     #[error("{0}")]
     Engine(String),
-    /// It fits on demand, if at all.
+    /// The module does not fit the pool, but can fit on demand.
     #[error("it does not fit the pool: {0}")]
     NotForPool(String),
 }
 
-/// What a process is started with.
+/// The inputs of a process.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub call: CallName,
-    /// What stands between the call's name and its parameters in the guest's arguments.
+    /// The guest's arguments between the call's name and its parameters.
     pub leading: Vec<String>,
     pub params: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -119,7 +119,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// The same for a fresh instance that cleans up because of `reason`.
+    /// Returns the inputs for a fresh instance that cleans up because of `reason`.
     pub fn cleaning_up(mut self, reason: &CancelReason) -> Self {
         self.env.push(("DISTILLERY_CLEANUP".to_owned(), reason.name().to_owned()));
         self
@@ -169,7 +169,7 @@ impl Program {
         }
     }
 
-    /// Whether its processes are allocated on demand, because it does not fit the pool.
+    /// Returns whether its processes are allocated on demand, because it does not fit the pool.
     pub fn is_on_demand(&self) -> bool {
         self.0.on_demand
     }
@@ -187,13 +187,13 @@ impl Program {
         }
     }
 
-    /// The largest memory that a process of it begins with; nothing where that shows only when it runs.
+    /// Returns the largest initial memory of a process; `None` if only running shows it.
     pub fn first_memory(&self) -> Option<Size> {
         Some(Size::bytes(self.needs()?.max_initial_memory_size?.saturating_mul(PAGE)))
     }
 
-    /// A process of this program. Nothing of it runs before the guest is polled. `held` is dropped when the guest's
-    /// memory has been given back.
+    /// Starts a process of this program; the guest runs only when it is polled. `held` is dropped after the guest's
+    /// memory is freed.
     pub fn start<H: Send + 'static>(
         &self,
         invocation: Invocation,
@@ -208,7 +208,7 @@ impl Program {
             let number = running.residence.guest();
             let stderr = Stderr { control: running.clone(), call: invocation.call.clone(), to: invocation.stderr };
             let end = inner.run(invocation, &limits, running.clone(), stderr.clone()).await;
-            // Another guest writes there already if this one was left behind.
+            // If this guest was abandoned, its successor already writes there.
             if running.residence.guest() == number {
                 stderr.finish();
                 running.output.finish();
@@ -218,7 +218,7 @@ impl Program {
         Guest::new(Box::pin(future), control, self.0.ticker.clone())
     }
 
-    /// Makes every guest of this program's engine look up at its next epoch check.
+    /// Makes every guest of this program's engine check in at its next epoch check.
     pub fn move_epoch(&self) {
         self.0.engine.increment_epoch();
     }
@@ -248,7 +248,7 @@ impl Inner {
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
         store.data_mut().systems = invocation.reach.systems.clone();
         let entered = self.enter(&mut store).await;
-        // One that was killed is not waited for.
+        // A killed guest is not waited for.
         let has_files = files::is_furnished(&invocation.reach) && !control.is_killed();
         if has_files {
             files::component2::flush_all(store.data_mut()).await;
@@ -258,7 +258,7 @@ impl Inner {
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
         };
         if has_files {
-            // Its files are closed.
+            // Its files are closed here.
             files::Worker::new(&control).file_call(async move { drop(store) }).await;
         }
         end
@@ -300,7 +300,7 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
         if *trap == Trap::Interrupt && control.is_killed() {
             return End::Interrupted;
         }
-        // The client is told what, the log where.
+        // The client learns the kind of trap, the log its location.
         tracing::info!(process = %control.id, cause = one_line(error), "a guest trapped");
         let limit = match trap {
             Trap::StackOverflow => Some(LimitHit::Stack(limits.stack)),
@@ -311,18 +311,18 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
     if error.is::<PoolConcurrencyLimitError>() {
         return End::Full;
     }
-    tracing::info!(process = %control.id, cause = one_line(error), "a guest was ended by a host call");
+    tracing::info!(process = %control.id, cause = one_line(error), "guest ended by a host call");
     if error.is::<ThrownException>() {
         return End::Trapped { trap: "unhandled exception".into(), limit: refused };
     }
     if refused.is_some() {
         return End::Trapped { trap: "a limit was reached".into(), limit: refused };
     }
-    // What a host function refuses ends the guest like a trap; the innermost cause says what the guest did wrong.
+    // A refusal by a host function ends the guest like a trap; the innermost cause describes the guest's mistake.
     End::Trapped { trap: first_line(error.root_cause()).into(), limit: None }
 }
 
-/// Code that was compiled, of either form.
+/// Compiled code of either form.
 pub(super) enum Compiled {
     Module(Module),
     Component(Component),
@@ -348,7 +348,7 @@ fn classify(error: wasmtime::Error) -> CompileError {
 }
 
 impl CompileError {
-    /// What does not fit the pool because of one of the operator's limits fits nowhere.
+    /// Distinguishes a module that exceeds one of the operator's limits: it fits nowhere.
     fn of_size(self, limits: &Limits) -> Self {
         match self {
             Self::NotForPool(why) => setting_for(&why, limits).map_or(Self::NotForPool(why), Self::NeverFits),
@@ -357,7 +357,7 @@ impl CompileError {
     }
 }
 
-/// Whether a process can begin within `limits`, which may be lower than those of the operator.
+/// Checks whether a process can begin within `limits`, which can be lower than the operator's.
 fn fits(needed: Option<ResourcesRequired>, limits: &Limits, operator: &Limits) -> Result<(), CompileError> {
     let Some(needed) = needed else { return Ok(()) };
     let never = |what: String, setting: &str, now: String, lowered: bool| {
@@ -380,9 +380,9 @@ fn missing_import(error: wasmtime::Error) -> CompileError {
     CompileError::MissingImport(first_line(format!("{error:#}")))
 }
 
-/// An error with its causes and the backtrace of the guest, for the log, as far as 4 KiB. The names in a backtrace are the
-/// guest's: they get no line and no escape sequence of their own there. The host's own backtrace is left out: making it
-/// readable takes time and memory, which guests could ask for at will.
+/// Formats an error with its causes and the guest's backtrace for the log, up to 4 KiB. The guest controls the names in
+/// a backtrace, so line breaks and escape sequences are removed. The host's backtrace is omitted: guests could request
+/// its costly symbolization at will.
 fn one_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -394,7 +394,7 @@ fn one_line(error: &wasmtime::Error) -> String {
 fn first_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let line = text.lines().next().unwrap_or_default();
-    // Names in a module may hold anything.
+    // Names in a module can contain any character.
     OneLine { text: line.trim_end(), most: 300 }.to_string()
 }
 
@@ -403,7 +403,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_module_is_told_is_one_line_that_ends() {
+    fn error_text_is_one_bounded_line() {
         assert_eq!(first_line("export name `a\u{4}b` is bad \nat offset 7"), "export name `a\\u{4}b` is bad");
         assert!(first_line("x".repeat(1000)).len() < 310);
     }

@@ -1,17 +1,17 @@
-//! What the processes of a plugin can reach outside of their sandbox, ready for use: asked for by the plugin, granted by
-//! the operator, opened once. Who asked and who granted is not known here.
+//! The resources outside the sandbox that a plugin's processes can use: requested by the plugin, granted by the
+//! operator, and opened once. This module knows neither the request nor the grant.
 
 use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
 use crate::{hidden::Hidden, origin::Origin};
 use std::sync::Arc;
 
-/// By default nothing.
+/// The resources of a process; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct Reach {
     pub mounts: Vec<Mounted>,
-    /// Where requests may be sent to.
+    /// The origins to which requests can be sent.
     pub http: Arc<[Origin]>,
-    /// Variables beside those that every process has: of the server's environment, and secrets.
+    /// Variables in addition to those of every process: from the server's environment, and secrets.
     pub env: Vec<(String, Hidden)>,
     pub scratch: Option<ScratchSpace>,
     /// The public systems.

@@ -1,7 +1,7 @@
-//! Private directories for temporary files: where they lie, how much they hold, and that none outlives its process.
+//! Private directories for temporary files: their place, their quota, and their removal with the process.
 //!
-//! A process may fill its own up to a quota, in bytes and in number of files. What is there is counted by what the process
-//! does ([`ledger`]): no other process changes the directory. How a guest's calls come here is the affair of [`super::files`].
+//! A process can fill its directory up to a quota, in bytes and in number of files. Usage is counted from the process's
+//! own calls ([`ledger`]): no other process changes the directory. [`super::files`] brings a guest's calls here.
 
 mod ledger;
 mod remove;
@@ -31,19 +31,19 @@ use std::{
 use tokio::runtime::Handle as Threads;
 use uuid::Uuid;
 
-/// One file, directory or link for each so many bytes of the quota: a block of a usual file system.
+/// The bytes of quota that allow one file, directory or link: a block of a common file system.
 const BYTES_FOR_EACH: u64 = 4 << 10;
-/// ... and so many more, so that a small quota is of use.
+/// Additional entries, so that a small quota is useful.
 const FEW: u64 = 64;
-/// Where the private directories of this server lie, below a directory that other servers may share.
+/// The directory below which this server's private directories lie; other servers can share it.
 #[derive(Debug, Default)]
 pub struct ScratchRoot {
     path: PathBuf,
-    /// Made when the first plugin asks for space.
+    /// Created when the first plugin asks for space.
     own: Mutex<Option<Arc<Own>>>,
 }
 
-/// The directory of this server. It is locked for as long as the server lives, whatever way it ends.
+/// The directory of this server. Its lock lasts as long as the server, however the server ends.
 #[derive(Debug)]
 struct Own {
     path: PathBuf,
@@ -51,14 +51,14 @@ struct Own {
     _lock: OwnedFd,
 }
 
-/// The space that each process of a plugin has.
+/// The scratch space that each process of a plugin gets.
 #[derive(Clone, Debug)]
 pub struct ScratchSpace {
     own: Arc<Own>,
     size: Size,
 }
 
-/// The private directory of one process, which is removed with the last of these.
+/// The private directory of one process, removed when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     directory: Arc<Directory>,
@@ -69,11 +69,11 @@ pub struct Scratch {
 struct Directory {
     path: PathBuf,
     own: Arc<Own>,
-    /// Those that made the directory, and remove it.
+    /// The threads that make the directory and remove it.
     threads: Option<Threads>,
 }
 
-/// A file of a private directory that is open, until this is dropped.
+/// An open file of a private directory, counted until it is dropped.
 #[derive(Debug)]
 pub struct Handle {
     scratch: Scratch,
@@ -81,12 +81,12 @@ pub struct Handle {
 }
 
 impl ScratchRoot {
-    /// Nothing is made before it is needed.
+    /// Names the root directory. The directory is created on demand.
     pub fn new(path: PathBuf) -> Self {
         Self { path, own: Mutex::default() }
     }
 
-    /// Removes what servers left here that did not end well.
+    /// Removes the directories of servers that were killed.
     pub fn sweep(&self) -> io::Result<()> {
         match lock(&self.path, FlockOperation::LockExclusive) {
             Ok(_held) => self.sweep_others(),
@@ -101,7 +101,7 @@ impl ScratchRoot {
             if !entry.file_type()?.is_dir() {
                 continue;
             }
-            // Whoever lives holds the lock of its directory.
+            // A running server holds the lock of its directory.
             match lock(&entry.path(), FlockOperation::NonBlockingLockExclusive) {
                 Ok(_held) => remove_tree(&entry.path())?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -111,7 +111,7 @@ impl ScratchRoot {
         Ok(())
     }
 
-    /// Space of `size` for each process of a plugin.
+    /// Returns scratch space of `size` for each process of a plugin.
     pub fn space(&self, size: Size) -> io::Result<ScratchSpace> {
         let mut own = self.own.lock();
         let own = match &*own {
@@ -123,7 +123,7 @@ impl ScratchRoot {
 
     fn make_own(&self) -> io::Result<Own> {
         fs::create_dir_all(&self.path)?;
-        // Nobody sweeps between the making and the locking.
+        // The lock keeps other servers from sweeping between creation and locking.
         let _held = lock(&self.path, FlockOperation::LockExclusive)?;
         let path = std::path::absolute(&self.path)?.join(Uuid::now_v7().to_string());
         make_directory(&path)?;
@@ -152,7 +152,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 impl ScratchSpace {
-    /// An empty directory for one process. Blocks.
+    /// Creates an empty directory for one process. Blocks.
     pub fn make(&self) -> io::Result<Scratch> {
         let path = self.own.path.join(self.own.next.fetch_add(1, Ordering::Relaxed).to_string());
         make_directory(&path)?;
@@ -171,7 +171,7 @@ impl Drop for Directory {
             }
             drop(own);
         };
-        // A process ends on a thread that serves others.
+        // Processes end on threads that also serve others, so the removal runs elsewhere.
         match self.threads.take() {
             Some(threads) => drop(threads.spawn_blocking(remove)),
             None => remove(),
@@ -184,27 +184,27 @@ impl Scratch {
         &self.directory.path
     }
 
-    /// Takes room for one more name, and for `bytes` of what it stands for.
+    /// Reserves one more name, and `bytes` for its entry.
     pub fn add_entry(&self, bytes: u64) -> io::Result<()> {
         self.ledger.lock().add_entry(bytes)
     }
 
-    /// Gives the room for a name back that did not come to be.
+    /// Releases the reservation of a name that was not created.
     pub fn take_back_entry(&self, bytes: u64) {
         self.ledger.lock().take_back_entry(bytes);
     }
 
-    /// The file `number` has one more name, for which there is room.
+    /// Records one more name of the file `number`; the name is already reserved.
     pub fn named(&self, number: u64, size: u64) {
         self.ledger.lock().named(number, size);
     }
 
-    /// A name is gone.
+    /// Records the removal of a name.
     pub fn removed(&self, named: Named) {
         self.ledger.lock().removed(named);
     }
 
-    /// Counts a file that was opened, and that was `made` by this.
+    /// Counts an opened file; `made` is true if opening created it.
     pub fn opened(&self, file: &File, made: bool) -> io::Result<Handle> {
         let metadata = file.metadata()?;
         let mut ledger = self.ledger.lock();
@@ -217,19 +217,19 @@ impl Scratch {
 }
 
 impl Handle {
-    /// Takes what the file needs to grow to `size`.
+    /// Reserves the bytes that the file needs to grow to `size`.
     pub fn grow(&self, size: u64) -> io::Result<()> {
         self.scratch.ledger.lock().grow(self.number, size)
     }
 
-    /// Gives back what was taken and is not used.
+    /// Releases reserved bytes that are not used.
     pub fn settle(&self, file: &File) {
         if let Ok(metadata) = file.metadata() {
             self.scratch.ledger.lock().settle(self.number, metadata.len());
         }
     }
 
-    /// Writes `bytes` there, or at the end. Blocks.
+    /// Writes `bytes` at a position, or at the end. Blocks.
     pub fn write(&self, file: &File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
         let place = at.map_or_else(|| file.metadata().map(|it| it.len()), Ok)?;
         let end = place.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok()).ok_or(Errno::FBIG)?;
@@ -254,7 +254,7 @@ impl Drop for Handle {
     }
 }
 
-/// Writes to a file of a guest there, or at the end. Blocks.
+/// Writes to a guest's file at a position, or at the end. Blocks.
 pub fn write(file: &File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
     match at {
         Some(at) => file.write_at(bytes, at),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn files_grow_up_to_the_quota_in_every_way() {
+    fn every_way_to_grow_a_file_respects_the_quota() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(64)).unwrap().make().unwrap();
         let ((one, first), (other, second)) = (make(&scratch, "one"), make(&scratch, "other"));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_file_counts_until_it_is_closed_wherever_it_lies() {
+    fn removed_file_counts_until_it_is_closed() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(64)).unwrap().make().unwrap();
         let (one, first) = make(&scratch, "one");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_files_is_bounded() {
+    fn number_of_files_is_bounded() {
         let bench = bench();
         let scratch = bench.root.space(Size::kib(4)).unwrap().make().unwrap();
         for _ in 0..65 {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_goes_with_its_process_however_deeply_it_is_nested() {
+    fn deeply_nested_directory_is_removed_with_its_process() {
         let bench = bench();
         let space = bench.root.space(Size::mib(1)).unwrap();
         let scratch = space.make().unwrap();
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_server_left_is_swept_and_what_a_living_one_has_is_not() {
+    fn sweep_removes_only_directories_of_killed_servers() {
         let bench = bench();
         let left = bench.directory.path().join("scratch/left/0");
         fs::create_dir_all(&left).unwrap();

@@ -1,4 +1,4 @@
-//! What a store carries: WASI, the control of its process, and what it has used of its limits.
+//! The data of a store: WASI, the control of its process, and the usage of its limits.
 
 use super::{
     files::{Files, PENDING, TooMuchPending},
@@ -15,19 +15,19 @@ use std::sync::Arc;
 use wasmtime::{ResourceLimiterAsync, Store, UpdateDeadline, component::ResourceTableError};
 use wasmtime_wasi::{WasiCtxView, WasiView, async_trait, p1::WasiP1Ctx};
 
-/// The most bytes that one host call may take from a guest at once.
+/// The maximum number of bytes that one host call accepts from a guest.
 pub const HOST_CALL: Size = Size::mib(16);
-/// The most random bytes that one host call may give to a guest.
+/// The maximum number of random bytes that one host call returns.
 pub const RANDOM: u64 = 1 << 20;
-/// A guest with more memory than this is heavy: one instruction, such as `memory.fill`, can take it long, and the engine looks
-/// whether a turn is over between instructions only. At 4 MiB that is 3 ms, if the kernel has to find the pages.
+/// The memory size above which a guest is heavy. One instruction, such as `memory.fill`, can take long, and the engine
+/// checks for the end of a turn only between instructions. At 4 MiB that is 3 ms, if the kernel has to find the pages.
 const HEAVY_MEMORY: usize = 4 << 20;
-/// The same for all elements of tables.
+/// The number of table elements above which a guest is heavy.
 const HEAVY_TABLES: u64 = 32_768;
-/// What the component model itself keeps for each open resource at most: a stream has two ends and what they share, a
-/// task has threads and what it waits for.
+/// The maximum number of internal entries of the component model for each open resource. A stream has two ends and
+/// shared state; a task has threads and waitables.
 const CONCURRENT: usize = 4;
-/// Memories that a process of a module may have that does not fit the pool. Each reserves gigabytes of addresses.
+/// The maximum number of memories of a process outside the pool. Each reserves gigabytes of address space.
 const MEMORIES: usize = 32;
 
 pub struct State {
@@ -37,11 +37,11 @@ pub struct State {
     pub(super) outgoing: Outgoing,
     pub(super) systems: Option<SystemsReach>,
     pub control: Arc<Control>,
-    /// The number of this guest among those of its process.
+    /// The number of this guest within its process.
     pub guest: u32,
 }
 
-/// Counts what grows, over all memories and tables of the process together.
+/// Limits growth, over all memories and tables of the process together.
 pub struct Meter {
     control: Arc<Control>,
     memory: usize,
@@ -74,7 +74,7 @@ impl Meter {
 }
 
 impl Meter {
-    /// From now on the guest stays away from the threads that serve sockets.
+    /// Keeps the guest off the threads that serve sockets from now on.
     async fn leave_sockets(&self) {
         self.control.residence.note_heavy();
         self.control.residence.reach(ThreadClass::Compute).await;
@@ -90,7 +90,7 @@ impl ResourceLimiterAsync for Meter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
-            // The module's own maximum, not ours.
+            // The module's own maximum applies.
             return Ok(false);
         }
         let grown = self.memory.saturating_add(desired.saturating_sub(current));
@@ -132,7 +132,7 @@ impl ResourceLimiterAsync for Meter {
     }
 
     fn tables(&self) -> usize {
-        // Bounded by their elements and by the instances that may have them.
+        // Bounded by their elements and by the number of instances.
         self.instances_limit as usize * 4
     }
 
@@ -141,7 +141,7 @@ impl ResourceLimiterAsync for Meter {
     }
 }
 
-/// The limit that ended a guest, where the engine or WASI refused it something rather than [`Meter`].
+/// Returns the limit that ended a guest, if the engine or WASI refused something instead of [`Meter`].
 pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
     let cause = error.root_cause();
     if matches!(cause.downcast_ref(), Some(ResourceTableError::Full)) {
@@ -150,7 +150,7 @@ pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
     if cause.is::<TooMuchPending>() {
         return Some(LimitHit::PendingFiles(PENDING));
     }
-    // These have no type that could be asked for.
+    // These errors have no type to match.
     let words = cause.to_string();
     if words.contains("store handle limit exceeded") {
         Some(LimitHit::Resources(limits.resources))
@@ -163,7 +163,7 @@ pub fn limit_hit(error: &wasmtime::Error, limits: &Limits) -> Option<LimitHit> {
     }
 }
 
-/// A store for one process, ready to be instantiated in.
+/// Creates a store for one process, ready for instantiation.
 pub(super) fn store(
     engine: &wasmtime::Engine,
     wasi: WasiP1Ctx,
@@ -185,8 +185,8 @@ pub(super) fn store(
     store.set_hostcall_fuel(HOST_CALL.as_usize());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
-        // The epoch is the engine's: it moves on for everyone at each tick and at each kill. Whether that means
-        // anything to this process, only its own control tells.
+        // The epoch belongs to the engine: each tick and each kill advances it for all guests. Only the control of this
+        // process tells whether it is affected.
         let State { control, guest, .. } = store.data();
         Ok(if control.is_over(*guest) {
             UpdateDeadline::Interrupt

@@ -1,6 +1,6 @@
-//! The three streams of a process as WASI sees them: thin adapters between `wasmtime-wasi` and [`crate::stream`].
+//! The three streams of a process for WASI: thin adapters between `wasmtime-wasi` and [`crate::stream`].
 //!
-//! A read or write that need not wait completes at once, without leaving the guest's stack.
+//! A read or write that need not wait completes at once, on the guest's stack.
 
 use crate::{
     call::{CallName, CancelReason},
@@ -24,17 +24,17 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
-/// The most that a guest writes at once and waits for.
+/// The largest blocking write of a guest.
 const FULL_WRITE: usize = 4096;
-/// The most that one write to the log may hold.
+/// The largest write to the log.
 const LOG_WRITE: usize = 64 << 10;
 
-/// Where stderr goes.
+/// The destination of stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StderrTo {
     #[default]
     Log,
-    /// To the log, and to the client among the lines of stdout.
+    /// The log, and the client together with the lines of stdout.
     Client,
 }
 
@@ -68,7 +68,7 @@ impl StdinStream for Stdin {
 }
 
 impl Stdin {
-    /// Ready when there is something to read. A guest that waits here has said all that it says for now.
+    /// Polls for input. A guest that waits here has written all its output for now.
     fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let readable = self.0.input.poll_readable(cx);
         if readable.is_pending() {
@@ -125,24 +125,24 @@ impl AsyncRead for Stdin {
     }
 }
 
-/// Where a guest writes. What WASI asks of an output is the same for both, and follows from this.
+/// An output of the guest. The WASI implementation for both outputs follows from this trait.
 trait Sink: Clone + Send + Sync + Unpin + 'static {
     fn control(&self) -> &Control;
 
-    /// Takes all of `bytes`, of which there are at most as many as were permitted.
+    /// Writes all of `bytes`, at most as many as were permitted.
     fn take(&self, bytes: &[u8]);
 
-    /// How many bytes may be written now; none while the client does not take what was written.
+    /// Returns the number of bytes that can be written now; 0 while the client does not read.
     fn permit(&self) -> usize;
 
-    /// Ready when something may be written.
+    /// Polls for space to write.
     fn poll_writable(&self, cx: &Context<'_>) -> Poll<()>;
 
-    /// Whether this many bytes may be written by a guest that was permitted to write some time ago.
+    /// Returns whether a guest with an earlier permit is allowed to write this many bytes.
     fn admits(&self, bytes: usize) -> bool;
 }
 
-/// A guest that writes more than its limits allow is told to stop.
+/// Stops a guest that writes more than its limits allow.
 fn stop_if_too_much(control: &Control, written: Written) {
     match written {
         Written::Yes => {}
@@ -185,7 +185,7 @@ impl Sink for Stderr {
         self.control.stderr.write(bytes, |line| self.line(line));
     }
 
-    /// What goes to the client waits for it like the lines of stdout.
+    /// Waits for the client like the lines of stdout.
     fn permit(&self) -> usize {
         self.waits_for().map_or(LOG_WRITE, Output::permit)
     }
@@ -200,7 +200,7 @@ impl Sink for Stderr {
 }
 
 impl Stderr {
-    /// The log never makes a guest wait.
+    /// Returns the output that a write waits for; `None` for the log, which never makes a guest wait.
     fn waits_for(&self) -> Option<&Output> {
         let client = (self.to == StderrTo::Client).then_some(&self.control.output);
         self.control.stderr.whole().or(client)
@@ -222,13 +222,13 @@ impl Stderr {
         }
     }
 
-    /// The guest has ended: its last line need not have a terminator.
+    /// Writes the last line of an ended guest, even without a line terminator.
     pub fn finish(&self) {
         self.control.stderr.finish(|line| self.line(line));
     }
 }
 
-/// A [`Sink`] as WASI sees it.
+/// A [`Sink`] in the form that WASI uses.
 #[derive(Clone)]
 pub struct Writer<S>(pub S);
 
@@ -258,7 +258,7 @@ impl<S: Sink> Pollable for Writer<S> {
 #[async_trait]
 impl<S: Sink> OutputStream for Writer<S> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // A guest may not ask for permission, or ask as often as it likes before it writes.
+        // A guest can skip the request for a permit, or repeat it before it writes.
         if !self.0.admits(bytes.len()) {
             return Err(StreamError::trap("it writes more than it was permitted to"));
         }
@@ -276,7 +276,7 @@ impl<S: Sink> OutputStream for Writer<S> {
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() >= FULL_WRITE {
-            // One call of a preview 1 module makes as many of these as its buffer is long.
+            // A single call of a preview 1 module can cause many of these, depending on its buffer size.
             self.0.control().yield_if_turn_over().await;
         }
         poll_fn(|cx| self.0.poll_writable(cx)).await;

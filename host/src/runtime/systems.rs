@@ -1,12 +1,12 @@
-//! `distillery:call/systems`: the public systems, for components that were granted them. Where they are kept is not known
-//! here.
+//! `distillery:call/systems`: the public systems, for components with that grant. This module does not know their
+//! storage.
 
 use super::state::State;
 use std::{fmt, sync::Arc, thread};
 use tokio::sync::oneshot;
 use wasmtime::component::{Linker, Val};
 
-/// A public system, not checked yet where a guest has made it.
+/// A public system, unchecked if a guest made it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct System {
     pub slug: String,
@@ -14,25 +14,25 @@ pub struct System {
     pub tagline: String,
     pub entity_count: u64,
     pub bundle_count: u64,
-    /// As in RFC 3339.
+    /// In RFC 3339 format.
     pub last_edit: Option<String>,
 }
 
-/// Where the systems are kept. What it cannot do it says in words that a guest may read.
+/// The storage of the systems. Its errors are readable by guests.
 pub trait Directory: fmt::Debug + Send + Sync {
     fn list(&self) -> Vec<System>;
 
-    /// Says whether it is new. Blocks.
+    /// Adds or replaces a system and returns whether it is new. Blocks.
     fn put(&self, system: System) -> Result<bool, String>;
 
-    /// Says whether there was one. Blocks.
+    /// Removes a system and returns whether it existed. Blocks.
     fn remove(&self, slug: &str) -> Result<bool, String>;
 }
 
-/// What a plugin was granted of them.
+/// The granted access to the systems.
 #[derive(Clone, Debug)]
 pub struct SystemsReach {
-    /// Nothing where no server runs.
+    /// `None` if no server runs.
     pub directory: Option<Arc<dyn Directory>>,
     pub write: bool,
 }
@@ -80,7 +80,7 @@ pub fn add_to_components(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })
 }
 
-/// Does what blocks on a thread that may wait.
+/// Runs a blocking operation on a separate thread.
 async fn write(
     directory: Result<Arc<dyn Directory>, String>,
     change: impl FnOnce(&dyn Directory) -> Result<bool, String> + Send + 'static,
@@ -88,7 +88,7 @@ async fn write(
     let directory = directory?;
     let failed = "the server failed to keep it";
     let (tell, done) = oneshot::channel();
-    // A thread of its own: guests that work on files never hold up the database, nor the database them.
+    // A separate thread keeps file operations of guests and the database from delaying each other.
     let thread = thread::Builder::new().name("systems".into());
     thread.spawn(move || _ = tell.send(change(&*directory))).map_err(|_| failed)?;
     done.await.map_err(|_| failed)?.map(Val::Bool)
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_goes_to_a_guest_and_back_unchanged() {
+    fn system_round_trips_through_a_guest() {
         let whole = System {
             slug: "coins".into(),
             url: "https://coins.example.org".into(),

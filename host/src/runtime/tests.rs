@@ -1,10 +1,10 @@
-//! What unit tests of other modules compile their plugins and run their guests with.
+//! Shared helpers of unit tests that compile plugins and run guests.
 
 use super::*;
 use crate::{control::Control, limits::Limits};
 use std::sync::{Arc, LazyLock};
 
-/// One runtime for all unit tests: an engine is dear.
+/// Returns the runtime of all unit tests: an engine is expensive.
 pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         let capacity = Capacity::of(8);
@@ -13,12 +13,12 @@ pub(crate) fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
-/// A guest that runs as a future says.
+/// Returns a guest that behaves as the future `running`.
 pub(crate) fn guest(running: impl Future<Output = End> + Send + 'static, control: Arc<Control>) -> Guest {
     Guest::new(Box::pin(running), control, runtime().ticker.clone())
 }
 
-/// A guest of a module that reaches nothing.
+/// Returns a guest of a module without access to any resource.
 pub(crate) fn guest_of(module: &str, control: Arc<Control>) -> Guest {
     let limits = Limits::default();
     let program = runtime().compile(module.as_bytes(), &limits).expect("the module is right");
@@ -33,7 +33,7 @@ pub(crate) fn guest_of(module: &str, control: Arc<Control>) -> Guest {
     program.start(invocation, &limits, control, ())
 }
 
-/// Calls `call` as functions that work on files do.
+/// Runs `call` in the way of functions that work on files.
 pub(crate) async fn works_on_files<T>(control: &Arc<Control>, call: impl FnOnce() -> T) -> T {
     files::Worker::new(control).file_call(async { call() }).await
 }

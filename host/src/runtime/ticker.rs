@@ -1,4 +1,4 @@
-//! The clock that makes guests look up: it moves the epoch on while guests run, and sleeps while none does.
+//! The clock that interrupts guests: advances the epoch while guests run, and sleeps otherwise.
 
 use std::{
     sync::{
@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-/// How often guests look whether their turn is over.
+/// The interval at which guests check whether their turn is over.
 pub const TICK: Duration = Duration::from_millis(1);
-/// After this many ticks without a running guest the clock sleeps.
+/// The number of ticks without a running guest after which the clock sleeps.
 const IDLE_TICKS: u32 = 50;
 
 pub struct Ticker {
@@ -25,7 +25,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// Keeps the clock going.
+/// A guard that keeps the clock running.
 pub struct Running<'a>(&'a Shared);
 
 impl Ticker {
@@ -43,7 +43,7 @@ impl Ticker {
         Ok(Self { shared, thread: handle.thread().clone() })
     }
 
-    /// Notes that a guest runs, until the answer is dropped.
+    /// Keeps the clock running until the returned guard is dropped.
     pub fn running(&self) -> Running<'_> {
         self.shared.running.fetch_add(1, SeqCst);
         if self.shared.asleep.load(SeqCst) && self.shared.asleep.swap(false, SeqCst) {
@@ -77,7 +77,7 @@ impl Shared {
                 continue;
             }
             self.asleep.store(true, SeqCst);
-            // A guest that began before it saw the flag is seen here; one that begins later sees the flag.
+            // A guest that started before the flag was set is seen here; a later one sees the flag.
             while self.asleep.load(SeqCst) && self.running.load(SeqCst) == 0 && !self.stopped.load(SeqCst) {
                 thread::park();
             }
@@ -93,7 +93,7 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn the_clock_ticks_while_a_guest_runs_even_after_it_slept() {
+    fn clock_resumes_when_a_guest_runs() {
         let (tell, ticks) = mpsc::channel();
         let ticker = Ticker::start(move || _ = tell.send(())).unwrap();
         while !ticker.shared.asleep.load(SeqCst) {

@@ -1,11 +1,11 @@
-//! Traps in words that a caller understands.
+//! Describes traps in words for callers.
 
 use wasmtime::Trap;
 
-/// The trap of a guest that gave up by itself: a panic, a failed assertion, an abort.
+/// The trap of a guest that aborts by itself: a panic, a failed assertion, an abort.
 pub const UNREACHABLE: &str = "unreachable";
 
-/// What went wrong, short and without a "wasm trap:" in front.
+/// Describes a trap briefly, without the prefix "wasm trap:".
 pub fn words(trap: Trap) -> &'static str {
     match trap {
         Trap::StackOverflow => "call stack exhausted",

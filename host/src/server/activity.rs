@@ -1,5 +1,5 @@
-//! What goes on over one connection: requests that are worked on, answers that are on their way, and bytes that the client
-//! takes. By that it is known whether anybody still needs the connection. It never knows what is asked and answered.
+//! The activity of one connection: requests in progress, answers in transit, and bytes that the client reads. The
+//! activity decides whether the connection is still needed. This module never knows the contents.
 
 use super::connection::Meter;
 use std::{
@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-/// A client that takes less than this between two looks takes nothing: signs of life are smaller.
+/// A client that reads less than this between two checks counts as not reading: heartbeats are smaller.
 const TAKEN: u64 = 4 << 10;
-/// How often a connection is looked at within the time that it may be quiet.
+/// The number of checks within the timeout of a connection.
 const LOOKS: u32 = 4;
 
 #[derive(Clone)]
@@ -22,18 +22,18 @@ struct Counts {
     meter: Arc<Meter>,
     working: AtomicUsize,
     sending: AtomicUsize,
-    /// Grows with everything that begins, ends or moves.
+    /// Increases with every start, end and progress of an activity.
     moves: AtomicU64,
 }
 
-/// Something that goes on for as long as this lives.
+/// A guard for an activity in progress.
 pub(super) struct Use {
     activity: Activity,
     is_work: bool,
 }
 
 impl Activity {
-    /// `meter` counts what the connection has written.
+    /// Returns the activity of a connection; `meter` counts its written bytes.
     pub fn new(meter: Arc<Meter>) -> Self {
         Self(Arc::new(Counts {
             meter,
@@ -43,12 +43,12 @@ impl Activity {
         }))
     }
 
-    /// A request is worked on, or a websocket is open.
+    /// Records that a request is in progress or a websocket is open.
     pub fn work(&self) -> Use {
         self.begin(true)
     }
 
-    /// An answer is on its way.
+    /// Records that an answer is in transit.
     pub fn send(&self) -> Use {
         self.begin(false)
     }
@@ -63,18 +63,18 @@ impl Activity {
         if is_work { &self.0.working } else { &self.0.sending }
     }
 
-    /// A part of an answer went on.
+    /// Records progress of an answer.
     pub fn moved(&self) {
         self.0.moves.fetch_add(1, Relaxed);
     }
 
-    /// Returns when nothing went on for `patience`.
+    /// Waits until nothing has happened for `patience`.
     pub async fn idle(&self, patience: Duration) {
         let busy = || self.0.working.load(Relaxed) + self.0.sending.load(Relaxed) > 0;
         quiet(patience, busy, || self.0.moves.load(Relaxed)).await;
     }
 
-    /// Returns when no request was worked on for `patience`, and the client took nothing of what it is sent.
+    /// Waits until there was no request in progress for `patience`, and the client read nothing.
     pub async fn stuck(&self, patience: Duration) {
         let busy = || self.0.working.load(Relaxed) > 0;
         quiet(patience, busy, || (self.0.moves.load(Relaxed), self.0.meter.written() / TAKEN)).await;
@@ -88,10 +88,10 @@ impl Drop for Use {
     }
 }
 
-/// Returns when `busy` was false and `sign` the same for so long.
+/// Waits until `busy` was false and `sign` unchanged for `patience`.
 async fn quiet<T: PartialEq>(patience: Duration, busy: impl Fn() -> bool, sign: impl Fn() -> T) {
     let mut looks = tokio::time::interval((patience / LOOKS).max(Duration::from_millis(1)));
-    // Its first look is at once.
+    // The first check is immediate.
     looks.tick().await;
     let (mut seen, mut quiet) = (sign(), 0);
     while quiet < LOOKS {
@@ -110,7 +110,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(4);
 
     #[tokio::test]
-    async fn a_connection_is_idle_when_nothing_goes_on() {
+    async fn connection_without_activity_is_idle() {
         let activity = Activity::new(Arc::default());
         for begin in [Activity::work, Activity::send] {
             let held = begin(&activity);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_not_taken_keeps_no_connection_open() {
+    async fn unread_answer_does_not_keep_a_connection_open() {
         let activity = Activity::new(Arc::default());
         let _answer = activity.send();
         activity.stuck(SOON).await;

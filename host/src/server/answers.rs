@@ -1,8 +1,8 @@
-//! Answers over one connection of HTTP/2, where a client can ask for many and take none: how much of them may wait at once,
-//! and for how long.
+//! Limits the answers that wait on one HTTP/2 connection, in size and time: a client can send many requests and read
+//! none of the answers.
 //!
-//! hyper asks for the next piece of an answer when the client's flow-control window has room for more. Each stream is a task
-//! of hyper's; here a stream is cut when its client takes nothing for too long, and the others go on.
+//! hyper asks for the next piece of an answer when the client's flow-control window has room. Each stream is a hyper
+//! task. A stream whose client reads nothing for too long is reset, and the others continue.
 
 use super::activity::{Activity, Use};
 use axum::{
@@ -23,15 +23,15 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-/// How much of all answers of one connection may wait for its client, in KiB; beyond that its next requests wait.
+/// The maximum size of all answers that wait on one connection, in KiB; beyond that its next requests wait.
 const WAITING_KIB: u32 = 1024;
-/// What an answer counts as until its size is known: that to a question may be large, that to a change is not.
+/// The assumed size of an answer until its size is known: large for a read, small for a change.
 const QUESTION_KIB: u32 = WAITING_KIB / 2;
 const CHANGE_KIB: u32 = 16;
-/// The piece of an answer that hyper gets at a time, all of which waits in its buffers if the client takes one byte of it.
+/// The size of the pieces that hyper gets. hyper buffers a whole piece even if the client reads one byte of it.
 const PIECE: usize = 16 << 10;
 
-/// An answer whose bytes are the same for everybody: they are in memory once, however many wait for them.
+/// Marks an answer with the same bytes for every client: they are in memory once, however many clients wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared;
 
@@ -47,7 +47,7 @@ impl Answers {
         Self { room: Arc::new(Semaphore::new(WAITING_KIB as usize)), activity }
     }
 
-    /// Has `request` answered once the client has taken enough of the answers before.
+    /// Answers `request` once the client has read enough of the earlier answers.
     pub async fn answer<B, Answering>(
         &self,
         request: Request<B>,
@@ -76,13 +76,13 @@ impl Answers {
         self.room.clone().acquire_many_owned(kib).await.expect("the room is never closed")
     }
 
-    /// Lets `room` be as large as `answer`, as far as there is room: it is there already.
+    /// Resizes the permit to the size of `answer`, as far as there is room: the answer is already in memory.
     fn settle(&self, room: &mut OwnedSemaphorePermit, answer: &Response<Body>) {
         let exact = answer.body().size_hint().exact();
         let kib = match exact {
             _ if answer.extensions().get::<Shared>().is_some() => 0,
             Some(size) => u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX),
-            // What is made piece by piece holds one of them; events come when they like.
+            // A streamed answer holds one piece at a time; events come at any time.
             None => CHANGE_KIB,
         };
         let held = u32::try_from(room.num_permits()).unwrap_or(u32::MAX);
@@ -101,7 +101,7 @@ fn is_question(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// A body in pieces, so that little of it waits in the buffers of a stream.
+/// A body in pieces, to keep the buffers of a stream small.
 struct Pieces {
     body: Body,
     rest: Bytes,
@@ -114,7 +114,7 @@ impl hyper::body::Body for Pieces {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        // hyper asks for more once the client has taken the last piece.
+        // hyper asks for more once the client has read the last piece.
         offer(None);
         self.activity.moved();
         if self.rest.is_empty() {
@@ -148,7 +148,7 @@ impl hyper::body::Body for Pieces {
     }
 }
 
-/// Since when a piece of an answer waits for its client.
+/// The time since which a piece of an answer waits for its client.
 #[derive(Clone, Default)]
 struct Offered(Arc<Mutex<Option<Instant>>>);
 
@@ -163,20 +163,20 @@ impl Offered {
 }
 
 tokio::task_local! {
-    /// That of the stream whose task this is.
+    /// The time of the stream that runs in this task.
     static OFFERED: Offered;
 }
 
-/// Notes since when the stream whose task this is waits for its client.
+/// Sets the time since which the stream of this task waits for its client.
 fn offer(since: Option<Instant>) {
-    // No stream runs outside of its task.
+    // Outside of a stream's task there is nothing to record.
     let _ = OFFERED.try_with(|offered| offered.set(since));
 }
 
-/// Runs the streams of connections, each as long as its client takes what it is sent.
+/// Runs the streams of connections, each as long as its client reads.
 #[derive(Clone)]
 pub(super) struct Streams {
-    /// How long a client may take nothing of an answer.
+    /// The time for which a client is allowed to read nothing of an answer.
     pub patience: Duration,
 }
 
@@ -193,7 +193,7 @@ where
     }
 }
 
-/// A stream that is given up when its client takes nothing for too long. Dropping it resets it.
+/// A stream that is given up when its client reads nothing for too long. Dropping it resets the stream.
 struct Stream<F> {
     stream: Option<Pin<Box<F>>>,
     offered: Offered,
@@ -221,7 +221,7 @@ impl<F: Future> Future for Stream<F> {
         if alarm.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        tracing::debug!("a client takes nothing of an answer: its stream is reset");
+        tracing::debug!("stream reset: the client does not read the answer");
         self.stream = None;
         Poll::Ready(())
     }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_waits_holds_up_those_behind_it() {
+    async fn unread_answer_delays_later_answers() {
         let answers = answers();
         let first = answered(&answers, Method::GET, large()).await;
         assert!(answered(&answers, Method::GET, large()).now_or_never().is_none());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_and_shared_answers_hold_up_nobody() {
+    async fn small_and_shared_answers_delay_no_other() {
         let answers = answers();
         let mut held = Vec::new();
         for _ in 0..64 {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_comes_in_pieces_and_whole() {
+    async fn answer_is_sent_completely_in_pieces() {
         let offered = Offered::default();
         let whole = OFFERED.scope(offered, async {
             let mut answer = answered(&answers(), Method::GET, large()).await.into_body();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_whose_client_takes_nothing_is_given_up() {
+    async fn stream_of_a_client_that_does_not_read_is_reset() {
         let offered = Offered::default();
         offered.set(Some(Instant::now()));
         let stream = Box::pin(std::future::pending::<()>());

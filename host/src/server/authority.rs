@@ -1,14 +1,14 @@
-//! For which host a request is: what the request line, `Host` and `:authority` say together (RFC 9112, section 3.2, and
-//! RFC 9113, section 8.3.1). Where they do not say one thing, two readers could take the request for two.
+//! The host of a request, from the request line, `Host` and `:authority` together (RFC 9112, section 3.2, and RFC 9113,
+//! section 8.3.1). If they disagree, two readers could interpret the request differently.
 
 use crate::{api::error::ApiError, origin::Origin};
 use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header::HOST, uri::PathAndQuery};
 
-/// The origin that a request is for: its scheme, host and port as the client sees them.
+/// The origin of a request: scheme, host and port as the client sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(pub Origin);
 
-/// Why a request has no host.
+/// The reason why a request has no valid host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadAuthority {
     #[error("the request has no host: send one in the header Host")]
@@ -29,8 +29,8 @@ impl From<BadAuthority> for ApiError {
     }
 }
 
-/// Returns the origin that `request` is for, `None` if it is of HTTP/1.0 and names no host. `Host` and the path say it
-/// all afterwards.
+/// Returns the origin of `request`; `None` if it is HTTP/1.0 and names no host. Afterwards `Host` and the path contain
+/// all of it.
 pub fn take<B>(request: &mut Request<B>, secure: bool) -> Result<Option<Origin>, BadAuthority> {
     let mut lines = request.headers().get_all(HOST).iter();
     let line = lines.next().cloned();
@@ -53,7 +53,7 @@ pub fn take<B>(request: &mut Request<B>, secure: bool) -> Result<Option<Origin>,
         (Some(target), Some(line)) if request.version() >= Version::HTTP_2 && target != line => {
             return Err(BadAuthority::Differs);
         }
-        // HTTP/1.1 wants the header all the same, and then does not look at it.
+        // HTTP/1.1 requires the header even though an absolute target overrides it.
         (Some(_), None) if request.version() == Version::HTTP_11 => return Err(BadAuthority::Missing),
         (Some(target), _) => target,
         (None, Some(line)) => line,
@@ -64,11 +64,11 @@ pub fn take<B>(request: &mut Request<B>, secure: bool) -> Result<Option<Origin>,
     Ok(Some(origin))
 }
 
-/// Puts the host of the target, if it has one, into `Host`, so that only a path is left.
+/// Moves the host of the target, if it has one, into `Host`, so that only the path is left.
 fn simplify<B>(request: &mut Request<B>) {
     let Some(host) = request.uri().authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok()) else { return };
     request.headers_mut().insert(HOST, host);
-    // The target of CONNECT is an authority, and has no path.
+    // The target of CONNECT is an authority without a path.
     let path = match request.uri().path_and_query() {
         Some(path) => path.clone(),
         None if *request.method() == Method::CONNECT => return,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_for_one_host_or_malformed() {
+    fn request_has_one_host_or_is_malformed() {
         use BadAuthority::{Differs, Malformed, Many, Missing, Scheme};
         let a = Ok(Some("http://a.example".to_owned()));
         for (version, target, hosts, expected) in [
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_path_is_left_of_the_target() {
+    fn target_is_reduced_to_its_path() {
         for (target, path) in [("http://a.example/x?y", "/x?y"), ("http://a.example", "/"), ("/x", "/x")] {
             let (_, request) = taken(Version::HTTP_11, target, &["a.example"]);
             assert_eq!(request.uri(), &path.parse::<Uri>().unwrap(), "{target}");

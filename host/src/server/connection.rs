@@ -1,4 +1,4 @@
-//! Connections as they come: how many there may be, and how much each has taken.
+//! Open connections: their maximum number, and their traffic.
 
 use crate::{auth::client_address, socket::HangUp};
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Counts the open connections, in all and by address.
+/// A counter of open connections, in total and by address.
 pub struct Connections {
     most: usize,
     most_per_address: usize,
@@ -28,16 +28,16 @@ pub struct Connections {
     counters: Arc<Counters>,
 }
 
-/// What went over the connections so far.
+/// The traffic of all connections so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub accepted: u64,
-    /// Not taken because there were too many, in all or from that address.
+    /// Connections that were refused because of a limit, in total or by address.
     pub full: u64,
     pub full_for_address: u64,
-    /// Given up because no TLS came about.
+    /// Connections whose TLS handshake failed.
     pub tls_failed: u64,
-    /// In bytes, of connections that have ended.
+    /// The bytes of connections that have ended.
     pub read: u64,
     pub written: u64,
 }
@@ -53,7 +53,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// A connection was given up because no TLS came about.
+    /// Counts a failed TLS handshake.
     pub fn tls_failed(&self) {
         self.tls_failed.fetch_add(1, Relaxed);
     }
@@ -65,17 +65,17 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// One connection, counted as long as any clone of this lives.
+/// One connection, counted while any clone exists.
 #[derive(Clone)]
 pub struct Guard(Arc<Entry>);
 
 impl Guard {
-    /// Whether it comes from a proxy, which brings clients of other addresses.
+    /// Returns whether the connection comes from a proxy, which forwards clients of other addresses.
     pub fn is_of_proxy(&self) -> bool {
         self.0.address.is_none()
     }
 
-    /// Where its traffic is counted.
+    /// Returns the counters of its traffic.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.0.connections.counters
     }
@@ -83,17 +83,17 @@ impl Guard {
 
 struct Entry {
     connections: Arc<Connections>,
-    /// By which it is counted; a proxy's by none.
+    /// The address that it counts for; `None` for a proxy.
     address: Option<IpAddr>,
-    /// Whether it is a connection, and counted in all.
+    /// Whether it is a connection and counts in the total.
     whole: bool,
 }
 
-/// Where a request comes from, as the handlers of the request find it.
+/// The client's address of a request, for handlers.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Why a connection is not taken.
+/// The reason why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     Full,
@@ -114,7 +114,7 @@ impl Connections {
         Arc::new(Self { most, most_per_address, open: Mutex::default(), counters: Arc::default() })
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.open.lock().all
     }
@@ -136,8 +136,8 @@ impl Connections {
         }
     }
 
-    /// Counts one more connection from `address`, until the answer and its clones are dropped. The connections of a
-    /// proxy are counted in all, and not by its address.
+    /// Counts one more connection from `address`, until the returned guard and its clones are dropped. A proxy's
+    /// connections count in the total, but not by address.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Result<Guard, Refused> {
         let entered = self.count((!is_proxy).then_some(address), true);
         let count = match entered {
@@ -149,7 +149,7 @@ impl Connections {
         entered
     }
 
-    /// Counts a client of `address` that a proxy has brought.
+    /// Counts a client at `address` behind a proxy.
     pub fn sit(self: &Arc<Self>, address: IpAddr) -> Result<Guard, Refused> {
         let seat = self.count(Some(address), false);
         if seat.is_err() {
@@ -191,7 +191,7 @@ impl Drop for Entry {
     }
 }
 
-/// How many bytes a connection has written.
+/// The number of bytes that a connection has written.
 #[derive(Debug, Default)]
 pub struct Meter(AtomicU64);
 
@@ -201,12 +201,12 @@ impl Meter {
     }
 }
 
-/// A connection that counts what it writes, and fails when its client takes none of it for too long.
+/// A connection that counts its writes, and fails if its client reads nothing for too long.
 pub struct Watched<S> {
     stream: S,
     meter: Arc<Meter>,
     patience: Duration,
-    /// Runs while the client takes nothing.
+    /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     read: u64,
     counters: Arc<Counters>,
@@ -221,7 +221,8 @@ impl<S> Drop for Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// `patience` is how long a client may take nothing of what it is sent. At the end `counters` are told how much it was.
+    /// Wraps `stream`. `patience` is the time for which a client is allowed to read nothing. At the end the traffic is
+    /// added to `counters`.
     pub fn new(stream: S, patience: Duration, counters: Arc<Counters>) -> (Self, Arc<Meter>) {
         let meter = Arc::<Meter>::default();
         let hang_up = HangUp::default();
@@ -294,7 +295,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn connections_are_counted_in_all_and_by_address() {
+    fn connections_are_counted_in_total_and_by_address() {
         let address = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
         let connections = Connections::new(3, 2);
         let first = connections.enter(address(1), false).unwrap();
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whom_a_proxy_brings_count_by_their_own_addresses() {
+    fn proxied_clients_count_by_their_own_addresses() {
         let address = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
         let connections = Connections::new(3, 1);
         let _proxy = [(); 3].map(|()| connections.enter(address(1), true).unwrap());

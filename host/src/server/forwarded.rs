@@ -1,5 +1,5 @@
-//! What proxies say of a request: `X-Forwarded-…`, or the header `Forwarded` (RFC 7239) if there is none of these. It never
-//! knows which proxies are believed.
+//! The headers of proxies: `X-Forwarded-…`, or the header `Forwarded` (RFC 7239) if there are none of these. This
+//! module does not know which proxies are trusted.
 
 use axum::http::{
     HeaderMap, HeaderName,
@@ -11,25 +11,25 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 
-/// The user that a proxy names, as it is written there: `None` if it is written twice.
+/// The user that a proxy names, as written; `None` if there are two.
 #[derive(Clone, Debug)]
 pub struct ForwardedUser(pub Option<String>);
 
-/// What stands in the headers of one request.
+/// The forwarding headers of one request.
 #[derive(Debug, Default)]
 pub struct Forwarded {
-    /// The addresses of clients: each proxy adds that of its own at the end.
+    /// The addresses of clients: each proxy appends the address of its own client.
     pub clients: Vec<String>,
-    /// What the nearest proxy says.
+    /// The scheme that the nearest proxy names.
     pub proto: Option<String>,
     pub host: Option<String>,
     pub user: Option<ForwardedUser>,
 }
 
 impl Forwarded {
-    /// Takes what is said out of the headers, so that nothing later believes it by mistake.
+    /// Removes the headers of proxies, so that no later code trusts them by mistake.
     pub fn take(headers: &mut HeaderMap) -> Self {
-        // A proxy that knows one form does not take away the other, which is the client's own then.
+        // A proxy that uses one form leaves the other form in place, which then comes from the client.
         let customary = [FOR, PROTO, HOST, USER].iter().any(|name| headers.contains_key(name));
         let taken = if customary { Self::customary(headers) } else { Self::standard(headers) };
         for name in [FOR, PROTO, HOST, USER, FORWARDED] {
@@ -64,19 +64,19 @@ impl Forwarded {
                     _ => {}
                 }
             }
-            // An empty one is known to nobody, as `unknown` is.
+            // An empty address is unknown, like `unknown`.
             taken.clients.push(client);
         }
         taken
     }
 }
 
-/// The lines of a header. One that is no text is an empty one: what it says is not known.
+/// Returns the lines of a header. A line that is not text counts as empty: its content is unknown.
 fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default())
 }
 
-/// The parts of a line between separators that stand in no quotes.
+/// Splits a line at separators outside of quotes.
 fn parts(line: &str, separator: char) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     let found = line.split(move |c: char| {
@@ -99,11 +99,11 @@ fn unquoted(value: &str) -> String {
     }
 }
 
-/// Written twice, one of the two may be the client's.
+/// Returns the named user. If there are two, one of them can come from the client.
 fn user(headers: &HeaderMap) -> Option<ForwardedUser> {
     let mut users = headers.get_all(USER).iter();
     let user = users.next()?.to_str().ok().filter(|_| users.next().is_none()).map(|it| it.trim().to_owned());
-    // An empty one says that nobody is logged in there.
+    // An empty name means an anonymous user.
     if user.as_deref() == Some("") { None } else { Some(ForwardedUser(user)) }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_proxy_has_the_last_word() {
+    fn nearest_proxy_has_the_last_word() {
         let said = taken(&[
             ("x-forwarded-for", "192.0.2.1, 10.0.0.1"),
             ("x-forwarded-for", "10.0.0.2"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_says_the_same_in_one_header() {
+    fn forwarded_is_equivalent_in_one_header() {
         let said = taken(&[
             ("forwarded", "for=\"[2001:db8::1]:4711\";host=\"a,b;c\""),
             ("forwarded", "For=192.0.2.60; Proto=https ;host=calls.example, by=10.0.0.1;for=10.0.0.2"),
@@ -146,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_not_read_beside_the_customary_headers() {
+    fn forwarded_is_ignored_beside_the_customary_headers() {
         let said = taken(&[("forwarded", "for=192.0.2.60;host=made-up.example"), ("x-forwarded-for", "192.0.2.1")]);
         assert_eq!((said.clients, said.host), (vec!["192.0.2.1".to_owned()], None));
     }
 
     #[test]
-    fn a_user_that_is_named_twice_is_none() {
+    fn user_that_is_named_twice_is_invalid() {
         assert_eq!(taken(&[("x-forwarded-user", "ada"), ("x-forwarded-user", "bob")]).user.unwrap().0, None);
         assert!(taken(&[("x-forwarded-user", "")]).user.is_none());
     }

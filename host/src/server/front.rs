@@ -1,17 +1,17 @@
-//! From a connection to requests: TLS where there is some, HTTP/1.1 or HTTP/2 as the client chooses, and what belongs to
-//! the connection said in each request. It never knows what is answered.
+//! Turns a connection into requests: optional TLS, HTTP/1.1 or HTTP/2 as the client chooses, and data about the
+//! connection added to each request. This module never knows the answers.
 //!
-//! No phase of a connection is without its time:
+//! Each phase of a connection has a timeout:
 //!
 //! | phase | until |
 //! | --- | --- |
-//! | the handshake of TLS | `http.header_timeout` |
+//! | the TLS handshake | `http.header_timeout` |
 //! | the headers of a request, the preface of HTTP/2, and the time between two requests | `http.header_timeout` |
 //! | the body of a request | `api::request::TIME` |
-//! | an answer that the client does not take | `http.write_timeout` |
+//! | an answer that the client does not read | `http.write_timeout` |
 //! | silence over HTTP/2 and websockets | `http.ping_interval` and `http.silence_timeout` |
-//! | the goodbye of HTTP/2 | [`GOODBYE`] |
-//! | the end of the server, if nobody works on a request | [`LAST_WORDS`] |
+//! | the close after GOAWAY in HTTP/2 | [`GOODBYE`] |
+//! | the end of the server, without a request in progress | [`LAST_WORDS`] |
 
 use super::{
     activity::Activity,
@@ -32,20 +32,20 @@ use std::{os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-/// The largest headers of a request.
+/// The maximum size of a request's headers.
 pub(super) const HEADERS: u32 = 64 << 10;
-/// How long a client of HTTP/2 may take to close a connection that it was told goodbye on, and that nobody uses.
+/// The time that an HTTP/2 client has to close an unused connection after GOAWAY.
 pub(super) const GOODBYE: Duration = Duration::from_secs(5);
-/// How long a client may take nothing of what it is sent, or send nothing, once the server ends.
+/// The time for which a client is allowed to read and send nothing once the server ends.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Serves connections that were taken.
+/// The server of accepted connections.
 #[derive(Clone)]
 pub(super) struct Front {
     pub gate: Arc<Gate>,
     pub trust: Trust,
     pub hosts: Hosts,
-    /// Until the headers of a request have come, and how long a connection may be idle.
+    /// The timeout for the headers of a request, and for an idle connection.
     pub header_timeout: Duration,
     pub write_timeout: Duration,
     pub ping_interval: Duration,
@@ -53,16 +53,16 @@ pub(super) struct Front {
     pub drain: Drain,
 }
 
-/// What each request of one connection is told.
+/// Data about a connection for each of its requests.
 #[derive(Clone)]
 pub(super) struct Told {
     pub connection: Connection,
-    /// `None` for the operator's.
+    /// `None` for the operator.
     pub peer: Option<Peer>,
 }
 
 impl Front {
-    /// Serves a connection to its end, on a task that the end of the server waits for.
+    /// Serves a connection to its end, on a task that the shutdown waits for.
     pub(super) fn serve<S>(&self, stream: S, guard: Guard, peer: Option<Peer>, tls: Option<TlsAcceptor>)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
@@ -76,7 +76,7 @@ impl Front {
             let _busy = busy;
             match tls {
                 None => front.http1(io, told).await,
-                // Apart, so that what is not encrypted needs no room for it.
+                // Boxed, so that unencrypted connections need no memory for TLS.
                 Some(tls) => Box::pin(front.over_tls(io, told, tls)).await,
             }
         });
@@ -96,27 +96,27 @@ impl Front {
             Ok(Ok(stream)) => self.http1(stream, told).await,
             Ok(Err(error)) => {
                 counters.tls_failed();
-                tracing::debug!(%error, "no TLS came about");
+                tracing::debug!(%error, "TLS handshake failed");
             }
             Err(_) => counters.tls_failed(),
         }
     }
 
-    /// Answers a request, unless it is not clear for which host it is.
+    /// Answers a request, unless its host is ambiguous.
     pub(super) async fn answer(&self, told: &Told, mut request: Request<Incoming>) -> Response {
         request.extensions_mut().insert(told.connection.clone());
         if let Some(peer) = told.peer
             && let Err(refused) = self.trust.introduce(peer, &self.hosts, &mut request)
         {
             let mut answer = refused.into_response();
-            // Two readers may see two requests in what comes behind.
+            // The rest of the connection is ambiguous as well.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return answer;
         }
         self.gate.answer(request.map(Body::new)).await
     }
 
-    /// Returns when the server ends, and nothing more is to be waited for over a connection.
+    /// Waits until the server ends and no more activity of a connection is to be waited for.
     pub(super) async fn over(&self, activity: &Activity) {
         self.drain.signal().cancelled().await;
         activity.stuck(LAST_WORDS).await;

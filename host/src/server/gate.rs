@@ -1,8 +1,7 @@
-//! What every request passes on its way to a route: what pages of other origins may, a span of it where it is traced, and
-//! who is asking.
+//! The checks of every request on its way to a route: cross-origin rules, a trace span if traced, and authentication.
 //!
-//! These are calls from one to the next and not layers: a layer goes around each route, and each request then copies all
-//! that are around its own.
+//! These are nested calls and not layers: a layer wraps each route, and each request then copies all layers of its own
+//! route.
 
 use super::{
     authority::Target,
@@ -29,33 +28,33 @@ use hyper::ext::Protocol;
 use std::sync::Arc;
 use tower::Service;
 
-/// The way in of those who come over one socket.
+/// The checks for requests over one socket.
 pub(super) struct Gate {
     pub router: Router,
-    /// Nothing where the API is off.
+    /// `None` if the API is off.
     pub open: Option<Open>,
-    /// Whose pages may read answers and change things.
+    /// The origins whose pages are allowed to read answers and make changes.
     pub origins: Arc<Origins>,
     pub tracer: Option<Arc<Tracer>>,
 }
 
-/// What is open to them.
+/// The services that are available over the socket.
 pub(super) struct Open {
     pub who: Who,
     pub sockets: Arc<Sockets>,
 }
 
-/// Who they are.
+/// The authentication of callers on a socket.
 pub(super) enum Who {
     Operator,
-    /// It shows in what they bring, if they want something of the API. Pages they get as they are: what those show, they
-    /// ask the API for.
+    /// By credentials, for requests to the API. Pages are served without authentication: they get their data from the
+    /// API.
     Anyone(Door),
 }
 
 impl Gate {
     pub async fn answer(&self, mut request: Request) -> Response {
-        // Before anything is told of the request.
+        // Must precede any log or trace of the request.
         if let Some(tokens) = handshake::take_tokens(request.headers_mut())
             && handshake::asks(&request)
         {
@@ -66,8 +65,7 @@ impl Gate {
         cross_origin::check(&self.origins, target, request, |request| self.traced(request)).await
     }
 
-    /// Tells how a request went, where it is traced. That of a websocket is over with the upgrade; what runs over it is
-    /// below.
+    /// Records a span for a traced request. The span of a websocket ends with the upgrade; its calls have child spans.
     async fn traced(&self, mut request: Request) -> Response {
         let above = request.headers().get("traceparent").and_then(|it| it.to_str().ok());
         let Some(mut span) = self.tracer.as_ref().and_then(|tracer| tracer.request("request", above)) else {
@@ -101,7 +99,7 @@ impl Gate {
         if let Some(caller) = caller {
             request.extensions_mut().insert(caller);
         }
-        // Each call begins with such a request: it goes by the route, and no copy is made of all that lies there.
+        // Each call begins with such a request. Bypassing the router saves copying its state.
         if sockets::asked_for(&request) {
             return sockets::upgrade(State(sockets.clone()), request).await;
         }
@@ -121,10 +119,10 @@ impl Gate {
     }
 }
 
-/// All methods that any route may have.
+/// All methods of any route.
 const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,DELETE,OPTIONS");
 
-/// The answer to what is asked of the server, and of no route: `OPTIONS *`, and tunnels.
+/// Answers requests to the server itself and to no route: `OPTIONS *`, and tunnels.
 fn of_no_route(request: &Request) -> Option<Response> {
     let protocol = request.extensions().get::<Protocol>().filter(|_| !handshake::asks(request));
     let refused = |status, what: String| ApiError::new(status, what).into_response();
@@ -144,7 +142,7 @@ fn of_no_route(request: &Request) -> Option<Response> {
     Some(answer)
 }
 
-/// Answers OPTIONS at every route by what else is allowed there: also where pages of other origins ask before they ask.
+/// Answers OPTIONS at every route with its allowed methods, including preflight requests.
 fn with_options(method: &Method, answer: Response) -> Response {
     let allowed = answer.headers().get(ALLOW).and_then(|it| it.to_str().ok()).unwrap_or_default();
     if answer.status() != StatusCode::METHOD_NOT_ALLOWED || allowed.split(',').any(|it| it.trim() == "OPTIONS") {

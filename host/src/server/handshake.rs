@@ -1,5 +1,4 @@
-//! The handshake of a websocket, over HTTP/1.1 (RFC 6455, section 4.2) or HTTP/2 (RFC 8441): whether a request is one, and
-//! what is wrong with it.
+//! The handshake of a websocket, over HTTP/1.1 (RFC 6455, section 4.2) or HTTP/2 (RFC 8441): detection and validation.
 
 use crate::{api::error::ApiError, hidden::Hidden};
 use axum::{
@@ -17,17 +16,17 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hyper::ext::Protocol;
 
-/// The one version of the protocol that there is.
+/// The only version of the protocol.
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 const WEBSOCKET: &str = "websocket";
-/// What stands before a token that is shown as a subprotocol. A page cannot set `Authorization` on a websocket.
+/// The prefix of a token that is sent as a subprotocol, because a page cannot set `Authorization` on a websocket.
 const TOKEN: &str = "distillery.token.";
 
-/// The tokens that stood among the subprotocols of a request: more than one is as wrong as a wrong one.
+/// The tokens among the subprotocols of a request. More than one is as invalid as a wrong one.
 #[derive(Clone, Debug)]
 pub struct OfferedTokens(pub Vec<Hidden>);
 
-/// What is wrong with a handshake.
+/// The problem with a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHandshake {
     #[error("this route is for websockets: ask for an upgrade to websocket")]
@@ -58,8 +57,8 @@ impl IntoResponse for BadHandshake {
     }
 }
 
-/// Whether a client asks for a websocket. Another method than GET does not: an upgrade that is asked for with it is not
-/// looked at, as RFC 9110 allows.
+/// Returns whether a client asks for a websocket. Only GET can ask: an upgrade with another method is ignored, as RFC
+/// 9110 allows.
 pub fn asks(request: &Request) -> bool {
     match request.version() {
         Version::HTTP_2 => is_extended_connect(request),
@@ -68,13 +67,13 @@ pub fn asks(request: &Request) -> bool {
     }
 }
 
-/// Whether a request of HTTP/2 asks for a websocket as RFC 8441 says.
+/// Returns whether an HTTP/2 request asks for a websocket as in RFC 8441.
 fn is_extended_connect(request: &Request) -> bool {
     let protocol = request.extensions().get::<Protocol>();
     *request.method() == Method::CONNECT && protocol.is_some_and(|it| it.as_str() == WEBSOCKET)
 }
 
-/// Says what is wrong with a handshake, if anything is.
+/// Checks a handshake.
 pub fn check(parts: &mut Parts) -> Result<(), BadHandshake> {
     let headers = &parts.headers;
     let over_http2 = parts.version == Version::HTTP_2 && parts.method == Method::CONNECT;
@@ -95,7 +94,7 @@ pub fn check(parts: &mut Parts) -> Result<(), BadHandshake> {
         return Err(BadHandshake::Version);
     }
     if over_http2 {
-        // It means nothing there, and the answer to it would be one of HTTP/1.1.
+        // Meaningless in HTTP/2, and would cause an answer in HTTP/1.1 form.
         parts.headers.remove(SEC_WEBSOCKET_KEY);
     } else {
         let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| BASE64.decode(key).ok());
@@ -106,7 +105,7 @@ pub fn check(parts: &mut Parts) -> Result<(), BadHandshake> {
     Ok(())
 }
 
-/// Takes the tokens out of the subprotocols that are offered: nothing later may log, trace or repeat them.
+/// Removes the tokens from the offered subprotocols, so that no later code logs, traces or repeats them.
 pub fn take_tokens(headers: &mut HeaderMap) -> Option<OfferedTokens> {
     let has_token = |line: &HeaderValue| line.as_bytes().windows(TOKEN.len()).any(|it| it == TOKEN.as_bytes());
     if !headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(has_token) {
@@ -129,13 +128,13 @@ pub fn take_tokens(headers: &mut HeaderMap) -> Option<OfferedTokens> {
     (!tokens.is_empty()).then_some(OfferedTokens(tokens))
 }
 
-/// The value of a header that stands there once.
+/// Returns the value of a header that occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether a header, which is a list of tokens in one line or more, has this one.
+/// Returns whether a header, a list of tokens in one or more lines, contains this token.
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let mut tokens = headers.get_all(name).iter().flat_map(|line| line.as_bytes().split(|it| *it == b','));
     tokens.any(|it| it.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
@@ -167,14 +166,14 @@ mod tests {
         ("sec-websocket-key", KEY),
     ];
 
-    /// The right handshake with these values in the place of its own; an empty one is none.
+    /// Returns a valid handshake with these values replaced; an empty value removes the header.
     fn with(changed: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
         let kept = RIGHT.into_iter().filter(|(name, _)| !changed.iter().any(|(other, _)| other == name));
         kept.chain(changed.iter().copied().filter(|(_, value)| *value != "-")).collect()
     }
 
     #[test]
-    fn a_handshake_is_as_the_rfc_has_it() {
+    fn handshake_follows_the_rfc() {
         use BadHandshake::{Body, Key, NoUpgrade, Version};
         for (changed, expected) in [
             (&[][..], Ok(())),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_get_or_an_extended_connect_asks_for_a_websocket() {
+    fn only_get_or_extended_connect_asks_for_a_websocket() {
         for (method, version, protocol, expected) in [
             ("GET", Version::HTTP_11, None, true),
             ("POST", Version::HTTP_11, None, false),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_taken_out_of_the_subprotocols() {
+    fn tokens_are_removed_from_the_subprotocols() {
         for (lines, tokens, left) in [
             (&["distillery-1"][..], &[][..], Some("distillery-1")),
             (&["distillery-1, distillery.token.dst_a"], &["dst_a"], Some("distillery-1")),

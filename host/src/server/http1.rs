@@ -1,4 +1,4 @@
-//! A connection of HTTP/1.1: one request after the other.
+//! An HTTP/1.1 connection: one request after the other.
 
 use super::front::{Front, HEADERS, Told};
 use axum::http::{HeaderValue, StatusCode, header::CONNECTION};
@@ -13,15 +13,15 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (front, retired, activity) = (self.clone(), self.drain.retired(), told.connection.activity.clone());
-        // What belongs to the connection goes into each request.
+        // Data about the connection is added to each request.
         let service = service_fn(move |request: Request<Incoming>| {
             let (front, retired, told) = (front.clone(), retired.clone(), told.clone());
             async move {
                 let work = told.connection.activity.work();
                 let mut answer = front.answer(&told, request).await;
                 drop(work);
-                // The next request goes to the server that has taken over. A connection that is idle at that moment is
-                // not closed: a request may be on its way.
+                // The next request goes to the successor. A connection that is idle at this moment stays open: a
+                // request can be in transit.
                 if retired.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -43,7 +43,7 @@ impl Front {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
+            tracing::debug!(%error, "connection ended");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A connection of HTTP/2: many requests at once, and websockets among them (RFC 8441).
+//! An HTTP/2 connection: many concurrent requests, including websockets (RFC 8441).
 
 use super::{
     activity::Activity,
@@ -10,12 +10,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// How many requests one connection may have under way.
+/// The maximum number of concurrent requests on one connection.
 const STREAMS: u32 = 64;
-/// How much a client may send over one stream that is not read yet. All of them together fit the window of the connection,
-/// so that a call which does not read its input holds up no other stream.
+/// The maximum of unread data on one stream. All streams together fit the connection's window, so a call that does not
+/// read its input delays no other stream.
 const WINDOW: u32 = 64 << 10;
-/// How much of what one stream sends waits in the buffers of the connection.
+/// The maximum of unsent data of one stream in the connection's buffers.
 const SEND_BUFFER: usize = 64 << 10;
 
 impl Front {
@@ -47,7 +47,7 @@ impl Front {
             ended = connection.as_mut() => ended,
             () = self.is_to_end(&activity) => {
                 connection.as_mut().graceful_shutdown();
-                // A client that is stuck does not answer the goodbye.
+                // A stuck client does not answer GOAWAY.
                 tokio::select! {
                     ended = connection => ended,
                     () = activity.idle(GOODBYE) => return,
@@ -56,11 +56,11 @@ impl Front {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended");
+            tracing::debug!(%error, "connection ended");
         }
     }
 
-    /// Returns when nobody uses a connection, or when another server is to have the next requests.
+    /// Waits until a connection is unused, or until a successor serves the next requests.
     async fn is_to_end(&self, activity: &Activity) {
         tokio::select! {
             () = activity.idle(self.header_timeout) => {}

@@ -1,5 +1,5 @@
-//! The socket over which the command line speaks to a running server: a file in the `data` directory that only its owner
-//! may use. It also keeps a second server away from that directory.
+//! The control socket, which connects the command line to a running server: a file in the `data` directory for its
+//! owner only. It also prevents a second server on that directory.
 
 use crate::private::{self, NotPrivate, Use};
 use parking_lot::Mutex;
@@ -21,21 +21,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The name of the socket in the `data` directory.
+/// The file name of the socket in the `data` directory.
 pub const SOCKET: &str = "control.sock";
 /// The name of the file that the server of a `data` directory keeps locked.
 const LOCK: &str = "control.lock";
 
-/// How long a server that has failed to take over may take to end.
+/// The time that a server has to end after a failed takeover.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
-/// The socket of this server, which is gone with it.
+/// The socket of this server, removed when it is dropped.
 #[derive(Debug)]
 pub struct Local {
     listener: UnixListener,
     data: PathBuf,
     path: PathBuf,
-    /// Nothing once another server has the directory.
+    /// `None` once another server has the directory.
     lock: Mutex<Option<File>>,
 }
 
@@ -56,7 +56,7 @@ pub enum CannotControl {
 }
 
 impl Local {
-    /// Makes the socket in the directory `data`, in the place of one that an earlier server has left behind.
+    /// Creates the socket in the directory `data`, and replaces one that an earlier server left behind.
     pub fn bind(data: &Path) -> Result<Self, CannotControl> {
         let path = data.join(SOCKET);
         let impossible = |path: &Path| {
@@ -69,20 +69,20 @@ impl Local {
         Ok(Self { listener, data: data.to_owned(), path, lock: Mutex::new(Some(lock)) })
     }
 
-    /// Leaves the directory to another server. The socket goes on until that one puts its own in the place.
+    /// Leaves the directory to another server. The socket stays until that server replaces it.
     pub fn give_up(&self) {
-        // A second name, by which the socket comes back if need be. Without it the server goes on all the same.
+        // A second name, from which the socket can be restored. The server can work without it.
         let _ = fs::hard_link(&self.path, self.kept());
         *self.lock.lock() = None;
     }
 
-    /// Has the directory again, as the other server did not come to be.
+    /// Takes the directory back because the other server did not start.
     pub fn take_back(&self) -> Result<(), CannotControl> {
         let until = Instant::now() + LAST_MOMENTS;
         let lock = loop {
             match locked(&self.data) {
                 Ok(lock) => break lock,
-                // The other server is at its end, and does not hold it for long.
+                // The other server is ending, and releases the lock soon.
                 Err(CannotControl::Taken(_)) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
                 Err(error) => return Err(error),
             }
@@ -100,7 +100,7 @@ impl Local {
         self.lock.lock().is_none()
     }
 
-    /// The listener, for a runtime that waits for many things. The socket stays this server's.
+    /// Returns the listener for an asynchronous runtime. The socket stays with this server.
     pub fn listener(&self) -> io::Result<tokio::net::UnixListener> {
         self.listener.set_nonblocking(true)?;
         tokio::net::UnixListener::from_std(self.listener.try_clone()?)
@@ -114,10 +114,10 @@ fn not_private(data: &Path) -> impl Fn(NotPrivate) -> CannotControl {
     }
 }
 
-/// Takes the lock of a directory that no other server uses.
+/// Locks a directory that no other server uses.
 fn locked(data: &Path) -> Result<File, CannotControl> {
     let path = data.join(LOCK);
-    // Other users may have such a file open, and can lock it at any time.
+    // Another user can have such a file open, and can lock it at any time.
     let was_open_to_others = fs::symlink_metadata(&path).is_ok_and(|it| it.mode() & 0o077 != 0);
     private::file(&path, Use::Serve).map_err(not_private(data))?;
     let lock = lock(&path);
@@ -128,18 +128,18 @@ fn locked(data: &Path) -> Result<File, CannotControl> {
         Err(CannotControl::Taken(_)) if !is_served(data) => {
             tracing::warn!(path = %path.display(), "another user has locked this file: replacing it");
         }
-        // Held until the new file is in its place.
+        // Held until the new file is in place.
         lock => drop(lock?),
     }
     let aside = data.join(format!(".lock-{}", std::process::id()));
-    // Of a server with this number that was killed in between.
+    // Left behind by a killed server with the same process ID.
     let _ = fs::remove_file(&aside);
     let new = self::lock(&aside)?;
     fs::rename(&aside, &path).map_err(|error| CannotControl::Impossible { path, error })?;
     Ok(new)
 }
 
-/// Locks a file, which is made if there is none.
+/// Locks a file, creating it if necessary.
 fn lock(path: &Path) -> Result<File, CannotControl> {
     let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path);
     let lock = lock.map_err(|error| CannotControl::Impossible { path: path.to_owned(), error })?;
@@ -151,17 +151,17 @@ fn lock(path: &Path) -> Result<File, CannotControl> {
     Ok(lock)
 }
 
-/// Whether a server of this user answers on the socket of the directory.
+/// Returns whether a server of this user answers on the socket of the directory.
 fn is_served(data: &Path) -> bool {
     let peer = UnixStream::connect(data.join(SOCKET)).and_then(|stream| Ok(socket_peercred(&stream)?));
     peer.is_ok_and(|peer| peer.uid == geteuid())
 }
 
-/// A socket that at no moment anybody else may use: it is made where nobody else gets to, and then put in its place.
+/// Binds a socket that is never accessible to others: creates it in a private directory and then moves it into place.
 pub(super) fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
     let name = path.file_stem().unwrap_or_default().display();
     let aside = data.join(format!(".{name}-{}", std::process::id()));
-    // Of a server with this number that was killed in between.
+    // Left behind by a killed server with the same process ID.
     let _ = fs::remove_dir_all(&aside);
     DirBuilder::new().mode(0o700).create(&aside)?;
     let socket = aside.join("s");
@@ -175,9 +175,9 @@ pub(super) fn bind_owned(data: &Path, path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Local {
-    /// Takes the socket away. The directory is this server's until its process has ended.
+    /// Removes the socket. The directory belongs to this server until its process has ended.
     pub fn close(&self) {
-        // While the lock is held, the socket is this server's.
+        // While the lock is held, the socket belongs to this server.
         let own = if self.is_given_up() { &self.kept() } else { &self.path };
         let _ = fs::remove_file(own);
     }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_its_owners_and_replaces_one_that_was_left_behind() {
+    fn private_socket_replaces_a_leftover_one() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_server_is_kept_away() {
+    fn second_server_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let first = Local::bind(directory.path()).unwrap();
         let error = Local::bind(directory.path()).err().unwrap().to_string();
@@ -241,7 +241,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let local = Local::bind(data).unwrap();
-        // As servers made it before.
+        // The mode that earlier versions set.
         fs::set_permissions(data.join(LOCK), Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Local::bind(data), Err(CannotControl::Taken(_))));
         drop(local);

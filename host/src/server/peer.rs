@@ -1,8 +1,7 @@
-//! For whom a request asks, and of which host: the other end of its connection and what it asks for, or, where that is a
-//! proxy that the operator trusts, whom and what the proxy names.
+//! The client and the host of a request: from its connection and target, or, behind a trusted proxy, from the proxy's
+//! headers.
 //!
-//! Nobody behind this sees a header that forwards something: what is believed is said by extensions of the request, and
-//! the headers are gone.
+//! Later code sees no forwarding headers: trusted values become extensions of the request, and the headers are removed.
 
 use super::{
     authority::{self, Target},
@@ -16,11 +15,11 @@ use std::{
     sync::Arc,
 };
 
-/// Whom to believe.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     pub proxies: Arc<[Network]>,
-    /// Whether they are believed who the user is.
+    /// Whether the proxies can name the user.
     pub users: bool,
 }
 
@@ -28,13 +27,13 @@ pub struct Trust {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     pub address: IpAddr,
-    /// The address of this machine that it connected to.
+    /// The local address of the connection.
     pub local: IpAddr,
-    /// Whether it speaks TLS.
+    /// Whether it uses TLS.
     pub tls: bool,
 }
 
-/// Whether the client speaks TLS, be it with the server or with the proxy in front of it.
+/// Whether the client uses TLS, with the server or with the proxy in front.
 #[derive(Clone, Copy, Debug)]
 pub struct Secure(pub bool);
 
@@ -43,8 +42,8 @@ impl Trust {
         self.proxies.iter().any(|network| network.contains(address))
     }
 
-    /// Says of `request`, which came from `peer`, for whom it asks and of which host. An error is the answer to a request
-    /// that is for no host, for two, or for one that is not among `hosts`.
+    /// Determines the client and the host of `request`, which came from `peer`. The error answers a request without a
+    /// host, with two, or with one that is not in `hosts`.
     pub fn introduce<B>(&self, peer: Peer, hosts: &Hosts, request: &mut Request<B>) -> Result<(), ApiError> {
         let said = Forwarded::take(request.headers_mut());
         let said = if self.trusts(peer.address) { said } else { Forwarded::default() };
@@ -68,8 +67,8 @@ impl Trust {
         Ok(())
     }
 
-    /// From the last on back, the first that is no proxy of ours is the client; what stands before that is what the client
-    /// itself may have made up.
+    /// Returns the client's address: the last hop that is not a trusted proxy. Earlier entries can be forged by the
+    /// client.
     fn client(&self, peer: IpAddr, hops: &[String]) -> IpAddr {
         let mut client = peer;
         for hop in hops.iter().rev() {
@@ -83,7 +82,7 @@ impl Trust {
     }
 }
 
-/// The name of another host may be that of a page which only pretends to be of this server.
+/// Checks the host. Another host name can belong to a page that uses DNS rebinding.
 pub fn allowed(hosts: &Hosts, target: Origin, local: IpAddr) -> Result<Origin, ApiError> {
     if hosts.answer_for(&target, local) {
         return Ok(target);
@@ -101,7 +100,7 @@ fn malformed(host: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, format!("the proxy's host is not well-formed: {host:?}"))
 }
 
-/// An address as proxies write it: with a port or without.
+/// Parses an address from a proxy, with or without a port.
 fn address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|it| it.ip()))?;
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_that_is_no_proxy_of_ours() {
+    fn client_is_the_last_untrusted_address() {
         for (peer, forwarded, expected) in [
             ("10.0.0.1", &["192.0.2.7"][..], "192.0.2.7"),
             ("10.0.0.1", &["1.1.1.1, 192.0.2.7, 10.1.1.1"], "192.0.2.7"),
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_proxy_of_ours_is_believed_nothing() {
+    fn headers_of_an_untrusted_peer_are_ignored() {
         let all = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn another_host_is_refused_unless_a_proxy_of_ours_names_it() {
+    fn foreign_host_is_refused_unless_a_trusted_proxy_names_it() {
         let status = |peer, headers: &[(&str, &str)]| try_introduce(peer, headers).err().map(|it| it.status.as_u16());
         assert_eq!(status("192.0.2.7", &[("host", "evil.example")]), Some(421));
         assert_eq!(status("192.0.2.7", &[("host", "evil.example"), ("x-forwarded-host", "own")]), Some(421));

@@ -1,5 +1,5 @@
-//! What a service manager such as systemd is told: that the server is ready, reads its configuration again, ends, still
-//! lives. Where there is none, nobody is told.
+//! Notifies a service manager such as systemd: ready, reloading, stopping, alive. Does nothing without a service
+//! manager.
 
 use crate::{config, health::Health, plugin::loading::Progress};
 use rustix::time::{ClockId, clock_gettime};
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Speaks to the service manager.
+/// A connection to the service manager.
 #[derive(Debug, Default)]
 pub struct Manager {
     socket: Option<UnixDatagram>,
@@ -28,14 +28,14 @@ pub struct Inherited {
     pub operator: Option<TcpListener>,
 }
 
-/// How often a manager is told again that is behind with reading.
+/// The retry interval if the manager's socket is full.
 const BEHIND: Duration = Duration::from_millis(50);
 
-/// What a unit calls the socket of the operator (`FileDescriptorName=`).
+/// The name of the operator's socket in a unit (`FileDescriptorName=`).
 const OPERATOR: &str = "ops";
 
 impl Inherited {
-    /// To be called once, before there are threads: it takes the variables out of the environment that tell of them.
+    /// Takes the inherited sockets and removes their environment variables. Call once, before there are threads.
     pub fn take(service: &config::Service) -> io::Result<Self> {
         let mut inherited = Self::default();
         if service.sockets.is_empty() {
@@ -59,14 +59,14 @@ impl Inherited {
 impl Manager {
     pub fn new(service: &config::Service) -> Self {
         let socket = service.notify.as_deref().and_then(|path| {
-            connect(path).inspect_err(|error| tracing::warn!(path, %error, "the service manager is not told")).ok()
+            connect(path).inspect_err(|error| tracing::warn!(path, %error, "cannot notify the service manager")).ok()
         });
         Self { socket, watchdog: service.watchdog }
     }
 
     fn tell(&self, what: &str) {
         if let Err(error) = self.try_tell(what) {
-            tracing::warn!(%error, "the service manager is not told");
+            tracing::warn!(%error, "cannot notify the service manager");
         }
     }
 
@@ -74,20 +74,18 @@ impl Manager {
         self.socket.as_ref().map_or(Ok(()), |socket| socket.send(what.as_bytes()).map(drop))
     }
 
-    /// Tells that the server is ready. A start without this message is given up, so that a manager which is behind gets the
-    /// time that it needs.
+    /// Reports readiness, with retries if the manager is behind: a start without this message would be aborted.
     pub async fn ready(&self) {
         loop {
             match self.try_tell("READY=1\nSTATUS=serving") {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(BEHIND).await,
-                Err(error) => return tracing::warn!(%error, "the service manager is not told"),
+                Err(error) => return tracing::warn!(%error, "cannot notify the service manager"),
                 Ok(()) => return,
             }
         }
     }
 
-    /// The server starts, and so many of its plugins are loaded. The manager waits for `longer` from now on before it gives
-    /// the start up.
+    /// Reports the progress of the first load. Extends the manager's start timeout by `longer`.
     pub fn loading(&self, Progress { total, left, .. }: Progress, longer: Duration) {
         let (loaded, longer) = (total - left, longer.as_micros());
         self.tell(&format!("EXTEND_TIMEOUT_USEC={longer}\nSTATUS=loading plugins: {loaded} of {total}"));
@@ -103,13 +101,12 @@ impl Manager {
         self.tell("STOPPING=1\nSTATUS=draining");
     }
 
-    /// Another process is the server now.
+    /// Reports that another process is the main process now.
     pub fn succeeded_by(&self, process: u32) {
         self.tell(&format!("MAINPID={process}\nSTATUS=taken over"));
     }
 
-    /// Says again and again that the server lives, for as long as the threads that serve sockets do: this is to be one of
-    /// their tasks.
+    /// Sends the watchdog signal while the threads that serve sockets make progress. Must run as one of their tasks.
     pub async fn keep_alive(self: Arc<Self>, health: Arc<Health>) {
         let Some(watchdog) = self.watchdog.filter(|_| self.socket.is_some()) else { return };
         let mut interval = tokio::time::interval((watchdog / 3).max(Duration::from_millis(1)));
@@ -129,7 +126,7 @@ fn connect(path: &str) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A manager that does not listen must not hold anything up.
+    // A manager that does not read must not block the server.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -147,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_is_told_at_a_path_or_at_a_name() {
+    fn manager_is_reached_by_path_or_abstract_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
@@ -183,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_manager_nothing_happens() {
+    fn server_works_without_a_manager() {
         Manager::new(&config::Service::default()).stopping();
         let gone = config::Service { notify: Some("/nowhere/notify".into()), ..config::Service::default() };
         Manager::new(&gone).stopping();

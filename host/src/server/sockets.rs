@@ -1,4 +1,4 @@
-//! From a request to a session: the websocket upgrade.
+//! The websocket upgrade: turns a request into a session.
 
 use super::{
     activity::Activity,
@@ -28,23 +28,23 @@ use axum::{
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
 
-/// Where the protocols of this server are spoken.
+/// The paths of the server's own protocols.
 pub(super) const PATHS: [&str; 2] = ["/api/v1/ws", "/api/v1/ws/"];
 
-/// What the websocket route needs.
+/// The state of the websocket route.
 pub(super) struct Sockets {
     pub dispatcher: Arc<Dispatcher>,
     pub timing: Arc<Timing>,
     pub origins: Arc<Origins>,
     pub max_frame: Size,
-    /// How much may come before a call.
+    /// The maximum of data before a call.
     pub early: Size,
     pub identity: Arc<Identity>,
     pub connections: Arc<Connections>,
     pub drain: Drain,
 }
 
-/// The connection that a request came over.
+/// The connection of a request.
 #[derive(Clone)]
 pub(super) struct Connection {
     pub guard: Guard,
@@ -53,12 +53,12 @@ pub(super) struct Connection {
     pub hang_up: HangUp,
 }
 
-/// Whether a client asks for one where the protocols of this server are spoken.
+/// Returns whether a client asks for a websocket at a path of the server's own protocols.
 pub(super) fn asked_for(request: &Request) -> bool {
     PATHS.contains(&request.uri().path()) && handshake::asks(request)
 }
 
-/// Below the paths of `pow-1` every path takes sockets, beside what else it does.
+/// Upgrades a request, or passes it on: each path of `pow-1` accepts websockets in addition to requests.
 pub(super) async fn or_request(State(sockets): State<Arc<Sockets>>, request: Request, next: Next) -> Response {
     if handshake::asks(&request) { upgrade(State(sockets), request).await } else { next.run(request).await }
 }
@@ -79,7 +79,7 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     else {
         return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
     };
-    // Whom a proxy brings counts by their own address for as long as the socket is theirs.
+    // A client behind a proxy counts by its own address while its socket is open.
     let seat = match parts.extensions.get() {
         Some(ClientAddress(address)) if guard.is_of_proxy() => match sockets.connections.sit(*address) {
             Ok(seat) => Some(seat),
@@ -103,7 +103,7 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     tokio::spawn(async move {
         let socket = match opening.await {
             Ok(socket) => socket,
-            Err(error) => return tracing::debug!(%error, "a websocket was not opened"),
+            Err(error) => return tracing::debug!(%error, "websocket not opened"),
         };
         let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
         let _held = (guard, seat, busy, standing, open);

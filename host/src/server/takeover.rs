@@ -1,17 +1,17 @@
-//! One server in the place of another, without a moment in which nobody listens: the listening sockets themselves change
-//! hands, over a socket in the `data` directory that only its owner may use.
+//! Replaces a running server without a gap: the listening sockets themselves are passed on, over a private socket in
+//! the `data` directory.
 //!
-//! The old server goes on until the new one has loaded everything and takes connections. Only then does it retire. What
-//! goes wrong before leaves the old one as it was. What waits in the queue of a socket is lost to nobody, as it is the
-//! same socket all along. It is said in single letters:
+//! The old server continues until the new one has loaded everything and accepts connections. Only then does it retire.
+//! An earlier failure leaves the old server as it was. Connections in a socket's queue are not lost, because the socket
+//! stays the same. The protocol consists of single letters:
 //!
 //! | old | new | meaning |
 //! | --- | --- | --- |
-//! | `A` to `H` | | with the socket of the clients, that of the operator if there is one, and which of them are managed |
-//! | `h`, `o` | | the same, of an older server that does not say what is managed |
-//! | | `t` | I am about to take over: leave the directory to me |
-//! | `y` | | it is yours |
-//! | | `s` | I serve |
+//! | `A` to `H` | | sends the clients' socket, the operator's if there is one, and which of them are managed |
+//! | `h`, `o` | | the same from an older server, without the managed sockets |
+//! | | `t` | is about to take over, and asks for the directory |
+//! | `y` | | leaves the directory to the new server |
+//! | | `s` | serves |
 
 use super::local::{CannotControl, Local, bind_owned};
 use parking_lot::Mutex;
@@ -40,16 +40,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// The name of the socket in the `data` directory.
+/// The file name of the socket in the `data` directory.
 const SOCKET: &str = "takeover.sock";
-/// How long the other side may take for what it does at once.
+/// The timeout for immediate steps of the other side.
 const AT_ONCE: Duration = Duration::from_secs(30);
-/// How long a server that has the directory may take until it serves. Another one that waits for it waits for longer.
+/// The time that a server with the directory has until it serves. Another waiting server waits longer.
 const UNTIL_SERVING: Duration = Duration::from_secs(10);
-/// How many servers may load their plugins at once to take over; beyond that, the one that came first is let go.
+/// The maximum number of servers that load their plugins for a takeover; a further one displaces the first.
 const CANDIDATES: usize = 4;
 
-/// The first of eight letters: the bits say what comes.
+/// The first of eight letters; the bits name the sockets that follow.
 const LISTENERS: u8 = b'A';
 const WITH_OPERATOR: u8 = 1;
 const MANAGED_CLIENTS: u8 = 2;
@@ -60,7 +60,7 @@ const TAKE: u8 = b't';
 const YOURS: u8 = b'y';
 const SERVING: u8 = b's';
 
-/// What one server gives to another.
+/// The sockets that one server passes to another.
 #[derive(Debug)]
 pub struct Listeners {
     pub clients: TcpListener,
@@ -68,7 +68,7 @@ pub struct Listeners {
     pub managed: Managed,
 }
 
-/// Which listening sockets a service manager has opened, and not a server where its configuration says.
+/// The listening sockets that a service manager has opened, in contrast to those opened by configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Managed {
     pub clients: bool,
@@ -81,10 +81,10 @@ impl Managed {
         bits.into_iter().filter(|(set, _)| *set).fold(LISTENERS, |letter, (_, bit)| letter + bit)
     }
 
-    /// What a letter says, if it is one of these.
+    /// Decodes a letter of this kind.
     fn of(letter: u8) -> Option<Self> {
         if OLDER.contains(&letter) {
-            // Nothing is known of them: they stay where they are.
+            // Unknown for older servers, so the sockets stay as they are.
             return Some(Self { clients: true, operator: true });
         }
         let bits = letter.checked_sub(LISTENERS).filter(|bits| *bits < 8)?;
@@ -92,7 +92,7 @@ impl Managed {
     }
 }
 
-/// A running server whose place is about to be taken.
+/// A running server that is about to be replaced.
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
@@ -107,7 +107,7 @@ pub enum CannotTakeOver {
 }
 
 impl Predecessor {
-    /// Asks the server of the directory `data` for its sockets. It goes on as before.
+    /// Asks the server of the directory `data` for its sockets. That server continues as before.
     pub fn ask(data: &Path) -> Result<(Self, Listeners), CannotTakeOver> {
         let stream = UnixStream::connect(data.join(SOCKET)).map_err(CannotTakeOver::NoServer)?;
         let set = stream.set_read_timeout(Some(AT_ONCE)).and_then(|()| stream.set_write_timeout(Some(AT_ONCE)));
@@ -122,16 +122,16 @@ impl Predecessor {
         Ok(Local::bind(data)?)
     }
 
-    /// Says that connections are taken, so that the old server takes no more.
+    /// Tells the old server that this one accepts connections, so that the old one accepts no more.
     pub fn retire(mut self) {
         if let Err(error) = self.0.write_all(&[SERVING]) {
-            // It has ended in between: nobody has to be told then.
-            tracing::warn!(%error, "the server before this one is gone");
+            // The old server has already ended.
+            tracing::warn!(%error, "the previous server has already ended");
         }
     }
 }
 
-/// What a server has to give to another, for as long as it serves.
+/// A running server's offer to a successor.
 #[derive(Debug)]
 pub struct Offer {
     path: PathBuf,
@@ -139,17 +139,17 @@ pub struct Offer {
     taken: oneshot::Receiver<Option<u32>>,
 }
 
-/// State shared by the threads that speak to candidates.
+/// State shared by the threads that talk to candidates.
 #[derive(Debug)]
 struct Shared {
     local: Arc<Local>,
     listeners: Mutex<Option<Listeners>>,
-    /// Held by the one candidate that gets the directory. `None` once one has taken over.
+    /// Held by the one candidate that gets the directory. `None` after a takeover.
     told: Mutex<Option<oneshot::Sender<Option<u32>>>>,
     waiting: Mutex<Waiting>,
 }
 
-/// Candidates that load their plugins, the one that came first in front.
+/// Candidates that load their plugins, oldest first.
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
@@ -157,7 +157,7 @@ struct Waiting {
 }
 
 impl Offer {
-    /// Waits for a server that takes over, on threads of its own.
+    /// Waits for a successor, on threads of its own.
     pub fn make(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<Self> {
         let path = data.join(SOCKET);
         let listener = bind_owned(data, &path)?;
@@ -169,17 +169,17 @@ impl Offer {
             waiting: Mutex::default(),
         });
         let offer = Self { path, shared: shared.clone(), taken };
-        // It ends with the process.
+        // The thread ends with the process.
         thread::Builder::new().name("takeover".into()).spawn(move || {
             for stream in listener.incoming() {
                 let speaking = stream.and_then(|stream| {
                     let shared = shared.clone();
                     let ticket = shared.waiting.lock().enter(&stream)?;
-                    // Each has a thread, so that one that hangs holds up none that comes after it.
+                    // A thread for each candidate: a hung one does not delay the next.
                     thread::Builder::new().name("candidate".into()).spawn(move || shared.speak(stream, ticket))
                 });
                 if let Err(error) = speaking {
-                    tracing::warn!(%error, "cannot speak to a server that wants to take over");
+                    tracing::warn!(%error, "cannot talk to a takeover candidate");
                     thread::sleep(Duration::from_millis(50));
                 }
             }
@@ -187,13 +187,13 @@ impl Offer {
         Ok(offer)
     }
 
-    /// Returns when another server has taken over, with the number of its process.
+    /// Waits for a takeover and returns the process ID of the successor.
     pub async fn taken(&mut self) -> Option<u32> {
         (&mut self.taken).await.ok().flatten()
     }
 
-    /// Offers nothing any more: a socket that another process still holds would stay open. A server that has the
-    /// directory already goes on.
+    /// Withdraws the offer, because a socket that another process holds would stay open. A successor that already has
+    /// the directory continues.
     pub fn withdraw(&self) {
         self.shared.listeners.lock().take();
         if !self.shared.local.is_given_up() {
@@ -221,10 +221,10 @@ impl Shared {
             None => return Err(io::Error::other("it ends, and listens no more")),
         }
         let successor = u32::try_from(peer.pid.as_raw_nonzero().get()).ok();
-        tracing::info!(successor, "another server prepares to take over");
-        // It loads its plugins now, for as long as that takes.
+        tracing::info!(successor, "another server is preparing to take over");
+        // The candidate now loads its plugins, without a time limit.
         expect(&mut stream, TAKE)?;
-        // It must not be let go any more.
+        // From here on the candidate cannot be displaced.
         self.waiting.lock().leave(ticket);
         let mut told = self.told.lock();
         let Some(tell) = told.take() else { return Err(io::Error::other("another server was quicker")) };
@@ -233,12 +233,12 @@ impl Shared {
             return Err(error);
         }
         self.listeners.lock().take();
-        // The receiver may be at its end already.
+        // The receiver can be gone already.
         let _ = tell.send(successor);
         Ok(())
     }
 
-    /// Gives the directory away, and takes it back unless the other server serves soon.
+    /// Passes the directory on, and takes it back unless the other server serves soon.
     fn give(&self, stream: &mut UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(UNTIL_SERVING))?;
         self.local.give_up();
@@ -246,14 +246,14 @@ impl Shared {
         if served.is_err()
             && let Err(error) = self.local.take_back()
         {
-            tracing::error!(%error, "the command line does not reach this server any more: restart it");
+            tracing::error!(%error, "the control socket is lost; restart this server");
         }
         served
     }
 }
 
 impl Waiting {
-    /// Adds a candidate, in the order in which they connect. Lets the one that came first go if there are too many.
+    /// Adds a candidate in order of connection. Displaces the oldest if there are too many.
     fn enter(&mut self, stream: &UnixStream) -> io::Result<u64> {
         let ticket = self.next;
         self.next += 1;
@@ -261,7 +261,7 @@ impl Waiting {
         if self.streams.len() > CANDIDATES
             && let Some((_, first)) = self.streams.pop_front()
         {
-            // Its thread finds the end of what it waits for.
+            // Its thread sees the end of its socket.
             let _ = first.shutdown(Shutdown::Both);
         }
         Ok(ticket)
@@ -343,14 +343,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_socket_changes_hands() {
+    async fn same_socket_is_passed_on() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let old = Arc::new(Local::bind(data).unwrap());
         let listeners = listeners();
         let address = listeners.clients.local_addr().unwrap();
         let mut offer = Offer::make(data, listeners, old.clone()).unwrap();
-        // It waits in the queue of the socket, whoever has that.
+        // The connection waits in the queue of the socket, whichever server has that.
         let _client = TcpStream::connect(address).unwrap();
         let (mut predecessor, listeners) = Predecessor::ask(data).unwrap();
         assert!(listeners.operator.is_none());
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_listens_no_more() {
+    fn ending_server_stops_listening() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let listeners = listeners();
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_in_between_leaves_all_as_it_was() {
+    fn failed_takeover_changes_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path();
         let old = Arc::new(Local::bind(data).unwrap());
@@ -386,7 +386,7 @@ mod tests {
         let (mut predecessor, _) = Predecessor::ask(data).unwrap();
         drop(predecessor.take(data).unwrap());
         drop(predecessor);
-        // The thread of the one before finds that it is gone.
+        // The thread of the previous candidate notices that the candidate is gone.
         while old.is_given_up() {
             thread::yield_now();
         }
@@ -403,14 +403,14 @@ mod tests {
         let data = directory.path();
         let old = Arc::new(Local::bind(data).unwrap());
         let mut offer = Offer::make(data, listeners(), old).unwrap();
-        // They have the sockets and never say a word; some do not even take the sockets.
+        // They have the sockets and never send anything; some do not even accept the sockets.
         let mut hung: Vec<_> = (0..CANDIDATES).map(|_| Predecessor::ask(data).unwrap()).collect();
         let _silent: Vec<_> = (0..CANDIDATES).map(|_| UnixStream::connect(data.join(SOCKET)).unwrap()).collect();
         let (mut predecessor, _listeners) = Predecessor::ask(data).unwrap();
         let _new = predecessor.take(data).unwrap();
         predecessor.retire();
         assert_eq!(offer.taken().await, Some(std::process::id()));
-        // The first one was let go for one that came later, and the rest comes too late.
+        // A later candidate displaced the first one, and the others were too late.
         for (predecessor, _) in &mut hung {
             assert!(matches!(predecessor.take(data), Err(CannotTakeOver::NotHandedOver(_))));
         }

@@ -1,5 +1,5 @@
-//! TLS: with which certificate the server proves who it is. Its files are read again when they change; a pair that is
-//! no good changes nothing. It never knows what is said over a connection.
+//! TLS with the server's certificate. The files are reread when they change; an invalid pair changes nothing. This
+//! module never knows the contents of a connection.
 
 use crate::config;
 use arc_swap::ArcSwap;
@@ -22,23 +22,23 @@ use tokio_rustls::{
     },
 };
 
-/// How often the files are looked at. What changed is read when it stays as it is from one look to the next: the two
-/// files of a pair are not replaced in one moment.
+/// The interval of checks. Changed files are read once they are unchanged between two checks, because the two files of
+/// a pair are not replaced at the same moment.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What is spoken over a connection, as the client chooses.
+/// The ALPN name of HTTP/2.
 pub const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// What takes connections over to TLS.
+/// The server side of TLS for connections.
 pub struct Terminator {
     files: config::Tls,
     current: ArcSwap<ServerConfig>,
-    /// How the files were when they were read last.
+    /// The state of the files when they were last read.
     read: Mutex<Look>,
 }
 
-/// What of two files changes with their content.
+/// The metadata of the two files that changes with their content.
 type Look = [Option<(u64, u64, i64, i64, u64)>; 2];
 
 #[derive(Debug, thiserror::Error)]
@@ -64,30 +64,30 @@ impl Terminator {
         Ok(Self { files, current, read: Mutex::new(look) })
     }
 
-    /// With the certificate of this moment. A connection keeps the one that it began with.
+    /// Returns an acceptor with the current certificate. A connection keeps its initial certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.current.load_full().into()
     }
 
-    /// Reads the files again, changed or not.
+    /// Rereads the files, changed or not.
     pub fn reload(&self) {
         *self.read.lock() = look(&self.files);
         match read(&self.files) {
             Ok(new) => {
                 self.current.store(Arc::new(new));
-                tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
+                tracing::info!(certificate = %self.files.certificate.display(), "certificate reloaded");
             }
-            Err(error) => tracing::error!(%error, "the new certificate is no good: the one before goes on"),
+            Err(error) => tracing::error!(%error, "new certificate is invalid; keeping the current one"),
         }
     }
 
-    /// Reads the files again whenever they have changed, for as long as it is polled.
+    /// Rereads the files whenever they change, while it is polled.
     pub async fn keep_up(self: Arc<Self>) {
         let mut interval = tokio::time::interval(LOOK);
         let mut before = *self.read.lock();
         loop {
             interval.tick().await;
-            // The files may lie where looking takes its time.
+            // Checks can block, for example on network file systems.
             let this = self.clone();
             let looked = tokio::task::spawn_blocking(move || {
                 let now = look(&this.files);

@@ -1,5 +1,5 @@
-//! The protocol of lines, spoken where no other is asked for: text frames are lines of the call, and binary frames are
-//! JSON about it.
+//! The protocol of lines, the default without a subprotocol: text frames are lines of the call, and binary frames are
+//! JSON messages.
 
 use super::{From, Protocol};
 use crate::{
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 const ABOUT: &str = "\
 A text frame is one line of the call's input or output, without its end. A binary frame is JSON in UTF-8: the client's \
-first one says what is to be run, and the server's only one says what came of it. The server closes with 1000 after \
-that. A client that is gone has cancelled. Keys that are not known are ignored.";
+first one names the call, and the server's only one is the result. The server closes with 1000 after \
+that. A disconnected client has cancelled. Unknown keys are ignored.";
 
 pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
     let call = schemas.reading.subschema_for::<CallMessage>().to_value();
@@ -42,11 +42,11 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
         .says(
             From::Client,
             "startCall",
-            "Says which call is to be run: once, and first of all",
+            "Starts the call: exactly once, as the first message",
             "call",
             object(
                 "CallMessage",
-                "What is to be run, and with which parameters",
+                "The call to run, and its parameters",
                 &call,
                 json!([{"payload": {"call": "echo", "params": ["hello"]}}]),
             ),
@@ -54,12 +54,12 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
         .says(
             From::Client,
             "cancelCall",
-            "Ends the input of the call, or cancels the call: it is told, and ends gracefully; the second time it is ended \
+            "Ends the input of the call, or cancels the call with its grace period; a second cancel ends the call \
              at once",
             "signal",
             object(
                 "SignalMessage",
-                "Ends the input, or the call before its time",
+                "Ends the input, or cancels the call",
                 &signal,
                 json!([{"payload": {"signal": "cancel"}}, {"payload": {"signal": "close"}}]),
             ),
@@ -67,25 +67,25 @@ pub(super) fn protocol(schemas: &mut Schemas) -> Protocol {
         .says(
             From::Client,
             "sendLine",
-            "A line for the call to read, any time after the call message",
+            "Sends a line of input, at any time after the call message",
             "input",
             line("Input", "A line of the call's input", &["hello"]),
         )
         .says(
             From::Server,
             "receiveLine",
-            "A line that the call has written, or the beginning of one that it now waits behind",
+            "A line of output, or an unfinished one if the call now waits for input",
             "output",
             line("Output", "A line of the call's output", &["What is your name? "]),
         )
         .says(
             From::Server,
             "receiveResult",
-            "What came of the call: exactly once, and last of all, before the close frame",
+            "The result of the call: exactly once, as the last message before the close frame",
             "result",
             object(
                 "ResultMessage",
-                "Whether the call was a success, and if not, why",
+                "Success, or failure with its reason",
                 &result,
                 json!([
                     {"name": "success", "payload": {"success": true}},

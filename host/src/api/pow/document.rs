@@ -1,4 +1,4 @@
-//! What the requests of `pow-1` are, for programs (OpenAPI) and for people.
+//! Documents the requests of `pow-1`, for programs (OpenAPI) and for people.
 
 use super::ROOT;
 use crate::server::Shared;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
-/// A request: method, path, what it does, and what it answers.
+/// A request: method, path, description, and answers.
 type Described = (&'static str, &'static str, &'static str, &'static [(u16, &'static str)]);
 
 const REQUESTS: [Described; 5] = [
@@ -20,37 +20,39 @@ const REQUESTS: [Described; 5] = [
         "/new",
         "Starts a call. The body is {\"call\":\"name\",\"params\":[\"…\"]}.",
         &[
-            (
-                200,
-                "The id of the process, as a JSON string. Where the caller does not say who it is, it has a secret in it.",
-            ),
-            (400, "The body is no call, or its parameters are wrong."),
-            (403, "The caller may not run it."),
+            (200, "The id of the process, as a JSON string. For an anonymous caller, the id contains a secret."),
+            (400, "The body is not a call, or its parameters are wrong."),
+            (403, "The caller is not allowed to run the call."),
             (404, "There is no such call."),
-            (503, "There is no place for it now, or the server is shutting down."),
+            (503, "There is no process slot now, or the server is shutting down."),
         ],
     ),
-    ("get", "/status/{id}", "What it wrote, and how it ended.", &[(200, "How it is."), (400, "A wrong offset.")]),
+    (
+        "get",
+        "/status/{id}",
+        "Returns the output and the result of the process.",
+        &[(200, "The status of the process."), (400, "A wrong offset.")],
+    ),
     (
         "post",
         "/input/{id}",
-        "Gives it the body to read, whatever its type.",
+        "Sends the body to the process as input, regardless of its type.",
         &[
             (200, "input sent"),
-            (409, "It takes no more input, or has not read what was sent before."),
+            (409, "The input has ended, or the process has not read the earlier input."),
             (413, "The body is too large."),
         ],
     ),
-    ("post", "/closeInput/{id}", "Ends its input.", &[(200, "input closed")]),
+    ("post", "/closeInput/{id}", "Ends the input of the process.", &[(200, "input closed")]),
     (
         "post",
         "/cancel/{id}",
-        "Tells it to stop; the second time it is ended at once. After its end nothing happens.",
+        "Tells the process to stop; a second request ends it at once. Has no effect on an ended process.",
         &[(200, "process cancelled")],
     ),
 ];
 
-/// OpenAPI 3.1.
+/// Returns the OpenAPI 3.1 document.
 pub(super) fn openapi() -> Value {
     let mut paths = Map::new();
     for (method, path, summary, answers) in REQUESTS {
@@ -79,8 +81,7 @@ pub(super) fn openapi() -> Value {
         }
         if path == "/status/{id}" {
             for name in ["offset", "stderr_offset"] {
-                let what =
-                    "Only what came after so many bytes of the stream, as it was written. Without it, its last lines.";
+                let what = "Only output after this many bytes of the stream. Without an offset, the last lines.";
                 let schema = json!({"type": "integer", "minimum": 0});
                 parameters.push(json!({"name": name, "in": "query", "description": what, "schema": schema}));
             }
@@ -137,7 +138,7 @@ pub(super) async fn json() -> Response {
     (Extension(Shared), super::super::json(StatusCode::OK, DOCUMENT.clone())).into_response()
 }
 
-/// The same as a page without scripts.
+/// Returns the same description as a page without scripts.
 pub(super) async fn page() -> Response {
     static PAGE: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(written()));
     let headers = [
@@ -158,9 +159,9 @@ fn written() -> String {
         rows += &format!("<h2><code>{method} {ROOT}{path}</code></h2><p>{summary}</p><dl>{answers}</dl>");
     }
     format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Websockets of the \
-         subprotocol <code>pow-1</code> are taken at every path below <code>{ROOT}</code>. This is the same by requests, \
-         also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
+        "<!doctype html><html lang=en><meta charset=utf-8><title>pow-1</title><h1>pow-1</h1><p>Every path \
+         below <code>{ROOT}</code> accepts websockets of the subprotocol <code>pow-1</code>. This page describes the same \
+         protocol over requests, also as <a href=\"{ROOT}/openapi.json\">OpenAPI</a>.</p>{rows}</html>"
     )
 }
 
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_is_described_and_every_reference_leads_somewhere() {
+    fn every_request_is_described_and_every_reference_resolves() {
         let document = openapi();
         assert_eq!(document["paths"].as_object().unwrap().len(), REQUESTS.len());
         assert_eq!(document["paths"]["/api/v1/pow/status/{id}"]["get"]["parameters"].as_array().unwrap().len(), 3);

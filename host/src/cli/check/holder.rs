@@ -1,13 +1,13 @@
-//! Which process listens at an address: the server that a check runs beside, or another program.
+//! Finds the process that listens at an address: the running server of this configuration, or another program.
 
 use crate::{config::Config, server::local::SOCKET};
 use rustix::net::sockopt::socket_peercred;
 use std::{collections::BTreeSet, fs, net::SocketAddr, os::unix::net::UnixStream};
 
-/// How the kernel's tables show a socket that listens.
+/// The state of a listening socket in the kernel's tables.
 const LISTENS: &str = "0A";
 
-/// The server that runs in the `data` directory of a configuration.
+/// The running server in the `data` directory of a configuration.
 pub(super) struct Running {
     /// The inodes of its open sockets; `None` if another user runs it.
     sockets: Option<BTreeSet<String>>,
@@ -25,7 +25,7 @@ impl Running {
         Some(Self { sockets: links.map(|links| links.filter_map(inode).collect()) })
     }
 
-    /// Whether it is this server that listens at `address`. A server whose sockets cannot be seen is believed to.
+    /// Returns whether this server listens at `address`. True if the server's sockets cannot be seen.
     pub fn listens(&self, address: SocketAddr) -> bool {
         let Some(sockets) = &self.sockets else { return true };
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
@@ -34,7 +34,7 @@ impl Running {
     }
 }
 
-/// The inode of the socket in a line of the kernel's table, if that listens at `port`.
+/// Returns the inode of the socket in a line of the kernel's table, if it listens at `port`.
 fn inode_at(line: &str, port: u16) -> Option<&str> {
     let mut fields = line.split_whitespace();
     let (_, its_port) = fields.nth(1)?.rsplit_once(':')?;
@@ -48,7 +48,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn listener_of_the_server_is_told_from_that_of_another_program() {
+    fn servers_own_listener_is_recognized() {
         let directory = tempfile::tempdir().unwrap();
         let config = Config { data: directory.path().to_owned(), ..Config::default() };
         assert!(Running::find(&config).is_none());

@@ -1,4 +1,4 @@
-//! The signals that the server listens to, and what each of them begins.
+//! The signals of the server, and their effects.
 
 use crate::{plugin::watch::Watcher, server::service::Manager};
 use anyhow::Context;
@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that the server listens to.
+/// The signals that the server handles.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -28,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// The next signal that ends the server.
+    /// Waits for the next signal that ends the server.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -36,13 +36,13 @@ impl Signals {
         }
     }
 
-    /// The same, while a SIGHUP before it reloads `plugins`, and a SIGUSR2 starts another server to take over.
+    /// Does the same, and meanwhile reloads `plugins` on SIGHUP, and starts a successor on SIGUSR2.
     pub async fn next_end(&mut self, plugins: &Watcher, manager: &Arc<Manager>) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                // What becomes of it stands in the log.
+                // The log reports the result of a reload.
                 _ = self.hangup.recv() => {
                     manager.reloading();
                     let (reloaded, manager) = (plugins.reload(), manager.clone());
@@ -57,22 +57,24 @@ impl Signals {
     }
 }
 
-/// Starts the program anew, whatever lies under its name by now, to take over from this server.
+/// Starts the current program file as a successor that takes over from this server.
 fn start_successor() {
     let mut arguments = std::env::args_os();
-    let Some(program) = arguments.next() else { return tracing::error!("there is no name to start a server by") };
+    let Some(program) = arguments.next() else {
+        return tracing::error!("cannot start a successor: the arguments name no program");
+    };
     let mut command = Command::new(program);
-    // The watchdog is told for the new process.
+    // The watchdog variable names this process, not the new one.
     command.args(arguments.filter(|it| it != "--takeover")).arg("--takeover").env_remove("WATCHDOG_PID");
     let started = command.stdin(Stdio::null()).spawn().and_then(|mut child| {
-        tracing::info!(process = child.id(), "started a server that takes over");
-        // It lives on; only where it does not is there something to tell.
+        tracing::info!(process = child.id(), "started a successor");
+        // A successor keeps running; an early end is an error.
         thread::Builder::new().name("successor".into()).spawn(move || match child.wait() {
-            Ok(status) if !status.success() => tracing::error!(%status, "the server that was to take over has failed"),
+            Ok(status) if !status.success() => tracing::error!(%status, "the successor has failed"),
             _ => {}
         })
     });
     if let Err(error) = started {
-        tracing::error!(%error, "no server to take over could be started");
+        tracing::error!(%error, "cannot start a successor");
     }
 }

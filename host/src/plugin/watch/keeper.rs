@@ -1,7 +1,7 @@
-//! The thread behind [`Watcher`](super::Watcher): a loop that takes in what happened, asks the plan what to do, and does
-//! it. Everything that it decides by itself is what a load means for the catalog.
+//! The thread behind [`Watcher`](super::Watcher): a loop that receives messages, asks the plan for steps, and takes
+//! them. Its only own decision is the effect of a load on the catalog.
 //!
-//! All that one turn of the loop finds out makes one snapshot: a snapshot takes time for each plugin there is.
+//! Each turn of the loop makes one snapshot for all its findings, because a snapshot takes time for each plugin.
 
 use super::{Loads, Message, Reloaded, Reread, report};
 use crate::{
@@ -28,38 +28,38 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Why a directory gives no plugin.
+/// The reason why a directory gives no plugin.
 #[derive(Debug)]
 pub(super) enum Doubt {
     Gone,
     Failed(Failure, Duration),
 }
 
-/// A load that is done.
+/// A finished load.
 #[derive(Debug)]
 pub(super) struct Done {
     name: String,
     took: Duration,
-    /// How often the rules had been read when it began.
+    /// The number of times that the rules had been read when the load began.
     rules: u64,
     fresh: Fresh,
     look: Option<Look>,
 }
 
-/// What is remembered of one plugin.
+/// The state of one plugin.
 #[derive(Default)]
 pub(super) struct Record {
-    /// The number of its newest generation, good or bad.
+    /// The number of its newest generation, served or not.
     pub generation: u64,
-    /// The fingerprint of what lay in its directory when that was last read; `None` if it could not be read.
+    /// The fingerprint of its directory at the last read; `None` if the directory could not be read.
     pub seen: Option<String>,
-    /// What was seen may mean something else by now.
+    /// Whether a load of the same content can now have another result.
     pub stale: bool,
-    /// It went back to the generation before: what was seen is not wanted.
+    /// The rollback in effect: the version in the directory is not served.
     pub rollback: Option<Rollback>,
 }
 
-/// Somebody who waits until plugins are loaded.
+/// A caller that waits until plugins are loaded.
 pub(super) struct Waiting {
     pub names: BTreeSet<String>,
     pub reloaded: Reloaded,
@@ -70,7 +70,7 @@ pub(super) struct Keeper {
     pub root: PathBuf,
     pub how: config::Watch,
     pub loader: Arc<Loader>,
-    /// How often the rules were read: what was loaded by older ones does not serve.
+    /// The number of times that the rules were read; a plugin loaded under older rules is not served.
     pub rules: u64,
     pub catalog: Arc<Catalog>,
     pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
@@ -79,19 +79,19 @@ pub(super) struct Keeper {
     pub plan: Plan<Doubt>,
     pub records: BTreeMap<String, Record>,
     pub found: BTreeMap<String, Found>,
-    /// What was found is not in the catalog yet: these plugins, with the time that their loads took.
+    /// Plugins with findings that are not yet in the catalog, and the times of their loads.
     pub uncommitted: BTreeMap<String, Option<Duration>>,
-    /// What the last look saw.
+    /// The results of the last look.
     pub looks: BTreeMap<String, Look>,
     pub identity: Option<Identity>,
     pub last_look: Instant,
     pub look_took: Duration,
     pub next_look: Option<Instant>,
-    /// The next look is due because the system told of something.
+    /// Whether an event of the operating system caused the next look.
     pub told: bool,
-    /// Why the root cannot be looked at. It was said.
+    /// The reason why the root cannot be read, once logged.
     pub rootless: Option<String>,
-    /// It was said that something cannot be watched.
+    /// Whether a failure to watch a directory was logged.
     pub blind: bool,
     pub waiting: Vec<Waiting>,
 }
@@ -144,13 +144,13 @@ impl Keeper {
                 Some(wait) => messages.recv_timeout(wait).ok(),
                 None => messages.recv().ok(),
             };
-            // Everything that is there is taken in before anything is done about it.
+            // All waiting messages are received before any is acted on.
             for message in first.into_iter().chain(messages.try_iter()) {
                 match message {
                     Message::Notice(notice) => self.on_notice(&notice),
                     Message::Loaded(done) => self.on_loaded(*done),
                     Message::Reload(answer) => self.on_reload(answer),
-                    // Whoever asked may have gone.
+                    // The caller can have gone.
                     Message::RollBack(name, answer) => _ = answer.send(self.roll_back(&name)),
                     Message::End => return,
                 }
@@ -165,14 +165,14 @@ impl Keeper {
         }
     }
 
-    /// Does what is due. However many plugins are gone, nothing is done for each that takes time for all.
+    /// Takes all steps that are due. Nothing here takes time for all plugins once for each missing one.
     fn take_steps(&mut self) {
         while let Some(step) = self.plan.next(Instant::now()) {
             match step {
                 Step::Load(name) => self.load(name),
                 Step::Believe(name, Doubt::Failed(failure, took)) => self.fail(&name, failure, took),
                 Step::Believe(name, Doubt::Gone) if self.is_gone(&name) => self.forget(&name),
-                // It came back, or the directory of all plugins went: a look tells.
+                // The directory came back, or the root is gone: a look will tell.
                 Step::Believe(_, Doubt::Gone) => self.look_soon(),
             }
         }
@@ -181,10 +181,12 @@ impl Keeper {
     fn begin(&mut self) {
         if self.how == config::Watch::Events {
             let inbox = self.inbox.clone();
-            // Whoever does not listen any more is about to end.
+            // Without a listener the server is about to end.
             match Notices::start(move |notice| _ = inbox.send(Message::Notice(notice))) {
                 Ok(notices) => self.notices = Some(notices),
-                Err(error) => tracing::warn!(%error, "the system tells of no changes: plugins are looked at instead"),
+                Err(error) => {
+                    tracing::warn!(%error, "no change events from the operating system; polling plugins instead")
+                }
             }
         }
         if self.how != config::Watch::Off {
@@ -203,9 +205,9 @@ impl Keeper {
                 owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(file), now));
             }
             (Whose::Plugins(owners), Notice::Changed(path)) => {
-                // Whoever wrote to what was there before does not matter any more.
+                // Writers of the previous content no longer matter.
                 owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(path), now));
-                // Of a file only its plugin is another now; a directory may have been put in the place of another.
+                // A file affects its plugin only; a directory can have replaced another one.
                 if !path.file_name().map(Path::new).is_some_and(discover::matters) {
                     self.look_soon();
                 }
@@ -243,7 +245,7 @@ impl Keeper {
                 (Fresh::Failed(Failure::new(again.generation, why)), None)
             });
             let done = Done { name: plugin, took: begun.elapsed(), rules, fresh, look };
-            // The server may have ended meanwhile.
+            // The server can have ended meanwhile.
             let _ = inbox.send(Message::Loaded(Box::new(done)));
         });
         if let Err(error) = spawned {
@@ -260,7 +262,7 @@ impl Keeper {
             }
         }
         if rules != self.rules {
-            // It was loaded by rules that do not hold any more.
+            // Loaded under rules that no longer apply.
             self.plan.notice(&name, Sign::Asked, Instant::now());
             return self.plan.loaded(&name, Read::Whole, Instant::now());
         }
@@ -285,7 +287,7 @@ impl Keeper {
         }
     }
 
-    /// A new generation is ready, or cannot be made.
+    /// Records a new generation, or the failure to make one.
     fn serve(&mut self, name: String, found: Found, took: Duration) {
         let generation = found.as_ref().map_or_else(|failure| failure.generation, |plugin| plugin.generation);
         self.records.entry(name.clone()).or_default().generation = generation;
@@ -293,20 +295,20 @@ impl Keeper {
         self.uncommitted.insert(name, Some(took));
     }
 
-    /// What lies in the directory is what serves, or what did not come to serve.
+    /// Records that the directory holds the served version, or one that is known to fail.
     fn known(&mut self, name: String, fingerprint: String) {
         let snapshot = self.catalog.snapshot();
         let last_good = snapshot.plugins().get(&name).and_then(|state| state.last_good());
         let last_good = last_good.filter(|plugin| plugin.fingerprint() == fingerprint);
         self.see(&name, Some(fingerprint));
-        // A newer version that did not load, or not get its calls, was taken back.
+        // A newer version that failed was withdrawn.
         if let Some(plugin) = last_good.filter(|_| self.found.get(&name).is_some_and(Result::is_err)) {
             self.found.insert(name.clone(), Ok(plugin.clone()));
             self.uncommitted.entry(name).or_default();
         }
     }
 
-    /// Remembers what was seen in a directory. A rollback ends when that changes.
+    /// Records the fingerprint of a directory. A change ends a rollback.
     fn see(&mut self, name: &str, seen: Option<String>) {
         let record = self.records.entry(name.to_owned()).or_default();
         record.stale = false;
@@ -314,7 +316,7 @@ impl Keeper {
             record.rollback = None;
             let forgot = self.loader.archive.as_ref().map(|archive| archive.set_rollback(name, None));
             if let Some(Err(error)) = forgot {
-                tracing::warn!(plugin = name, %error, "the end of a rollback is not remembered");
+                tracing::warn!(plugin = name, %error, "cannot save the end of a rollback");
             }
         }
         record.seen = seen;
@@ -330,8 +332,8 @@ impl Keeper {
         }
     }
 
-    /// The directory gives no plugin any more. Its numbers go on should it come again. As long as the directory itself is
-    /// there, it stays the same plugin, which had a manifest or had none.
+    /// Forgets a plugin whose directory holds none. Its numbering continues if it comes back. While the directory
+    /// itself exists, it remains the same plugin, with or without a manifest.
     fn forget(&mut self, name: &str) {
         self.found.remove(name);
         self.looks.remove(name);
@@ -349,7 +351,7 @@ impl Keeper {
         self.catalog.snapshot().next(&self.found)
     }
 
-    /// Makes one snapshot of all that was found.
+    /// Publishes one snapshot with all findings.
     fn commit(&mut self) {
         if self.uncommitted.is_empty() {
             return;
@@ -361,8 +363,8 @@ impl Keeper {
             state.error.is_some() && !known && self.found.get(name).is_some_and(Result::is_ok)
         });
         if newly_refused {
-            // Of two plugins with the same call one may be gone: a directory that got another name. That is seen, whether or
-            // not it was tried to load it as well.
+            // One of two plugins with the same call can be gone, after a directory was renamed. A look finds out, even
+            // if loading it was also tried.
             self.look_once(Sign::Told);
             let gone = self.found.keys().filter(|name| self.rootless.is_none() && !self.looks.contains_key(*name));
             for name in gone.cloned().collect::<Vec<_>>() {
@@ -374,7 +376,7 @@ impl Keeper {
         self.swap(next);
     }
 
-    /// Makes `next` the newest snapshot, and keeps the copies of what serves and of what can be gone back to.
+    /// Publishes `next`, and keeps copies of the served versions and of the rollback targets.
     pub fn swap(&mut self, next: Snapshot) {
         let loaded = mem::take(&mut self.uncommitted);
         let changes = self.catalog.swap(next);

@@ -1,4 +1,4 @@
-//! The looks at the plugin directories: when they are due, and what is different from the look before.
+//! Looks at the plugin directories: when they are due, and how they differ from the look before.
 
 use super::keeper::Keeper;
 use crate::{
@@ -14,15 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often plugins are looked at where the system tells of changes: on network file systems it does not.
+/// The interval between looks in addition to change events, which network file systems do not send.
 const LOOK_BESIDE_EVENTS: Duration = Duration::from_secs(5);
-/// How often they are looked at where nobody tells.
+/// The interval between looks without change events.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often they are looked at while something changes.
+/// The interval between looks while a change settles.
 const LOOK_CLOSELY: Duration = Duration::from_millis(250);
-/// The least time between two looks, however much happens.
+/// The minimum time between two looks.
 const LOOK_APART: Duration = Duration::from_millis(20);
-/// With many plugins a look takes time. So many times as long there is none, for what else there is to do.
+/// A look at many plugins takes time. The thread pauses for this many times as long, to do other work.
 const LOOK_SHARE: u32 = 3;
 
 impl Keeper {
@@ -32,10 +32,10 @@ impl Keeper {
         self.told = true;
     }
 
-    /// Looks at everything, and notes what is different from the last time.
+    /// Looks at all plugins, and records the differences from the last look.
     pub(super) fn look(&mut self, sign: Sign<'_>) {
         let begun = Instant::now();
-        // What happened in a directory before it was watched can only be seen.
+        // Changes in a directory before it was watched are only visible by looking.
         for _ in 0..3 {
             self.look_once(sign);
             if !self.watch_places() {
@@ -65,7 +65,7 @@ impl Keeper {
             return self.lose_root(format!("{root}: another directory, which is empty, is in its place"));
         }
         if self.rootless.take().is_some() {
-            tracing::info!(directory = %self.root.display(), "the directory of plugins is there again");
+            tracing::info!(directory = %self.root.display(), "the directory of plugins is back");
         }
         self.identity = Some(seen.identity);
         let now = Instant::now();
@@ -77,22 +77,22 @@ impl Keeper {
         self.looks = seen.plugins;
     }
 
-    /// The root is gone, or as good as gone: a disk that is not mounted, most likely. What serves goes on.
+    /// Records that the root is gone or unreadable, most likely an unmounted disk. Served plugins are unaffected.
     fn lose_root(&mut self, why: String) {
         if self.rootless.as_ref() != Some(&why) {
-            tracing::error!(error = why, "the directory of plugins is gone: what was loaded from it serves on");
+            tracing::error!(error = why, "the directory of plugins is gone; still serving the plugins loaded from it");
             self.rootless = Some(why);
         }
     }
 
-    /// Watches what is to be watched now. Returns whether any of it is new.
+    /// Updates the watched directories. Returns whether any is new.
     pub(super) fn watch_places(&mut self) -> bool {
         let Some(notices) = &mut self.notices else { return false };
         let watched = notices.watch(&self.root, &self.looks);
         self.on_watched(watched)
     }
 
-    /// Does the same for what is new of one plugin.
+    /// Adds the new places of one plugin. Returns whether any is new.
     pub(super) fn watch_places_of(&mut self, name: &str) -> bool {
         let Some((notices, look)) = self.notices.as_mut().zip(self.looks.get(name)) else { return false };
         let watched = notices.watch_one(name, look);
@@ -104,13 +104,13 @@ impl Keeper {
             tracing::warn!(
                 %error,
                 every = ?LOOK_BESIDE_EVENTS,
-                "not every directory can be watched: those are looked at (a higher fs.inotify.max_user_watches may help)"
+                "cannot watch every directory; polling the others (a higher fs.inotify.max_user_watches may help)"
             );
         }
         new
     }
 
-    /// Tells whether the directory of the plugin `name` gives no plugin, while that of all plugins is still the same.
+    /// Returns whether the directory of the plugin `name` gives no plugin while the root is still the same.
     pub(super) fn is_gone(&self, name: &str) -> bool {
         let same = self.identity.is_some() && Identity::of(&self.root).ok() == self.identity;
         self.rootless.is_none() && same && discover::plugin_directory(&self.root.join(name)).is_none()

@@ -1,5 +1,4 @@
-//! The reload: the configuration is read again, what serves gets the rights that it gives, or stops, and all plugins are
-//! looked at.
+//! The reload: rereads the configuration, renews or withdraws the rights of served plugins, and checks all plugins.
 
 use super::{
     Holder, Reloaded, Reread,
@@ -28,7 +27,7 @@ impl Keeper {
         let names: BTreeSet<_> = self.looks.keys().chain(self.found.keys()).cloned().collect();
         let now = Instant::now();
         for name in &names {
-            // What failed may have failed for a reason that is not in its directory.
+            // A failure can have a cause outside the directory.
             self.records.entry(name.clone()).or_default().stale |= self.found.get(name).is_some_and(Result::is_err);
             self.plan.notice(name, Sign::Asked, now);
         }
@@ -41,24 +40,24 @@ impl Keeper {
                 self.loader = Arc::new(loader);
                 tracing::info!(?changed, "reloading");
                 if !restart.is_empty() {
-                    tracing::warn!(keys = ?restart, "these keys have new values that need a restart");
+                    tracing::warn!(keys = ?restart, "changed keys need a restart");
                 }
                 Reloaded { changed, restart, ..Reloaded::default() }
             }
             Err(error) => {
-                tracing::error!(error, "the configuration stays as it is, and plugins are looked at");
+                tracing::error!(error, "configuration unchanged; checking the plugins");
                 Reloaded { error: Some(error), ..Reloaded::default() }
             }
         }
     }
 
-    /// Renews the rights of all generations by the rules of this moment. A generation that does not get its rights any
-    /// more stops serving now; one that gets others serves with those. Returns the generations whose processes hold more.
+    /// Renews the rights of all generations under the current rules. A generation that loses its rights stops serving;
+    /// one with different rights continues with them. Returns the generations whose processes hold more.
     fn renew(&mut self) -> Vec<Holder> {
         self.rules += 1;
         let before = self.catalog.snapshot();
         let mut renewed = BTreeMap::new();
-        // Also what was loaded a moment ago, and is in no snapshot yet.
+        // Includes plugins that were just loaded and are in no snapshot yet.
         let names: BTreeSet<_> = before.plugins().keys().chain(self.found.keys()).cloned().collect();
         for name in names {
             let found = self.found.get(&name).and_then(|found| found.as_ref().ok()).cloned();
@@ -80,7 +79,7 @@ impl Keeper {
         holders
     }
 
-    /// Renews one generation by the rules of this moment.
+    /// Renews the rights of one generation under the current rules.
     fn renewal(&mut self, name: &str, plugin: &Arc<Plugin>) -> Found {
         let record = self.records.entry(name.to_owned()).or_default();
         let generation = record.generation + 1;
@@ -91,7 +90,7 @@ impl Keeper {
         renewed.map_err(|error| Failure::of(plugin, generation, error))
     }
 
-    /// Returns those of `generations` that hold more than the rules of this moment give. No process of them starts any more.
+    /// Returns those of `generations` that hold more than the current rules grant, and prevents new processes of them.
     fn holders(&self, generations: impl Iterator<Item = Arc<Plugin>>) -> Vec<Holder> {
         let holder = |plugin: Arc<Plugin>| {
             let rights = self.lost(&plugin).unwrap_or_else(|error| vec![error.to_string()]);
@@ -116,13 +115,13 @@ impl Keeper {
         for Waiting { names, reloaded, answer } in done {
             tell(&reloaded.holders);
             tracing::info!(plugins = names.len(), "reloaded");
-            // Whoever asked may have gone.
+            // The caller can have gone.
             let _ = answer.send(reloaded);
         }
     }
 }
 
-/// Logs whose processes hold what was revoked.
+/// Logs the generations whose processes hold revoked rights.
 fn tell(holders: &[Holder]) {
     for Holder { plugin, rights } in holders.iter().filter(|it| it.plugin.running() > 0) {
         let calls: Vec<_> = plugin.manifest.calls.keys().map(|call| call.as_str()).collect();

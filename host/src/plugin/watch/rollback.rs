@@ -1,10 +1,10 @@
-//! The way back to the generation that served before.
+//! The rollback to the previous generation.
 
 use super::{NoWayBack, RolledBack, keeper::Keeper};
 use crate::plugin::archive::Rollback;
 
 impl Keeper {
-    /// Serves the previous version of a plugin, with the rights that it has by the rules of this moment.
+    /// Serves the previous version of a plugin, with its rights under the current rules.
     pub fn roll_back(&mut self, name: &str) -> Result<RolledBack, NoWayBack> {
         let snapshot = self.catalog.snapshot();
         let state = snapshot.plugins().get(name).filter(|state| state.is_there());
@@ -29,7 +29,7 @@ impl Keeper {
         let remembered = self.loader.archive.as_ref().map(|archive| archive.set_rollback(name, Some(rollback)));
         let forgotten = remembered.and_then(Result::err).map(|error| error.to_string());
         if let Some(error) = &forgotten {
-            tracing::error!(plugin = name, error, "the rollback is not remembered: a restart will undo it");
+            tracing::error!(plugin = name, error, "cannot save the rollback; a restart will undo it");
         }
         self.uncommitted.entry(name.to_owned()).or_default();
         self.swap(next);

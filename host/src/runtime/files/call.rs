@@ -1,5 +1,5 @@
-//! A system call on a file. It can take as long as the disk takes, so that it is made on the threads for that
-//! ([`ThreadClass::Files`]). Its time on the processor is part of the guest's turn.
+//! System calls on files. They can block for as long as the disk, so they run on dedicated threads
+//! ([`ThreadClass::Files`]). Their processor time is part of the guest's turn.
 
 use crate::{
     control::{Control, ThreadClass},
@@ -11,11 +11,11 @@ use std::{future::pending, sync::Arc};
 #[derive(Clone)]
 pub struct Worker {
     control: Arc<Control>,
-    /// Its number among the guests of the process.
+    /// The number of the guest within its process.
     guest: u32,
 }
 
-/// From before the system call until after it.
+/// A guard for a system call in progress.
 struct Underway<'a>(&'a Worker);
 
 impl Worker {
@@ -23,8 +23,8 @@ impl Worker {
         Self { control: control.clone(), guest: control.residence.guest() }
     }
 
-    /// Calls `call` on a file thread. Whether the guest is stopped meanwhile is looked at before and after it: the guest gets
-    /// no further then.
+    /// Runs `call` on a file thread. Checks before and after it whether the guest was stopped meanwhile, in which case
+    /// the guest goes no further.
     pub async fn file_call<T>(&self, call: impl Future<Output = T>) -> T {
         self.control.residence.reach(ThreadClass::Files).await;
         let underway = Underway::begin(self);
@@ -35,7 +35,8 @@ impl Worker {
         done
     }
 
-    /// Calls `call` if the guest is on a file thread. If not, the guest goes there after its turn.
+    /// Runs `call` if the guest is on a file thread. Otherwise returns `None`, and the guest moves there after its
+    /// turn.
     pub fn try_file_call<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         if !self.is_on_file_thread() {
             self.control.residence.want(ThreadClass::Files);

@@ -29,14 +29,14 @@ use wasmtime_wasi::{
     },
 };
 
-/// The version that the implementation links its functions under.
+/// The version of the linked interface.
 const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
 type Store<'a> = StoreContextMut<'a, State>;
 type Dir = Resource<Descriptor>;
 
-/// What a guest is answered: the error that is its own, or else the failure that ends it.
+/// Separates errors for the guest from failures that end the guest.
 fn answer<T>(done: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     match done {
         Ok(value) => Ok((Ok(value),)),
@@ -44,7 +44,7 @@ fn answer<T>(done: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     }
 }
 
-/// The same of what was done here.
+/// Converts the result of an operation of this module for the guest.
 fn answer_io<T>(done: io::Result<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     answer(done.map_err(refused))
 }
@@ -52,13 +52,13 @@ fn answer_io<T>(done: io::Result<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)
 fn refused(error: io::Error) -> FsError {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::XDEV) => ErrorCode::CrossDevice.into(),
-        // There is no code for too many descriptors.
+        // The interface has no code for too many descriptors.
         Some(Errno::MFILE) => ErrorCode::InsufficientMemory.into(),
         _ => error.into(),
     }
 }
 
-/// Functions of the implementation that are called on a file thread, and are otherwise left as they are.
+/// Wraps functions of the implementation so that they run on a file thread.
 macro_rules! on_file_threads {
     ($types:ident: $($name:literal $method:ident($($argument:ident: $kind:ty),*);)*) => {$(
         $types.func_wrap_async(
@@ -74,7 +74,7 @@ macro_rules! on_file_threads {
     )*};
 }
 
-/// Functions that change names, with what the change means for the quota.
+/// Wraps functions that change names, with the effect on the quota.
 macro_rules! that_change_names {
     ($types:ident: $($name:literal $method:ident($($argument:ident: $kind:ty),*) $change:expr;)*) => {$(
         $types.func_wrap_async(
@@ -253,7 +253,7 @@ fn open_at(
     Ok((Ok(descriptor),))
 }
 
-/// Listings are resources of this server's own.
+/// Links listings, which are a resource of this module.
 fn link_listings(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     types.resource_async("directory-entry-stream", ResourceType::host::<Listing>(), |mut store, place| {
         Box::new(async move {
@@ -340,7 +340,7 @@ fn writer(
     }
 }
 
-/// Writes what streams still hold whose guest has ended without waiting for them.
+/// Writes the rest of streams whose guest has ended without waiting for them.
 pub async fn flush_all(state: &mut State) {
     for entry in state.filesystem().table.iter_mut() {
         if let Some(stream) = (entry as &mut dyn std::any::Any).downcast_mut::<DynOutputStream>() {

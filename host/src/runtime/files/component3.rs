@@ -30,7 +30,7 @@ use wasmtime_wasi::{
     },
 };
 
-/// The version that the implementation links its functions under.
+/// The version of the linked interface.
 const PREOPENS: &str = "wasi:filesystem/preopens@0.3.0";
 const TYPES: &str = "wasi:filesystem/types@0.3.0";
 
@@ -45,7 +45,7 @@ fn answer<T>(done: FilesystemResult<T>) -> wasmtime::Result<(Result<T, ErrorCode
     }
 }
 
-/// The same of what was done here.
+/// Converts the result of an operation of this module for the guest.
 fn answer_io<T>(done: io::Result<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     answer(done.map_err(|error| refused(error).into()))
 }
@@ -58,7 +58,7 @@ fn with<T>(guest: &Accessor<State>, what: impl FnOnce(&mut State) -> T) -> T {
     guest.with(|mut store| what(store.get()))
 }
 
-/// Functions of the implementation that are called on a file thread, and are otherwise left as they are.
+/// Wraps functions of the implementation so that they run on a file thread.
 macro_rules! on_file_threads {
     ($types:ident: $($name:literal $method:ident($($argument:ident: $kind:ty),*);)*) => {$(
         $types.func_wrap_concurrent(
@@ -74,7 +74,7 @@ macro_rules! on_file_threads {
     )*};
 }
 
-/// Functions that change names, with what the change means for the quota.
+/// Wraps functions that change names, with the effect on the quota.
 macro_rules! that_change_names {
     ($types:ident: $($name:literal $method:ident($($argument:ident: $kind:ty),*) $change:expr;)*) => {$(
         $types.func_wrap_concurrent(
@@ -278,7 +278,7 @@ fn link_streams(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     })
 }
 
-/// A stream that has ended already, because of `error`.
+/// Returns a stream that has already ended because of `error`.
 fn nothing<T>(
     mut store: impl wasmtime::AsContextMut<Data = State>,
     error: ErrorCode,

@@ -1,4 +1,4 @@
-//! The entries of a directory, a page at a time: a listing holds no more than one page, however large the directory is.
+//! Lists a directory in pages: a listing holds at most one page, for directories of any size.
 
 use crate::runtime::descriptors::Descriptor;
 use rustix::{
@@ -7,7 +7,7 @@ use rustix::{
 };
 use std::{collections::VecDeque, fs::File, io, mem::MaybeUninit};
 
-/// What the kernel is asked for at once: some forty entries.
+/// The size of a request to the kernel: about forty entries.
 const PAGE: usize = 2 << 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub struct Entry {
     pub name: String,
     pub kind: FileType,
     pub inode: u64,
-    /// Where the next entry is.
+    /// The position of the next entry.
     pub next: u64,
 }
 
-/// A place in a directory.
+/// A position in a directory.
 pub struct Listing {
     directory: File,
     page: VecDeque<Entry>,
@@ -27,19 +27,19 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Blocks.
+    /// Opens a listing. Blocks.
     pub fn open(directory: &File, descriptor: Descriptor) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own = openat(directory, ".", flags, Mode::empty())?;
         Ok(Self { directory: own.into(), page: VecDeque::new(), _descriptor: descriptor })
     }
 
-    /// Whether the next entry is here already.
+    /// Returns whether the next entry is already read.
     pub fn has_next(&self) -> bool {
         !self.page.is_empty()
     }
 
-    /// The next entry other than the directory itself and the one above. Blocks where none is left of the page.
+    /// Returns the next entry, except `.` and `..`. Blocks if the page is used up.
     pub fn next(&mut self) -> io::Result<Option<Entry>> {
         while self.page.is_empty() {
             let mut count = 0;
@@ -59,8 +59,8 @@ impl Listing {
     }
 }
 
-/// Reads entries from the place `from` on, or from where the last read ended, until `take` wants no more. `take` is told
-/// which entry is the last of a page: those behind it are not read yet. Blocks.
+/// Reads entries from the position `from`, or from the end of the last read, until `take` returns false. `take` learns
+/// which entry is the last of a page: later ones are not read yet. Blocks.
 pub fn read(directory: &File, from: Option<u64>, mut take: impl FnMut(Entry, bool) -> bool) -> io::Result<()> {
     if let Some(from) = from {
         seek(directory, SeekFrom::Start(from))?;
@@ -90,7 +90,7 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     #[test]
-    fn a_listing_has_every_entry_once_and_holds_a_page() {
+    fn listing_has_every_entry_once_and_holds_one_page() {
         let directory = tempfile::tempdir().unwrap();
         let names: BTreeSet<_> = (0..1000).map(|number| format!("entry-{number}")).collect();
         for name in &names {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_where_an_entry_says() {
+    fn reading_continues_at_the_position_of_an_entry() {
         let directory = tempfile::tempdir().unwrap();
         for number in 0..300 {
             File::create(directory.path().join(number.to_string())).unwrap();

@@ -1,28 +1,28 @@
-//! Changes of names in the private directory, for its quota: what they need is taken before, and what came of them is counted
-//! after. Towards other directories the private one is another file system: nothing is renamed or linked across.
+//! Changes of names in the private directory, with its quota: reserved before the change, and settled after it. Other
+//! directories count as another file system: no rename or link crosses the border.
 
 use crate::runtime::scratch::{Named, Scratch};
 use cap_primitives::fs::{FollowSymlinks, MetadataExt, stat};
 use rustix::io::Errno;
 use std::{fs::File, io, path::Path, sync::Arc};
 
-/// A directory within the private one, of a guest that has one.
+/// A directory within the private one, if the guest has one.
 pub type Place = Option<(Scratch, Arc<File>)>;
 
-/// A change that is about to be made.
+/// A pending change.
 #[must_use]
 pub struct Change(Option<(Scratch, Effect)>);
 
 enum Effect {
     Directory,
-    /// A symbolic link of so many bytes, there.
+    /// Creates a symbolic link of this many bytes.
     Symlink {
         bytes: u64,
         at: (Arc<File>, String),
     },
-    /// One more name of what has one.
+    /// Adds a name to an existing file.
     Link(Named),
-    /// This name goes.
+    /// Removes a name.
     Remove(Named),
 }
 
@@ -54,13 +54,13 @@ impl Change {
         Ok(Self(Some((scratch, Effect::Remove(named)))))
     }
 
-    /// What had the new name before loses it.
+    /// Prepares a rename. An existing file at the new path loses that name.
     pub fn rename(from: Place, path: &str, to: Place, new_path: &str) -> io::Result<Self> {
         let replaced = to.as_ref().and_then(|(_, directory)| look(directory, new_path).ok());
         let Some((scratch, directory)) = within_one(from, &to)? else { return Ok(Self::UNCOUNTED) };
         let renamed = look(&directory, path)?;
         let is_same = matches!(renamed, Named::File { .. }) && replaced == Some(renamed);
-        // Two names of one file: the system changes nothing. A directory onto itself likewise.
+        // Two names of one file: the system changes nothing. The same applies to a directory onto itself.
         let is_itself = replaced == Some(Named::Directory) && is_one(&directory, path, &to, new_path);
         Ok(match replaced.filter(|_| !is_same && !is_itself) {
             Some(replaced) => Self(Some((scratch, Effect::Remove(replaced)))),
@@ -68,7 +68,7 @@ impl Change {
         })
     }
 
-    /// The change was made, or was not.
+    /// Settles the quota after the change succeeded or failed.
     pub fn settle(self, made: bool) {
         let Some((scratch, effect)) = self.0 else { return };
         match effect {
@@ -91,9 +91,9 @@ fn within_one(from: Place, to: &Place) -> io::Result<Place> {
     if from.is_some() == to.is_some() { Ok(from) } else { Err(Errno::XDEV.into()) }
 }
 
-/// What a path stands for. Links are not followed.
+/// Returns the entry at a path without following links.
 fn look(directory: &File, path: &str) -> io::Result<Named> {
-    // A directory may be named with a slash behind it.
+    // The path of a directory can end with a slash.
     let metadata = stat(directory, Path::new(path), FollowSymlinks::No)?;
     Ok(if metadata.is_dir() { Named::Directory } else { Named::File { number: metadata.ino() } })
 }

@@ -1,8 +1,8 @@
-//! How files are opened for guests: below their directory, and regular files and directories alone. A pipe, a device or a
-//! socket in a mount is refused before it is opened: opening it could block, or do something.
+//! Opens files for guests: below their directory, and only regular files and directories. A pipe, a device or a socket
+//! in a mount is refused before it is opened, because opening one can block or have side effects.
 //!
-//! The path is first resolved to the object itself (`O_PATH`), which opens nothing. That object is looked at and then
-//! opened, so that nothing can be put in its place in between.
+//! The path is first resolved to the object itself (`O_PATH`), without opening it. That object is then checked and
+//! opened, so that it cannot be replaced in between.
 
 use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
 use rustix::{
@@ -16,17 +16,17 @@ use std::{
     path::Path,
 };
 
-/// How often a path is looked at that others make and remove meanwhile.
+/// The number of attempts at a path that other processes keep changing.
 const ATTEMPTS: usize = 8;
 
-/// What a guest asks for.
+/// The requested kind of access.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     pub follow: bool,
     pub create: bool,
     pub exclusive: bool,
     pub truncate: bool,
-    /// The caller cuts the file itself.
+    /// Whether the caller truncates the file itself.
     pub cut_later: bool,
     pub directory: bool,
     pub read: bool,
@@ -39,12 +39,12 @@ pub struct Found {
 }
 
 impl Wanted {
-    /// Whether anything but reading is asked for.
+    /// Returns whether the access is more than reading.
     pub fn changes(&self) -> bool {
         self.create || self.truncate || self.write
     }
 
-    /// Opens what is at `path` below `directory`. `make` is asked before a file is made. Blocks.
+    /// Opens `path` below `directory`. Calls `make` before creating a file. Blocks.
     pub fn open(&self, directory: &File, path: &str, make: impl Fn() -> io::Result<()>) -> io::Result<Found> {
         if self.directory && (self.create || self.exclusive || self.truncate) {
             return Err(Errno::INVAL.into());
@@ -89,7 +89,8 @@ impl Wanted {
         Ok(Found { file: file.into(), is_directory })
     }
 
-    /// Makes the file. What others put there meanwhile is opened without waiting, and refused.
+    /// Creates the file. If another process creates a different object meanwhile, that one is opened without blocking,
+    /// and refused.
     fn create(&self, directory: &File, path: &str) -> io::Result<Found> {
         let mut options = OpenOptions::new();
         options.read(self.read || !self.write).write(true).create(true).create_new(self.exclusive);
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_files_and_directories_is_opened() {
+    fn only_files_and_directories_are_opened() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         mknodat(CWD, path.join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_made_and_cut_as_asked() {
+    fn files_are_created_and_truncated_as_requested() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         assert_eq!(open(path, "new", READ), Err(Some(Errno::NOENT.raw_os_error())));

@@ -1,5 +1,5 @@
-//! What the streams of a process hold between a file and the guest. Each holds a piece at most, and all together hold
-//! [`PENDING`].
+//! The data that a process's streams hold between a file and the guest. Each holds at most one piece, and all together
+//! at most [`PENDING`].
 
 use crate::size::Size;
 use std::sync::{
@@ -7,30 +7,30 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// The most that the file streams of a process may hold.
+/// The maximum of all file streams of a process.
 pub const PENDING: Size = Size::mib(8);
-/// The most that one stream holds.
+/// The maximum of one stream.
 pub const PIECE: usize = 64 << 10;
-/// ... and the most that it holds once the process has used half of [`PENDING`], so that a thousand streams go on.
+/// The maximum of one stream once the process has used half of [`PENDING`], so that a thousand streams can proceed.
 const SMALL_PIECE: usize = 4 << 10;
 
 #[derive(Debug, Default)]
 pub struct Pending(AtomicUsize);
 
-/// Bytes that a stream holds, until this is dropped.
+/// Bytes that a stream holds, counted until dropped.
 #[derive(Debug)]
 pub struct Held {
     pending: Arc<Pending>,
     bytes: usize,
 }
 
-/// The streams of the process would hold more than [`PENDING`].
+/// The error if the process's streams would exceed [`PENDING`].
 #[derive(Debug, thiserror::Error)]
 #[error("its file streams hold more than {PENDING}")]
 pub struct TooMuchPending;
 
 impl Pending {
-    /// How much a stream that holds nothing may take now.
+    /// Returns the number of bytes that an empty stream can hold now.
     pub fn permit(&self) -> usize {
         if self.0.load(Relaxed) < PENDING.as_usize() / 2 { PIECE } else { SMALL_PIECE }
     }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thousand_streams_fit_and_the_permit_shrinks() {
+    fn thousand_streams_fit_as_permits_shrink() {
         let pending = Arc::new(Pending::default());
         let held: Vec<_> = (0..1024).map(|_| pending.hold(pending.permit()).unwrap()).collect();
         assert_eq!(pending.permit(), SMALL_PIECE);

@@ -1,7 +1,7 @@
 //! The files of preview 1 modules.
 //!
-//! Their descriptors are numbers of the implementation's own ([`numbers`]). What is behind a number, and where it is read and
-//! written, stays with the implementation.
+//! Descriptors are numbers of the implementation ([`numbers`]). The implementation also keeps their state, such as the
+//! file position.
 
 mod bytes;
 mod numbers;
@@ -27,7 +27,7 @@ const MODULE: &str = "wasi_snapshot_preview1";
 
 type Guest<'a> = Caller<'a, State>;
 
-/// The memory of a guest and what its store carries.
+/// Returns the memory of a guest and the data of its store.
 fn enter<'a>(
     caller: &'a mut Guest<'_>,
     export: &'a Option<Extern>,
@@ -45,7 +45,7 @@ fn enter<'a>(
     Ok((memory, state))
 }
 
-/// The number of an error, as a guest is answered.
+/// Returns the guest's number of an error.
 fn errno(error: io::Error) -> wasmtime::Result<i32> {
     Ok(match error.raw_os_error().map(SystemErrno::from_raw_os_error) {
         Some(SystemErrno::MFILE) => Errno::Mfile,
@@ -55,8 +55,7 @@ fn errno(error: io::Error) -> wasmtime::Result<i32> {
     } as i32)
 }
 
-/// Functions of the implementation that are called on a file thread if their first number is a file's, and are otherwise left
-/// as they are.
+/// Wraps functions of the implementation so that they run on a file thread if their first argument is a file.
 macro_rules! on_file_threads {
     ($linker:ident: $($method:ident($($argument:ident: $kind:ty),*);)*) => {$(
         $linker.func_wrap_async(
@@ -95,7 +94,7 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 impl State {
-    /// The file or directory that has a number.
+    /// Returns the file or directory with this number.
     fn numbered(&mut self, number: i32) -> Option<Resource<Descriptor>> {
         if !self.files.has_any() {
             return None;

@@ -1,5 +1,5 @@
-//! The streams of WASI 0.2 components from and to files. A stream reads or writes a piece while its guest waits for the stream,
-//! on a file thread: nothing goes on behind the guest's back. What a stream holds is counted ([`Pending`]).
+//! File streams of WASI 0.2 components. A stream reads or writes one piece on a file thread while its guest waits for
+//! the stream, and nothing happens in the background. The held data is counted ([`Pending`]).
 
 use super::{
     Opened,
@@ -13,22 +13,22 @@ use wasmtime_wasi::{
     p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult},
 };
 
-/// What is read where the guest does not say how much it wants.
+/// The size of a read if the guest does not name one.
 const READ_AHEAD: usize = 4 << 10;
 
 fn failed(error: io::Error) -> StreamError {
     StreamError::LastOperationFailed(error.into())
 }
 
-/// A stream out of a file.
+/// A stream that reads a file.
 pub struct Reader {
     worker: Worker,
     pending: Arc<Pending>,
-    /// Open for as long as this.
+    /// Keeps the descriptor counted as open.
     _opened: Arc<Opened>,
     file: Arc<File>,
     at: u64,
-    /// What the guest wanted when there was nothing.
+    /// The size of the guest's last read that found no data.
     wanted: usize,
     state: Reading,
 }
@@ -77,7 +77,7 @@ impl Reader {
         }
     }
 
-    /// What was read ahead, as far as the guest wants it.
+    /// Returns data that was read ahead, up to `size`.
     fn take(&mut self, size: usize) -> StreamResult<Option<Bytes>> {
         match mem::replace(&mut self.state, Reading::Idle) {
             Reading::Idle => Ok(None),
@@ -113,7 +113,7 @@ impl InputStream for Reader {
         }
         match self.worker.try_file_call(|| self.fetch(size.min(PIECE))) {
             Some(read) => self.give(read),
-            // Nothing yet: it comes when the guest waits for it, or asks again on a file thread.
+            // The data comes when the guest waits, or repeats the read on a file thread.
             None => Ok(Bytes::new()),
         }
     }
@@ -152,22 +152,22 @@ impl Pollable for Reader {
     }
 }
 
-/// A stream into a file.
+/// A stream that writes a file.
 pub struct Writer {
     worker: Worker,
     pending: Arc<Pending>,
     opened: Arc<Opened>,
     file: filesystem::File,
-    /// Where to go on; nothing means at the end of the file.
+    /// The next position; `None` means the end of the file.
     at: Option<u64>,
-    /// How much the guest was last told that it may write.
+    /// The guest's last permit.
     permit: usize,
     state: Writing,
 }
 
 enum Writing {
     Idle,
-    /// What the guest wrote, and did not wait for yet.
+    /// Written by the guest, which has not waited for it yet.
     Pending(Bytes, Held),
     Failed(io::Error),
     Closed,
@@ -198,7 +198,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Refuses what may not be written now.
+    /// Refuses a write while the stream is not ready.
     fn check(&mut self) -> StreamResult<()> {
         match self.state {
             Writing::Idle => Ok(()),

@@ -1,5 +1,4 @@
-//! The streams of WASI 0.3 components from and to files and directories. Bytes go between the file and the guest's memory
-//! without being held here.
+//! File and directory streams of WASI 0.3 components. Data moves directly between the file and the guest's memory.
 
 use super::{
     Counted, Opened,
@@ -26,23 +25,23 @@ use wasmtime_wasi::{
     p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode},
 };
 
-/// The most that goes one way at a time.
+/// The maximum of one transfer.
 const PIECE: usize = 64 << 10;
 
 type Store<'a> = StoreContextMut<'a, State>;
 type Done = Poll<wasmtime::Result<StreamResult>>;
 
-/// The error that a guest is told.
+/// Returns the guest's code of an error.
 pub fn refused(error: io::Error) -> ErrorCode {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::XDEV) => ErrorCode::CrossDevice,
-        // There is no code for too many descriptors.
+        // The interface has no code for too many descriptors.
         Some(Errno::MFILE) => ErrorCode::InsufficientMemory,
         _ => error.into(),
     }
 }
 
-/// Tells the guest once how its stream ended.
+/// The one-time report to the guest of how its stream ended.
 pub struct Ending(Option<oneshot::Sender<Result<(), ErrorCode>>>);
 
 impl Ending {
@@ -53,7 +52,7 @@ impl Ending {
 
     fn tell(&mut self, how: Result<(), ErrorCode>) {
         if let Some(ended) = self.0.take() {
-            // The guest may not care.
+            // The guest can ignore the report.
             _ = ended.send(how);
         }
     }
@@ -75,7 +74,7 @@ impl Drop for Ending {
     }
 }
 
-/// Works on a file if the guest is on a file thread. If not, the guest is polled there next.
+/// Works on a file if the guest is on a file thread. Otherwise the guest is polled there next.
 fn poll_file_call<T>(worker: &Worker, finish: bool, cx: &Context<'_>, call: impl FnOnce() -> T) -> Result<T, Done> {
     worker.try_file_call(call).ok_or_else(|| {
         if finish {
@@ -86,10 +85,10 @@ fn poll_file_call<T>(worker: &Worker, finish: bool, cx: &Context<'_>, call: impl
     })
 }
 
-/// What a file holds from a place on.
+/// A stream that reads a file from a position.
 pub struct Reader {
     pub worker: Worker,
-    /// Open for as long as this.
+    /// Keeps the descriptor counted as open.
     pub _opened: Arc<Opened>,
     pub file: Arc<File>,
     pub at: u64,
@@ -130,12 +129,12 @@ impl StreamProducer<State> for Reader {
     }
 }
 
-/// Takes what a guest streams into a file.
+/// A stream that writes a guest's data to a file.
 pub struct Writer {
     pub worker: Worker,
     pub opened: Arc<Opened>,
     pub file: filesystem::File,
-    /// Where to go on; nothing means at the end of the file.
+    /// The next position; `None` means the end of the file.
     pub at: Option<u64>,
     pub ending: Ending,
 }
@@ -166,19 +165,19 @@ impl StreamConsumer<State> for Writer {
     }
 }
 
-/// A directory that is listed once the guest reads.
+/// A directory that is opened for listing at the first read.
 pub enum ToList {
     Directory(Arc<File>, Option<Counted>),
     Open(Listing),
 }
 
 impl ToList {
-    /// Whether the next entry is here already.
+    /// Returns whether the next entry is already read.
     fn has_next(&self) -> bool {
         matches!(self, Self::Open(listing) if listing.has_next())
     }
 
-    /// Blocks.
+    /// Returns the next entry. Blocks.
     fn next(&mut self) -> io::Result<Option<Entry>> {
         if let Self::Directory(directory, counted) = self
             && let Some(counted) = counted.take()
@@ -192,7 +191,7 @@ impl ToList {
     }
 }
 
-/// The entries of a directory.
+/// A stream of the entries of a directory.
 pub struct Entries {
     pub worker: Worker,
     pub listing: ToList,

@@ -1,4 +1,4 @@
-//! The times of a file that a path names. The file itself is not opened: it may be a pipe.
+//! Sets the times of a file by its path. The file is not opened, because it can be a pipe.
 
 use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
 use rustix::{
@@ -7,7 +7,7 @@ use rustix::{
 };
 use std::{fs::File, io, os::fd::AsRawFd, path::Path};
 
-/// What becomes of one of the times.
+/// The change of one of the times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
     Keep,
@@ -26,7 +26,7 @@ impl Time {
     }
 }
 
-/// Sets the times of what `path` leads to. Blocks.
+/// Sets the times of the file at `path`, following links. Blocks.
 pub fn set(directory: &File, path: &str, accessed: Time, modified: Time) -> io::Result<()> {
     let times = Timestamps { last_access: accessed.spec()?, last_modification: modified.spec()? };
     let mut options = OpenOptions::new();
@@ -42,7 +42,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn the_times_of_a_pipe_are_set_without_waiting() {
+    fn times_of_a_pipe_are_set_without_blocking() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pipe");
         mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();

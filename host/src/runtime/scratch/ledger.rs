@@ -1,5 +1,5 @@
-//! What a private directory holds, counted by what its process does: nothing is ever searched. A file counts from the moment
-//! at which it is made until its last name is removed and its last handle is closed, wherever it lies.
+//! The usage of a private directory, counted from its process's operations without ever searching. A file counts from
+//! its creation until its last name is removed and its last handle is closed, in any subdirectory.
 
 use rustix::io::Errno;
 use std::{collections::HashMap, fs::Metadata, io, os::unix::fs::MetadataExt};
@@ -10,19 +10,19 @@ pub struct Ledger {
     most_bytes: u64,
     entries: u64,
     most_entries: u64,
-    /// Every file and symbolic link, by its number.
+    /// Every file and symbolic link, by inode number.
     files: HashMap<u64, Counted>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
-    /// Holes count as if they were filled.
+    /// Holes count as data.
     size: u64,
     names: u64,
     handles: u64,
 }
 
-/// What a name stands for.
+/// The kind of entry that a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     Directory,
@@ -34,7 +34,7 @@ impl Ledger {
         Self { bytes: 0, most_bytes, entries: 0, most_entries, files: HashMap::new() }
     }
 
-    /// Takes room for one more name, and for `bytes` of what it stands for.
+    /// Reserves one more name, and `bytes` for its entry.
     pub fn add_entry(&mut self, bytes: u64) -> io::Result<()> {
         let (bytes, entries) = (self.bytes.saturating_add(bytes), self.entries + 1);
         if bytes > self.most_bytes || entries > self.most_entries {
@@ -44,18 +44,18 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives the room for a name back that did not come to be.
+    /// Releases the reservation of a name that was not created.
     pub fn take_back_entry(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.entries = self.entries.saturating_sub(1);
     }
 
-    /// The file `number` has one more name. Room for the name was taken, and for `size` bytes if the file is new.
+    /// Records one more name of the file `number`; the name is already reserved, and `size` bytes if the file is new.
     pub fn named(&mut self, number: u64, size: u64) {
         self.files.entry(number).or_insert(Counted { size, ..Counted::default() }).names += 1;
     }
 
-    /// A name is gone.
+    /// Records the removal of a name.
     pub fn removed(&mut self, named: Named) {
         self.entries = self.entries.saturating_sub(1);
         if let Named::File { number } = named {
@@ -76,7 +76,7 @@ impl Ledger {
         self.release(number, |file| file.handles = file.handles.saturating_sub(1));
     }
 
-    /// Takes what a file needs to grow to `size`, before it grows.
+    /// Reserves the bytes that a file needs to grow to `size`, before it grows.
     pub fn grow(&mut self, number: u64, size: u64) -> io::Result<()> {
         let file = self.files.entry(number).or_default();
         let growth = size.saturating_sub(file.size);
@@ -89,7 +89,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// The file has `size` bytes now.
+    /// Records that the file now has `size` bytes.
     pub fn settle(&mut self, number: u64, size: u64) {
         if let Some(file) = self.files.get_mut(&number) {
             self.bytes = self.bytes.saturating_sub(file.size).saturating_add(size);
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_counts_until_its_last_name_and_handle_are_gone() {
+    fn file_counts_until_its_last_name_and_handle_are_gone() {
         let mut ledger = Ledger::new(100, 10);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_write_does_not_use_is_given_back() {
+    fn unused_bytes_of_a_write_are_released() {
         let mut ledger = Ledger::new(100, 1);
         ledger.named(1, 0);
         ledger.grow(1, 90).unwrap();

@@ -1,4 +1,4 @@
-//! Removes a directory with all in it, however a guest has nested it.
+//! Removes a directory tree of any depth.
 
 use std::{
     fs,
@@ -7,13 +7,13 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How many directories deep one is cleared by its path: with the longest names that is just short of the longest path.
+/// The depth that is removed by path: with the longest names just below the maximum path length.
 const LEVELS: usize = 12;
 
-/// Removes a directory and all in it, however deeply a guest has nested it: what lies too deep is moved up first, so that
-/// no path grows long and no recursion deep.
+/// Removes a directory tree of any depth. Moves deep directories to the top first, so that neither paths nor recursion
+/// grow long.
 pub fn remove_tree(top: &Path) -> io::Result<()> {
-    // Names that no guest can have taken.
+    // A prefix that no guest can have used.
     let prefix = Uuid::now_v7();
     let mut moved = 0u64;
     loop {
@@ -23,7 +23,7 @@ pub fn remove_tree(top: &Path) -> io::Result<()> {
         };
         clear(top, 0, &mut move_up)?;
         match fs::remove_dir(top) {
-            // Something was moved up, or the last call of a guest is still under way.
+            // Directories were moved up, or the guest's last call is still in progress.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
             done => return unless_gone(done),
         }

@@ -159,8 +159,7 @@ async fn invalid_certificate_changes_nothing_and_is_logged() {
     let told = |times| {
         let server = &server;
         async move {
-            let no_good =
-                |line: &distillery_tests::log::Line| line.message().starts_with("the new certificate is no good");
+            let no_good = |line: &distillery_tests::log::Line| line.message().starts_with("new certificate is invalid");
             server.log().lines_of("the bad pair", times, no_good).await
         }
     };

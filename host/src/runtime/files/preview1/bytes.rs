@@ -1,7 +1,7 @@
-//! Reading and writing of preview 1 modules. The host copies nothing of what goes to or from a file, and a piece at a time of
-//! what goes to or from a stream, so that buffers may be of any size.
+//! Reads and writes of preview 1 modules. File data is not copied by the host, and stream data is copied in pieces, so
+//! buffers can have any size.
 //!
-//! As the implementation has it, one call reads or writes the first piece that is not empty.
+//! As in the implementation, one call transfers the first non-empty piece.
 
 use super::{Guest, MODULE, enter, errno, preview1};
 use crate::runtime::{
@@ -22,14 +22,14 @@ use wiggle::{GuestMemory, GuestPtr};
 /// The size of an address and a length.
 const PIECE: u32 = 8;
 
-/// The part of `pieces` that a call is about: from the first that is not empty on, one.
+/// The part of `pieces` that a call transfers: the first non-empty one.
 struct Piece {
     address: i32,
     count: i32,
     length: u32,
 }
 
-/// Finds the piece. What is not in the memory is left to the implementation, which ends the guest.
+/// Finds the piece. The implementation handles an invalid address, and ends the guest.
 fn piece(memory: &GuestMemory<'_>, pieces: i32, count: i32) -> Result<Piece, Errno> {
     if u64::from(count as u32) * u64::from(PIECE) > HOST_CALL.get() {
         return Err(Errno::Nomem);
@@ -157,19 +157,19 @@ fn link_writing(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Finds the piece that a call is about. Its length costs the host nothing: it goes between the file and the memory of the
-/// guest at once, and between a stream and the memory a little at a time.
+/// Finds the piece of a call. Its length costs the host no memory: file data moves directly to or from the guest's
+/// memory, and stream data moves in small parts.
 fn begin(state: &mut State, memory: &GuestMemory<'_>, pieces: i32, count: i32) -> Result<Piece, Errno> {
     let piece = piece(memory, pieces, count)?;
     state.wasi.set_hostcall_fuel(usize::MAX);
     Ok(piece)
 }
 
-/// What a write may add to a file of the private directory.
+/// The growth of a private file by a write.
 struct Growth(Option<(Arc<Opened>, File)>);
 
 impl Growth {
-    /// Takes what a write needs: at a place, or where the file is read and written next.
+    /// Reserves the growth of a write, at a given position or at the current one.
     async fn of(
         state: &mut State,
         memory: &mut GuestMemory<'_>,

@@ -1,6 +1,6 @@
-//! The numbers of files. The implementation keeps them to itself, so that they are noted here, too, from what is known of it: a
-//! new descriptor goes to the place of the table that is free, and the directories that a module begins with have the
-//! numbers behind those of the three streams, in their order.
+//! The numbers of files. The implementation does not expose them, so they are also tracked here, from its known
+//! behaviour. A new descriptor takes the free entry of the table. Preopened directories get the numbers after the three
+//! streams, in order.
 
 use super::{Guest, MODULE, enter, preview1};
 use crate::runtime::{
@@ -19,13 +19,13 @@ use wasmtime_wasi::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-/// The number of a module's first directory, behind the three streams: its private one, where it has one.
+/// The number of a module's first directory, after the three streams: its private one, if any.
 const FIRST_DIRECTORY: i32 = 3;
 
-/// The places of descriptors in the table, by their numbers.
+/// The table entries of descriptors, by number.
 #[derive(Default)]
 pub struct Numbers {
-    /// Whether the directories that the module begins with are noted.
+    /// Whether the preopened directories are recorded.
     begun: bool,
     places: HashMap<i32, u32>,
 }
@@ -36,12 +36,12 @@ impl Numbers {
     }
 }
 
-/// Notes the directories that the module begins with.
+/// Records the preopened directories.
 pub fn note_directories(state: &mut State) {
     if mem::replace(&mut state.files.numbers.begun, true) {
         return;
     }
-    // It gives them their numbers when it is first asked for any.
+    // The implementation assigns their numbers at its first call.
     _ = state.wasi.fd_tell(&mut GuestMemory::Unshared(&mut []), Fd::from(0));
     let mut number = FIRST_DIRECTORY;
     for place in 0.. {
@@ -56,8 +56,8 @@ pub fn note_directories(state: &mut State) {
     }
 }
 
-/// Gives a number to what was opened below the directory that has the number `below`. The implementation has numbers for
-/// what it opened itself alone: it opens something that is always there, and what was opened takes its place.
+/// Assigns a number to a file or directory opened below the directory `below`. The implementation assigns numbers only
+/// to its own opens. So it opens an object that always exists, which is then replaced.
 pub async fn give(state: &mut State, below: i32, new: New, flags: Fdflags) -> wasmtime::Result<Result<u32, Errno>> {
     let directory = Resource::<Descriptor>::new_borrow(
         state.files.numbers.place(below).ok_or_else(|| wasmtime::format_err!("not a directory"))?,

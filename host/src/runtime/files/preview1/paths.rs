@@ -1,4 +1,4 @@
-//! Paths of preview 1 modules, and the listing of directories. How long a path is, is looked at before the path is.
+//! Paths of preview 1 modules, and the listing of directories. The length of a path is checked before the path is read.
 
 use super::{Guest, MODULE, enter, errno, numbers, preview1};
 use crate::runtime::{
@@ -18,10 +18,10 @@ use wasmtime::Linker;
 use wasmtime_wasi::p1::types::{Errno, Fdflags, Filetype, Fstflags, Lookupflags, Oflags, Rights};
 use wiggle::{GuestMemory, GuestPtr};
 
-/// The size of an entry of a directory, without its name.
+/// The size of a directory entry, without its name.
 const ENTRY: usize = 24;
 
-/// Reads a path out of the memory of a guest.
+/// Reads a path from the guest's memory.
 fn read_path(memory: &GuestMemory<'_>, at: i32, length: i32) -> wasmtime::Result<Result<String, Errno>> {
     if check_path(length as u32 as usize).is_err() {
         return Ok(Err(Errno::Nametoolong));
@@ -33,7 +33,7 @@ fn read_path(memory: &GuestMemory<'_>, at: i32, length: i32) -> wasmtime::Result
     }
 }
 
-/// Gives the value, or answers the guest with the error.
+/// Returns the value, or answers the guest with the error.
 macro_rules! or_answer {
     ($done:expr) => {
         match $done {
@@ -43,7 +43,7 @@ macro_rules! or_answer {
     };
 }
 
-/// Functions of the implementation that name something by a path.
+/// Wraps functions of the implementation that take a path.
 macro_rules! that_name_paths {
     ($linker:ident: $($method:ident($($argument:ident),*) below $dir:ident: $($length:ident),+;)*) => {$(
         $linker.func_wrap_async(
@@ -65,7 +65,7 @@ macro_rules! that_name_paths {
     (@$argument:ident) => { i32 };
 }
 
-/// The same of those that change names, with what the change means for the quota.
+/// Wraps functions that change names, with the effect on the quota.
 macro_rules! that_change_names {
     ($linker:ident: $($method:ident($($argument:ident),*) $(($path:ident $length:ident))+ => $change:expr;)*) => {$(
         $linker.func_wrap_async(
@@ -284,14 +284,14 @@ fn link_readdir(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// What is left of a guest's buffer.
+/// The free rest of a guest's buffer.
 struct Space {
     at: u32,
     left: u32,
 }
 
 impl Space {
-    /// Writes as much as there is space for. Says whether some is left.
+    /// Writes as much as fits. Returns whether there is space left.
     fn put(&mut self, memory: &mut GuestMemory<'_>, bytes: &[u8]) -> wasmtime::Result<bool> {
         let bytes = &bytes[..bytes.len().min(self.left as usize)];
         let length = bytes.len() as u32;
@@ -302,7 +302,7 @@ impl Space {
     }
 }
 
-/// Writes entries from the place `from` on into the space, the last one cut off if need be. Blocks.
+/// Writes entries from the position `from` into the space; the last one can be truncated. Blocks.
 fn list(
     directory: &File,
     from: u64,
@@ -334,7 +334,7 @@ fn list(
     }
 }
 
-/// The number of a file, as the implementation gives it in `fd_filestat_get`.
+/// Returns the inode number of a file, as `fd_filestat_get` of the implementation reports it.
 fn number(device: u64, inode: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     (device, inode).hash(&mut hasher);
@@ -353,7 +353,7 @@ fn kind(kind: FileType) -> Filetype {
 }
 
 impl State {
-    /// The directory within the private one that has a number.
+    /// Returns the directory within the private one that has this number.
     fn numbered_place(&mut self, number: i32) -> super::super::Place {
         let directory = self.numbered(number)?;
         self.place(&directory)

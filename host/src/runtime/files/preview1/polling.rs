@@ -1,5 +1,5 @@
-//! What preview 1 modules wait for. Files are ready at any time, and a single sleep is one here: the implementation takes the
-//! thread to sleep on where it may block.
+//! Polling by preview 1 modules. Files are always ready. A single sleep is handled here, because the implementation
+//! would block the thread.
 
 use super::{Guest, MODULE, enter, preview1};
 use crate::runtime::state::{HOST_CALL, State};
@@ -50,7 +50,7 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// How long a guest sleeps that waits for nothing else.
+/// Returns the length of a sleep if the guest waits for nothing else.
 fn sleep(memory: &GuestMemory<'_>, wanted: GuestPtr<Subscription>) -> wasmtime::Result<Option<Duration>> {
     let SubscriptionU::Clock(clock) = memory.read(wanted)?.u else { return Ok(None) };
     let is_relative = !clock.flags.contains(Subclockflags::SUBSCRIPTION_CLOCK_ABSTIME);
@@ -58,7 +58,7 @@ fn sleep(memory: &GuestMemory<'_>, wanted: GuestPtr<Subscription>) -> wasmtime::
     Ok((is_relative && is_known).then(|| Duration::from_nanos(clock.timeout)))
 }
 
-/// Tells of those that wait for files. Where there are any, the others are asked for the next time.
+/// Reports the subscriptions to files. If there are any, the others must wait for the next poll.
 async fn files(
     state: &mut State,
     memory: &mut GuestMemory<'_>,
