@@ -84,6 +84,19 @@ pub fn run(config: &Config, path: Option<PathBuf>, arguments: &Arguments) -> any
 
 fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: Start) -> anyhow::Result<ExitCode> {
     let Start { begun, inherited, takeover } = start;
+    let threads = available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("sockets")
+        .event_interval(LOOK)
+        .enable_all()
+        .build()
+        .context("cannot start the threads that serve sockets")?;
+    // First of all: a signal that arrives before would end the server without its drain, or instead of a takeover.
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::listen()?
+    };
     let health = Arc::<Health>::default();
     let manager = Arc::new(Manager::new(&config.service));
     let mut sockets = Sockets::from(inherited);
@@ -136,7 +149,6 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }),
     };
 
-    let threads = available_parallelism().map_or(1, usize::from);
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
     let limits = &config.limits;
     let retention = Retention { age: config.history.keep, count: config.history.max };
@@ -163,15 +175,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         tracer,
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("sockets")
-        .event_interval(LOOK)
-        .enable_all()
-        .build()
-        .context("cannot start the threads that serve sockets")?;
     let served = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
         if takeover {
             tokio::select! {
                 () = all_loaded(&catalog) => {}

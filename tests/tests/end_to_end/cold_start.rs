@@ -113,3 +113,14 @@ async fn loading_server_stops_on_request() {
     patiently("the compilation to end with the server", gone).await;
     assert!(!server.log().lines().iter().any(|line| line.message() == "ready"));
 }
+
+#[tokio::test]
+async fn signal_in_the_first_moments_ends_the_server_in_order() {
+    for _ in 0..5 {
+        let server = Server::builder().set("ops.listen", "127.0.0.1:0").begin();
+        let line = server.log().line("the first line", |line| line.message() == "answering the operator");
+        patiently("the first line", line).await;
+        server.terminate();
+        assert_eq!(server.wait().await.code(), Some(0), "a signal without a handler ends a process with no code");
+    }
+}
