@@ -185,7 +185,7 @@ impl Keeper {
             match Notices::start(move |notice| _ = inbox.send(Message::Notice(notice))) {
                 Ok(notices) => self.notices = Some(notices),
                 Err(error) => {
-                    tracing::warn!(%error, "no change events from the operating system; polling plugins instead")
+                    tracing::warn!(%error, "no change events from the operating system; polling plugins instead");
                 }
             }
         }
