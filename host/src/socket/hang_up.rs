@@ -69,7 +69,7 @@ mod tests {
         assert!(!hang_up.is_found());
         drop(client);
         hang_up.look(&server);
-        assert!(!hang_up.is_found(), "nobody asked");
+        assert!(!hang_up.is_found(), "a look needs a question");
         while !hang_up.is_found() {
             hang_up.ask();
             hang_up.look(&server);

@@ -219,6 +219,17 @@ async fn clients_that_wait_for_one_process_all_continue() {
     assert_eq!(String::from_utf8(said).unwrap(), "ready\nread 24576\n");
 }
 
+/// Returns a client that has sent more than the server reads while the guest reads nothing.
+async fn held_back(server: &Server) -> Raw {
+    let mut raw = Raw::connect(server.address(), "").await;
+    raw.send(BINARY, br#"{"call":"reads_slowly","params":["1","600000"]}"#).await;
+    assert_eq!(raw.wait(TEXT).await, b"ready");
+    for _ in 0..64 {
+        raw.send(TEXT, &[b'x'; 1000]).await;
+    }
+    raw
+}
+
 #[tokio::test]
 async fn reset_is_noticed_while_the_server_does_not_read() {
     let server = reader()
@@ -227,13 +238,7 @@ async fn reset_is_noticed_while_the_server_does_not_read() {
         .set("http.ping_interval", "100ms")
         .start()
         .await;
-    let mut raw = Raw::connect(server.address(), "").await;
-    raw.send(BINARY, br#"{"call":"reads_slowly","params":["1","600000"]}"#).await;
-    assert_eq!(raw.wait(TEXT).await, b"ready");
-    for _ in 0..64 {
-        raw.send(TEXT, &[b'x'; 1000]).await;
-    }
-    let stream = raw.into_stream();
+    let stream = held_back(&server).await.into_stream();
     stream.set_zero_linger().expect("a connection that is reset when it is dropped");
     drop(stream);
     let outcome = server.process_ended("reads_slowly").await.field("outcome");
@@ -242,7 +247,7 @@ async fn reset_is_noticed_while_the_server_does_not_read() {
 
 #[tokio::test]
 async fn end_of_a_connection_is_noticed_behind_unread_data() {
-    // No ping tells of it first.
+    // Pings are rare, so that none notices the end first.
     let server = reader()
         .set("limits.input", "1KiB")
         .set("limits.input_idle", NEVER)
@@ -250,14 +255,8 @@ async fn end_of_a_connection_is_noticed_behind_unread_data() {
         .set("http.silence_timeout", "1h")
         .start()
         .await;
-    let mut raw = Raw::connect(server.address(), "").await;
-    raw.send(BINARY, br#"{"call":"reads_slowly","params":["1","600000"]}"#).await;
-    assert_eq!(raw.wait(TEXT).await, b"ready");
-    for _ in 0..64 {
-        raw.send(TEXT, &[b'x'; 1000]).await;
-    }
-    // In order, as a program does that ends: the kernel still has to deliver all of it.
-    drop(raw.into_stream());
+    // An orderly end: the kernel still delivers all of the data first.
+    drop(held_back(&server).await.into_stream());
     let outcome = server.process_ended("reads_slowly").await.field("outcome");
     assert!(outcome.starts_with("the client disconnected"), "{outcome}");
 }
