@@ -7,7 +7,8 @@ use crate::{
     sentences::assert_line,
     target,
 };
-use distillery::{config::Config, size::Size};
+use distillery_config::Config;
+use distillery_core::size::Size;
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;

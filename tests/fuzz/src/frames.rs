@@ -6,10 +6,12 @@ use crate::{
     sentences::assert_sentence,
     target,
 };
-use distillery::{
+use distillery_core::{
     call::{CancelReason, Full, Outcome, Refusal},
-    session::protocol::{Action, CloseCode, Event, Protocol},
     size::Size,
+};
+use distillery_http::{
+    session::protocol::{Action, CloseCode, Event, Protocol},
     wire::{CallMessage, ClientMessage, Frame, decode},
 };
 use proptest::{collection::vec, prelude::*, sample::select};

@@ -7,15 +7,15 @@ use crate::{
     sentences::{assert_line, assert_sentence},
     target,
 };
-use distillery::{
+use distillery_core::{
     auth::Access,
     call::{CallName, OnDisconnect, Refusal},
     limits::Limits,
-    plugin::{
-        manifest::{Manifest, Stderr},
-        params::{CallSpec, ParamSpec},
-    },
     size::Size,
+};
+use distillery_plugin::{
+    manifest::{Manifest, Stderr},
+    params::{CallSpec, ParamSpec},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select, string::string_regex};
 use regex::Regex;

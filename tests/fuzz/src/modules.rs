@@ -7,13 +7,13 @@ use crate::{
     target,
 };
 use arbitrary::Unstructured;
-use distillery::{
+use distillery_core::{
     call::{CancelReason, Outcome},
     control::{Control, ThreadClass},
     limits::Limits,
-    runtime::{Capacity, End, Invocation, Program, Runtime, StderrTo},
     size::Size,
 };
+use distillery_runtime::{Capacity, End, Invocation, Program, Runtime, StderrTo};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{
     future::poll_fn,

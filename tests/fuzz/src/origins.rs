@@ -2,10 +2,9 @@
 
 use crate::{hunt::hunt, target};
 use axum::http::{HeaderMap, HeaderValue, Request, header};
-use distillery::{
+use distillery_core::{hosts::Hosts, origin::Origin};
+use distillery_http::{
     api::cross_origin::Origins,
-    hosts::Hosts,
-    origin::Origin,
     server::{
         authority::Target,
         peer::{Peer, Trust},

@@ -1,7 +1,7 @@
 //! The streams of a process, compared with the simplest description of their behaviour.
 
 use crate::{hunt::hunt, target};
-use distillery::stream::{Input, Output, Read, Room, Stderr, Written, lines};
+use distillery_core::stream::{Input, Output, Read, Room, Stderr, Written, lines};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{
     task::{Context, Waker},

@@ -9,14 +9,16 @@ use crate::{
     target,
 };
 use bytes::Bytes;
-use distillery::{
+use distillery_core::{
     call::{CancelReason, Outcome, Refusal},
+    size::Size,
+    stream::{Found, Ring, Stream},
+};
+use distillery_http::{
     session::{
         framing::{Framing, Piece},
         protocol::{Action, Event, POW_1, Protocol, Started},
     },
-    size::Size,
-    stream::{Found, Ring, Stream},
     wire::{Frame, distillery1, pow1},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};

@@ -1,6 +1,6 @@
 //! Running and ended processes: access to them, their end, and their state after a crash.
 
-use distillery::store::{database::Database, processes::Processes};
+use distillery_store::{database::Database, processes::Processes};
 use distillery_tests::{
     Client, Frame, Guest, Server, Verdict, http::Answer, patiently, program::worked, server::Builder,
 };

@@ -1,6 +1,6 @@
 //! Processes that outlive their sockets: the output kept of them, for how long, and who can read it.
 
-use distillery::store::{database::Database, processes::Processes};
+use distillery_store::{database::Database, processes::Processes};
 use distillery_tests::{
     Client, Frame, Guest, Server, Verdict,
     distillery1::{Heard, Talk},

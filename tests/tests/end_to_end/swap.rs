@@ -44,7 +44,7 @@ fn builder() -> Builder {
         .file("plugins/echo/plugin.yaml", public("echo"))
         .file("plugins/echo/echo.wat", says("one"))
         .set("auth.anonymous", vec!["plugins:*"])
-        .set("log.level", "info,distillery::plugin=debug")
+        .set("log.level", "info,distillery_plugin=debug")
 }
 
 /// Returns the first line of the call, or the reason why the call failed.

@@ -36,7 +36,7 @@ fn told(variable: &str) -> Option<u64> {
 async fn server(ledger: watch::Sender<Ledger>) -> Server {
     let mut builder = Server::builder()
         .grace(Duration::from_millis(50))
-        .set("log.level", "info,distillery::dispatch=debug")
+        .set("log.level", "info,distillery_process::dispatch=debug")
         .set("limits.memory", "16MiB")
         .set("limits.line", "64KiB")
         // On a busy machine a client can need time for its first message.

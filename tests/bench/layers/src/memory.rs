@@ -5,14 +5,13 @@ use crate::world::World;
 use anyhow::Result;
 use axum::{Router, extract::Request, routing::get};
 use bytes::Bytes;
-use distillery::{
-    auth::Caller,
-    dispatch::Dispatcher,
+use distillery_core::{auth::Caller, size::Size};
+use distillery_http::{
     session::{Session, Timing, protocol::Protocol},
-    size::Size,
     socket::{HangUp, Incoming, Lost, Socket, accept},
     wire::ResultMessage,
 };
+use distillery_process::dispatch::Dispatcher;
 use futures_util::future::poll_fn;
 use hyper::{server::conn::http1, upgrade::OnUpgrade};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};

@@ -4,19 +4,23 @@
 use crate::{memory::Memory, world::World};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use distillery::{
+use distillery_bench::bare::{Component, Module};
+use distillery_core::{
     auth::Who,
     call::Outcome,
     control::{Control, ThreadClass},
-    history,
-    plugin::Call,
-    process::admission::{Asked, Wanted},
-    runtime::{End, Guest, Invocation, StderrTo},
-    session::protocol::{Action, Event, Protocol},
     stream::{Input, Output, Read, lines},
+};
+use distillery_http::{
+    session::protocol::{Action, Event, Protocol},
     wire::{Frame, ResultMessage, decode},
 };
-use distillery_bench::bare::{Component, Module};
+use distillery_plugin::Call;
+use distillery_process::{
+    admission::{Asked, Wanted},
+    history,
+};
+use distillery_runtime::{End, Guest, Invocation, StderrTo};
 use futures_util::FutureExt;
 use std::{
     hint::black_box,
@@ -93,7 +97,7 @@ paths! {
     };
     "admission: a place taken and given back" Some(2000) => |_| {
         let admission = World::admission();
-        let wanted = Wanted { caller: Who::User(distillery::principal::Principal::Forwarded("somebody".into())), plugin: "a-plugin".into(), most_of_plugin: Some(4) };
+        let wanted = Wanted { caller: Who::User(distillery_core::principal::Principal::Forwarded("somebody".into())), plugin: "a-plugin".into(), most_of_plugin: Some(4) };
         ready(move || assert!(matches!(admission.ask(black_box(wanted.clone())), Asked::Admitted(_))))
     };
     "catalog: find one of 1000 calls" Some(5000) => |world| {
@@ -107,7 +111,7 @@ paths! {
         let outcome = Outcome::Exited { status: 0, last_words: None };
         ready(move || {
             let control = Arc::new(Control::new(&limits));
-            history.begin(&control, history::begun(&control, ("somebody", &distillery::principal::Principal::Anonymous), &call, &params));
+            history.begin(&control, history::begun(&control, ("somebody", &distillery_core::principal::Principal::Anonymous), &call, &params));
             history.end(&control, &outcome);
         })
     };

@@ -1,23 +1,20 @@
 //! Surroundings of the measured paths: an engine, plugins and a dispatcher, as `distillery serve` makes them.
 
 use anyhow::{Context, Result};
-use distillery::{
+use distillery_core::{limits::Limits, size::Size};
+use distillery_http::session::Timing;
+use distillery_plugin::{
+    Call, Catalog, Operator, Snapshot,
+    load::{Loader, found},
+};
+use distillery_process::{
+    admission::{Admission, Bounds},
+    compute::ComputeThreads,
     dispatch::Dispatcher,
     history::{History, Retention},
-    limits::Limits,
-    plugin::{
-        Call, Catalog, Operator, Snapshot,
-        load::{Loader, found},
-    },
-    process::{
-        admission::{Admission, Bounds},
-        compute::ComputeThreads,
-    },
-    runtime::{Capacity, Runtime},
-    session::Timing,
-    size::Size,
-    store::database::Database,
 };
+use distillery_runtime::{Capacity, Runtime};
+use distillery_store::database::Database;
 use std::{
     fmt::Write,
     fs,

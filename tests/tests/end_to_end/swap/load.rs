@@ -66,7 +66,7 @@ async fn call_on(address: SocketAddr, stop: Arc<AtomicBool>, calls: Arc<AtomicUs
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_under_load_fail_no_call_and_leave_nothing_behind() {
-    let mut builder = builder().set("log.level", "info,distillery::dispatch=warn");
+    let mut builder = builder().set("log.level", "info,distillery_process::dispatch=warn");
     for number in 0..PLUGINS {
         builder = builder.file(&format!("plugins/p{number}/plugin.yaml"), public(&format!("p{number}")));
         builder = builder.file(&format!("plugins/p{number}/p{number}.wat"), says("g0"));

@@ -348,7 +348,7 @@ async fn call_moves_to_the_next_plugin_when_its_own_is_removed() {
 #[tokio::test]
 async fn many_removals_need_few_scans_and_snapshots() {
     const MANY: usize = 120;
-    let mut builder = builder().set("log.level", "info,distillery::plugin=trace");
+    let mut builder = builder().set("log.level", "info,distillery_plugin=trace");
     for number in 0..MANY {
         builder = builder.file(&format!("plugins/p{number}/p{number}.wat"), says("many"));
     }

@@ -1,0 +1,288 @@
+//! A server that runs WebAssembly programs as sandboxed, interactive *calls* over websockets.
+//!
+//! This package is the binary: the command line, and the start of the server. It is not a stable interface: speak to a
+//! server through its protocols instead.
+//!
+//! # Where to begin
+//!
+//! A call takes this way through the packages of `host`:
+//!
+//! 1. [`distillery_http::server`] accepts a connection and finds out the caller ([`distillery_store::identity`]). A websocket
+//!    becomes a [`distillery_http::session`].
+//! 2. [`distillery_http::session::protocol`] reads frames ([`distillery_http::wire`]) and decides what they mean, as a state
+//!    machine without sockets.
+//! 3. [`distillery_process::dispatch`] finds the call in the [`distillery_plugin::Catalog`], asks [`distillery_core::auth`]
+//!    whether the caller is allowed to run it, checks the parameters, and waits for a slot
+//!    ([`distillery_process::admission`]).
+//! 4. [`distillery_process::Process`] runs a guest of [`distillery_runtime`]. [`distillery_core::stream`] carries its input
+//!    and output, [`distillery_core::control`] its cancel.
+//! 5. The process ends with a [`distillery_core::call::Outcome`], which the client reads as a result and
+//!    [`distillery_process::history`] writes down.
+//!
+//! Beside this way: [`distillery_http::api`] answers requests, [`distillery_http::console`] serves the page for people,
+//! [`distillery_process::kept`] holds processes that outlive their client, [`distillery_store`] has the database,
+//! [`distillery_config`] reads `distillery.yaml`, [`distillery_http::ops`] and [`distillery_observe`] are for the operator, and
+//! [`distillery_client`] speaks to other servers.
+//!
+//! ARCHITECTURE.md at the top of the repository says what each package must not know, and has the glossary. `docs/design`
+//! explains cancel, swap, threads, bounds and takeover.
+#![forbid(unsafe_code)]
+// They panic where stdout or stderr cannot be written: only the command line prints.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+mod accounts;
+mod build;
+mod call;
+mod check;
+mod config;
+mod describe;
+mod may;
+mod new;
+mod output;
+mod overlay;
+mod paper;
+mod peer;
+mod preflight;
+mod readiness;
+mod reread;
+mod run;
+mod running;
+mod serve;
+mod sign;
+mod signals;
+mod sockets;
+mod status;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use distillery_config::Config;
+use distillery_core::{
+    auth::Scope,
+    private::{self, Use},
+};
+use distillery_plugin::{Operator, archive::Archive, granted::Grants, load::Loader, signature::Trusted};
+use distillery_runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker};
+use overlay::Overlay;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+/// Serves calls: sandboxed WASM programs that clients talk to over a websocket.
+#[derive(Parser)]
+#[command(name = "distillery", version, arg_required_else_help = true, propagate_version = true)]
+struct Arguments {
+    /// The configuration file [default: distillery.yaml, if it exists]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Loads the plugins and serves until SIGTERM or SIGINT
+    Serve(serve::Arguments),
+    /// Checks the configuration and all plugins as serving would, without serving
+    Check(check::Arguments),
+    /// Makes a key pair to sign plugins with: the secret key NAME.key, and the public key NAME.pub for plugins.keys
+    Keygen {
+        /// The path of the files, without extension
+        name: PathBuf,
+    },
+    /// Signs the plugin in a directory, under its name: writes plugin.sig next to its manifest and its module
+    Sign {
+        /// The secret key: made by `distillery keygen`, or any Ed25519 key in PEM form
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        directory: PathBuf,
+    },
+    /// Makes the running server reload its configuration and its plugins
+    Reload,
+    /// Lists the plugins of the running server and their generations
+    Plugins(running::Plugins),
+    /// Runs a call on a server: its stdin and stdout are the call's, Ctrl-C cancels it, a second one forces it to end
+    Call(call::Call),
+    /// Shows the output of a detached process, including its kept output
+    Attach(call::Attach),
+    /// Lists the running processes of a server: your own, or all with the scope processes:*
+    Ps(running::Ps),
+    /// Tells a process of a server to stop
+    Cancel(running::Cancel),
+    /// Lists the calls of a server that you are allowed to run
+    Calls(running::Calls),
+    /// Prints a shell's completion script for these commands
+    Completions { shell: clap_complete::Shell },
+    /// Writes a manual page for each command into a directory
+    Man { directory: PathBuf },
+    /// Makes the directory of a new plugin from a template
+    New(new::Arguments),
+    /// Runs the build command of a plugin, and checks the result
+    Build(build::Arguments),
+    /// Prints a configuration file with every key, its default and its meaning
+    Config(config::Arguments),
+    /// Runs one call at the terminal, without a server: Ctrl-C cancels it, a second one forces it to end
+    Run(run::Arguments),
+    /// Compiles one module for a server, in a process that can be killed
+    #[command(hide = true, name = COMPILE_COMMAND)]
+    CompileWorker { job: String },
+    /// Users: who can log in, and their scopes. Works without a server; a running one applies changes at once
+    #[command(subcommand)]
+    User(accounts::User),
+    /// Tokens: credentials with which programs act for a user
+    #[command(subcommand)]
+    Token(accounts::Token),
+    /// Shows whether a user is allowed an action, such as call:echo, and which rule decides; fails if not
+    May {
+        /// A user, or `nobody` for an anonymous caller
+        user: String,
+        scope: Scope,
+    },
+    /// Prints the OpenAPI document of the JSON API. Needs no server
+    Openapi(describe::Arguments),
+    /// Writes a copy of the whole database into a new file, even while the server runs
+    Backup { file: PathBuf },
+}
+
+/// The exit status for wrong arguments or a wrong configuration.
+const WRONG: u8 = 2;
+
+/// Runs the command in the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(said) => return output::clap(&said),
+    };
+    if let Command::CompileWorker { job } = &arguments.command {
+        // The worker gets its settings as an argument, and reads no configuration.
+        return compile_worker(job);
+    }
+    output::finish(run(arguments))
+}
+
+/// Runs a command and returns its exit status.
+fn run(arguments: Arguments) -> ExitCode {
+    // These commands must work even with a wrong configuration.
+    match &arguments.command {
+        Command::Config(arguments) => return config::run(arguments),
+        Command::Openapi(arguments) => return describe::run(arguments),
+        Command::Completions { shell } => return finished(paper::completions(*shell, Arguments::command())),
+        Command::Man { directory } => return finished(paper::man(directory, Arguments::command())),
+        _ => {}
+    }
+    let config = match load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            output::error(error);
+            return ExitCode::from(WRONG);
+        }
+    };
+    let done = match arguments.command {
+        Command::Serve(serve) => serve::run(&config, arguments.config, &serve),
+        Command::Check(arguments) => check::run(&config, arguments),
+        Command::Keygen { name } => sign::keygen(&name),
+        Command::Sign { key, directory } => sign::run(&config, &key, &directory),
+        Command::Reload => running::reload(&config),
+        Command::Plugins(plugins) => running::plugins(&config, plugins),
+        Command::New(arguments) => new::run(&config, arguments),
+        Command::Build(arguments) => build::run(&config, arguments),
+        Command::Run(arguments) => run::run(&config, arguments),
+        Command::Call(call) => call::call(&config, call),
+        Command::Attach(attach) => call::attach(&config, attach),
+        Command::Ps(ps) => running::ps(&config, &ps),
+        Command::Cancel(cancel) => running::cancel(&config, &cancel),
+        Command::Calls(calls) => running::calls(&config, &calls),
+        Command::CompileWorker { .. }
+        | Command::Config(_)
+        | Command::Openapi(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
+            unreachable!("they have returned")
+        }
+        Command::User(user) => accounts::user(&config, user),
+        Command::Token(token) => accounts::token(&config, token),
+        Command::May { user, scope } => may::run(&config, &user, &scope),
+        Command::Backup { file } => accounts::backup(&config, &file),
+    };
+    finished(done)
+}
+
+fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        output::error(format_args!("{error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Returns a loader for plugins within `operator`'s rules, into an engine for as many processes as `capacity` allows.
+fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
+    let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
+    let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
+    let runtime = Arc::new(runtime.compile_apart(limits));
+    Ok(Loader { runtime, operator, max_module: config.limits.module, archive: None })
+}
+
+/// Returns a loader to run one plugin once. It uses the cache of compiled code only if the directory exists and belongs
+/// to the user. The command works anywhere, and must leave no files that a server's user cannot open.
+fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
+    let one = Capacity::of(1);
+    // Compiled code runs outside of the sandbox, so another user's code is not used.
+    let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
+    let operator = operator(config)?;
+    sweep(&operator);
+    loader(config, operator, &one, Some(config.cache.as_path()).filter(own))
+}
+
+/// Returns a loader to inspect plugins. Its cache is an overlay, so dropping the overlay leaves no files.
+fn loader_to_look(config: &Config, operator: Operator, capacity: &Capacity) -> anyhow::Result<(Loader, Overlay)> {
+    let overlay = Overlay::over(&config.cache).context("cannot make a directory for compiled code: set TMPDIR")?;
+    let mut loader = loader(config, operator, capacity, Some(overlay.path()))?;
+    loader.operator.grants.look_only = true;
+    loader.archive = Some(Arc::new(Archive::view(&config.data)));
+    Ok((loader, overlay))
+}
+
+/// Removes temporary files that other servers left behind.
+fn sweep(operator: &Operator) {
+    if let Err(error) = operator.grants.scratch.sweep() {
+        tracing::warn!(%error, "cannot remove temporary files of an earlier server");
+    }
+}
+
+/// Returns the rules of `config` for every plugin.
+fn operator(config: &Config) -> anyhow::Result<Operator> {
+    Ok(Operator {
+        limits: config.limits.process.clone(),
+        grace_max: config.cancel.grace_max,
+        grants: grants(config),
+        trusted: Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new),
+    })
+}
+
+fn grants(config: &Config) -> Grants {
+    Grants {
+        plugins: config.plugins.grants.clone(),
+        environment: config.plugins.environment.clone(),
+        scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
+        systems: None,
+        look_only: false,
+    }
+}
+
+fn load(path: Option<&Path>) -> Result<Config, distillery_config::ConfigError> {
+    // The server's own variables are always UTF-8.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(path, environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

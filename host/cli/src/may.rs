@@ -1,0 +1,54 @@
+//! `distillery may`: shows whether a user is allowed an action, and which rule decides.
+
+use super::output;
+use anyhow::Context;
+use distillery_config::Config;
+use distillery_core::{
+    auth::{self, Access, Caller, Scope, Wish},
+    call::CallName,
+};
+use distillery_plugin::{discover::plugin_directories, source::Source};
+use distillery_store::{accounts::Accounts, database::Database};
+use std::process::ExitCode;
+
+/// The name for an anonymous caller on the command line.
+const NOBODY: &str = "nobody";
+
+pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCode> {
+    let held = match user {
+        NOBODY => Vec::new(),
+        user => Accounts::open(&Database::open(&config.data)?)?
+            .user(user)?
+            .map(|(_, scopes)| scopes)
+            .with_context(|| format!("there is no user {user:?}: `distillery user list` shows all"))?,
+    };
+    let with = |scopes: &[Scope]| Caller { user: user.to_owned(), scopes: scopes.to_vec(), ..Caller::nobody() };
+    let call = scope.0.strip_prefix("call:").and_then(|name| name.parse::<CallName>().ok());
+    let access = match &call {
+        Some(call) => access(config, call),
+        None => Access::Scoped,
+    };
+    let wish = match &call {
+        Some(call) => Wish::Run(call, access),
+        None => Wish::Use(&scope.0),
+    };
+    let (own, everybody) = (with(&held), with(&config.auth.anonymous));
+    let (own, everybody) = (auth::rule(&own, wish), auth::rule(&everybody, wish));
+    let allowed = own.allows() || everybody.allows();
+    match (own.allows(), everybody.allows()) {
+        (true, _) => output::line(format_args!("yes: {own}")),
+        (false, true) => output::line(format_args!("yes: {everybody}, which auth.anonymous gives to everybody")),
+        (false, false) => output::line(format_args!("no: {own}")),
+    }
+    Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the access rule of a call from the manifests, without loading modules. A plugin with an unreadable manifest
+/// has no calls.
+fn access(config: &Config, call: &CallName) -> Access {
+    let directories = plugin_directories(&config.plugins.directory).unwrap_or_default();
+    let sources = directories.values().filter_map(|found| Source::read(&found.path, config.limits.module).ok());
+    // The first plugin by name owns a call that two plugins declare.
+    let spec = sources.into_iter().find_map(|source| source.manifest.calls.get(call).map(|spec| spec.access));
+    spec.unwrap_or_default()
+}

@@ -1,0 +1,57 @@
+//! Rereads the configuration while the server runs: applies some keys, and reports those that need a restart.
+
+use distillery_config::{Changes, Config};
+use distillery_core::systems::Directory;
+use distillery_observe::telemetry::Level;
+use distillery_plugin::{Operator, archive::Archive, granted::Grants, load::Loader, watch::Reread};
+use distillery_runtime::{Runtime, ScratchRoot};
+use std::{path::PathBuf, sync::Arc};
+
+/// The rereader of the configuration that the server was started with.
+pub(super) struct Rereader {
+    /// The named file, if any.
+    path: Option<PathBuf>,
+    started: Config,
+    /// The configuration including applied changes.
+    running: Config,
+    runtime: Arc<Runtime>,
+    systems: Option<Arc<dyn Directory>>,
+    scratch: Arc<ScratchRoot>,
+    archive: Option<Arc<Archive>>,
+    level: Level,
+}
+
+impl Rereader {
+    /// Returns a rereader; `loader` loads plugins until the first change.
+    pub(super) fn new(started: Config, path: Option<PathBuf>, loader: &Loader, level: Level) -> Self {
+        let grants = &loader.operator.grants;
+        Self {
+            path,
+            running: started.clone(),
+            started,
+            runtime: loader.runtime.clone(),
+            systems: grants.systems.clone(),
+            scratch: grants.scratch.clone(),
+            archive: loader.archive.clone(),
+            level,
+        }
+    }
+
+    /// Rereads and applies the changes. A wrong configuration changes nothing.
+    pub(super) fn reread(&mut self) -> Result<Reread, String> {
+        let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
+        let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
+        let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
+        // Needed even without changed keys: the content of a named file can have changed.
+        let grants = Grants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
+        let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
+        let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
+        let loader = Loader { runtime, operator, max_module: new.limits.module, archive };
+        if log_level {
+            self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
+            changed.push("log.level");
+        }
+        self.running = new;
+        Ok(Reread { loader, changed, restart })
+    }
+}

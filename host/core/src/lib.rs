@@ -1,0 +1,27 @@
+//! The words of the distillery, which all its crates share: calls, limits, callers, and the streams between a client and a
+//! guest. Nothing here opens a socket, runs WebAssembly, or knows the database.
+#![forbid(unsafe_code)]
+// They panic where stdout or stderr cannot be written: only the command line prints.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod alarm;
+pub mod auth;
+pub mod call;
+pub mod control;
+pub mod directory;
+pub mod drain;
+pub mod harmless;
+pub mod hidden;
+pub mod hosts;
+pub mod limits;
+pub mod network;
+pub mod one_line;
+pub mod origin;
+pub mod principal;
+pub mod private;
+pub mod redact;
+pub mod size;
+pub mod stream;
+pub mod systems;
+pub mod trace;
+pub mod yaml;

@@ -1,0 +1,241 @@
+//! A cheap view of plugin directories, without reading modules: which exist, and whether a file in them was replaced,
+//! resized or modified since the last look.
+//!
+//! This module compiles nothing, and decides nothing.
+
+use super::{
+    discover::{self, Found, LoadError},
+    manifest::{self, Manifest},
+    source,
+};
+use distillery_core::call::CallName;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The state of one directory, as far as its plugin depends on it. Equal looks mean equal files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub directory: PathBuf,
+    identity: Identity,
+    /// The manifest and the modules, by their relative paths. Symbolic links are followed.
+    files: BTreeMap<PathBuf, Stat>,
+    /// The module that the manifest names, if it lies in a subdirectory.
+    component: Option<PathBuf>,
+}
+
+/// The identity of a file or directory, independent of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Everything that changes when a file is replaced or written to. The inode change time reveals writers that reset the
+/// modification time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    identity: Identity,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+impl From<&Metadata> for Stat {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            identity: metadata.into(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Look {
+    /// Looks at `directory`. Reads the manifest only if it differs from the one in `before`.
+    pub fn at(directory: &Path, before: Option<&Self>) -> io::Result<Self> {
+        let identity = Identity::of(directory)?;
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let name = PathBuf::from(entry?.file_name());
+            if discover::matters(&name) {
+                see(directory, name, &mut files);
+            }
+        }
+        let manifest = files.get(Path::new(manifest::FILE));
+        let component = match before.filter(|before| before.files.get(Path::new(manifest::FILE)) == manifest) {
+            Some(before) => before.component.clone(),
+            None => manifest.and_then(|_| deeper_component(directory)),
+        };
+        if let Some(component) = &component {
+            see(directory, component.clone(), &mut files);
+        }
+        Ok(Self { directory: directory.to_owned(), identity, files, component })
+    }
+
+    /// Returns whether its module lies in a subdirectory, which can come and go between two equal looks.
+    pub fn lies_deeper(&self) -> bool {
+        self.component.is_some()
+    }
+
+    /// Returns the real paths where changes of this plugin happen: its directory, the subdirectory of its module, and
+    /// the files, which links can place anywhere.
+    pub fn places(&self) -> BTreeSet<PathBuf> {
+        let real = |path: &Path| fs::canonicalize(self.directory.join(path)).ok();
+        // The module can be missing so far; its directory is where it will appear.
+        let deeper = self.component.as_ref().and_then(|path| real(path.parent()?));
+        let files = self.files.keys().filter_map(|file| real(file));
+        real(Path::new("")).into_iter().chain(deeper).chain(files).collect()
+    }
+}
+
+/// Records the state of the file `name` if it exists.
+fn see(directory: &Path, name: PathBuf, files: &mut BTreeMap<PathBuf, Stat>) {
+    if let Ok(metadata) = fs::metadata(directory.join(&name)) {
+        files.insert(name, Stat::from(&metadata));
+    }
+}
+
+/// Returns the module that the manifest in `directory` names, if it lies in a subdirectory.
+fn deeper_component(directory: &Path) -> Option<PathBuf> {
+    let text = source::manifest_text(directory).ok()??;
+    // The name matters for the calls only, which are unused here.
+    let name: CallName = "plugin".parse().ok()?;
+    let component = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?.component?;
+    (component.components().count() > 1).then_some(component)
+}
+
+/// The directory of all plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub identity: Identity,
+    pub plugins: BTreeMap<String, Look>,
+}
+
+impl Root {
+    /// Looks at all plugins below `root`.
+    pub fn at(root: &Path, before: &BTreeMap<String, Look>) -> Result<Self, LoadError> {
+        let unreadable = |error| LoadError::Unreadable { path: root.to_owned(), error };
+        let found = discover::plugin_directories(root)?;
+        let identity = Identity::of(root).map_err(unreadable)?;
+        let plugins = found.into_iter().filter_map(|(name, Found { path, .. })| {
+            // A directory that is gone by now is skipped.
+            let look = Look::at(&path, before.get(&name)).ok()?;
+            Some((name, look))
+        });
+        Ok(Self { identity, plugins: plugins.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn write(directory: &Path, file: &str, text: &str) {
+        let path = directory.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[track_caller]
+    fn differs(directory: &Path, change: impl FnOnce()) {
+        let before = Look::at(directory, None).unwrap();
+        assert_eq!(Look::at(directory, Some(&before)).unwrap(), before);
+        change();
+        let after = Look::at(directory, Some(&before)).unwrap();
+        assert_ne!(after, before);
+        assert_eq!(Look::at(directory, None).unwrap(), after);
+    }
+
+    #[test]
+    fn only_changes_of_manifest_or_module_are_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        write(at, "x.wat", "(module)");
+        let before = Look::at(at, None).unwrap();
+        write(at, "README.md", "words");
+        write(at, ".x.wat.swp", "half");
+        write(at, "src/main.rs", "code");
+        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        differs(at, || write(at, "plugin.yaml", ""));
+        differs(at, || write(at, "x.wat", "(module )"));
+        differs(at, || write(at, "y.wasm", ""));
+        differs(at, || fs::remove_file(at.join("y.wasm")).unwrap());
+    }
+
+    #[test]
+    fn replaced_file_is_a_change() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        write(at, "x.wat", "(module)");
+        differs(at, || {
+            write(at, "x.new", "(module)");
+            let time = fs::metadata(at.join("x.wat")).unwrap().modified().unwrap();
+            fs::File::options().write(true).open(at.join("x.new")).unwrap().set_modified(time).unwrap();
+            fs::rename(at.join("x.new"), at.join("x.wat")).unwrap();
+        });
+    }
+
+    #[test]
+    fn look_follows_links() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().join("plugin");
+        write(root.path(), "one/x.wat", "1");
+        write(root.path(), "two/x.wat", "2");
+        fs::create_dir(&at).unwrap();
+        symlink("../one", at.join("..data")).unwrap();
+        symlink("..data/x.wat", at.join("x.wat")).unwrap();
+        let real = |path: &str| fs::canonicalize(root.path().join(path)).unwrap();
+        let places = BTreeSet::from([real("plugin"), real("one/x.wat")]);
+        assert_eq!(Look::at(&at, None).unwrap().places(), places);
+        differs(&at, || {
+            symlink("../two", at.join("..data_tmp")).unwrap();
+            fs::rename(at.join("..data_tmp"), at.join("..data")).unwrap();
+        });
+    }
+
+    #[test]
+    fn module_in_a_subdirectory_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        write(at, "plugin.yaml", "component: out/x.wasm");
+        differs(at, || write(at, "out/x.wasm", "1"));
+        differs(at, || write(at, "out/x.wasm", "22"));
+        let out = fs::canonicalize(at.join("out")).unwrap();
+        assert!(Look::at(at, None).unwrap().places().contains(&out));
+        differs(at, || write(at, "plugin.yaml", "component: y.wasm"));
+        let before = Look::at(at, None).unwrap();
+        write(at, "out/x.wasm", "333");
+        assert_eq!(Look::at(at, None).unwrap(), before);
+    }
+
+    #[test]
+    fn root_shows_the_plugin_directories() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "echo/echo.wat", "");
+        write(root.path(), "notes/README.md", "");
+        write(root.path(), "..2026/x.wat", "");
+        write(root.path(), "not a name/x.wat", "");
+        let seen = Root::at(root.path(), &BTreeMap::new()).unwrap();
+        assert_eq!(seen.plugins.keys().collect::<Vec<_>>(), ["echo", "not a name"]);
+        assert!(Root::at(&root.path().join("gone"), &BTreeMap::new()).is_err());
+    }
+}

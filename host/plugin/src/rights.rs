@@ -1,0 +1,121 @@
+//! The rights of a plugin: the resources and limits that the operator's current rules grant its processes.
+//!
+//! Rights are computed anew when the rules can have changed. A generation that loses its rights stops serving. A
+//! generation with different rights continues with the new ones.
+
+use super::{
+    Operator, Plugin, discover::LoadError, granted::Granted, manifest::Manifest, signature::Signed, source::Source,
+};
+use distillery_core::{call::Span, limits::Limits, size::Size};
+use distillery_runtime::Reach;
+use std::{path::PathBuf, sync::Arc};
+
+/// The part of a version that decides its rights, identical in all its generations.
+#[derive(Debug)]
+pub struct Version {
+    pub signed: Signed,
+    /// Versions with equal fingerprints load alike.
+    pub fingerprint: String,
+    pub manifest: Arc<Manifest>,
+    directory: PathBuf,
+    module: Size,
+}
+
+/// The resources and limits of the processes of a generation.
+#[derive(Clone, Debug)]
+pub struct Rights {
+    pub limits: Limits,
+    /// The granted resources, for display.
+    pub granted: Granted,
+    /// The granted resources, for use by processes.
+    pub reach: Arc<Reach>,
+}
+
+impl From<&Source> for Version {
+    fn from(source: &Source) -> Self {
+        Self {
+            signed: source.into(),
+            fingerprint: source.fingerprint(),
+            manifest: Arc::new(source.manifest.clone()),
+            directory: source.directory.clone(),
+            module: Size::bytes(source.module_bytes.len() as u64),
+        }
+    }
+}
+
+impl Version {
+    /// Returns the rights of this version under the rules of `operator`, or an error if it asks for more than they
+    /// grant. Opens directories and reads secrets.
+    pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
+        let directory = || self.directory.clone();
+        if let Some(trusted) = &operator.trusted {
+            trusted.check(&self.signed).map_err(|error| LoadError::Signature { directory: directory(), error })?;
+        }
+        let manifest = &self.manifest;
+        let (granted, reach) = operator
+            .grants
+            .meet(self.signed.name.as_str(), &manifest.capabilities)
+            .map_err(|error| LoadError::Grant { directory: directory(), error })?;
+        let limits = operator
+            .limits
+            .lowered(&manifest.limits)
+            .map_err(|error| LoadError::Limit { directory: directory(), error })?;
+        if let Some(asked) = manifest.cancel.grace.filter(|grace| *grace > operator.grace_max) {
+            let (asked, allowed) = (Span(asked).to_string(), Span(operator.grace_max).to_string());
+            return Err(LoadError::Grace { directory: directory(), asked, allowed });
+        }
+        Ok(Rights { limits, granted, reach: Arc::new(reach) })
+    }
+}
+
+impl Plugin {
+    /// Names the rights of this generation that `now` does not include.
+    pub fn lost(&self, now: &Rights) -> Vec<String> {
+        let limits = self.limits.above(&now.limits).into_iter().map(|limit| format!("a higher limits.{limit}"));
+        let kept = |name: &str| now.reach.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let values = self.reach.env.iter().filter(|(name, value)| kept(name) != Some(value));
+        let values = values.map(|(name, _)| format!("the old value of {name}"));
+        let mounts = self.granted.mounts.iter().zip(&self.reach.mounts);
+        let mounts = mounts.filter(|(_, mounted)| !now.reach.mounts.contains(mounted));
+        let mounts = mounts.map(|(mount, _)| format!("the directory that was the mount {}", mount.name));
+        limits.chain(values).chain(mounts).collect()
+    }
+
+    fn has(&self, rights: &Rights) -> bool {
+        self.limits == rights.limits
+            && self.granted == rights.granted
+            && self.reach.env == rights.reach.env
+            && self.reach.mounts == rights.reach.mounts
+    }
+
+    /// Returns the rights of this generation's version under the rules of `operator`.
+    pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
+        self.version.rights(operator)
+    }
+
+    /// Returns the same version under the rules of `operator`: this generation if its rights are unchanged, otherwise a
+    /// new one with the number `generation`.
+    pub fn renewed(
+        self: &Arc<Self>,
+        operator: &Operator,
+        max_module: Size,
+        generation: u64,
+    ) -> Result<Arc<Self>, LoadError> {
+        let version = &self.version;
+        if version.module > max_module {
+            return Err(LoadError::ModuleTooLarge { path: version.directory.clone(), max: max_module });
+        }
+        let rights = version.rights(operator)?;
+        if self.has(&rights) && !self.is_revoked() {
+            return Ok(self.clone());
+        }
+        let path = || version.directory.clone();
+        self.program.fits(&rights.limits).map_err(|error| LoadError::Module { path: path(), error })?;
+        Ok(Arc::new(Self::of(version.clone(), rights, generation, self.program.clone())))
+    }
+
+    /// Returns whether both are generations of the same version.
+    pub fn is_version_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.version, &other.version)
+    }
+}

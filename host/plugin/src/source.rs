@@ -1,0 +1,364 @@
+//! Reads a complete plugin: manifest, module and signature, with a digest of its behaviour.
+//!
+//! This module compiles nothing and runs nothing.
+
+use super::{
+    discover::{Listing, LoadError},
+    manifest::{self, Manifest},
+    signature,
+};
+use distillery_core::{call::CallName, size::Size, yaml};
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A manifest is about a page; a larger file is not one. The limit also bounds the time to parse a manifest. The parser
+/// needs the square of the depth: two seconds for a file of this size with a bracket in every word.
+pub(super) const MANIFEST_SIZE: Size = Size::kib(64);
+/// A signature is a line of hexadecimal digits.
+const SIGNATURE_SIZE: Size = Size::kib(1);
+
+/// The contents of a plugin directory at one moment.
+#[derive(Debug)]
+pub struct Source {
+    pub name: CallName,
+    pub directory: PathBuf,
+    pub manifest: Manifest,
+    pub manifest_text: String,
+    /// Whether a manifest file exists.
+    pub has_manifest: bool,
+    pub module_path: PathBuf,
+    pub module_bytes: Vec<u8>,
+    /// The SHA-256 of manifest and module, in hexadecimal: equal digests mean equal plugins.
+    pub digest: String,
+    /// The contents of the signature file.
+    pub signature: Option<Vec<u8>>,
+}
+
+impl Source {
+    /// Reads the plugin at `path`: its directory, or a single module as a complete plugin.
+    pub fn at(path: &Path, max_module: Size) -> Result<Self, LoadError> {
+        // `.` has no name of its own.
+        let path = fs::canonicalize(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
+        if path.is_dir() { Self::read(&path, max_module) } else { Self::alone(path, max_module) }
+    }
+
+    /// Reads a module without a manifest; the file name gives its name.
+    fn alone(module_path: PathBuf, max_module: Size) -> Result<Self, LoadError> {
+        let name: CallName = module_path
+            .file_stem()
+            .and_then(|name| name.to_str()?.parse().ok())
+            .ok_or_else(|| LoadError::BadName(module_path.clone()))?;
+        let Some(module_bytes) = read_whole(&module_path, max_module)? else {
+            return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module });
+        };
+        let directory = module_path.parent().unwrap_or(Path::new("/")).to_owned();
+        let digest = digest(b"", &module_bytes);
+        Ok(Self {
+            manifest: Manifest::of(&name),
+            manifest_text: String::new(),
+            has_manifest: false,
+            name,
+            directory,
+            module_path,
+            module_bytes,
+            digest,
+            signature: None,
+        })
+    }
+
+    /// Reads the plugin in `directory`, with a module of at most `max_module`.
+    pub fn read(directory: &Path, max_module: Size) -> Result<Self, LoadError> {
+        let name = plugin_name(directory)?;
+        let listing = Listing::of(directory)?;
+        let manifest_text = text_of_manifest(&listing, directory)?;
+        let manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
+        let module_path = module_path(directory, listing, &manifest)?;
+        let module_bytes = match read_whole(&module_path, max_module) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module }),
+            Err(LoadError::Unreadable { path, error }) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LoadError::NotBuilt { path, build: manifest.build });
+            }
+            Err(error) => return Err(error),
+        };
+        let has_manifest = manifest_text.is_some();
+        let manifest_text = manifest_text.unwrap_or_default();
+        let digest = digest(manifest_text.as_bytes(), &module_bytes);
+        let signature = signature_text(directory)?;
+        Ok(Self {
+            name,
+            directory: directory.to_owned(),
+            manifest,
+            manifest_text,
+            has_manifest,
+            module_path,
+            module_bytes,
+            digest,
+            signature,
+        })
+    }
+
+    /// Returns a fingerprint of everything that a load depends on: sources with equal fingerprints load alike. Includes
+    /// the digest, the existence of a manifest, and the signature.
+    pub fn fingerprint(&self) -> String {
+        let signed = self.signature.as_deref();
+        let parts = [[self.has_manifest, signed.is_some()].map(u8::from).to_vec(), signed.unwrap_or_default().to_vec()];
+        hex(Sha256::new().chain_update(&self.digest).chain_update(parts.concat()).finalize().as_slice())
+    }
+}
+
+/// Reads the name and the manifest of the plugin in `directory`, built or not.
+pub fn manifest(directory: &Path) -> Result<(CallName, Manifest), LoadError> {
+    let name = plugin_name(directory)?;
+    let manifest = read_manifest(manifest_text(directory)?.as_deref(), directory, &name)?;
+    Ok((name, manifest))
+}
+
+fn plugin_name(directory: &Path) -> Result<CallName, LoadError> {
+    let name = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
+    name.ok_or_else(|| LoadError::BadName(directory.to_owned()))
+}
+
+fn read_manifest(text: Option<&str>, directory: &Path, name: &CallName) -> Result<Manifest, LoadError> {
+    match text {
+        Some(text) => Ok(Manifest::read(text, &directory.join(manifest::FILE), name)?),
+        None => Ok(Manifest::of(name)),
+    }
+}
+
+/// Reads the text of the manifest in `directory`; `None` if there is none.
+pub(super) fn manifest_text(directory: &Path) -> Result<Option<String>, LoadError> {
+    text_of_manifest(&Listing::of(directory)?, directory)
+}
+
+/// Reads the text of a listed manifest. An unreadable manifest is an error, because a call without a manifest accepts
+/// any parameters.
+fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String>, LoadError> {
+    if let Some(misnamed) = &listing.misnamed {
+        return Err(LoadError::Misnamed(misnamed.clone()));
+    }
+    if !listing.manifest {
+        return Ok(None);
+    }
+    let path = directory.join(manifest::FILE);
+    match read_whole(&path, MANIFEST_SIZE) {
+        Ok(None) => Err(LoadError::ManifestTooLarge(path)),
+        Ok(Some(bytes)) => yaml::encoding::decode(bytes).map(Some).map_err(|error| LoadError::NotText { path, error }),
+        Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+            Err(LoadError::DanglingManifest(path))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the signature; `None` if there is none or the file is too long for one.
+fn signature_text(directory: &Path) -> Result<Option<Vec<u8>>, LoadError> {
+    match read_whole(&directory.join(signature::FILE), SIGNATURE_SIZE) {
+        Ok(read) => Ok(Some(read.unwrap_or_default())),
+        Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Result<PathBuf, LoadError> {
+    if let Some(component) = &manifest.component {
+        return Ok(directory.join(component));
+    }
+    match listing.modules.as_slice() {
+        [module] => Ok(module.clone()),
+        [] => match &manifest.build {
+            Some(build) => Err(LoadError::NotBuilt { path: directory.to_owned(), build: Some(build.clone()) }),
+            None => Err(LoadError::NoModule(directory.to_owned())),
+        },
+        several => Err(LoadError::SeveralModules {
+            directory: directory.to_owned(),
+            modules: several
+                .iter()
+                .filter_map(|path| Some(path.file_name()?.to_string_lossy()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}
+
+/// Reads a regular file; `None` if it is larger than `max`. Anything else, such as a pipe, could block the reader
+/// forever, even if it replaces the file at this moment.
+pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, LoadError> {
+    let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(LoadError::NotAFile(path.to_owned()));
+    }
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(LoadError::NotAFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(max.get().saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok((bytes.len() <= max.as_usize()).then_some(bytes))
+}
+
+/// Returns the digest of a manifest and a module.
+pub(super) fn digest(manifest: &[u8], module: &[u8]) -> String {
+    // The length separates the two files: moving a byte between them changes the digest.
+    let length = (manifest.len() as u64).to_le_bytes();
+    hex(Sha256::new().chain_update(length).chain_update(manifest).chain_update(module).finalize().as_slice())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::symlink;
+
+    const MAX: Size = Size::mib(1);
+
+    /// Creates a directory of plugins with these files and their parent directories.
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn refused(root: &tempfile::TempDir, name: &str) -> String {
+        let error = Source::read(&root.path().join(name), MAX).unwrap_err().to_string();
+        error.replace(&format!("{}/", root.path().display()), "")
+    }
+
+    #[test]
+    fn plugin_is_read_completely() {
+        let root = root(&[("echo/echo.wat", "(module)"), ("two/a.wat", "a"), ("two/b.wat", "b")]);
+        fs::write(root.path().join("two/plugin.yaml"), "component: b.wat").unwrap();
+        let echo = Source::read(&root.path().join("echo"), MAX).unwrap();
+        assert_eq!((echo.name.as_str(), echo.module_bytes.as_slice()), ("echo", b"(module)".as_slice()));
+        assert!(echo.manifest.calls.contains_key("echo"));
+        assert_eq!(Source::read(&root.path().join("two"), MAX).unwrap().module_bytes, b"b");
+    }
+
+    #[test]
+    fn digest_changes_with_manifest_and_module() {
+        let root = root(&[("echo/echo.wat", "a")]);
+        let digest = || Source::read(&root.path().join("echo"), MAX).unwrap().digest;
+        let first = digest();
+        assert!(first.len() == 64 && first == digest());
+        fs::write(root.path().join("echo/echo.wat"), "b").unwrap();
+        let second = digest();
+        fs::write(root.path().join("echo/plugin.yaml"), "description: b").unwrap();
+        assert!(first != second && second != digest());
+    }
+
+    #[test]
+    fn load_error_says_what_to_do() {
+        let root = root(&[
+            ("empty/plugin.yaml", "{}"),
+            ("unbuilt/plugin.yaml", "build: make it"),
+            ("missing/plugin.yaml", "component: x.wasm"),
+            ("many/a.wasm", ""),
+            ("many/b.wat", ""),
+            ("bad/plugin.yaml", "calls: 1"),
+            ("folder/plugin.yaml", "component: x.wasm"),
+            ("folder/x.wasm/y", ""),
+        ]);
+        assert_eq!(
+            refused(&root, "empty"),
+            "empty: no module: put a .wasm or .wat file there, or name it with component: in plugin.yaml"
+        );
+        assert_eq!(refused(&root, "unbuilt"), "unbuilt: no such module: build it with: make it");
+        assert_eq!(
+            refused(&root, "missing"),
+            "missing/x.wasm: no such module: put it there, or name another with component:"
+        );
+        assert_eq!(
+            refused(&root, "many"),
+            "many: several modules (a.wasm, b.wat): name one with component: in plugin.yaml"
+        );
+        assert!(refused(&root, "bad").starts_with("bad/plugin.yaml:1:1: calls: "), "{}", refused(&root, "bad"));
+        assert_eq!(refused(&root, "folder"), "folder/x.wasm: not a regular file: put the file itself there");
+    }
+
+    #[test]
+    fn module_above_the_size_limit_is_not_read() {
+        let root = root(&[("big/big.wat", "12345")]);
+        let directory = root.path().join("big");
+        assert!(Source::read(&directory, Size::bytes(5)).is_ok());
+        let error = Source::read(&directory, Size::bytes(4)).unwrap_err().to_string();
+        assert!(
+            error.ends_with("big.wat: larger than 4B: make it smaller, or raise limits.module in distillery.yaml"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn unreadable_manifest_is_an_error() {
+        let root = root(&[
+            ("empty/plugin.yaml", ""),
+            ("comments/plugin.yaml", "# calls: {}\n"),
+            ("cut/plugin.yaml", "calls:\n"),
+            ("yml/plugin.yml", "{}"),
+            ("case/Plugin.yaml", "{}"),
+            ("both/plugin.yaml", "{}"),
+            ("both/PLUGIN.YML", "{}"),
+            ("binary/plugin.yaml", "\0\0\0\0"),
+            ("directory/plugin.yaml/x", ""),
+            ("bare/README.md", ""),
+        ]);
+        let at = |name: &str| root.path().join(name);
+        for name in ["dangling", "pipe", "large"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        symlink("nowhere.yaml", at("dangling/plugin.yaml")).unwrap();
+        mknodat(CWD, at("pipe/plugin.yaml"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        fs::write(at("large/plugin.yaml"), "#".repeat(MANIFEST_SIZE.as_usize() + 1)).unwrap();
+        for entry in fs::read_dir(root.path()).unwrap() {
+            fs::write(entry.unwrap().path().join("x.wasm"), "").unwrap();
+        }
+        for (name, told) in [
+            ("empty", "plugin.yaml:1:1: it is empty: put its content back"),
+            ("comments", "plugin.yaml:1:1: it is empty: put its content back"),
+            ("cut", "plugin.yaml:1:1: calls: it has no value"),
+            ("yml", "plugin.yml: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
+            ("case", "Plugin.yaml: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
+            ("both", "PLUGIN.YML: nothing reads a file of this name: rename it to plugin.yaml, or remove it"),
+            ("binary", "plugin.yaml:1: UTF-16 or UTF-32 text, or no text at all: save the file as UTF-8"),
+            ("directory", "plugin.yaml: not a regular file"),
+            ("dangling", "plugin.yaml: a link to a file that does not exist: put that file back, or remove the link"),
+            ("pipe", "plugin.yaml: not a regular file"),
+            ("large", "plugin.yaml: larger than 64KiB: this is no manifest"),
+        ] {
+            let refused = refused(&root, name);
+            assert!(refused.starts_with(&format!("{name}/{told}")), "{refused}");
+        }
+        assert!(Source::read(&at("bare"), MAX).is_ok());
+    }
+
+    #[test]
+    fn fingerprint_tells_an_empty_manifest_from_none() {
+        let root = root(&[("echo/echo.wat", "a")]);
+        let source = || Source::read(&root.path().join("echo"), MAX).unwrap();
+        let prints: Vec<_> = [None, Some(("plugin.yaml", "{}")), Some((signature::FILE, ""))]
+            .map(|file| {
+                file.into_iter().for_each(|(name, text)| fs::write(root.path().join("echo").join(name), text).unwrap());
+                source().fingerprint()
+            })
+            .into();
+        assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[2] == source().fingerprint());
+    }
+}

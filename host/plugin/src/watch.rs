@@ -1,0 +1,201 @@
+//! Keeps the served plugins in step with the plugin directories: notices changes, loads them, and publishes new
+//! generations. A plugin that does not load changes nothing.
+//!
+//! This work happens on a thread of its own, and loads run on further threads. `plugin::plan` decides when to load a
+//! plugin. This module knows neither its callers nor the source of the configuration.
+
+mod keeper;
+mod looking;
+mod reload;
+mod rollback;
+
+use super::{
+    Catalog, Plugin, Snapshot,
+    first_load::FirstLoad,
+    generation::{Change, What},
+    load::{Loaded, Loader},
+    notice::Notice,
+};
+use distillery_config as config;
+use keeper::{Done, Keeper};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// The inputs of the watcher.
+pub struct Watch {
+    /// The directory of all plugins.
+    pub root: PathBuf,
+    pub how: config::Watch,
+    pub loader: Loader,
+    pub catalog: Arc<Catalog>,
+    /// The load at the start.
+    pub first: FirstLoad,
+    /// Rereads the configuration.
+    pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
+}
+
+/// The watched plugins, and the loaded versions of them.
+struct Loads {
+    root: PathBuf,
+    how: config::Watch,
+    loader: Loader,
+    catalog: Arc<Catalog>,
+    /// As in the catalog.
+    loaded: Vec<Loaded>,
+    reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
+}
+
+/// The result of rereading the configuration.
+pub struct Reread {
+    /// The loader from now on.
+    pub loader: Loader,
+    /// The keys with a new value.
+    pub changed: Vec<&'static str>,
+    /// The keys whose new value takes effect only at the next start.
+    pub restart: Vec<&'static str>,
+}
+
+/// The effect of a reload on the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Reloaded {
+    pub changed: Vec<&'static str>,
+    pub restart: Vec<&'static str>,
+    /// The reason why the configuration is unchanged.
+    pub error: Option<String>,
+    /// The generations whose processes hold rights that the operator has revoked.
+    pub holders: Vec<Holder>,
+}
+
+/// A generation whose processes hold more rights than the current rules grant.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub plugin: Arc<Plugin>,
+    /// The rights, in words.
+    pub rights: Vec<String>,
+}
+
+/// The result of a rollback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The generation that is served now.
+    pub generation: u64,
+    /// The reason why a restart will forget the rollback.
+    pub forgotten: Option<String>,
+}
+
+/// The reason why a plugin cannot be rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWayBack {
+    #[error("there is no plugin {0:?}")]
+    Unknown(String),
+    #[error("no earlier generation of {0:?} is kept: only one that served since the server was started is")]
+    NothingKept(String),
+    #[error("the generation before does not serve any more: {0}")]
+    Refused(String),
+    #[error("the server is shutting down")]
+    Ending,
+}
+
+/// A handle to the thread that watches.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    inbox: mpsc::Sender<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Notice(Notice),
+    Loaded(Box<Done>),
+    Reload(oneshot::Sender<Reloaded>),
+    RollBack(String, oneshot::Sender<Result<RolledBack, NoWayBack>>),
+    End,
+}
+
+impl Watcher {
+    /// Rereads the configuration, renews the rights of all served plugins, and checks all plugins. The answer comes
+    /// when all of them are loaded; no answer comes if the server ends.
+    pub fn reload(&self) -> oneshot::Receiver<Reloaded> {
+        self.ask(Message::Reload)
+    }
+
+    /// Serves the previous generation until the directory changes again, even after a restart.
+    pub async fn roll_back(&self, name: &str) -> Result<RolledBack, NoWayBack> {
+        self.ask(|answer| Message::RollBack(name.to_owned(), answer)).await.unwrap_or(Err(NoWayBack::Ending))
+    }
+
+    /// Ends the thread, without waiting for running loads.
+    pub fn end(&self) {
+        // The thread can have ended already.
+        let _ = self.inbox.send(Message::End);
+    }
+
+    /// Returns a watcher whose thread has ended.
+    #[doc(hidden)]
+    pub fn ended() -> Self {
+        Self { inbox: mpsc::channel().0 }
+    }
+
+    fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> oneshot::Receiver<T> {
+        let (answer, answered) = oneshot::channel();
+        // Without a listener, the answer is dropped with the question.
+        let _ = self.inbox.send(message(answer));
+        answered
+    }
+}
+
+impl Watch {
+    /// Starts the first load and then the watch. No change is missed, even one that happens during the load. Requests
+    /// to the watcher are answered after the first load.
+    ///
+    /// No caller waits for the end of the thread: a disk that does not answer would hold up the end of the server.
+    pub fn start(self) -> io::Result<Watcher> {
+        let (sender, messages) = mpsc::channel();
+        let watcher = Watcher { inbox: sender.clone() };
+        thread::Builder::new().name("watch".into()).spawn(move || {
+            let Self { root, how, loader, catalog, first, reread } = self;
+            let loaded = first.run(&loader, &catalog);
+            let watched = catalog.clone();
+            let keeper = Keeper::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
+            watched.loading.watching();
+            drop(watched);
+            keeper.run(&messages);
+        })?;
+        Ok(watcher)
+    }
+}
+
+/// Logs what happened to generations. `took` returns the load time of a named plugin; `left` is the number of plugins
+/// of the first load still to come.
+pub fn report(changes: &[Change], snapshot: &Snapshot, took: impl Fn(&str) -> Option<Duration>, left: Option<usize>) {
+    for Change { plugin, generation, what } in changes {
+        let ms = took(plugin).map(|took| took.as_millis() as u64);
+        let serving = snapshot.plugins().get(plugin).and_then(|state| state.serving.as_ref());
+        match (what, serving) {
+            (What::Serving { digest }, Some(it)) => tracing::info!(
+                plugin,
+                generation,
+                digest,
+                kind = %it.program.kind(),
+                calls = it.manifest.calls.len(),
+                on_demand = it.program.is_on_demand(),
+                ms,
+                left,
+                "plugin loaded"
+            ),
+            (What::Retired { processes }, _) => tracing::info!(plugin, generation, processes, "generation retired"),
+            (What::Failed { why }, serving) => {
+                let serving = serving.map(|plugin| plugin.generation);
+                tracing::error!(plugin, generation, error = why, serving, ms, left, "plugin not loaded");
+            }
+            (What::Removed, _) => tracing::info!(plugin, generation, "plugin removed"),
+            // Logged when the failure happens.
+            (What::Freed, _) | (What::Serving { .. }, None) => {}
+        }
+    }
+}

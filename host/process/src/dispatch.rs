@@ -1,0 +1,305 @@
+//! Turns a call message into a process: looks up the call, then checks permission, parameters and free slots.
+//!
+//! Every protocol starts calls here, and here only.
+
+use crate::{
+    Deadlines, Process,
+    admission::{Admission, Asked, Place, Turn, Wanted},
+    compute::ComputeThreads,
+    history::{self, History, Seen},
+    kept::{Kept, View, shelf::Shelf},
+};
+use distillery_core::{
+    auth::{Caller, Wish, may, may_see},
+    call::{Outcome, Refusal},
+    control::Control,
+    principal::Principal,
+};
+use distillery_observe::{
+    metrics::{Metrics, OfCall, Spent},
+    traces::{Timed, Tracer},
+};
+use distillery_plugin::{Call, Catalog, manifest::Stderr};
+use distillery_runtime::{Invocation, StderrTo};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// A request to run a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The name of the call.
+    pub call: String,
+    pub params: Vec<String>,
+}
+
+pub struct Dispatcher {
+    pub catalog: Arc<Catalog>,
+    pub admission: Admission,
+    pub compute: Arc<ComputeThreads>,
+    /// Default grace of a cancelled process, unless its plugin sets one.
+    pub grace: Duration,
+    /// Time that a fresh instance has to clean up after a process that was forced to end.
+    pub cleanup_time: Duration,
+    /// `None` if no history is kept.
+    pub history: Option<Arc<History>>,
+    /// `None` if processes cannot outlive their connection.
+    pub shelf: Option<Arc<Shelf>>,
+    pub metrics: Arc<Metrics>,
+    /// `None` if tracing is disabled.
+    pub tracer: Option<Arc<Tracer>>,
+}
+
+/// A call that is allowed to run.
+pub enum Admitted {
+    Now(Process),
+    Later(Queued),
+}
+
+/// A call that waits for a slot.
+pub struct Queued {
+    call: Arc<Call>,
+    order: Option<Order>,
+    control: Arc<Control>,
+    turn: Turn,
+    asked: Instant,
+    metrics: Arc<Metrics>,
+    wait: Option<Box<Timed>>,
+    /// The end of the longest wait.
+    pub until: Instant,
+}
+
+/// Everything that a process is made from, except its slot.
+struct Order {
+    call: Arc<Call>,
+    invocation: Invocation,
+    control: Arc<Control>,
+    compute: Arc<ComputeThreads>,
+    deadlines: Deadlines,
+    user: String,
+    owner: Principal,
+    history: Option<Arc<History>>,
+    counted: Arc<OfCall>,
+}
+
+impl Dispatcher {
+    /// Starts the call of `request`, or queues it until there is a slot.
+    pub fn admit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
+        self.place(caller, request).inspect_err(|refusal| self.metrics.refused(refusal))
+    }
+
+    fn place(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
+        let order = self.order(caller, request)?;
+        let plugin = &order.call.plugin;
+        let wanted = Wanted {
+            caller: caller.who(),
+            plugin: plugin.name.as_str().into(),
+            most_of_plugin: plugin.limits.processes,
+        };
+        match self.admission.ask(wanted) {
+            Asked::Admitted(place) => order.start(place).map(Admitted::Now),
+            Asked::Wait(turn) => {
+                let asked = Instant::now();
+                let until = asked + self.admission.queue_time();
+                let (call, control, metrics) = (order.call.clone(), order.control.clone(), self.metrics.clone());
+                let wait = self.traced("queue", caller, SystemTime::now());
+                let wait = wait.map(|wait| Box::new(wait.with("distillery.call", call.spec.name.as_str())));
+                Ok(Admitted::Later(Queued { call, order: Some(order), control, turn, asked, metrics, wait, until }))
+            }
+            Asked::Full(full) => Err(Refusal::Full(full)),
+        }
+    }
+
+    /// Begins a span for a request of `caller`. `None` if the request is not traced.
+    fn traced(&self, name: &'static str, caller: &Caller, from: SystemTime) -> Option<Timed> {
+        Some(self.tracer.as_ref()?.below(name, caller.trace?, from))
+    }
+
+    fn order(&self, caller: &Caller, request: Request) -> Result<Order, Refusal> {
+        let Request { call: name, params } = request;
+        // Checked in this order: a plugin that loads between the two checks is in the snapshot.
+        let loading = self.catalog.loading.provides(&name);
+        let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
+            return Err(if loading { Refusal::Loading(name) } else { Refusal::UnknownCall(name) });
+        };
+        if !may(caller, Wish::Run(&call.spec.name, call.spec.access)) {
+            return Err(Refusal::NotAuthorized(name));
+        }
+        let plugin = &call.plugin;
+        let params = call.spec.check(params, &plugin.limits).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
+        let control = Arc::new(Control::new(&plugin.limits));
+        let env = vec![
+            ("DISTILLERY_PROCESS".to_owned(), control.id.to_string()),
+            ("DISTILLERY_CALL".to_owned(), name),
+            ("DISTILLERY_USER".to_owned(), caller.user.clone()),
+        ];
+        let invocation = Invocation {
+            call: call.spec.name.clone(),
+            leading: plugin.manifest.arguments.clone(),
+            params: params.into_inner(),
+            env,
+            stderr: match plugin.manifest.stderr {
+                Stderr::Log => StderrTo::Log,
+                Stderr::Forward => StderrTo::Client,
+            },
+            reach: plugin.reach.clone(),
+        };
+        let deadlines =
+            Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
+        Ok(Order {
+            counted: self.metrics.of(&call.spec.name),
+            call,
+            invocation,
+            control,
+            compute: self.compute.clone(),
+            deadlines,
+            user: caller.user.clone(),
+            owner: caller.principal.clone(),
+            history: self.history.clone(),
+        })
+    }
+
+    /// Detaches `process` from the connection of `caller`. The returned view applies back-pressure until it is dropped.
+    /// Call before the process has written anything; its output is raw.
+    pub fn keep(self: &Arc<Self>, shelf: &Arc<Shelf>, process: Process, caller: &Caller) -> View {
+        let (dispatcher, starter) = (self.clone(), caller.clone());
+        shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
+    }
+
+    /// Returns the detached process with this id, if there is one that `caller`, with `key`, is allowed to use.
+    pub fn kept(&self, caller: &Caller, id: &str, key: Option<&str>) -> Option<Arc<Kept>> {
+        let kept = self.shelf.as_ref()?.get(id.parse().ok()?)?;
+        kept.is_open_to(caller, key).then_some(kept)
+    }
+
+    /// Returns the processes that `caller` is allowed to see: those that run, newest first, and the detached ones.
+    pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Kept>>) {
+        let running = self.history.as_ref().map(|history| history.running(|owner| may_see(caller, owner)));
+        let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.principal)));
+        (running.unwrap_or_default(), kept.unwrap_or_default())
+    }
+
+    /// Records the end of `process`: one line in the log, and one entry in the history.
+    pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
+        let control = process.control();
+        if let Some(history) = &self.history {
+            history.end(control, outcome);
+        }
+        let spent = Spent {
+            time: process.started().elapsed(),
+            cpu: control.cpu(),
+            bytes_in: control.input.total(),
+            bytes_out: control.output.total(),
+        };
+        self.metrics.of(&process.call().spec.name).ended(outcome, spent);
+        if let Some(mut span) = self.traced("process", caller, SystemTime::now() - spent.time) {
+            let call = process.call();
+            span.set("distillery.call", call.spec.name.as_str());
+            span.set("distillery.plugin", call.plugin.name.as_str());
+            span.set("distillery.generation", call.plugin.generation);
+            span.set("distillery.process", control.id.to_string());
+            span.set("distillery.outcome", if outcome.is_success() { "success" } else { outcome.kind() });
+            if let Some(failure) = outcome.failure() {
+                span.fail(failure);
+            }
+        }
+        tracing::info!(
+            process = %control.id,
+            call = %process.call().spec.name,
+            generation = process.call().plugin.generation,
+            user = caller.user,
+            kind = outcome.kind(),
+            outcome = outcome.failure().as_deref().unwrap_or("success"),
+            stop = outcome.stop().map(|stop| stop.name()),
+            cleanup = outcome.cleanup(),
+            value = control.value().as_deref(),
+            ms = process.started().elapsed().as_millis() as u64,
+            cpu_ms = control.cpu().as_millis() as u64,
+            memory = control.memory_peak(),
+            bytes_in = control.input.total(),
+            bytes_out = control.output.total(),
+            "process ended"
+        );
+    }
+}
+
+impl Order {
+    /// Starts the process. Fails if the operator has revoked one of its rights since it was queued.
+    fn start(self, place: Place) -> Result<Process, Refusal> {
+        let _counted = self.call.plugin.enter();
+        if self.call.plugin.is_revoked() {
+            return Err(Refusal::RightsChanged(self.call.spec.name.as_str().to_owned()));
+        }
+        tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
+        if let Some(history) = &self.history {
+            let user = (self.user.as_str(), &self.owner);
+            let begun = history::begun(&self.control, user, &self.call, &self.invocation.params);
+            history.begin(&self.control, begun);
+        }
+        self.counted.started();
+        Ok(Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place))
+    }
+}
+
+impl Admitted {
+    /// Switches to raw output with separate stderr. Call before the process starts.
+    pub fn be_plain(&self) {
+        let (control, plugin) = (self.control(), &self.call().plugin);
+        control.output.be_plain();
+        if plugin.manifest.stderr == Stderr::Forward {
+            control.stderr.give_apart(plugin.limits.output.map(|limit| limit.get()));
+        }
+    }
+
+    pub fn call(&self) -> &Arc<Call> {
+        match self {
+            Self::Now(process) => process.call(),
+            Self::Later(queued) => &queued.call,
+        }
+    }
+
+    pub fn control(&self) -> &Arc<Control> {
+        match self {
+            Self::Now(process) => process.control(),
+            Self::Later(queued) => &queued.control,
+        }
+    }
+}
+
+impl Queued {
+    /// Returns the position in the queue, from 1.
+    pub fn position(&self) -> usize {
+        self.turn.position()
+    }
+
+    /// Becomes ready when there is a slot for the call, or when the wait has timed out.
+    pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
+        if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
+            let order = self.order.take().expect("a queued call is not polled after it was started");
+            self.metrics.waited(now.saturating_duration_since(self.asked));
+            self.wait = None;
+            return Poll::Ready(order.start(place).inspect_err(|refusal| self.metrics.refused(refusal)));
+        }
+        if now < self.until {
+            return Poll::Pending;
+        }
+        let refusal = Refusal::Full(self.turn.full());
+        self.metrics.refused(&refusal);
+        self.order = None;
+        if let Some(mut wait) = self.wait.take() {
+            wait.fail(refusal.to_string());
+        }
+        Poll::Ready(Err(refusal))
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if self.order.is_some() {
+            self.metrics.left_queue();
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! A prepared module: compiled, linked, classified, its exports found. Starting it looks up no names.
+
+use super::{
+    descriptors::Descriptors,
+    engine::{Linked, Runtime, setting_for},
+    files,
+    guest::{End, Guest},
+    outgoing::Outgoing,
+    reach::Reach,
+    state::{self, State},
+    stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
+    ticker::Ticker,
+    trap,
+};
+use distillery_core::{
+    call::{CallName, CancelReason, LimitHit},
+    control::Control,
+    limits::Limits,
+    one_line::OneLine,
+    size::Size,
+};
+use rustix::io::Errno;
+use std::{fmt, sync::Arc};
+use wasmtime::{
+    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
+    Trap,
+    component::{self, Component},
+};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
+
+/// The page size of linear memories.
+const PAGE: u64 = 64 << 10;
+
+/// A module or component that can be started any number of times.
+#[derive(Clone)]
+pub struct Program(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    /// The limits that the engine was made for.
+    most: Limits,
+    ticker: Arc<Ticker>,
+    descriptors: Arc<Descriptors>,
+    code: Code,
+    on_demand: bool,
+}
+
+enum Code {
+    Preview1 { module: InstancePre<State>, initialize: Option<ModuleExport>, start: Option<ModuleExport> },
+    Component2 { component: CommandPre<State> },
+    Component3 { component: component::InstancePre<State>, command: CommandIndices },
+}
+
+/// The kind of a program, determined when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Preview1,
+    Component2,
+    Component3,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Program({})", self.kind())
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preview1 => "WASI preview 1 module",
+            Self::Component2 => "WASI 0.2 component",
+            Self::Component3 => "WASI 0.3 component",
+        })
+    }
+}
+
+/// The reason why code is no valid program. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("it is neither a WASM module nor a component: {0}")]
+    NotWasm(String),
+    #[error("{0}")]
+    Invalid(String),
+    #[error(
+        "it has nothing to run: build it as a command, with a `_start` export (a WASI preview 1 module) or with \
+         wasi:cli/run of 0.2 or 0.3 (a component)"
+    )]
+    NothingToRun,
+    #[error("{0}: build it for WASI preview 1, 0.2 or 0.3, without imports of its own")]
+    MissingImport(String),
+    #[error("it never fits: {0}")]
+    NeverFits(String),
+    #[error("compiling takes longer than the {0} of limits.compile_time: make the module smaller, or raise the limit")]
+    TooSlow(String),
+    #[error(
+        "compiling takes more memory than the {0} of limits.compile_memory: make the module smaller, or raise the limit"
+    )]
+    TooLarge(Size),
+    #[error("the compiler does not survive it: {0}")]
+    Crashed(String),
+    #[error("{0}")]
+    Engine(String),
+    /// The module does not fit the pool, but can fit on demand.
+    #[error("it does not fit the pool: {0}")]
+    NotForPool(String),
+}
+
+/// The inputs of a process.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub call: CallName,
+    /// The guest's arguments between the call's name and its parameters.
+    pub leading: Vec<String>,
+    pub params: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub stderr: StderrTo,
+    pub reach: Arc<Reach>,
+}
+
+impl Invocation {
+    /// Returns the inputs for a fresh instance that cleans up because of `reason`.
+    pub fn cleaning_up(mut self, reason: &CancelReason) -> Self {
+        self.env.push(("DISTILLERY_CLEANUP".to_owned(), reason.name().to_owned()));
+        self
+    }
+}
+
+impl Program {
+    pub(super) fn compile(
+        runtime: &Runtime,
+        linked: &Linked,
+        code: &[u8],
+        limits: &Limits,
+    ) -> Result<Self, CompileError> {
+        let engine = linked.engine.clone();
+        let code = match compile(&engine, code).map_err(|error| error.of_size(runtime.limits()))? {
+            Compiled::Module(module) => {
+                fits(Some(module.resources_required()), limits, runtime.limits())?;
+                let initialize = module.get_export_index("_initialize");
+                let start = module.get_export_index("_start");
+                if initialize.is_none() && start.is_none() {
+                    return Err(CompileError::NothingToRun);
+                }
+                let module = linked.preview1.instantiate_pre(&module).map_err(missing_import)?;
+                Code::Preview1 { module, initialize, start }
+            }
+            Compiled::Component(component) => {
+                fits(component.resources_required(), limits, runtime.limits())?;
+                let instance = linked.component.instantiate_pre(&component).map_err(missing_import)?;
+                if let Ok(command) = CommandIndices::new(&instance) {
+                    Code::Component3 { component: instance, command }
+                } else {
+                    let component = CommandPre::new(instance).map_err(|_| CompileError::NothingToRun)?;
+                    Code::Component2 { component }
+                }
+            }
+        };
+        let (ticker, descriptors) = (runtime.ticker.clone(), runtime.descriptors.clone());
+        let most = runtime.limits().clone();
+        Ok(Self(Arc::new(Inner { engine, most, ticker, descriptors, code, on_demand: linked.on_demand })))
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.0.code {
+            Code::Preview1 { .. } => Kind::Preview1,
+            Code::Component2 { .. } => Kind::Component2,
+            Code::Component3 { .. } => Kind::Component3,
+        }
+    }
+
+    /// Returns whether its processes are allocated on demand, because it does not fit the pool.
+    pub fn is_on_demand(&self) -> bool {
+        self.0.on_demand
+    }
+
+    /// Checks whether its processes can begin within `limits`.
+    pub fn fits(&self, limits: &Limits) -> Result<(), CompileError> {
+        fits(self.needs(), limits, &self.0.most)
+    }
+
+    fn needs(&self) -> Option<ResourcesRequired> {
+        match &self.0.code {
+            Code::Preview1 { module, .. } => Some(module.module().resources_required()),
+            Code::Component2 { component } => component.instance_pre().component().resources_required(),
+            Code::Component3 { component, .. } => component.component().resources_required(),
+        }
+    }
+
+    /// Returns the largest initial memory of a process; `None` if only running shows it.
+    pub fn first_memory(&self) -> Option<Size> {
+        Some(Size::bytes(self.needs()?.max_initial_memory_size?.saturating_mul(PAGE)))
+    }
+
+    /// Starts a process of this program; the guest runs only when it is polled. `held` is dropped after the guest's
+    /// memory is freed.
+    pub fn start<H: Send + 'static>(
+        &self,
+        invocation: Invocation,
+        limits: &Limits,
+        control: Arc<Control>,
+        held: H,
+    ) -> Guest {
+        let inner = self.0.clone();
+        let (limits, running) = (limits.clone(), control.clone());
+        let future = async move {
+            let _held = held;
+            let number = running.residence.guest();
+            let stderr = Stderr { control: running.clone(), call: invocation.call.clone(), to: invocation.stderr };
+            let end = inner.run(invocation, &limits, running.clone(), stderr.clone()).await;
+            // If this guest was abandoned, its successor already writes there.
+            if running.residence.guest() == number {
+                stderr.finish();
+                running.output.finish();
+            }
+            end
+        };
+        Guest::new(Box::pin(future), control, self.0.ticker.clone())
+    }
+
+    /// Makes every guest of this program's engine check in at its next epoch check.
+    pub fn move_epoch(&self) {
+        self.0.engine.increment_epoch();
+    }
+}
+
+impl Inner {
+    async fn run(&self, invocation: Invocation, limits: &Limits, control: Arc<Control>, stderr: Stderr) -> End {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.max_random_size(state::RANDOM);
+        wasi.arg(invocation.call.as_str());
+        for argument in invocation.leading.iter().chain(&invocation.params) {
+            wasi.arg(argument);
+        }
+        for (name, value) in &invocation.env {
+            wasi.env(name, value);
+        }
+        wasi.stdin(Stdin(control.clone())).stdout(Writer(Stdout(control.clone()))).stderr(Writer(stderr));
+        for (name, value) in &invocation.reach.env {
+            wasi.env(name, value.reveal());
+        }
+        let (wasi, files) = match files::furnish(wasi, &invocation.reach, &self.descriptors, &control).await {
+            Ok(furnished) => furnished,
+            Err(error) if error.downcast_ref() == Some(&Errno::MFILE) => return End::Full,
+            Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
+        };
+        let outgoing = Outgoing::to(invocation.reach.http.clone(), self.descriptors.clone());
+        let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
+        store.data_mut().systems = invocation.reach.systems.clone();
+        let entered = self.enter(&mut store).await;
+        // A killed guest is not waited for.
+        let has_files = files::is_furnished(&invocation.reach) && !control.is_killed();
+        if has_files {
+            files::component2::flush_all(store.data_mut()).await;
+        }
+        let end = match entered {
+            Ok(()) => End::Exited(0),
+            Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
+        };
+        if has_files {
+            // Its files are closed here.
+            files::Worker::new(&control).file_call(async move { drop(store) }).await;
+        }
+        end
+    }
+
+    async fn enter(&self, store: &mut Store<State>) -> wasmtime::Result<()> {
+        match &self.code {
+            Code::Preview1 { module, initialize, start } => {
+                let instance = module.instantiate_async(&mut *store).await?;
+                for export in [initialize, start].into_iter().flatten() {
+                    let function = instance.get_module_export(&mut *store, export).and_then(|it| it.into_func());
+                    let function = function.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
+                    function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
+                }
+                Ok(())
+            }
+            Code::Component2 { component } => {
+                let command = component.instantiate_async(&mut *store).await?;
+                let ended = command.wasi_cli_run().call_run(&mut *store).await?;
+                ended.map_err(|()| wasmtime::Error::from(I32Exit(1)))
+            }
+            Code::Component3 { component, command } => {
+                let instance = component.instantiate_async(&mut *store).await?;
+                let command = command.load(&mut *store, &instance)?;
+                let ended =
+                    store.run_concurrent(async move |store| command.wasi_cli_run().call_run(store).await).await??;
+                ended.map_err(|()| wasmtime::Error::from(I32Exit(1)))
+            }
+        }
+    }
+}
+
+fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, control: &Control) -> End {
+    let refused = state::limit_hit(error, limits).or(refused);
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return End::Exited(*status as u32);
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        if *trap == Trap::Interrupt && control.is_killed() {
+            return End::Interrupted;
+        }
+        // The client learns the kind of trap, the log its location.
+        tracing::info!(process = %control.id, cause = one_line(error), "a guest trapped");
+        let limit = match trap {
+            Trap::StackOverflow => Some(LimitHit::Stack(limits.stack)),
+            _ => refused,
+        };
+        return End::Trapped { trap: trap::words(*trap).into(), limit };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return End::Full;
+    }
+    tracing::info!(process = %control.id, cause = one_line(error), "guest ended by a host call");
+    if error.is::<ThrownException>() {
+        return End::Trapped { trap: "unhandled exception".into(), limit: refused };
+    }
+    if refused.is_some() {
+        return End::Trapped { trap: "a limit was reached".into(), limit: refused };
+    }
+    // A refusal by a host function ends the guest like a trap; the innermost cause describes the guest's mistake.
+    End::Trapped { trap: first_line(error.root_cause()).into(), limit: None }
+}
+
+/// Compiled code of either form.
+pub(super) enum Compiled {
+    Module(Module),
+    Component(Component),
+}
+
+/// Compiles a module or component, in binary or text form.
+pub(super) fn compile(engine: &Engine, code: &[u8]) -> Result<Compiled, CompileError> {
+    let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
+    match binary.get(4..8) {
+        Some([1, 0, 0, 0]) => Module::new(engine, &binary).map(Compiled::Module).map_err(classify),
+        Some([_, 0, 1, 0]) => Component::new(engine, &binary).map(Compiled::Component).map_err(classify),
+        _ => Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
+    }
+}
+
+fn classify(error: wasmtime::Error) -> CompileError {
+    let text = format!("{error:#}");
+    let pool = ["exceeds the limit", "exceeds the configured maximum", "pooling allocator", "larger than the"];
+    if pool.iter().any(|words| text.contains(words)) {
+        return CompileError::NotForPool(first_line(&text));
+    }
+    CompileError::Invalid(first_line(&text))
+}
+
+impl CompileError {
+    /// Distinguishes a module that exceeds one of the operator's limits: it fits nowhere.
+    fn of_size(self, limits: &Limits) -> Self {
+        match self {
+            Self::NotForPool(why) => setting_for(&why, limits).map_or(Self::NotForPool(why), Self::NeverFits),
+            other => other,
+        }
+    }
+}
+
+/// Checks whether a process can begin within `limits`, which can be lower than the operator's.
+fn fits(needed: Option<ResourcesRequired>, limits: &Limits, operator: &Limits) -> Result<(), CompileError> {
+    let Some(needed) = needed else { return Ok(()) };
+    let never = |what: String, setting: &str, now: String, lowered: bool| {
+        let file = if lowered { "plugin.yaml" } else { "distillery.yaml" };
+        Err(CompileError::NeverFits(format!("{what}; raise limits.{setting} in {file}, which is {now}")))
+    };
+    let memory = needed.max_initial_memory_size.map(|pages| Size::bytes(pages.saturating_mul(PAGE)));
+    if let Some(memory) = memory.filter(|memory| *memory > limits.memory) {
+        let what = format!("it begins with {memory} of memory");
+        return never(what, "memory", limits.memory.to_string(), limits.memory < operator.memory);
+    }
+    if let Some(elements) = needed.max_initial_table_size.filter(|elements| *elements > limits.tables) {
+        let what = format!("it begins with {elements} elements of a table");
+        return never(what, "tables", limits.tables.to_string(), limits.tables < operator.tables);
+    }
+    Ok(())
+}
+
+fn missing_import(error: wasmtime::Error) -> CompileError {
+    CompileError::MissingImport(first_line(format!("{error:#}")))
+}
+
+/// Formats an error with its causes and the guest's backtrace for the log, up to 4 KiB. The guest controls the names in
+/// a backtrace, so line breaks and escape sequences are removed. The host's backtrace is omitted: guests could request
+/// its costly symbolization at will.
+fn one_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut line = lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?");
+    line.truncate(line.floor_char_boundary(4 << 10));
+    line
+}
+
+fn first_line(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    // Names in a module can contain any character.
+    OneLine { text: line.trim_end(), most: 300 }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_text_is_one_bounded_line() {
+        assert_eq!(first_line("export name `a\u{4}b` is bad \nat offset 7"), "export name `a\\u{4}b` is bad");
+        assert!(first_line("x".repeat(1000)).len() < 310);
+    }
+}

@@ -1,0 +1,19 @@
+//! The resources outside the sandbox that a plugin's processes can use: requested by the plugin, granted by the
+//! operator, and opened once. This module knows neither the request nor the grant.
+
+use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
+use distillery_core::{hidden::Hidden, origin::Origin};
+use std::sync::Arc;
+
+/// The resources of a process; none by default.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    pub mounts: Vec<Mounted>,
+    /// The origins to which requests can be sent.
+    pub http: Arc<[Origin]>,
+    /// Variables in addition to those of every process: from the server's environment, and secrets.
+    pub env: Vec<(String, Hidden)>,
+    pub scratch: Option<ScratchSpace>,
+    /// The public systems.
+    pub systems: Option<SystemsReach>,
+}
