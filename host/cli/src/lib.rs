@@ -33,14 +33,14 @@
 mod accounts;
 mod build;
 mod call;
+mod can_i;
 mod check;
 mod config;
 mod describe;
-mod may;
+mod man;
 mod new;
 mod output;
 mod overlay;
-mod paper;
 mod peer;
 mod preflight;
 mod readiness;
@@ -56,11 +56,8 @@ mod status;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use distillery_config::Config;
-use distillery_core::{
-    auth::Scope,
-    private::{self, Use},
-};
-use distillery_plugin::{Operator, archive::Archive, granted::Grants, load::Loader, signature::Trusted};
+use distillery_core::private::{self, Use};
+use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, signature::Trusted};
 use distillery_runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker};
 use overlay::Overlay;
 use std::{
@@ -133,12 +130,12 @@ enum Command {
     /// Tokens: credentials with which programs act for a user
     #[command(subcommand)]
     Token(accounts::Token),
-    /// Shows whether a user is allowed an action, such as call:echo, and which rule decides; fails if not
-    May {
-        /// A user, or `nobody` for an anonymous caller
-        user: String,
-        scope: Scope,
-    },
+    /// Rights: what a user is allowed to do
+    #[command(subcommand)]
+    Auth(can_i::Auth),
+    /// The earlier name of `auth can-i`
+    #[command(hide = true)]
+    May(can_i::Question),
     /// Prints the OpenAPI document of the JSON API. Needs no server
     Openapi(describe::Arguments),
     /// Writes a copy of the whole database into a new file, even while the server runs
@@ -167,8 +164,8 @@ fn run(arguments: Arguments) -> ExitCode {
     match &arguments.command {
         Command::Config(arguments) => return config::run(arguments),
         Command::Openapi(arguments) => return describe::run(arguments),
-        Command::Completions { shell } => return finished(paper::completions(*shell, Arguments::command())),
-        Command::Man { directory } => return finished(paper::man(directory, Arguments::command())),
+        Command::Completions { shell } => return finished(man::completions(*shell, Arguments::command())),
+        Command::Man { directory } => return finished(man::man(directory, Arguments::command())),
         _ => {}
     }
     let config = match load(arguments.config.as_deref()) {
@@ -202,7 +199,7 @@ fn run(arguments: Arguments) -> ExitCode {
         }
         Command::User(user) => accounts::user(&config, user),
         Command::Token(token) => accounts::token(&config, token),
-        Command::May { user, scope } => may::run(&config, &user, &scope),
+        Command::Auth(can_i::Auth::CanI(question)) | Command::May(question) => can_i::run(&config, &question),
         Command::Backup { file } => accounts::backup(&config, &file),
     };
     finished(done)
@@ -260,8 +257,8 @@ fn operator(config: &Config) -> anyhow::Result<Operator> {
     })
 }
 
-fn grants(config: &Config) -> Grants {
-    Grants {
+fn grants(config: &Config) -> OperatorGrants {
+    OperatorGrants {
         plugins: config.plugins.grants.clone(),
         environment: config.plugins.environment.clone(),
         scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),

@@ -3,7 +3,7 @@
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_observe::telemetry::Level;
-use distillery_plugin::{Operator, archive::Archive, granted::Grants, load::Loader, watch::Reread};
+use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
 use distillery_runtime::{Runtime, ScratchRoot};
 use std::{path::PathBuf, sync::Arc};
 
@@ -43,7 +43,7 @@ impl Rereader {
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
         // Needed even without changed keys: the content of a named file can have changed.
-        let grants = Grants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
+        let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
         let loader = Loader { runtime, operator, max_module: new.limits.module, archive };

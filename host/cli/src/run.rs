@@ -8,11 +8,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use distillery_config::{Config, Log};
 use distillery_core::{
-    alarm::poll_due,
     auth::{Caller, Scope},
     call::{CancelReason, Outcome},
     control::Control,
     stream::{Output, Room},
+    timer::poll_due,
 };
 use distillery_observe::telemetry;
 use distillery_plugin::{Catalog, Plugin, Snapshot, source::Source};
@@ -90,7 +90,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
         history: None,
-        shelf: None,
+        registry: None,
         metrics: Arc::default(),
         tracer: None,
     };
@@ -119,7 +119,7 @@ fn choose(plugin: &Plugin, named: Option<String>) -> anyhow::Result<String> {
 async fn converse(process: Process) -> anyhow::Result<u8> {
     let mut signals = Signals::listen()?;
     let control = process.control().clone();
-    control.output.be_plain();
+    control.output.raw_output();
     control.stderr.give_whole();
     let ended = CancellationToken::new();
     let stdout = write_out(&control, ended.clone(), io::stdout(), |control| Some(&control.output));

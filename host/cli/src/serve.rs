@@ -30,9 +30,9 @@ use distillery_plugin::{Catalog, archive::Archive, first_load::FirstLoad, rebuil
 use distillery_process::{
     admission::{Admission, Bounds},
     compute::ComputeThreads,
+    detached::registry::{self, Registry},
     dispatch::Dispatcher,
     history::{History, Retention},
-    kept::shelf::{self, Shelf},
 };
 use distillery_store::Store;
 use signals::Signals;
@@ -157,8 +157,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     let history = if takeover { History::start_beside } else { History::start };
     let history = Arc::new(history(&store.database, retention).context("cannot go on with the history")?);
     let drain = Drain::default();
-    let bounds = shelf::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
-    let shelf = Arc::new(Shelf::new(bounds, history.clone(), drain.clone()));
+    let bounds =
+        registry::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
+    let registry = Arc::new(Registry::new(bounds, history.clone(), drain.clone()));
     let (tracer, spans) = config.traces.endpoint.as_ref().map(|_| Tracer::new(config.traces.one_in)).unzip();
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
@@ -172,7 +173,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         grace: config.cancel.grace,
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
-        shelf: Some(shelf.clone()),
+        registry: Some(registry.clone()),
         metrics: Arc::default(),
         tracer,
     });
@@ -195,7 +196,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         let busy = drain.busy();
         tokio::spawn(async move {
             let _busy = busy;
-            shelf.expire().await;
+            registry.expire().await;
         });
         let ending = CancellationToken::new();
         let exporting = match (&config.traces.endpoint, spans) {
@@ -273,7 +274,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             tracing::info!("took over from the previous server");
         }
         let mut offer = offer.context("cannot be taken over")?;
-        tokio::spawn(readiness.reach());
+        tokio::spawn(readiness.grants());
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
             successor = offer.taken() => {

@@ -7,7 +7,7 @@ use super::{
     form::{self, Formed},
     source::{ConfigError, Node, Section},
 };
-use distillery_core::{hidden::Hidden, size::Size};
+use distillery_core::{secret::Secret, size::Size};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ pub struct Grant {
     /// Variables of the server's environment that the plugin can read.
     pub env: Vec<String>,
     /// Secrets, by the plugin's variable names.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, SecretSource>,
     /// The access to the list of systems: read, or also write.
     pub systems: Option<SystemsGrant>,
     /// The maximum size of the private directory for temporary files.
@@ -40,7 +40,7 @@ pub struct Mount {
 
 /// The source of a secret. The configuration itself never contains one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Secret {
+pub enum SecretSource {
     File(PathBuf),
     Env(String),
 }
@@ -61,15 +61,15 @@ pub(super) fn read(node: Node<'_>, base: &Path) -> Result<BTreeMap<String, Grant
 pub(super) fn named_in(
     grants: &BTreeMap<String, Grant>,
     environment: Vec<(String, String)>,
-) -> BTreeMap<String, Hidden> {
+) -> BTreeMap<String, Secret> {
     let named = |name: &String| grants.values().any(|grant| grant.names(name));
     let named = environment.into_iter().filter(|(name, _)| named(name));
-    named.map(|(name, value)| (name, Hidden::new(value))).collect()
+    named.map(|(name, value)| (name, Secret::new(value))).collect()
 }
 
 impl Grant {
     fn names(&self, variable: &String) -> bool {
-        let is_secret = |secret: &Secret| matches!(secret, Secret::Env(name) if name == variable);
+        let is_secret = |secret: &SecretSource| matches!(secret, SecretSource::Env(name) if name == variable);
         self.env.contains(variable) || self.secrets.values().any(is_secret)
     }
 
@@ -82,7 +82,9 @@ impl Grant {
             http: section.list_of("http", form::origin)?,
             env: section.list_of("env", form::variable)?,
             secrets: match section.node("secrets")? {
-                Some(node) => named(node.section()?, form::variable_name, |node| Secret::read(node.section()?, base))?,
+                Some(node) => {
+                    named(node.section()?, form::variable_name, |node| SecretSource::read(node.section()?, base))?
+                }
                 None => BTreeMap::new(),
             },
             systems: section
@@ -106,7 +108,7 @@ impl Mount {
     }
 }
 
-impl Secret {
+impl SecretSource {
     fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
         let (file, env) = (section.get("file", form::path)?, section.get("env", form::text)?);
         let secret = match (file, env) {

@@ -20,13 +20,13 @@ mod systems;
 mod yaml;
 
 pub use changes::Changes;
-pub use grants::{Grant, Mount, Secret, SystemsGrant};
+pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
 pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
 
 use distillery_core::{
-    auth::Scope, call::Span, hidden::Hidden, hosts::HostPattern, limits::Limits, network::Network, size::Size,
+    auth::Scope, call::Span, hosts::HostPattern, limits::Limits, network::Network, secret::Secret, size::Size,
     yaml::encoding,
 };
 use source::{Section, Source, Variables};
@@ -134,7 +134,7 @@ pub struct Plugins {
     /// Files of public keys. If there are any, a plugin must be signed with one of them to load.
     pub keys: Vec<PathBuf>,
     /// The environment variables that grants name and that are set.
-    pub environment: BTreeMap<String, Hidden>,
+    pub environment: BTreeMap<String, Secret>,
 }
 
 /// The way in which changes of plugins are noticed.

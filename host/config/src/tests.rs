@@ -179,8 +179,8 @@ fn grants_are_typed() {
         http: vec!["https://api.example.org".into()],
         env: vec!["LANG".into()],
         secrets: BTreeMap::from([
-            ("API_KEY".to_owned(), Secret::File("secrets/key".into())),
-            ("API_USER".to_owned(), Secret::Env("USER".into())),
+            ("API_KEY".to_owned(), SecretSource::File("secrets/key".into())),
+            ("API_USER".to_owned(), SecretSource::Env("USER".into())),
         ]),
         systems: Some(SystemsGrant::Write),
         scratch: Some(Size::mib(64)),
@@ -625,7 +625,7 @@ fn relative_paths_start_from_the_directory_of_the_file() {
     assert_eq!((config.data, config.cache, config.news), (at("kept"), at("kept/cache"), at("told")));
     assert_eq!(config.plugins.directory, at("calls"));
     assert_eq!(config.plugins.grants["a"].mounts["m"].path, at("m"));
-    assert_eq!(config.plugins.grants["a"].secrets["S"], Secret::File(at("s")));
+    assert_eq!(config.plugins.grants["a"].secrets["S"], SecretSource::File(at("s")));
     assert!(!config.log.color);
 }
 

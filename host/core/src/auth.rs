@@ -70,7 +70,7 @@ impl Caller {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserName(Arc<str>);
 
-/// Names that `distillery may` and the log use for callers that are not users.
+/// Names that `distillery auth can-i` and the log use for callers that are not users.
 const NO_USERS: [&str; 2] = ["nobody", "operator"];
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -227,14 +227,14 @@ pub enum Access {
 
 /// An action for which a caller needs permission.
 #[derive(Clone, Copy, Debug)]
-pub enum Wish<'a> {
+pub enum Permission<'a> {
     /// Running the call, or seeing that it can be run.
     Run(&'a CallName, Access),
     /// Anything named by its scope, such as `systems:write`.
     Use(&'a str),
 }
 
-impl fmt::Display for Wish<'_> {
+impl fmt::Display for Permission<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Run(name, _) => write!(f, "call:{name}"),
@@ -271,8 +271,8 @@ impl fmt::Display for Rule<'_> {
 }
 
 /// Returns the rule that allows or denies `wish` to `caller`.
-pub fn rule<'a>(caller: &'a Caller, wish: Wish<'_>) -> Rule<'a> {
-    if let Wish::Run(_, Access::Public) = wish {
+pub fn rule<'a>(caller: &'a Caller, wish: Permission<'_>) -> Rule<'a> {
+    if let Permission::Run(_, Access::Public) = wish {
         return Rule::Public;
     }
     let needed = wish.to_string();
@@ -288,7 +288,7 @@ pub const ALL_PROCESSES: &str = "processes:*";
 /// Returns whether `caller` is allowed to see and cancel processes of `owner`. An anonymous caller owns none.
 pub fn may_see(caller: &Caller, owner: &Principal) -> bool {
     let own = !owner.is_anonymous() && caller.principal == *owner;
-    own || may(caller, Wish::Use(ALL_PROCESSES))
+    own || may(caller, Permission::Use(ALL_PROCESSES))
 }
 
 /// The owner of a process that other clients can attach to.
@@ -323,7 +323,7 @@ pub fn may_use(caller: &Caller, owner: &Owner, key: Option<&str>) -> bool {
 }
 
 /// Returns whether `caller` is allowed `wish`.
-pub fn may(caller: &Caller, wish: Wish<'_>) -> bool {
+pub fn may(caller: &Caller, wish: Permission<'_>) -> bool {
     rule(caller, wish).allows()
 }
 
@@ -353,12 +353,12 @@ mod tests {
     fn a_call_needs_its_scope_unless_it_is_public() {
         let name: CallName = "provision".parse().unwrap();
         let with = |scope: &str| Caller { scopes: vec![Scope(scope.into())], ..Caller::nobody() };
-        assert!(may(&Caller::nobody(), Wish::Run(&name, Access::Public)));
-        assert!(!may(&Caller::nobody(), Wish::Run(&name, Access::Scoped)));
-        assert!(may(&with("call:provision"), Wish::Run(&name, Access::Scoped)));
-        assert!(may(&with("call:*"), Wish::Run(&name, Access::Scoped)));
-        assert!(!may(&with("call:prov"), Wish::Run(&name, Access::Scoped)));
-        assert!(!may(&with("systems:write"), Wish::Use("news:write")));
+        assert!(may(&Caller::nobody(), Permission::Run(&name, Access::Public)));
+        assert!(!may(&Caller::nobody(), Permission::Run(&name, Access::Scoped)));
+        assert!(may(&with("call:provision"), Permission::Run(&name, Access::Scoped)));
+        assert!(may(&with("call:*"), Permission::Run(&name, Access::Scoped)));
+        assert!(!may(&with("call:prov"), Permission::Run(&name, Access::Scoped)));
+        assert!(!may(&with("systems:write"), Permission::Use("news:write")));
     }
 
     #[test]
@@ -420,8 +420,8 @@ mod tests {
     #[test]
     fn operator_is_allowed_everything() {
         let name: CallName = "provision".parse().unwrap();
-        assert!(may(&Caller::operator(), Wish::Run(&name, Access::Scoped)));
-        assert!(may(&Caller::operator(), Wish::Use("plugins:write")));
+        assert!(may(&Caller::operator(), Permission::Run(&name, Access::Scoped)));
+        assert!(may(&Caller::operator(), Permission::Use("plugins:write")));
     }
 
     #[test]

@@ -4,14 +4,12 @@
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod alarm;
 pub mod auth;
 pub mod call;
 pub mod control;
 pub mod directory;
 pub mod drain;
 pub mod harmless;
-pub mod hidden;
 pub mod hosts;
 pub mod limits;
 pub mod network;
@@ -20,8 +18,10 @@ pub mod origin;
 pub mod principal;
 pub mod private;
 pub mod redact;
+pub mod secret;
 pub mod size;
 pub mod stream;
 pub mod systems;
+pub mod timer;
 pub mod trace;
 pub mod yaml;

@@ -30,7 +30,7 @@ use axum::{
 };
 use distillery_core::drain::Drain;
 use distillery_plugin::{Catalog, watch::Watcher};
-use distillery_process::{history::History, kept::shelf::Shelf};
+use distillery_process::{detached::registry::Registry, history::History};
 use distillery_store::{Told, public::Public};
 use route::Route;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct ApiState {
     pub catalog: Arc<Catalog>,
     pub history: Arc<History>,
     /// `None` if no process can outlive its client.
-    pub shelf: Option<Arc<Shelf>>,
+    pub registry: Option<Arc<Registry>>,
     pub plugins: Watcher,
     /// Ends long-lived answers at shutdown.
     pub drain: Drain,
@@ -140,11 +140,11 @@ fn moment(at: OffsetDateTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use axum::{
         http::{HeaderMap, Request},
         routing::get,
     };
+    use bytes::Bytes;
     use distillery_core::size::Size;
     use distillery_plugin::{Operator, Plugin, Snapshot, source::Source};
     use distillery_store::{news::News, systems::System};
@@ -212,7 +212,7 @@ calls:
         ApiState {
             enabled,
             history: Arc::new(History::start(&database, retention).unwrap()),
-            shelf: None,
+            registry: None,
             catalog: Arc::new(Catalog::new(Snapshot::default().next(&found))),
             plugins: Watcher::ended(),
             drain: Drain::default(),

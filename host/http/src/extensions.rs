@@ -1,6 +1,6 @@
 //! Facts about a request and its connection, for handlers: each is an extension of the request, or of the answer.
 
-use distillery_core::hidden::Hidden;
+use distillery_core::secret::Secret;
 use std::net::IpAddr;
 
 /// The client's address of a request, for handlers.
@@ -13,7 +13,7 @@ pub struct ForwardedUser(pub Option<String>);
 
 /// The tokens among the subprotocols of a request. More than one is as invalid as a wrong one.
 #[derive(Clone, Debug)]
-pub struct OfferedTokens(pub Vec<Hidden>);
+pub struct OfferedTokens(pub Vec<Secret>);
 
 /// Whether the client uses TLS, with the server or with the proxy in front.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use distillery_core::hidden::Hidden;
+use distillery_core::secret::Secret;
 use hyper::ext::Protocol;
 
 /// The only version of the protocol.
@@ -113,7 +113,7 @@ pub fn take_tokens(headers: &mut HeaderMap) -> Option<OfferedTokens> {
     let (mut tokens, mut others) = (Vec::new(), Vec::new());
     for name in offered.map(<[u8]>::trim_ascii) {
         match name.strip_prefix(TOKEN.as_bytes()) {
-            Some(token) => tokens.push(Hidden::new(String::from_utf8_lossy(token).into_owned())),
+            Some(token) => tokens.push(Secret::new(String::from_utf8_lossy(token).into_owned())),
             None => others.push(name),
         }
     }
@@ -237,7 +237,7 @@ mod tests {
                 headers.append(SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap());
             }
             let taken = take_tokens(&mut headers).map(|OfferedTokens(taken)| taken).unwrap_or_default();
-            assert_eq!(taken.iter().map(Hidden::reveal).collect::<Vec<_>>(), tokens, "{lines:?}");
+            assert_eq!(taken.iter().map(Secret::reveal).collect::<Vec<_>>(), tokens, "{lines:?}");
             let kept = headers.get(SEC_WEBSOCKET_PROTOCOL).map(|it| it.to_str().unwrap());
             assert_eq!(kept, left, "{lines:?}");
         }

@@ -107,7 +107,7 @@ impl Server {
         };
         let origins = Arc::new(Origins::new(&http.origins));
         let listens = listener.local_addr().map_err(|error| CannotListen { address: http.listen, error })?;
-        let shelf = dispatcher.shelf.clone();
+        let registry = dispatcher.registry.clone();
         let connections = Connections::new(http.connections.min(sockets as usize).max(1), http.connections_per_address);
         let auth = &config.auth;
         let identity = Identity::new(store.accounts.clone(), auth.anonymous.clone(), auth.session_time);
@@ -131,7 +131,7 @@ impl Server {
         let state = ApiState {
             enabled: http.api,
             history,
-            shelf,
+            registry,
             catalog,
             plugins,
             drain: drain.clone(),

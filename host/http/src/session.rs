@@ -6,30 +6,31 @@
 
 pub mod framing;
 mod link;
+mod notifications;
 pub mod protocol;
 mod reading;
 mod sending;
 mod starting;
-mod telling;
 
 use crate::{socket::Socket, wire::Frame};
 use bytes::Bytes;
 use distillery_core::{
-    alarm::poll_due,
     auth::Caller,
     call::Refusal,
     control::Control,
     size::Size,
     stream::{Lines, Room, Stream},
+    timer::poll_due,
 };
 use distillery_process::{
     Process,
+    detached::{Ending, Reader},
     dispatch::{Dispatcher, Queued},
-    kept::{Ending, View},
 };
 use framing::{Framing, Piece};
 use futures_util::future::OptionFuture;
 use link::{Link, Trouble};
+use notifications::Telling;
 use protocol::{Action, CloseCode, Event, Protocol};
 use std::{
     collections::VecDeque,
@@ -39,7 +40,6 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use telling::Telling;
 use tokio_util::sync::CancellationToken;
 
 /// The longest sleep if there is no deadline.
@@ -82,7 +82,7 @@ pub struct Session {
     /// Frames that are sent before more of the output.
     answers: VecDeque<Frame>,
     /// Notifications about the process, if the protocol has them.
-    telling: Option<Telling>,
+    notifications: Option<Telling>,
     told_of_drain: bool,
     /// The credential of the caller is no longer valid.
     revoked: bool,
@@ -95,7 +95,7 @@ enum Phase {
     Queued(Queued),
     Running(Process),
     /// A detached process, started by this connection or by another.
-    Watching(View),
+    Watching(Reader),
     /// The result, which follows the rest of the output.
     Finishing(Frame, CloseCode),
     /// The result is sent, or the client is disconnected.
@@ -114,7 +114,7 @@ impl Session {
         Self {
             link: Link::new(socket, now, &timing),
             framing: protocol.framing(),
-            telling: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
+            notifications: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
             protocol,
             phase: Phase::Open,
             caller,
@@ -190,13 +190,13 @@ impl Session {
             Room::Now => None,
             Room::Full(since) => self.idle_until(control, since, now),
         });
-        let telling = self.telling.as_ref().and_then(|telling| match &self.phase {
-            Phase::Queued(_) => telling.next_look(),
-            Phase::Running(_) | Phase::Watching(_) => Some(telling.next_beat()),
+        let notifications = self.notifications.as_ref().and_then(|notifications| match &self.phase {
+            Phase::Queued(_) => notifications.next_look(),
+            Phase::Running(_) | Phase::Watching(_) => Some(notifications.next_beat()),
             _ => None,
         });
         let link = self.link.due(&self.timing, self.told_of_drain);
-        [phase, room, telling, link].into_iter().flatten().min().unwrap_or(now + IDLE)
+        [phase, room, notifications, link].into_iter().flatten().min().unwrap_or(now + IDLE)
     }
 
     /// Runs one round: frames, clock, guest, lines. Returns whether any of them made progress. Frames are read before
@@ -208,7 +208,7 @@ impl Session {
         let now = Instant::now();
         let read = self.read(now, cx);
         self.look_at_clock(now, cx);
-        if self.telling.is_some() {
+        if self.notifications.is_some() {
             self.tell(now, cx);
         }
         let ran = (read || *stirred) && self.run_call(now, cx);
@@ -286,8 +286,8 @@ impl Session {
             Action::Attach(attach) => self.attach(*attach, cx),
             Action::List if self.revoked => self.on(Event::Listed(&[]), cx),
             Action::List => {
-                let (running, kept) = self.dispatcher.visible(&self.caller);
-                self.on(Event::Listed(&telling::listed(&running, &kept)), cx);
+                let (running, detached) = self.dispatcher.visible(&self.caller);
+                self.on(Event::Listed(&notifications::listed(&running, &detached)), cx);
             }
             Action::EndInput => {
                 if let Some(control) = &self.control {
@@ -297,12 +297,12 @@ impl Session {
             Action::Send(frame) => self.answers.push_back(frame),
             Action::Cancel(reason) => match &self.phase {
                 Phase::Running(process) => process.control().cancel(reason),
-                Phase::Watching(view) => view.kept().cancel(reason),
+                Phase::Watching(view) => view.detached().cancel(reason),
                 _ => self.on(Event::Refused(Refusal::Cancelled(reason)), cx),
             },
             Action::Force => match &self.phase {
                 Phase::Running(process) => process.control().force(),
-                Phase::Watching(view) => view.kept().control.force(),
+                Phase::Watching(view) => view.detached().control.force(),
                 _ => {}
             },
             Action::Finish(result, code) => {
@@ -327,11 +327,11 @@ impl Session {
     /// Logs that a process continues without this client.
     fn part(&self) {
         if let Phase::Watching(view) = &self.phase {
-            let kept = view.kept();
-            if kept.ending().is_none() {
+            let detached = view.detached();
+            if detached.ending().is_none() {
                 tracing::info!(
-                    process = %kept.id(),
-                    call = kept.begun.call,
+                    process = %detached.id(),
+                    call = detached.begun.call,
                     user = self.caller.user,
                     "a client has left, and its process goes on"
                 );

@@ -46,14 +46,14 @@ const REASONS: [&str; 12] = [
 
 #[derive(Default)]
 pub struct Metrics {
-    calls: RwLock<HashMap<Arc<str>, Arc<OfCall>>>,
+    calls: RwLock<HashMap<Arc<str>, Arc<CallMetrics>>>,
     refused: [AtomicU64; REASONS.len()],
     waited: Histogram<{ WAITS.len() }>,
 }
 
 /// Counters of one call.
 #[derive(Default)]
-pub struct OfCall {
+pub struct CallMetrics {
     started: AtomicU64,
     ended: [AtomicU64; OUTCOMES.len()],
     took: Histogram<{ DURATIONS.len() }>,
@@ -64,7 +64,7 @@ pub struct OfCall {
 
 /// Usage of a process over its lifetime.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spent {
+pub struct Usage {
     pub time: Duration,
     pub cpu: Duration,
     pub bytes_in: u64,
@@ -107,12 +107,12 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl OfCall {
+impl CallMetrics {
     pub fn started(&self) {
         self.started.fetch_add(1, Relaxed);
     }
 
-    pub fn ended(&self, outcome: &Outcome, spent: Spent) {
+    pub fn ended(&self, outcome: &Outcome, spent: Usage) {
         let word = if outcome.is_success() { "success" } else { outcome.kind() };
         if let Some(at) = OUTCOMES.iter().position(|it| *it == word) {
             self.ended[at].fetch_add(1, Relaxed);
@@ -132,7 +132,7 @@ impl OfCall {
 
 impl Metrics {
     /// Returns the counters of the call with this name, which must exist.
-    pub fn of(&self, call: &CallName) -> Arc<OfCall> {
+    pub fn of(&self, call: &CallName) -> Arc<CallMetrics> {
         if let Some(known) = self.calls.read().get(call.as_str()) {
             return known.clone();
         }
@@ -185,7 +185,7 @@ impl Metrics {
     pub fn write(&self, text: &mut Text) {
         let mut calls: Vec<_> = self.calls.read().iter().map(|(name, of)| (name.clone(), of.clone())).collect();
         calls.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        let each = |text: &mut Text, name: &str, value: &dyn Fn(&OfCall) -> f64| {
+        let each = |text: &mut Text, name: &str, value: &dyn Fn(&CallMetrics) -> f64| {
             for (call, of) in &calls {
                 text.sample(name, &[("call", call)], value(of));
             }
@@ -249,7 +249,7 @@ mod tests {
         echo.started();
         echo.started();
         let spent =
-            Spent { time: Duration::from_millis(70), cpu: Duration::from_millis(1500), bytes_in: 3, bytes_out: 4 };
+            Usage { time: Duration::from_millis(70), cpu: Duration::from_millis(1500), bytes_in: 3, bytes_out: 4 };
         echo.ended(&Outcome::Exited { status: 7, last_words: None }, spent);
         let text = written(&metrics);
         for line in [

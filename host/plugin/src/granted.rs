@@ -5,10 +5,10 @@
 
 use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
 use distillery_config as config;
-use distillery_config::{Grant, Secret, SystemsGrant};
+use distillery_config::{Grant, SecretSource, SystemsGrant};
 use distillery_core::systems::Directory;
-use distillery_core::{directory::try_writable, hidden::Hidden, origin::Origin, size::Size};
-use distillery_runtime::{Mounted, Reach, ScratchRoot, systems::SystemsReach};
+use distillery_core::{directory::try_writable, origin::Origin, secret::Secret, size::Size};
+use distillery_runtime::{Grants, Mounted, ScratchRoot, systems::SystemsReach};
 use rustix::fs::Access;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -27,11 +27,11 @@ const SECRET_SIZE: Size = Size::kib(64);
 
 /// The operator's grants.
 #[derive(Clone, Debug, Default)]
-pub struct Grants {
+pub struct OperatorGrants {
     /// Grants by plugin name.
     pub plugins: BTreeMap<String, Grant>,
     /// The environment variables that grants name and that are set.
-    pub environment: BTreeMap<String, Hidden>,
+    pub environment: BTreeMap<String, Secret>,
     /// The root of private directories.
     pub scratch: Arc<ScratchRoot>,
     /// The public systems; `None` if no server runs.
@@ -66,7 +66,7 @@ pub enum GrantError {
     #[error(
         "the secret {name}: {why}: put it there, or change plugins.grants.{plugin}.secrets.{name} in distillery.yaml"
     )]
-    Secret { plugin: String, name: String, why: String },
+    SecretSource { plugin: String, name: String, why: String },
     #[error("no place for its scratch space: {0}: set data in distillery.yaml to a directory that can be written")]
     Scratch(io::Error),
 }
@@ -76,9 +76,9 @@ pub fn wishes(wish: &Capabilities) -> Vec<String> {
     missing(wish, &Grant::default())
 }
 
-impl Grants {
+impl OperatorGrants {
     /// Grants `wish` to `plugin`. Returns the resources for display and for use.
-    pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Reach), GrantError> {
+    pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Grants), GrantError> {
         let nothing = Grant::default();
         let grant = self.plugins.get(plugin).unwrap_or(&nothing);
         let missing = missing(wish, grant);
@@ -93,11 +93,11 @@ impl Grants {
             systems: wish.systems,
             scratch: wish.scratch.map(|Scratch(size)| size),
         };
-        let reach = self.open(plugin, &granted, grant)?;
-        Ok((granted, reach))
+        let grants = self.open(plugin, &granted, grant)?;
+        Ok((granted, grants))
     }
 
-    fn open(&self, plugin: &str, granted: &Granted, grant: &Grant) -> Result<Reach, GrantError> {
+    fn open(&self, plugin: &str, granted: &Granted, grant: &Grant) -> Result<Grants, GrantError> {
         let mounts = granted.mounts.iter().map(|mount| {
             let (name, at) = (mount.name.as_str(), mount.at.as_str().to_owned());
             let granted = &grant.mounts[name];
@@ -114,11 +114,11 @@ impl Grants {
         });
         let secrets = granted.secrets.iter().map(|name| match self.secret(&grant.secrets[name]) {
             Ok(value) => Ok((name.clone(), value)),
-            Err(why) => Err(GrantError::Secret { plugin: plugin.to_owned(), name: name.clone(), why }),
+            Err(why) => Err(GrantError::SecretSource { plugin: plugin.to_owned(), name: name.clone(), why }),
         });
         // A variable that is not set on the server is not set for the guest either.
         let env = granted.env.iter().filter_map(|name| Some(Ok((name.clone(), self.environment.get(name)?.clone()))));
-        Ok(Reach {
+        Ok(Grants {
             mounts: mounts.filter_map(Result::transpose).collect::<Result<_, _>>()?,
             http: granted.http.iter().filter_map(|origin| origin.as_str().parse().ok()).collect(),
             env: env.chain(secrets).collect::<Result<_, _>>()?,
@@ -134,10 +134,10 @@ impl Grants {
     }
 
     /// Reads the value of a secret. An error never contains any of it.
-    fn secret(&self, source: &Secret) -> Result<Hidden, String> {
+    fn secret(&self, source: &SecretSource) -> Result<Secret, String> {
         match source {
-            Secret::File(path) => read_secret(path).map_err(|why| format!("{}: {why}", path.display())),
-            Secret::Env(name) => {
+            SecretSource::File(path) => read_secret(path).map_err(|why| format!("{}: {why}", path.display())),
+            SecretSource::Env(name) => {
                 let value = self.environment.get(name).cloned();
                 value.ok_or_else(|| format!("the variable {name} is not set in the environment of the server"))
             }
@@ -215,7 +215,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-fn read_secret(path: &Path) -> Result<Hidden, String> {
+fn read_secret(path: &Path) -> Result<Secret, String> {
     // Anything but a regular file, such as a pipe, could block the reader forever.
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}
@@ -238,7 +238,7 @@ fn read_secret(path: &Path) -> Result<Hidden, String> {
             text.pop();
         }
     }
-    Ok(Hidden::new(text))
+    Ok(Secret::new(text))
 }
 
 /// Formats as one line; empty if there is nothing.
@@ -274,7 +274,7 @@ mod tests {
 
     struct Bench {
         directory: tempfile::TempDir,
-        grants: Grants,
+        grants: OperatorGrants,
     }
 
     /// Returns an operator with one grant of each kind for `echo`.
@@ -291,10 +291,10 @@ mod tests {
             http: vec!["https://api.example.org".to_owned(), "http://10.0.0.5:9000".to_owned()],
             env: vec!["LANG".to_owned(), "UNSET".to_owned()],
             secrets: [
-                ("KEY", Secret::File(at("key"))),
-                ("USER", Secret::Env("API_USER".to_owned())),
-                ("LOST", Secret::File(at("lost"))),
-                ("EMPTY", Secret::Env("NOBODY".to_owned())),
+                ("KEY", SecretSource::File(at("key"))),
+                ("USER", SecretSource::Env("API_USER".to_owned())),
+                ("LOST", SecretSource::File(at("lost"))),
+                ("EMPTY", SecretSource::Env("NOBODY".to_owned())),
             ]
             .map(|(name, secret)| (name.to_owned(), secret))
             .into(),
@@ -302,9 +302,9 @@ mod tests {
             scratch: Some(Size::mib(16)),
         };
         let environment = [("LANG", "eo"), ("API_USER", "me"), ("OTHER", "not granted")];
-        let grants = Grants {
+        let grants = OperatorGrants {
             plugins: [("echo".to_owned(), grant)].into(),
-            environment: environment.map(|(name, value)| (name.to_owned(), Hidden::new(value.to_owned()))).into(),
+            environment: environment.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).into(),
             scratch: Arc::new(ScratchRoot::new(at("scratch"))),
             systems: None,
             look_only: false,
@@ -324,26 +324,28 @@ mod tests {
         let bench = bench();
         let asked = "{mounts: [{name: in, at: /in}], http: ['https://API.example.org:443'], env: [LANG, UNSET], secrets: \
                      [KEY, USER], scratch: 1MiB}";
-        let (granted, reach) = bench.grants.meet("echo", &wish(asked)).unwrap();
-        let env: Vec<_> = reach.env.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
+        let (granted, grants) = bench.grants.meet("echo", &wish(asked)).unwrap();
+        let env: Vec<_> = grants.env.iter().map(|(name, value)| (name.as_str(), value.reveal())).collect();
         assert_eq!(env, [("LANG", "eo"), ("KEY", "swordfish"), ("USER", "me")]);
-        assert_eq!((reach.mounts.len(), reach.http.len(), reach.scratch.is_some()), (1, 1, true));
+        assert_eq!((grants.mounts.len(), grants.http.len(), grants.scratch.is_some()), (1, 1, true));
         assert_eq!(
             granted.to_string(),
             "read the mount in at /in, send requests to https://API.example.org:443, read the variable LANG, read the \
              variable UNSET, read the secret KEY, read the secret USER, use 1MiB of scratch space"
         );
 
-        let (granted, reach) = bench.grants.meet("echo", &wish("{}")).unwrap();
+        let (granted, grants) = bench.grants.meet("echo", &wish("{}")).unwrap();
         assert_eq!(granted, Granted::default());
-        assert!(reach.env.is_empty() && reach.mounts.is_empty() && reach.http.is_empty() && reach.scratch.is_none());
+        assert!(
+            grants.env.is_empty() && grants.mounts.is_empty() && grants.http.is_empty() && grants.scratch.is_none()
+        );
     }
 
     #[test]
     fn displayed_grants_contain_no_value_and_no_path() {
         let bench = bench();
         let asked = "{mounts: [{name: out, at: /out, write: true}], env: [LANG], secrets: [KEY, USER], scratch: 1MiB}";
-        let (granted, reach) = bench.grants.meet("echo", &wish(asked)).unwrap();
+        let (granted, grants) = bench.grants.meet("echo", &wish(asked)).unwrap();
         assert_eq!(
             serde_json::to_value(&granted).unwrap(),
             serde_json::json!({
@@ -354,7 +356,7 @@ mod tests {
                 "scratch": "1MiB", "systems": null,
             })
         );
-        let shown = format!("{granted:?} {reach:?} {:?}", bench.grants);
+        let shown = format!("{granted:?} {grants:?} {:?}", bench.grants);
         assert!(!shown.contains("swordfish") && !shown.contains("eo\"") && !shown.contains("\"me\""), "{shown}");
     }
 
@@ -381,8 +383,8 @@ mod tests {
             "not granted: the systems to write (they are granted to read): grant it in plugins.grants.echo in \
              distillery.yaml"
         );
-        let (granted, reach) = bench.grants.meet("echo", &wish("{systems: read}")).unwrap();
-        assert_eq!((granted.to_string(), reach.systems.unwrap().write), ("read the systems".to_owned(), false));
+        let (granted, grants) = bench.grants.meet("echo", &wish("{systems: read}")).unwrap();
+        assert_eq!((granted.to_string(), grants.systems.unwrap().write), ("read the systems".to_owned(), false));
     }
 
     #[test]

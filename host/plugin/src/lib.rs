@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod capabilities;
 mod catalog;
+mod debounce;
 pub mod discover;
 pub mod first_load;
 pub mod generation;
@@ -18,7 +19,6 @@ mod look;
 pub mod manifest;
 mod notice;
 pub mod params;
-mod plan;
 pub mod rebuild;
 mod rights;
 pub mod signature;
@@ -31,9 +31,9 @@ pub use snapshot::{Snapshot, State};
 
 use discover::LoadError;
 use distillery_core::limits::Limits;
-use distillery_runtime::{CompileError, Program, Reach};
+use distillery_runtime::{CompileError, Grants, Program};
 use generation::{Failure, Farewell};
-use granted::{Granted, Grants};
+use granted::{Granted, OperatorGrants};
 use manifest::Manifest;
 use params::CallSpec;
 use rights::{Rights, Version};
@@ -56,7 +56,7 @@ pub struct Operator {
     pub grace_max: Duration,
     /// The keys that must have signed a plugin; `None` if no signature is required.
     pub trusted: Option<Arc<Trusted>>,
-    pub grants: Grants,
+    pub grants: OperatorGrants,
 }
 
 /// One generation of a plugin. Its processes keep it alive until the last has ended.
@@ -71,7 +71,7 @@ pub struct Plugin {
     /// The granted resources, for display.
     pub granted: Granted,
     /// The granted resources, for use by processes.
-    pub reach: Arc<Reach>,
+    pub grants: Arc<Grants>,
     /// The time of the load.
     pub loaded: OffsetDateTime,
     version: Arc<Version>,
@@ -99,7 +99,7 @@ impl Plugin {
     }
 
     fn of(version: Arc<Version>, rights: Rights, generation: u64, program: Program) -> Self {
-        let Rights { limits, granted, reach } = rights;
+        let Rights { limits, granted, grants } = rights;
         Self {
             name: version.signed.name.to_string(),
             digest: version.signed.digest.clone(),
@@ -108,7 +108,7 @@ impl Plugin {
             generation,
             program,
             granted,
-            reach,
+            grants,
             loaded: OffsetDateTime::now_utc(),
             version,
             running: AtomicUsize::new(0),

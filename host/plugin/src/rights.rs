@@ -7,7 +7,7 @@ use super::{
     Operator, Plugin, discover::LoadError, granted::Granted, manifest::Manifest, signature::Signed, source::Source,
 };
 use distillery_core::{call::Span, limits::Limits, size::Size};
-use distillery_runtime::Reach;
+use distillery_runtime::Grants;
 use std::{path::PathBuf, sync::Arc};
 
 /// The part of a version that decides its rights, identical in all its generations.
@@ -28,7 +28,7 @@ pub struct Rights {
     /// The granted resources, for display.
     pub granted: Granted,
     /// The granted resources, for use by processes.
-    pub reach: Arc<Reach>,
+    pub grants: Arc<Grants>,
 }
 
 impl From<&Source> for Version {
@@ -52,7 +52,7 @@ impl Version {
             trusted.check(&self.signed).map_err(|error| LoadError::Signature { directory: directory(), error })?;
         }
         let manifest = &self.manifest;
-        let (granted, reach) = operator
+        let (granted, grants) = operator
             .grants
             .meet(self.signed.name.as_str(), &manifest.capabilities)
             .map_err(|error| LoadError::Grant { directory: directory(), error })?;
@@ -64,7 +64,7 @@ impl Version {
             let (asked, allowed) = (Span(asked).to_string(), Span(operator.grace_max).to_string());
             return Err(LoadError::Grace { directory: directory(), asked, allowed });
         }
-        Ok(Rights { limits, granted, reach: Arc::new(reach) })
+        Ok(Rights { limits, granted, grants: Arc::new(grants) })
     }
 }
 
@@ -72,11 +72,11 @@ impl Plugin {
     /// Names the rights of this generation that `now` does not include.
     pub fn lost(&self, now: &Rights) -> Vec<String> {
         let limits = self.limits.above(&now.limits).into_iter().map(|limit| format!("a higher limits.{limit}"));
-        let kept = |name: &str| now.reach.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        let values = self.reach.env.iter().filter(|(name, value)| kept(name) != Some(value));
+        let kept = |name: &str| now.grants.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let values = self.grants.env.iter().filter(|(name, value)| kept(name) != Some(value));
         let values = values.map(|(name, _)| format!("the old value of {name}"));
-        let mounts = self.granted.mounts.iter().zip(&self.reach.mounts);
-        let mounts = mounts.filter(|(_, mounted)| !now.reach.mounts.contains(mounted));
+        let mounts = self.granted.mounts.iter().zip(&self.grants.mounts);
+        let mounts = mounts.filter(|(_, mounted)| !now.grants.mounts.contains(mounted));
         let mounts = mounts.map(|(mount, _)| format!("the directory that was the mount {}", mount.name));
         limits.chain(values).chain(mounts).collect()
     }
@@ -84,8 +84,8 @@ impl Plugin {
     fn has(&self, rights: &Rights) -> bool {
         self.limits == rights.limits
             && self.granted == rights.granted
-            && self.reach.env == rights.reach.env
-            && self.reach.mounts == rights.reach.mounts
+            && self.grants.env == rights.grants.env
+            && self.grants.mounts == rights.grants.mounts
     }
 
     /// Returns the rights of this generation's version under the rules of `operator`.

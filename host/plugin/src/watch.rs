@@ -1,11 +1,11 @@
 //! Keeps the served plugins in step with the plugin directories: notices changes, loads them, and publishes new
 //! generations. A plugin that does not load changes nothing.
 //!
-//! This work happens on a thread of its own, and loads run on further threads. `plugin::plan` decides when to load a
+//! This work happens on a thread of its own, and loads run on further threads. `plugin::debounce` decides when to load a
 //! plugin. This module knows neither its callers nor the source of the configuration.
 
-mod keeper;
 mod looking;
+mod reconciler;
 mod reload;
 mod rollback;
 
@@ -17,7 +17,7 @@ use super::{
     notice::Notice,
 };
 use distillery_config as config;
-use keeper::{Done, Keeper};
+use reconciler::{Done, Reconciler};
 use std::{
     io,
     path::PathBuf,
@@ -161,10 +161,10 @@ impl Watch {
             let Self { root, how, loader, catalog, first, reread } = self;
             let loaded = first.run(&loader, &catalog);
             let watched = catalog.clone();
-            let keeper = Keeper::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
+            let reconciler = Reconciler::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
             watched.loading.watching();
             drop(watched);
-            keeper.run(&messages);
+            reconciler.run(&messages);
         })?;
         Ok(watcher)
     }

@@ -59,11 +59,11 @@ pub struct Wanted {
 
 struct Waiting {
     wanted: Wanted,
-    give: oneshot::Sender<Place>,
+    give: oneshot::Sender<Permit>,
 }
 
 /// A process slot, released when dropped.
-pub struct Place {
+pub struct Permit {
     shared: Arc<Shared>,
     caller: Who,
     plugin: Arc<str>,
@@ -71,19 +71,19 @@ pub struct Place {
 
 /// The answer to a request for a slot.
 pub enum Asked {
-    Admitted(Place),
+    Admitted(Permit),
     /// The call can wait.
-    Wait(Turn),
+    Wait(Ticket),
     /// The call cannot wait, as something is full.
     Full(Full),
 }
 
-/// A ticket in the queue, which leaves the queue when dropped. It resolves to a [`Place`] when there is one.
-pub struct Turn {
+/// A ticket in the queue, which leaves the queue when dropped. It resolves to a [`Permit`] when there is one.
+pub struct Ticket {
     shared: Arc<Shared>,
     wanted: Wanted,
     ticket: u64,
-    given: oneshot::Receiver<Place>,
+    given: oneshot::Receiver<Permit>,
 }
 
 impl Admission {
@@ -131,7 +131,7 @@ impl Admission {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.queue.insert(ticket, Waiting { wanted: wanted.clone(), give });
-        Asked::Wait(Turn { shared: shared.clone(), wanted, ticket, given })
+        Asked::Wait(Ticket { shared: shared.clone(), wanted, ticket, given })
     }
 }
 
@@ -151,13 +151,13 @@ impl Shared {
         }
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, wanted: &Wanted) -> Place {
+    fn take(self: &Arc<Self>, state: &mut State, wanted: &Wanted) -> Permit {
         state.running += 1;
         *state.by_plugin.entry(wanted.plugin.clone()).or_default() += 1;
         if self.bounds.per_caller.is_some() {
             *state.by_caller.entry(wanted.caller.clone()).or_default() += 1;
         }
-        Place { shared: self.clone(), caller: wanted.caller.clone(), plugin: wanted.plugin.clone() }
+        Permit { shared: self.clone(), caller: wanted.caller.clone(), plugin: wanted.plugin.clone() }
     }
 
     /// Removes a call from the queue, if it is still there.
@@ -173,9 +173,9 @@ impl Shared {
             let next = state.queue.iter().find(|(_, waiting)| self.full(state, &waiting.wanted).is_none());
             let Some(ticket) = next.map(|(ticket, _)| *ticket) else { return };
             let waiting = self.leave(state, ticket).expect("it was found in the queue");
-            let place = self.take(state, &waiting.wanted);
+            let permit = self.take(state, &waiting.wanted);
             // A dropped ticket leaves the queue first, under this lock: the receiver is still there.
-            let given = waiting.give.send(place);
+            let given = waiting.give.send(permit);
             debug_assert!(given.is_ok(), "the turn is there as long as its ticket is in the queue");
         }
     }
@@ -190,36 +190,36 @@ fn count_down<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
     }
 }
 
-impl Turn {
+impl Ticket {
     /// Returns the bound that leaves no slot for the call now, or the server's if a slot is free again.
     pub fn full(&self) -> Full {
         self.shared.full(&self.shared.state.lock(), &self.wanted).unwrap_or(Full::Server)
     }
 }
 
-impl Turn {
+impl Ticket {
     /// Returns the position in the queue, from 1. The call can overtake some that wait for another slot.
     pub fn position(&self) -> usize {
         self.shared.state.lock().queue.range(..=self.ticket).count()
     }
 }
 
-impl Future for Turn {
-    type Output = Place;
+impl Future for Ticket {
+    type Output = Permit;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Place> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
         Pin::new(&mut self.given).poll(cx).map(|given| given.expect("a turn is polled while it is in the queue"))
     }
 }
 
-impl Drop for Turn {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let waiting = self.shared.leave(&mut self.shared.state.lock(), self.ticket);
         drop(waiting);
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         state.running -= 1;
@@ -242,12 +242,12 @@ mod tests {
         Wanted { caller, plugin: plugin.into(), most_of_plugin }
     }
 
-    fn admitted(asked: Asked) -> Place {
-        let Asked::Admitted(place) = asked else { panic!("there is no place") };
-        place
+    fn admitted(asked: Asked) -> Permit {
+        let Asked::Admitted(permit) = asked else { panic!("there is no place") };
+        permit
     }
 
-    fn waits(asked: Asked) -> Turn {
+    fn waits(asked: Asked) -> Ticket {
         let Asked::Wait(turn) = asked else { panic!("it does not wait") };
         turn
     }
@@ -261,13 +261,13 @@ mod tests {
     async fn released_slot_goes_to_a_waiting_call() {
         let admission = admission(1, None, 1);
         let any = || admission.ask(wanted("a", "x", None));
-        let place = admitted(any());
+        let permit = admitted(any());
         let turn = waits(any());
         assert_eq!(full(any()), Full::Server);
-        drop(place);
-        let place = turn.await;
+        drop(permit);
+        let permit = turn.await;
         assert_eq!(admission.running(), 1);
-        drop(place);
+        drop(permit);
         assert_eq!(admission.running(), 0);
     }
 
@@ -275,10 +275,10 @@ mod tests {
     async fn dropped_ticket_makes_room_in_the_queue() {
         let admission = admission(1, None, 1);
         let any = || admission.ask(wanted("a", "x", None));
-        let place = admitted(any());
+        let permit = admitted(any());
         drop(waits(any()));
         let turn = waits(any());
-        drop(place);
+        drop(permit);
         // The ticket has a slot that was never taken.
         drop(turn);
         assert_eq!(admission.running(), 0);

@@ -36,7 +36,7 @@ pub struct ComputeThreads {
 }
 
 /// The owner's handle of a guest on the compute threads.
-pub struct Away(Arc<Place>);
+pub struct Away(Arc<Permit>);
 
 /// The return of a guest to its owner.
 pub enum Returned {
@@ -45,7 +45,7 @@ pub enum Returned {
     Ended(End),
 }
 
-struct Place {
+struct Permit {
     guest: Mutex<Option<Guest>>,
     control: Arc<Control>,
     threads: Handle,
@@ -77,7 +77,7 @@ impl ComputeThreads {
 
     /// Runs `guest` here, and wakes `owner` when it comes back.
     pub fn take_over(&self, guest: Guest, owner: &Context<'_>) -> Away {
-        let place = Arc::new(Place {
+        let permit = Arc::new(Permit {
             control: guest.control().clone(),
             guest: Mutex::new(Some(guest)),
             threads: self.runtime().handle().clone(),
@@ -86,9 +86,9 @@ impl ComputeThreads {
             abandoned: AtomicBool::new(false),
             returned: Mutex::new(Returns { returned: None, owner: Some(owner.waker().clone()) }),
         });
-        let working = place.clone();
+        let working = permit.clone();
         self.runtime().spawn(poll_fn(move |cx| working.work(cx)));
-        Away(place)
+        Away(permit)
     }
 
     /// Drops a guest whose owner serves a socket.
@@ -109,7 +109,7 @@ impl Drop for ComputeThreads {
     }
 }
 
-impl Place {
+impl Permit {
     fn work(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.on_file_thread.load(SeqCst) {
             // The file thread wakes this task when the turn is over.
@@ -125,8 +125,8 @@ impl Place {
         if self.control.residence.wanted() == ThreadClass::Files && !self.abandoned.load(SeqCst) {
             drop(guest);
             self.on_file_thread.store(true, SeqCst);
-            let (place, waker) = (self.clone(), cx.waker().clone());
-            self.threads.spawn_blocking(move || place.work_on_files(waker));
+            let (permit, waker) = (self.clone(), cx.waker().clone());
+            self.threads.spawn_blocking(move || permit.work_on_files(waker));
             return Poll::Pending;
         }
         let returned = self.turn(&mut guest, ThreadClass::Compute, cx);
@@ -154,19 +154,19 @@ impl Place {
     }
 
     /// Gives the guest its turn. `None` if the guest stays.
-    fn turn(&self, place: &mut Option<Guest>, class: ThreadClass, cx: &mut Context<'_>) -> Option<Returned> {
+    fn turn(&self, permit: &mut Option<Guest>, class: ThreadClass, cx: &mut Context<'_>) -> Option<Returned> {
         let before = self.control.cpu();
         let polled = match self.abandoned.load(SeqCst) {
-            false => place.as_mut()?.poll(TURN, class, cx),
+            false => permit.as_mut()?.poll(TURN, class, cx),
             true => Poll::Pending,
         };
         if self.abandoned.load(SeqCst) {
-            *place = None;
+            *permit = None;
             return None;
         }
         match polled {
             Poll::Ready(end) => {
-                *place = None;
+                *permit = None;
                 Some(Returned::Ended(end))
             }
             Poll::Pending => {
@@ -175,7 +175,7 @@ impl Place {
                 if computes || stays || self.came.elapsed() < STAY {
                     return None;
                 }
-                place.take().map(Returned::Calm)
+                permit.take().map(Returned::Calm)
             }
         }
     }
@@ -222,18 +222,18 @@ impl Away {
     ///
     /// Returns whether the guest would have continued to compute rather than wait. `None` if the guest is not dropped.
     pub fn drop_if_idle(&mut self) -> Option<bool> {
-        let place = &self.0;
-        let Some(mut guest) = place.guest.try_lock() else {
-            if !place.control.residence.is_in_file_call() {
+        let permit = &self.0;
+        let Some(mut guest) = permit.guest.try_lock() else {
+            if !permit.control.residence.is_in_file_call() {
                 return None;
             }
-            place.abandoned.store(true, SeqCst);
+            permit.abandoned.store(true, SeqCst);
             return Some(false);
         };
         let taken = guest.take()?;
         drop(guest);
-        let computing = place.control.used_its_turn();
-        discard_by(&place.threads, taken);
+        let computing = permit.control.used_its_turn();
+        discard_by(&permit.threads, taken);
         Some(computing)
     }
 }

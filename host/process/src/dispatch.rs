@@ -4,19 +4,19 @@
 
 use crate::{
     Deadlines, Process,
-    admission::{Admission, Asked, Place, Turn, Wanted},
+    admission::{Admission, Asked, Permit, Ticket, Wanted},
     compute::ComputeThreads,
+    detached::{Detached, Reader, registry::Registry},
     history::{self, History, Seen},
-    kept::{Kept, View, shelf::Shelf},
 };
 use distillery_core::{
-    auth::{Caller, Wish, may, may_see},
+    auth::{Caller, Permission, may, may_see},
     call::{Outcome, Refusal},
     control::Control,
     principal::Principal,
 };
 use distillery_observe::{
-    metrics::{Metrics, OfCall, Spent},
+    metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
 use distillery_plugin::{Call, Catalog, manifest::Stderr};
@@ -47,7 +47,7 @@ pub struct Dispatcher {
     /// `None` if no history is kept.
     pub history: Option<Arc<History>>,
     /// `None` if processes cannot outlive their connection.
-    pub shelf: Option<Arc<Shelf>>,
+    pub registry: Option<Arc<Registry>>,
     pub metrics: Arc<Metrics>,
     /// `None` if tracing is disabled.
     pub tracer: Option<Arc<Tracer>>,
@@ -64,7 +64,7 @@ pub struct Queued {
     call: Arc<Call>,
     order: Option<Order>,
     control: Arc<Control>,
-    turn: Turn,
+    turn: Ticket,
     asked: Instant,
     metrics: Arc<Metrics>,
     wait: Option<Box<Timed>>,
@@ -82,16 +82,16 @@ struct Order {
     user: String,
     owner: Principal,
     history: Option<Arc<History>>,
-    counted: Arc<OfCall>,
+    counted: Arc<CallMetrics>,
 }
 
 impl Dispatcher {
     /// Starts the call of `request`, or queues it until there is a slot.
     pub fn admit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
-        self.place(caller, request).inspect_err(|refusal| self.metrics.refused(refusal))
+        self.permit(caller, request).inspect_err(|refusal| self.metrics.refused(refusal))
     }
 
-    fn place(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
+    fn permit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
         let order = self.order(caller, request)?;
         let plugin = &order.call.plugin;
         let wanted = Wanted {
@@ -100,7 +100,7 @@ impl Dispatcher {
             most_of_plugin: plugin.limits.processes,
         };
         match self.admission.ask(wanted) {
-            Asked::Admitted(place) => order.start(place).map(Admitted::Now),
+            Asked::Admitted(permit) => order.start(permit).map(Admitted::Now),
             Asked::Wait(turn) => {
                 let asked = Instant::now();
                 let until = asked + self.admission.queue_time();
@@ -125,7 +125,7 @@ impl Dispatcher {
         let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
             return Err(if loading { Refusal::Loading(name) } else { Refusal::UnknownCall(name) });
         };
-        if !may(caller, Wish::Run(&call.spec.name, call.spec.access)) {
+        if !may(caller, Permission::Run(&call.spec.name, call.spec.access)) {
             return Err(Refusal::NotAuthorized(name));
         }
         let plugin = &call.plugin;
@@ -145,7 +145,7 @@ impl Dispatcher {
                 Stderr::Log => StderrTo::Log,
                 Stderr::Forward => StderrTo::Client,
             },
-            reach: plugin.reach.clone(),
+            grants: plugin.grants.clone(),
         };
         let deadlines =
             Deadlines { grace: plugin.manifest.cancel.grace.unwrap_or(self.grace), cleanup: self.cleanup_time };
@@ -164,22 +164,23 @@ impl Dispatcher {
 
     /// Detaches `process` from the connection of `caller`. The returned view applies back-pressure until it is dropped.
     /// Call before the process has written anything; its output is raw.
-    pub fn keep(self: &Arc<Self>, shelf: &Arc<Shelf>, process: Process, caller: &Caller) -> View {
+    pub fn keep(self: &Arc<Self>, registry: &Arc<Registry>, process: Process, caller: &Caller) -> Reader {
         let (dispatcher, starter) = (self.clone(), caller.clone());
-        shelf.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
+        registry.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
     }
 
     /// Returns the detached process with this id, if there is one that `caller`, with `key`, is allowed to use.
-    pub fn kept(&self, caller: &Caller, id: &str, key: Option<&str>) -> Option<Arc<Kept>> {
-        let kept = self.shelf.as_ref()?.get(id.parse().ok()?)?;
-        kept.is_open_to(caller, key).then_some(kept)
+    pub fn detached(&self, caller: &Caller, id: &str, key: Option<&str>) -> Option<Arc<Detached>> {
+        let detached = self.registry.as_ref()?.get(id.parse().ok()?)?;
+        detached.is_open_to(caller, key).then_some(detached)
     }
 
     /// Returns the processes that `caller` is allowed to see: those that run, newest first, and the detached ones.
-    pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Kept>>) {
+    pub fn visible(&self, caller: &Caller) -> (Vec<Seen>, Vec<Arc<Detached>>) {
         let running = self.history.as_ref().map(|history| history.running(|owner| may_see(caller, owner)));
-        let kept = self.shelf.as_ref().map(|shelf| shelf.all(|kept| may_see(caller, &kept.owner.principal)));
-        (running.unwrap_or_default(), kept.unwrap_or_default())
+        let detached =
+            self.registry.as_ref().map(|registry| registry.all(|detached| may_see(caller, &detached.owner.principal)));
+        (running.unwrap_or_default(), detached.unwrap_or_default())
     }
 
     /// Records the end of `process`: one line in the log, and one entry in the history.
@@ -188,7 +189,7 @@ impl Dispatcher {
         if let Some(history) = &self.history {
             history.end(control, outcome);
         }
-        let spent = Spent {
+        let spent = Usage {
             time: process.started().elapsed(),
             cpu: control.cpu(),
             bytes_in: control.input.total(),
@@ -228,7 +229,7 @@ impl Dispatcher {
 
 impl Order {
     /// Starts the process. Fails if the operator has revoked one of its rights since it was queued.
-    fn start(self, place: Place) -> Result<Process, Refusal> {
+    fn start(self, permit: Permit) -> Result<Process, Refusal> {
         let _counted = self.call.plugin.enter();
         if self.call.plugin.is_revoked() {
             return Err(Refusal::RightsChanged(self.call.spec.name.as_str().to_owned()));
@@ -240,15 +241,15 @@ impl Order {
             history.begin(&self.control, begun);
         }
         self.counted.started();
-        Ok(Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, place))
+        Ok(Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, permit))
     }
 }
 
 impl Admitted {
     /// Switches to raw output with separate stderr. Call before the process starts.
-    pub fn be_plain(&self) {
+    pub fn raw_output(&self) {
         let (control, plugin) = (self.control(), &self.call().plugin);
-        control.output.be_plain();
+        control.output.raw_output();
         if plugin.manifest.stderr == Stderr::Forward {
             control.stderr.give_apart(plugin.limits.output.map(|limit| limit.get()));
         }
@@ -277,11 +278,11 @@ impl Queued {
 
     /// Becomes ready when there is a slot for the call, or when the wait has timed out.
     pub fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Result<Process, Refusal>> {
-        if let Poll::Ready(place) = Pin::new(&mut self.turn).poll(cx) {
+        if let Poll::Ready(permit) = Pin::new(&mut self.turn).poll(cx) {
             let order = self.order.take().expect("a queued call is not polled after it was started");
             self.metrics.waited(now.saturating_duration_since(self.asked));
             self.wait = None;
-            return Poll::Ready(order.start(place).inspect_err(|refusal| self.metrics.refused(refusal)));
+            return Poll::Ready(order.start(permit).inspect_err(|refusal| self.metrics.refused(refusal)));
         }
         if now < self.until {
             return Poll::Pending;

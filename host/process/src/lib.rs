@@ -10,9 +10,9 @@
 
 pub mod admission;
 pub mod compute;
+pub mod detached;
 pub mod dispatch;
 pub mod history;
-pub mod kept;
 
 use compute::{Away, ComputeThreads, Returned};
 use distillery_core::{

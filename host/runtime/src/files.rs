@@ -24,7 +24,7 @@ mod times;
 
 use super::{
     descriptors::{Descriptor as Counted, Descriptors, Share},
-    reach::Reach,
+    grants::Grants,
     scratch::{self, Scratch},
     state::State,
 };
@@ -111,39 +111,39 @@ pub(super) struct Opened {
 }
 
 /// Returns whether a guest has directories.
-pub(super) fn is_furnished(reach: &Reach) -> bool {
-    !reach.mounts.is_empty() || reach.scratch.is_some()
+pub(super) fn is_furnished(grants: &Grants) -> bool {
+    !grants.mounts.is_empty() || grants.scratch.is_some()
 }
 
 /// Adds the granted directories to the WASI context of a guest.
 pub(super) async fn furnish(
     mut wasi: WasiCtxBuilder,
-    reach: &Reach,
+    grants: &Grants,
     descriptors: &Arc<Descriptors>,
     control: &Arc<Control>,
 ) -> wasmtime::Result<(WasiP1Ctx, Files)> {
-    if !is_furnished(reach) {
+    if !is_furnished(grants) {
         return Ok((wasi.build_p1(), Files::default()));
     }
     // Every function that works on files moves to threads that can block.
     wasi.allow_blocking_current_thread(true);
-    let files = Worker::new(control).file_call(async { open_all(&mut wasi, reach, descriptors) }).await?;
+    let files = Worker::new(control).file_call(async { open_all(&mut wasi, grants, descriptors) }).await?;
     Ok((wasi.build_p1(), files))
 }
 
-fn open_all(wasi: &mut WasiCtxBuilder, reach: &Reach, descriptors: &Arc<Descriptors>) -> wasmtime::Result<Files> {
+fn open_all(wasi: &mut WasiCtxBuilder, grants: &Grants, descriptors: &Arc<Descriptors>) -> wasmtime::Result<Files> {
     let share = Share::of(descriptors);
-    let count = reach.mounts.len() + usize::from(reach.scratch.is_some());
+    let count = grants.mounts.len() + usize::from(grants.scratch.is_some());
     let counted = (0..count).map(|_| share.take().ok_or(Errno::MFILE));
     let directories = counted.collect::<Result<_, _>>()?;
     let pending = Some(Arc::default());
     let mut files = Files { _directories: directories, share: Some(share), pending, ..Files::default() };
-    if let Some(space) = &reach.scratch {
+    if let Some(space) = &grants.scratch {
         let scratch = space.make()?;
         wasi.preopened_dir(scratch.path(), SCRATCH_AT, FsPerms::ReadWrite)?;
         files.scratch = Some(scratch);
     }
-    for Mounted { directory, at, write, .. } in &reach.mounts {
+    for Mounted { directory, at, write, .. } in &grants.mounts {
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         wasi.preopened_dir(path, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
     }

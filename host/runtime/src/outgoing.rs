@@ -193,7 +193,7 @@ trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 async fn connect(origin: &Origin) -> Result<Box<dyn Wire>, Error> {
-    let stream = reach(&addresses(origin).await?).await?;
+    let stream = grants(&addresses(origin).await?).await?;
     if !origin.is_secure() {
         return Ok(Box::new(stream));
     }
@@ -257,7 +257,7 @@ async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Connects to the first address that accepts a connection.
-async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+async fn grants(addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
     let mut last = Error::DestinationNotFound;
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -4,9 +4,9 @@ use super::{
     descriptors::Descriptors,
     engine::{Linked, Runtime, setting_for},
     files,
+    grants::Grants,
     guest::{End, Guest},
     outgoing::Outgoing,
-    reach::Reach,
     state::{self, State},
     stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
     ticker::Ticker,
@@ -115,7 +115,7 @@ pub struct Invocation {
     pub params: Vec<String>,
     pub env: Vec<(String, String)>,
     pub stderr: StderrTo,
-    pub reach: Arc<Reach>,
+    pub grants: Arc<Grants>,
 }
 
 impl Invocation {
@@ -236,20 +236,20 @@ impl Inner {
             wasi.env(name, value);
         }
         wasi.stdin(Stdin(control.clone())).stdout(Writer(Stdout(control.clone()))).stderr(Writer(stderr));
-        for (name, value) in &invocation.reach.env {
+        for (name, value) in &invocation.grants.env {
             wasi.env(name, value.reveal());
         }
-        let (wasi, files) = match files::furnish(wasi, &invocation.reach, &self.descriptors, &control).await {
+        let (wasi, files) = match files::furnish(wasi, &invocation.grants, &self.descriptors, &control).await {
             Ok(furnished) => furnished,
             Err(error) if error.downcast_ref() == Some(&Errno::MFILE) => return End::Full,
             Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
         };
-        let outgoing = Outgoing::to(invocation.reach.http.clone(), self.descriptors.clone());
+        let outgoing = Outgoing::to(invocation.grants.http.clone(), self.descriptors.clone());
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
-        store.data_mut().systems = invocation.reach.systems.clone();
+        store.data_mut().systems = invocation.grants.systems.clone();
         let entered = self.enter(&mut store).await;
         // A killed guest is not waited for.
-        let has_files = files::is_furnished(&invocation.reach) && !control.is_killed();
+        let has_files = files::is_furnished(&invocation.grants) && !control.is_killed();
         if has_files {
             files::component2::flush_all(store.data_mut()).await;
         }

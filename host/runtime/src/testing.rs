@@ -29,7 +29,7 @@ pub fn guest_of(module: &str, control: Arc<Control>) -> Guest {
         params: Vec::new(),
         env: Vec::new(),
         stderr: StderrTo::Log,
-        reach: Arc::default(),
+        grants: Arc::default(),
     };
     program.start(invocation, &limits, control, ())
 }

@@ -231,7 +231,7 @@ impl Host {
     fn run(&self, program: &Program) -> (End, Arc<Control>) {
         let control = Arc::new(Control::new(&self.limits));
         let invocation = Invocation {
-            reach: Default::default(),
+            grants: Default::default(),
             call: "fuzz".parse().unwrap(),
             leading: Vec::new(),
             params: vec!["a".into(), String::new()],

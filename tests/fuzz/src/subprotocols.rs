@@ -99,9 +99,13 @@ fn on(protocol: &mut Protocol, happened: &Happens) -> Action {
         Happens::Gone => protocol.on(Event::Gone),
         Happens::CallTimeout => protocol.on(Event::CallTimeout(Duration::from_secs(5))),
         Happens::Queued(position) => protocol.on(Event::Queued(*position)),
-        Happens::Started(kept) => {
-            protocol.on(Event::Started(&Started { id: Uuid::nil(), call: "x", generation: 1, kept: *kept, key: None }))
-        }
+        Happens::Started(detached) => protocol.on(Event::Started(&Started {
+            id: Uuid::nil(),
+            call: "x",
+            generation: 1,
+            detached: *detached,
+            key: None,
+        })),
         Happens::Cancelling => protocol.on(Event::Cancelling(&CancelReason::Client)),
         Happens::Refused => protocol.on(Event::Refused(Refusal::ShuttingDown)),
         Happens::Ended(status, last_words) => {

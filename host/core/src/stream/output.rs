@@ -73,7 +73,7 @@ impl Output {
 
     /// Switches to raw output: a prompt is not a line, and a last line gets no terminator. Call before the guest
     /// writes.
-    pub fn be_plain(&self) {
+    pub fn raw_output(&self) {
         self.state.lock().plain = Some(Plain::default());
     }
 

@@ -45,7 +45,7 @@ impl Stderr {
     fn give(&self, limit: Option<u64>, logged: bool) {
         self.whole.get_or_init(|| {
             let output = Output::new(limit, usize::MAX);
-            output.be_plain();
+            output.raw_output();
             Whole { output, logged }
         });
     }

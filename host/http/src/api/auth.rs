@@ -16,7 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use distillery_core::{
-    auth::{self, Access, Caller, Rule, Scope, UserName, Wish, client_address, may},
+    auth::{self, Access, Caller, Permission, Rule, Scope, UserName, client_address, may},
     call::CallName,
     trace::TraceContext,
 };
@@ -192,7 +192,7 @@ fn with_cookie(mut answer: Response, cookie: &str) -> Response {
 
 /// Checks that the caller holds `scope`.
 pub(super) fn needs(caller: &Caller, scope: &str) -> Result<(), ApiError> {
-    if may(caller, Wish::Use(scope)) {
+    if may(caller, Permission::Use(scope)) {
         return Ok(());
     }
     Err(ApiError::new(StatusCode::FORBIDDEN, format!("this needs the scope {scope}")))
@@ -243,9 +243,9 @@ fn explain(state: &ApiState, caller: &Caller, asked: &str) -> Result<Explained, 
         Some(name) => {
             let snapshot = state.catalog.snapshot();
             let access = snapshot.call(name.as_str()).map_or(Access::Scoped, |call| call.spec.access);
-            auth::rule(caller, Wish::Run(name, access))
+            auth::rule(caller, Permission::Run(name, access))
         }
-        None => auth::rule(caller, Wish::Use(&scope.0)),
+        None => auth::rule(caller, Permission::Use(&scope.0)),
     };
     let mut sentence = rule.to_string();
     if let Rule::Held(scope) = &rule

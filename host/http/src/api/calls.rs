@@ -4,7 +4,7 @@ use super::{Api, json_of, operation::Operation, route::Route};
 use crate::answer::ApiError;
 use crate::api::auth::Authenticated;
 use axum::{extract::State, response::Response};
-use distillery_core::auth::{self, Access, Wish};
+use distillery_core::auth::{self, Access, Permission};
 use distillery_plugin::{
     Call,
     params::{ParamSpec, Pattern},
@@ -100,7 +100,7 @@ impl<'a> From<&'a ParamSpec> for ShownParam<'a> {
 
 async fn list(State(state): State<Api>, Authenticated(caller): Authenticated) -> Result<Response, ApiError> {
     let snapshot = state.catalog.snapshot();
-    let may_run = |call: &Call| auth::may(&caller, Wish::Run(&call.spec.name, call.spec.access));
+    let may_run = |call: &Call| auth::may(&caller, Permission::Run(&call.spec.name, call.spec.access));
     let mut calls: Vec<Shown<'_>> =
         snapshot.calls().map(|call| &**call).filter(|call| may_run(call)).map(Shown::from).collect();
     calls.sort_by_key(|call| call.name);

@@ -23,8 +23,8 @@ use distillery_core::{
 };
 use distillery_process::{
     Process,
+    detached::Detached,
     dispatch::{Admitted, Dispatcher, Queued},
-    kept::Kept,
 };
 use serde::Serialize;
 use std::{future::poll_fn, sync::Arc, time::Instant};
@@ -114,13 +114,13 @@ async fn new(
     let body = request::raw_body(request, pow.body).await?;
     let bad = || Words(StatusCode::BAD_REQUEST, "failed to decode call message".into());
     let call = Call::read(&body).ok_or_else(bad)?;
-    let shelf = pow.dispatcher.shelf.as_ref().ok_or_else(|| refused(&Refusal::ShuttingDown))?;
-    let draining = shelf.draining();
+    let registry = pow.dispatcher.registry.as_ref().ok_or_else(|| refused(&Refusal::ShuttingDown))?;
+    let draining = registry.draining();
     if draining.is_cancelled() {
         return Err(refused(&Refusal::ShuttingDown));
     }
     let admitted = pow.dispatcher.admit(&caller, call.into_message().into()).map_err(|refusal| refused(&refusal))?;
-    admitted.be_plain();
+    admitted.raw_output();
     let started = match admitted {
         Admitted::Now(process) => Ok(process),
         Admitted::Later(queued) => tokio::select! {
@@ -130,11 +130,11 @@ async fn new(
     };
     let process = started.map_err(|refusal| refused(&refusal))?;
     // The process has no connected client, so its output is not held back.
-    let view = pow.dispatcher.keep(shelf, process, &caller);
-    let kept = view.kept();
-    let id = match &kept.owner.key {
-        Some(key) => format!("{}.{key}", kept.id()),
-        None => kept.id().to_string(),
+    let view = pow.dispatcher.keep(registry, process, &caller);
+    let detached = view.detached();
+    let id = match &detached.owner.key {
+        Some(key) => format!("{}.{key}", detached.id()),
+        None => detached.id().to_string(),
     };
     Ok(super::json_of(&id)?)
 }
@@ -150,10 +150,10 @@ async fn place(mut queued: Queued) -> Result<Process, Refusal> {
 
 /// Returns the process with this id, which contains its key if the process has no owner. The error does not tell
 /// whether the process exists.
-fn process(pow: &Pow, caller: &Caller, id: &str) -> Result<Arc<Kept>, Words> {
+fn process(pow: &Pow, caller: &Caller, id: &str) -> Result<Arc<Detached>, Words> {
     let (id, key) = id.split_once('.').map_or((id, None), |(id, key)| (id, Some(key)));
-    let kept = pow.dispatcher.kept(caller, id, key);
-    kept.ok_or_else(|| Words(StatusCode::NOT_FOUND, "process not found".into()))
+    let detached = pow.dispatcher.detached(caller, id, key);
+    detached.ok_or_else(|| Words(StatusCode::NOT_FOUND, "process not found".into()))
 }
 
 /// A part of a stream.
@@ -166,16 +166,16 @@ struct Shown {
 }
 
 /// Returns the stream's content after `from`, or else its last lines.
-fn shown(kept: &Kept, stream: Stream, from: Option<u64>, ended: bool) -> Shown {
+fn shown(detached: &Detached, stream: Stream, from: Option<u64>, ended: bool) -> Shown {
     let (mut at, mut lost) = (from.unwrap_or_default(), 0);
     let bytes = loop {
-        match kept.read(stream, at) {
+        match detached.read(stream, at) {
             Found::Lost(gone) => {
                 lost += gone.end - gone.start;
                 at = gone.end;
             }
             Found::Bytes(bytes) => break bytes,
-            Found::Nothing => return Shown { text: String::new(), offset: at.min(kept.range(stream).end), lost },
+            Found::Nothing => return Shown { text: String::new(), offset: at.min(detached.range(stream).end), lost },
         }
     };
     // An incomplete character is left for the next answer.
@@ -216,7 +216,7 @@ async fn status(
     Path(id): Path<String>,
     uri: Uri,
 ) -> Result<Response, Words> {
-    let kept = process(&pow, &caller, &id)?;
+    let detached = process(&pow, &caller, &id)?;
     let [mut stdout, mut stderr] = [None, None];
     for (name, value) in request::query(&uri) {
         let place = match &*name {
@@ -228,9 +228,9 @@ async fn status(
         *place = Some(value.parse::<u64>().map_err(|_| bad())?);
     }
     // Read first: once there is a result, the output is complete.
-    let ending = kept.ending();
+    let ending = detached.ending();
     let [out, err] = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)]
-        .map(|(stream, from)| shown(&kept, stream, from, ending.is_some()));
+        .map(|(stream, from)| shown(&detached, stream, from, ending.is_some()));
     let status = Status {
         buffer: out.text,
         offset: out.offset,
@@ -252,12 +252,12 @@ async fn input(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Words, Words> {
-    let kept = process(&pow, &caller, &id)?;
+    let detached = process(&pow, &caller, &id)?;
     let body = request::raw_body(request, pow.body).await?;
-    match kept.control.input.offer(&body, Instant::now()) {
+    match detached.control.input.offer(&body, Instant::now()) {
         Offered::Taken => Ok(Words::ok("input sent")),
-        Offered::Full if body.len() as u64 > kept.control.input.limit().get() => {
-            let what = format!("more than the {} that may wait for the process", kept.control.input.limit());
+        Offered::Full if body.len() as u64 > detached.control.input.limit().get() => {
+            let what = format!("more than the {} that may wait for the process", detached.control.input.limit());
             Err(Words(StatusCode::PAYLOAD_TOO_LARGE, what))
         }
         Offered::Full => {
@@ -283,11 +283,11 @@ async fn cancel(
     Authenticated(caller): Authenticated,
     Path(id): Path<String>,
 ) -> Result<Words, Words> {
-    let kept = process(&pow, &caller, &id)?;
+    let detached = process(&pow, &caller, &id)?;
     // An ended process stays as it is.
-    match kept.control.cancelled() {
-        None => kept.cancel(CancelReason::Client),
-        Some(_) => kept.control.force(),
+    match detached.control.cancelled() {
+        None => detached.cancel(CancelReason::Client),
+        Some(_) => detached.control.force(),
     }
     Ok(Words::ok("process cancelled"))
 }

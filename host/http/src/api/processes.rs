@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use distillery_core::auth::{ALL_PROCESSES, Caller, Wish, may, may_see};
+use distillery_core::auth::{ALL_PROCESSES, Caller, Permission, may, may_see};
 use distillery_process::history::{RUNNING, Seen};
 use distillery_store::{
     database::StoreError,
@@ -124,7 +124,7 @@ struct Shown<'a> {
     #[schemars(extend("format" = "date-time"))]
     ended: Option<String>,
     /// Whether the output is kept, so that a client can attach.
-    kept: bool,
+    detached: bool,
     #[schemars(extend("enum" = outcomes()))]
     outcome: &'a str,
     /// The reason of a failure.
@@ -153,7 +153,7 @@ impl<'a> Shown<'a> {
             generation: begun.generation,
             started: moment(begun.started),
             ended: ended.and_then(|ended| ended.at).map(moment),
-            kept: state.shelf.as_ref().is_some_and(|shelf| shelf.get(begun.id).is_some()),
+            detached: state.registry.as_ref().is_some_and(|registry| registry.get(begun.id).is_some()),
             outcome: seen.outcome(),
             message: ended.and_then(|ended| ended.message.as_deref()),
             stop: ended.and_then(|ended| ended.stop.as_deref()),
@@ -169,7 +169,7 @@ impl<'a> Shown<'a> {
 
 async fn list(State(state): State<Api>, Authenticated(caller): Authenticated, uri: Uri) -> Result<Response, ApiError> {
     let mut wanted = wanted(&uri).map_err(|what| ApiError::new(StatusCode::BAD_REQUEST, what))?;
-    if !may(&caller, Wish::Use(ALL_PROCESSES)) {
+    if !may(&caller, Permission::Use(ALL_PROCESSES)) {
         if caller.principal.is_anonymous() {
             let what = format!("log in, or show a token: your own, or {ALL_PROCESSES}");
             return Err(ApiError::new(StatusCode::UNAUTHORIZED, what));

@@ -185,7 +185,7 @@ where
     fn execute(&self, stream: F) {
         let offered = Offered::default();
         let stream =
-            Stream { stream: Some(Box::pin(stream)), offered: offered.clone(), patience: self.patience, alarm: None };
+            Stream { stream: Some(Box::pin(stream)), offered: offered.clone(), patience: self.patience, timer: None };
         tokio::spawn(OFFERED.scope(offered, stream));
     }
 }
@@ -195,7 +195,7 @@ struct Stream<F> {
     stream: Option<Pin<Box<F>>>,
     offered: Offered,
     patience: Duration,
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future> Future for Stream<F> {
@@ -207,15 +207,15 @@ impl<F: Future> Future for Stream<F> {
             return Poll::Ready(());
         }
         let Some(since) = self.offered.since() else {
-            self.alarm = None;
+            self.timer = None;
             return Poll::Pending;
         };
         let until = tokio::time::Instant::from_std(since + self.patience);
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if alarm.deadline() != until {
-            alarm.as_mut().reset(until);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
         }
-        if alarm.as_mut().poll(cx).is_pending() {
+        if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
         tracing::debug!("stream reset: the client does not read the answer");
@@ -288,7 +288,7 @@ mod tests {
         let offered = Offered::default();
         offered.set(Some(Instant::now()));
         let stream = Box::pin(std::future::pending::<()>());
-        let stream = Stream { stream: Some(stream), offered, patience: Duration::from_millis(5), alarm: None };
+        let stream = Stream { stream: Some(stream), offered, patience: Duration::from_millis(5), timer: None };
         stream.await;
     }
 }

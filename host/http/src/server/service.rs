@@ -164,7 +164,7 @@ mod tests {
         let service = config::Service { notify: path.to_str().map(Into::into), ..config::Service::default() };
         let manager = Arc::new(Manager::new(&service));
         while manager.try_tell("WATCHDOG=1").is_ok() {}
-        let telling = tokio::spawn({
+        let notifications = tokio::spawn({
             let manager = manager.clone();
             async move { manager.ready().await }
         });
@@ -177,7 +177,7 @@ mod tests {
                 }
             }
         });
-        telling.await.unwrap();
+        notifications.await.unwrap();
         read.await.unwrap();
     }
 

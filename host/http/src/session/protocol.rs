@@ -4,8 +4,8 @@
 //! knows what its frames mean; this file has the parts that all protocols share.
 
 pub mod distillery1;
+pub mod lines;
 pub mod pow1;
-pub mod seed;
 
 use super::framing::Framing;
 use crate::wire::{
@@ -19,8 +19,8 @@ use distillery_core::{
     stream::Stream,
 };
 use distillery1::Distillery1;
+use lines::Seed;
 use pow1::Pow1;
-use seed::Seed;
 use std::{ops::Range, time::Duration};
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ pub struct Started<'a> {
     pub call: &'a str,
     pub generation: u64,
     /// The process outlives the connection.
-    pub kept: bool,
+    pub detached: bool,
     /// Access key; present if the process has no owner.
     pub key: Option<&'a str>,
 }
@@ -224,7 +224,7 @@ enum State {
     Running {
         cancelled: bool,
         /// The process outlives the connection.
-        kept: bool,
+        detached: bool,
     },
     /// The result is being sent, or there is no client to send it to.
     Over,
@@ -249,12 +249,12 @@ impl Talk {
     }
 
     fn start(&mut self, start: Start) -> Action {
-        self.state = State::Running { cancelled: false, kept: false };
+        self.state = State::Running { cancelled: false, detached: false };
         Action::Start(Box::new(start))
     }
 
     fn attach(&mut self, attach: Attach) -> Action {
-        self.state = State::Running { cancelled: false, kept: true };
+        self.state = State::Running { cancelled: false, detached: true };
         self.follows = true;
         Action::Attach(Box::new(attach))
     }
@@ -264,9 +264,9 @@ impl Talk {
         match (event, self.state) {
             (Event::TooBig(limit), _) => self.unreadable(CloseCode::TooBig, format!("a frame is larger than {limit}")),
             (Event::Broken(what, code), _) => self.unreadable(code, what),
-            (Event::Silent, State::Running { kept: false, .. }) => self.cancel(CancelReason::Disconnected),
+            (Event::Silent, State::Running { detached: false, .. }) => self.cancel(CancelReason::Disconnected),
             (Event::Silent, _) => self.refuse(Refusal::Cancelled(CancelReason::Disconnected)),
-            (Event::Gone, State::Running { kept: false, .. }) => {
+            (Event::Gone, State::Running { detached: false, .. }) => {
                 self.gone = true;
                 self.cancel(CancelReason::Disconnected)
             }
@@ -276,8 +276,8 @@ impl Talk {
                 Action::Drop
             }
             (Event::Started(started), _) => {
-                if let State::Running { kept, .. } = &mut self.state {
-                    *kept = started.kept;
+                if let State::Running { detached, .. } = &mut self.state {
+                    *detached = started.detached;
                 }
                 Action::None
             }
@@ -285,7 +285,7 @@ impl Talk {
             (Event::Refused(refusal), _) => self.refuse(refusal),
             (Event::Shutdown, State::Waiting) => self.refuse(Refusal::ShuttingDown),
             // The task that drives a detached process cancels it.
-            (Event::Shutdown, State::Running { kept: false, .. }) => self.cancel(CancelReason::Shutdown),
+            (Event::Shutdown, State::Running { detached: false, .. }) => self.cancel(CancelReason::Shutdown),
             _ => Action::None,
         }
     }

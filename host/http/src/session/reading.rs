@@ -103,7 +103,7 @@ impl Session {
     pub(super) fn idle_until(&self, control: &Control, since: Instant, now: Instant) -> Option<Instant> {
         let started = match &self.phase {
             Phase::Running(process) => process.started(),
-            Phase::Watching(view) => view.kept().started,
+            Phase::Watching(view) => view.detached().started,
             _ => return None,
         };
         if control.cancelled().is_some() {

@@ -11,7 +11,7 @@ use distillery_core::{
     control::Control,
     stream::{Lines, Output, Stream, lines},
 };
-use distillery_process::kept::{Ending, Sight, View};
+use distillery_process::detached::{Ending, Item, Reader};
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -159,13 +159,13 @@ impl Session {
         if let Phase::Watching(view) = &mut self.phase {
             let Poll::Ready(sight) = view.poll_next(DATA, cx) else { return false };
             match sight {
-                Sight::Bytes(stream, from, bytes) => {
+                Item::Bytes(stream, from, bytes) => {
                     self.piece = Piece { stream, from, bytes };
                     return true;
                 }
                 // Sent before the bytes after the gap.
-                Sight::Lost(stream, lost) => self.on(Event::Lost(stream, lost), cx),
-                Sight::Ended(ending) => self.ending = Some(ending),
+                Item::Lost(stream, lost) => self.on(Event::Lost(stream, lost), cx),
+                Item::Ended(ending) => self.ending = Some(ending),
             }
             return false;
         }
@@ -184,15 +184,15 @@ impl Session {
 }
 
 /// Returns the next output of `view` as lines, and the end of the process if it follows.
-fn cut(view: &mut View, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, Option<Arc<Ending>>) {
+fn cut(view: &mut Reader, cutters: &mut [Lines; 2], cx: &Context<'_>) -> (Bytes, Option<Arc<Ending>>) {
     loop {
         let sight = view.poll_next(DATA, cx);
         let mut ending = None;
         match &sight {
-            Poll::Ready(Sight::Bytes(stream, _, bytes)) => cutters[*stream as usize].write(bytes),
+            Poll::Ready(Item::Bytes(stream, _, bytes)) => cutters[*stream as usize].write(bytes),
             // This view applies back-pressure, so it loses nothing.
-            Poll::Ready(Sight::Lost(..)) | Poll::Pending => {}
-            Poll::Ready(Sight::Ended(it)) => {
+            Poll::Ready(Item::Lost(..)) | Poll::Pending => {}
+            Poll::Ready(Item::Ended(it)) => {
                 cutters.iter_mut().for_each(Lines::finish);
                 ending = Some(it.clone());
             }

@@ -3,8 +3,8 @@
 use super::{
     Phase, Session,
     framing::Framing,
+    notifications,
     protocol::{Attached, Event, Start, Started},
-    telling,
 };
 use crate::wire::distillery1::Attach;
 use distillery_core::{
@@ -22,9 +22,9 @@ impl Session {
         };
         let (control, spec) = (admitted.control(), &admitted.call().spec);
         let detach = start.on_disconnect.unwrap_or(spec.on_disconnect) == OnDisconnect::Detach;
-        self.keep = detach && self.dispatcher.shelf.is_some();
+        self.keep = detach && self.dispatcher.registry.is_some();
         if self.keep || !matches!(self.framing, Framing::Lines) {
-            admitted.be_plain();
+            admitted.raw_output();
         }
         if !start.input.is_empty() {
             control.input.push(&start.input, Instant::now(), cx);
@@ -38,25 +38,25 @@ impl Session {
 
     /// Starts to serve a process that has just begun.
     pub(super) fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
-        let told = (self.keep || self.telling.is_some()).then(|| (process.call().clone(), process.control().id));
+        let told = (self.keep || self.notifications.is_some()).then(|| (process.call().clone(), process.control().id));
         let mut key = None;
-        match &self.dispatcher.shelf {
-            Some(shelf) if self.keep => {
-                let view = self.dispatcher.keep(shelf, process, &self.caller);
-                key = view.kept().owner.key.clone();
+        match &self.dispatcher.registry {
+            Some(registry) if self.keep => {
+                let view = self.dispatcher.keep(registry, process, &self.caller);
+                key = view.detached().owner.key.clone();
                 self.phase = Phase::Watching(view);
             }
             _ => self.phase = Phase::Running(process),
         }
-        if let Some(telling) = &mut self.telling {
-            telling.begin(Instant::now() + self.timing.ping_interval);
+        if let Some(notifications) = &mut self.notifications {
+            notifications.begin(Instant::now() + self.timing.ping_interval);
         }
         if let Some((call, id)) = told {
             let started = Started {
                 id,
                 call: call.spec.name.as_str(),
                 generation: call.plugin.generation,
-                kept: self.keep,
+                detached: self.keep,
                 key: key.as_deref(),
             };
             self.on(Event::Started(&started), cx);
@@ -64,27 +64,27 @@ impl Session {
     }
 
     pub(super) fn attach(&mut self, attach: Attach, cx: &mut Context<'_>) {
-        let Some(kept) = self.dispatcher.kept(&self.caller, &attach.id, attach.key.as_deref()) else {
+        let Some(detached) = self.dispatcher.detached(&self.caller, &attach.id, attach.key.as_deref()) else {
             let refusal = Refusal::NoProcess(attach.id);
             self.dispatcher.metrics.refused(&refusal);
             return self.on(Event::Refused(refusal), cx);
         };
-        self.control = Some(kept.control.clone());
+        self.control = Some(detached.control.clone());
         self.keep = true;
-        self.phase = Phase::Watching(kept.view([attach.stdout, attach.stderr]));
-        let running = kept.ending().is_none();
-        if let Some(telling) = self.telling.as_mut().filter(|_| !running) {
-            telling.leave_cancel_untold();
+        self.phase = Phase::Watching(detached.view([attach.stdout, attach.stderr]));
+        let running = detached.ending().is_none();
+        if let Some(notifications) = self.notifications.as_mut().filter(|_| !running) {
+            notifications.leave_cancel_untold();
         }
         let attached = Attached {
-            id: kept.id(),
-            call: &kept.begun.call,
-            params: &kept.begun.params,
-            generation: kept.begun.generation,
-            started: telling::moment(kept.begun.started),
+            id: detached.id(),
+            call: &detached.begun.call,
+            params: &detached.begun.params,
+            generation: detached.begun.generation,
+            started: notifications::moment(detached.begun.started),
             running,
-            stdout: kept.range(Stream::Stdout),
-            stderr: kept.range(Stream::Stderr),
+            stdout: detached.range(Stream::Stdout),
+            stderr: detached.range(Stream::Stderr),
         };
         self.on(Event::Attached(&attached), cx);
     }

@@ -80,8 +80,8 @@ pub enum ServerMessage<'a> {
         generation: u64,
         started: String,
         running: bool,
-        stdout: Kept,
-        stderr: Kept,
+        stdout: Detached,
+        stderr: Detached,
     },
     /// These bytes are no longer kept.
     Lost { stream: &'static str, from: u64, to: u64 },
@@ -97,7 +97,7 @@ pub enum ServerMessage<'a> {
 
 /// The range of bytes of a stream that are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct Detached {
     pub from: u64,
     pub to: u64,
 }
@@ -342,7 +342,7 @@ mod tests {
             }
             assert!(read(&message.to_string()).is_ok(), "{message}");
         }
-        let range = Kept::default();
+        let range = Detached::default();
         let (id, started) = (Uuid::nil(), String::new());
         let said = [
             ServerMessage::Queued { position: 1 }.encode(),

@@ -1,10 +1,10 @@
 //! Looks at the plugin directories: when they are due, and how they differ from the look before.
 
-use super::keeper::Keeper;
+use super::reconciler::Reconciler;
 use crate::{
+    debounce::Hint,
     discover,
     look::{Identity, Root},
-    plan::Sign,
 };
 use distillery_config as config;
 use std::{
@@ -23,7 +23,7 @@ const LOOK_APART: Duration = Duration::from_millis(20);
 /// A look at many plugins takes time. The thread pauses for this many times as long, to do other work.
 const LOOK_SHARE: u32 = 3;
 
-impl Keeper {
+impl Reconciler {
     pub(super) fn look_soon(&mut self) {
         let due = self.last_look + LOOK_APART.max(self.look_took * LOOK_SHARE);
         self.next_look = Some(self.next_look.map_or(due, |look| look.min(due)));
@@ -31,7 +31,7 @@ impl Keeper {
     }
 
     /// Looks at all plugins, and records the differences from the last look.
-    pub(super) fn look(&mut self, sign: Sign<'_>) {
+    pub(super) fn look(&mut self, sign: Hint<'_>) {
         let begun = Instant::now();
         // Changes in a directory before it was watched are only visible by looking.
         for _ in 0..3 {
@@ -47,18 +47,18 @@ impl Keeper {
             (config::Watch::Events, Some(_)) => Some(LOOK_BESIDE_EVENTS),
             (config::Watch::Events, None) | (config::Watch::Poll, _) => Some(LOOK),
         };
-        let pause = pause.map(|pause| if self.plan.is_watching() { LOOK_CLOSELY } else { pause });
+        let pause = pause.map(|pause| if self.debounce.is_watching() { LOOK_CLOSELY } else { pause });
         self.next_look = pause.map(|pause| self.last_look + pause.max(self.look_took * LOOK_SHARE));
     }
 
-    pub(super) fn look_once(&mut self, sign: Sign<'_>) {
+    pub(super) fn look_once(&mut self, sign: Hint<'_>) {
         tracing::trace!("looking at all plugins");
         let seen = match Root::at(&self.root, &self.looks) {
             Ok(seen) => seen,
             Err(error) => return self.lose_root(error.to_string()),
         };
         let replaced = self.identity.is_some_and(|identity| identity != seen.identity);
-        if seen.plugins.is_empty() && replaced && !self.looks.is_empty() && sign != Sign::Asked {
+        if seen.plugins.is_empty() && replaced && !self.looks.is_empty() && sign != Hint::Asked {
             let root = self.root.display();
             return self.lose_root(format!("{root}: another directory, which is empty, is in its place"));
         }
@@ -69,7 +69,7 @@ impl Keeper {
         let now = Instant::now();
         for name in self.looks.keys().chain(seen.plugins.keys()) {
             if self.looks.get(name) != seen.plugins.get(name) {
-                self.plan.notice(name, sign, now);
+                self.debounce.notice(name, sign, now);
             }
         }
         self.looks = seen.plugins;

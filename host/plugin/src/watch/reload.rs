@@ -2,9 +2,9 @@
 
 use super::{
     Holder, Reloaded, Reread,
-    keeper::{Keeper, Waiting},
+    reconciler::{Reconciler, Waiting},
 };
-use crate::{Found, Plugin, discover::LoadError, generation::Failure, plan::Sign};
+use crate::{Found, Plugin, debounce::Hint, discover::LoadError, generation::Failure};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -13,11 +13,11 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-impl Keeper {
+impl Reconciler {
     pub fn on_reload(&mut self, answer: oneshot::Sender<Reloaded>) {
         let mut reloaded = self.reread();
         reloaded.holders = self.renew();
-        self.look(Sign::Asked);
+        self.look(Hint::Asked);
         if let Some(why) = &self.rootless {
             reloaded.error.get_or_insert_with(|| why.clone());
             tell(&reloaded.holders);
@@ -29,7 +29,7 @@ impl Keeper {
         for name in &names {
             // A failure can have a cause outside the directory.
             self.records.entry(name.clone()).or_default().stale |= self.found.get(name).is_some_and(Result::is_err);
-            self.plan.notice(name, Sign::Asked, now);
+            self.debounce.notice(name, Hint::Asked, now);
         }
         self.waiting.push(Waiting { names, reloaded, answer });
     }
@@ -110,7 +110,7 @@ impl Keeper {
     pub fn answer_who_waits(&mut self) {
         let (busy, done) = mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|waiting: &Waiting| waiting.names.iter().any(|name| self.plan.is_busy(name)));
+            .partition(|waiting: &Waiting| waiting.names.iter().any(|name| self.debounce.is_busy(name)));
         self.waiting = busy;
         for Waiting { names, reloaded, answer } in done {
             tell(&reloaded.holders);

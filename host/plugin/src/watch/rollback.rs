@@ -1,9 +1,9 @@
 //! The rollback to the previous generation.
 
-use super::{NoWayBack, RolledBack, keeper::Keeper};
+use super::{NoWayBack, RolledBack, reconciler::Reconciler};
 use crate::archive::Rollback;
 
-impl Keeper {
+impl Reconciler {
     /// Serves the previous version of a plugin, with its rights under the current rules.
     pub fn roll_back(&mut self, name: &str) -> Result<RolledBack, NoWayBack> {
         let snapshot = self.catalog.snapshot();

@@ -198,7 +198,7 @@ fn start(call: &Call) -> (Guest, Arc<Control>) {
         params: vec![],
         env: vec![("DISTILLERY_CALL".to_owned(), call.spec.name.to_string())],
         stderr: StderrTo::Log,
-        reach: plugin.reach.clone(),
+        grants: plugin.grants.clone(),
     };
     (plugin.program.start(invocation, &plugin.limits, control.clone(), ()), control)
 }

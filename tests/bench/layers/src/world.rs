@@ -108,7 +108,7 @@ impl World {
             grace: Duration::from_secs(2),
             cleanup_time: Duration::from_secs(10),
             history: None,
-            shelf: None,
+            registry: None,
             metrics: Arc::default(),
             tracer: None,
         })

@@ -90,7 +90,7 @@ fn line_has_a_maximum_length() {
     for plain in [false, true] {
         let output = Output::new(None, 10);
         if plain {
-            output.be_plain();
+            output.raw_output();
         }
         assert_eq!(output.write(b"9\n0123456789"), Written::Yes);
         assert_eq!(output.write(b"0"), Written::LineTooLong(10), "{plain}");
@@ -104,7 +104,7 @@ fn line_has_a_maximum_length() {
 #[test]
 fn raw_output_is_sent_unchanged() {
     let output = output();
-    output.be_plain();
+    output.raw_output();
     for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
         output.write(part);
         output.prompt();
@@ -143,7 +143,7 @@ fn next_guest_has_the_whole_limit_for_itself() {
     for plain in [false, true] {
         let output = Output::new(Some(8), 4);
         if plain {
-            output.be_plain();
+            output.raw_output();
         }
         assert_eq!(output.write(b"abcde"), Written::LineTooLong(4));
         output.finish();

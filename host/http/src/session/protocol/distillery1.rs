@@ -3,7 +3,7 @@
 use super::{Action, Event, Start, State, Talk};
 use crate::wire::{
     CallMessage,
-    distillery1::{Call, ClientMessage, Kept, ServerMessage, decode, ended, refused},
+    distillery1::{Call, ClientMessage, Detached, ServerMessage, decode, ended, refused},
 };
 
 #[derive(Debug)]
@@ -34,8 +34,8 @@ impl Distillery1 {
             Event::Ended(outcome, value) => return self.talk.finish(ended(outcome, value)),
             Event::Started(started) => {
                 self.talk.on(Event::Started(started));
-                let super::Started { id, call, generation, kept, key } = *started;
-                ServerMessage::Started { id, call, generation, kept, key }
+                let super::Started { id, call, generation, detached, key } = *started;
+                ServerMessage::Started { id, call, generation, kept: detached, key }
             }
             Event::Attached(it) => ServerMessage::Attached {
                 id: it.id,
@@ -44,8 +44,8 @@ impl Distillery1 {
                 generation: it.generation,
                 started: it.started.clone(),
                 running: it.running,
-                stdout: Kept { from: it.stdout.start, to: it.stdout.end },
-                stderr: Kept { from: it.stderr.start, to: it.stderr.end },
+                stdout: Detached { from: it.stdout.start, to: it.stdout.end },
+                stderr: Detached { from: it.stderr.start, to: it.stderr.end },
             },
             Event::Queued(position) => ServerMessage::Queued { position },
             Event::Listed(processes) => ServerMessage::Processes { processes },
@@ -78,7 +78,7 @@ impl Distillery1 {
             }
             (_, Ok(ClientMessage::Cancel)) => self.talk.ask_to_cancel(),
             (State::Running { .. }, Ok(ClientMessage::End)) => Action::EndInput,
-            (State::Running { kept: true, .. }, Ok(ClientMessage::Detach)) => {
+            (State::Running { detached: true, .. }, Ok(ClientMessage::Detach)) => {
                 self.talk.state = State::Over;
                 Action::Leave(ServerMessage::Detached.encode())
             }
@@ -117,12 +117,12 @@ mod tests {
     const BYTES: Event<'static> = Event::Binary(b"\xff");
     const SUCCESS: Event<'static> = Event::Ended(&Outcome::Exited { status: 0, last_words: None }, Some("[1]"));
 
-    fn started(kept: bool) -> Event<'static> {
-        const fn told(kept: bool) -> Started<'static> {
-            Started { id: Uuid::nil(), call: "echo", generation: 4, kept, key: None }
+    fn started(detached: bool) -> Event<'static> {
+        const fn told(detached: bool) -> Started<'static> {
+            Started { id: Uuid::nil(), call: "echo", generation: 4, detached, key: None }
         }
         static STARTED: [Started<'static>; 2] = [told(false), told(true)];
-        Event::Started(&STARTED[usize::from(kept)])
+        Event::Started(&STARTED[usize::from(detached)])
     }
 
     fn after<const N: usize>(events: [Event<'static>; N]) -> Distillery1 {

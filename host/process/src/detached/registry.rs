@@ -1,6 +1,6 @@
 //! The registry of detached processes: the running ones, and the last ones that ended, for a while.
 
-use super::{Ending, Kept, Shared, View, drive};
+use super::{Detached, Ending, Reader, Shared, drive};
 use crate::{Process, history::History};
 use distillery_core::{
     auth::{Caller, Owner, Who},
@@ -31,7 +31,7 @@ pub struct Bounds {
     pub processes: usize,
 }
 
-pub struct Shelf {
+pub struct Registry {
     bounds: Bounds,
     history: Arc<History>,
     drain: Drain,
@@ -41,12 +41,12 @@ pub struct Shelf {
 
 #[derive(Default)]
 struct State {
-    all: HashMap<Uuid, Arc<Kept>>,
+    all: HashMap<Uuid, Arc<Detached>>,
     /// Ended processes, the oldest end first.
-    ended: VecDeque<(Instant, Arc<Kept>)>,
+    ended: VecDeque<(Instant, Arc<Detached>)>,
 }
 
-impl Shelf {
+impl Registry {
     pub fn new(bounds: Bounds, history: Arc<History>, drain: Drain) -> Self {
         Self { bounds, history, drain, state: Mutex::default(), changed: Notify::new() }
     }
@@ -58,11 +58,11 @@ impl Shelf {
         process: Process,
         caller: &Caller,
         ended: impl FnOnce(&Process, &Outcome) + Send + 'static,
-    ) -> View {
+    ) -> Reader {
         let control = process.control().clone();
         let begun = self.history.begun(control.id).expect("a process is in the history from its beginning on");
         let ring = || Ring::new(self.bounds.output.as_usize());
-        let kept = Arc::new(Kept {
+        let detached = Arc::new(Detached {
             control,
             begun,
             owner: Owner::new(caller),
@@ -78,13 +78,13 @@ impl Shelf {
             }),
             driver: AtomicWaker::new(),
         });
-        let view = kept.holding_view();
-        self.state.lock().all.insert(kept.id(), kept.clone());
-        let (shelf, busy, draining) = (self.clone(), self.drain.busy(), self.drain.signal());
+        let view = detached.holding_view();
+        self.state.lock().all.insert(detached.id(), detached.clone());
+        let (registry, busy, draining) = (self.clone(), self.drain.busy(), self.drain.signal());
         tokio::spawn(async move {
             let _busy = busy;
-            drive(process, &kept, draining, ended).await;
-            shelf.note_end(kept);
+            drive(process, &detached, draining, ended).await;
+            registry.note_end(detached);
         });
         view
     }
@@ -94,18 +94,18 @@ impl Shelf {
         self.drain.signal()
     }
 
-    pub fn get(&self, id: Uuid) -> Option<Arc<Kept>> {
+    pub fn get(&self, id: Uuid) -> Option<Arc<Detached>> {
         self.state.lock().all.get(&id).cloned()
     }
 
     /// Returns the processes that pass `may`.
-    pub fn all(&self, may: impl Fn(&Kept) -> bool) -> Vec<Arc<Kept>> {
-        self.state.lock().all.values().filter(|kept| may(kept)).cloned().collect()
+    pub fn all(&self, may: impl Fn(&Detached) -> bool) -> Vec<Arc<Detached>> {
+        self.state.lock().all.values().filter(|detached| may(detached)).cloned().collect()
     }
 
-    fn note_end(&self, kept: Arc<Kept>) {
+    fn note_end(&self, detached: Arc<Detached>) {
         let mut state = self.state.lock();
-        state.ended.push_back((Instant::now(), kept));
+        state.ended.push_back((Instant::now(), detached));
         while state.ended.len() > self.bounds.processes {
             state.forget_one();
         }
@@ -147,19 +147,19 @@ impl Shelf {
 
 impl State {
     fn forget(&mut self, at: usize) {
-        if let Some((_, kept)) = self.ended.remove(at) {
-            self.all.remove(&kept.id());
+        if let Some((_, detached)) = self.ended.remove(at) {
+            self.all.remove(&detached.id());
         }
     }
 
     /// Forgets the oldest process of the caller with the most, so that no caller can displace those of others.
     fn forget_one(&mut self) {
         let mut counts: HashMap<&Who, usize> = HashMap::new();
-        for (_, kept) in &self.ended {
-            *counts.entry(&kept.who).or_default() += 1;
+        for (_, detached) in &self.ended {
+            *counts.entry(&detached.who).or_default() += 1;
         }
         let most = counts.values().copied().max();
-        let at = self.ended.iter().position(|(_, kept)| counts.get(&kept.who).copied() == most);
+        let at = self.ended.iter().position(|(_, detached)| counts.get(&detached.who).copied() == most);
         self.forget(at.unwrap_or_default());
     }
 }

@@ -5,16 +5,16 @@
 //! client loses nothing. Other views are not waited for; a slow one learns how much it lost. The module knows nothing
 //! of sockets.
 
-pub mod shelf;
+pub mod registry;
 
 use crate::Process;
 use bytes::{Buf, Bytes};
 use distillery_core::{
-    alarm::poll_due,
     auth::{Caller, Owner, Who, may_use},
     call::{CancelReason, Outcome},
     control::Control,
     stream::{Found, Output, Ring, Stream},
+    timer::poll_due,
 };
 use distillery_store::processes::Begun;
 use futures_util::task::AtomicWaker;
@@ -34,7 +34,7 @@ use uuid::Uuid;
 /// Maximum polls of a process before the task yields.
 const ROUNDS: usize = 16;
 
-pub struct Kept {
+pub struct Detached {
     pub control: Arc<Control>,
     pub begun: Begun,
     pub owner: Owner,
@@ -65,8 +65,8 @@ pub struct Ending {
 }
 
 /// A reader of a process, until it is dropped.
-pub struct View {
-    kept: Arc<Kept>,
+pub struct Reader {
+    detached: Arc<Detached>,
     id: u64,
     at: [u64; 2],
     /// The stream to read next, so that neither starves the other.
@@ -75,7 +75,7 @@ pub struct View {
 
 /// An item that a view reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum Item {
     Bytes(Stream, u64, Bytes),
     /// These bytes are no longer kept.
     Lost(Stream, Range<u64>),
@@ -83,7 +83,7 @@ pub enum Sight {
     Ended(Arc<Ending>),
 }
 
-impl Kept {
+impl Detached {
     pub fn id(&self) -> Uuid {
         self.control.id
     }
@@ -94,7 +94,7 @@ impl Kept {
     }
 
     /// Returns a view from these positions on, or from the oldest byte that is kept.
-    pub fn view(self: &Arc<Self>, from: [Option<u64>; 2]) -> View {
+    pub fn view(self: &Arc<Self>, from: [Option<u64>; 2]) -> Reader {
         let mut shared = self.shared.lock();
         let at = [0, 1].map(|stream| {
             let Range { start, end } = shared.rings[stream].range();
@@ -104,7 +104,7 @@ impl Kept {
     }
 
     /// Returns a view from the beginning on that applies back-pressure.
-    fn holding_view(self: &Arc<Self>) -> View {
+    fn holding_view(self: &Arc<Self>) -> Reader {
         let mut shared = self.shared.lock();
         let view = shared.view(self, [0, 0]);
         shared.holder = Some((view.id, view.at));
@@ -179,11 +179,11 @@ impl Kept {
 }
 
 impl Shared {
-    fn view(&mut self, kept: &Arc<Kept>, at: [u64; 2]) -> View {
+    fn view(&mut self, detached: &Arc<Detached>, at: [u64; 2]) -> Reader {
         let id = self.next_view;
         self.next_view += 1;
         self.views.insert(id, None);
-        View { kept: kept.clone(), id, at, turn: 0 }
+        Reader { detached: detached.clone(), id, at, turn: 0 }
     }
 
     fn wake(&mut self) {
@@ -191,44 +191,44 @@ impl Shared {
     }
 }
 
-impl View {
-    pub fn kept(&self) -> &Arc<Kept> {
-        &self.kept
+impl Reader {
+    pub fn detached(&self) -> &Arc<Detached> {
+        &self.detached
     }
 
     /// Becomes ready with the next `most` bytes of either stream, or with the end after them. Wakes `cx` when there is
     /// more to read, and on any other event of the process.
-    pub fn poll_next(&mut self, most: usize, cx: &Context<'_>) -> Poll<Sight> {
-        let mut shared = self.kept.shared.lock();
+    pub fn poll_next(&mut self, most: usize, cx: &Context<'_>) -> Poll<Item> {
+        let mut shared = self.detached.shared.lock();
         for at in [self.turn, 1 - self.turn] {
             let stream = Stream::BOTH[at];
-            let place = &mut self.at[at];
+            let permit = &mut self.at[at];
             let mut most = most;
-            if stream == Stream::Stdout && shared.waited > *place {
+            if stream == Stream::Stdout && shared.waited > *permit {
                 // Bytes from before the guest waited form a separate item from later ones.
-                most = most.min((shared.waited - *place) as usize);
+                most = most.min((shared.waited - *permit) as usize);
             }
-            let sight = match shared.rings[at].read(*place, most) {
+            let sight = match shared.rings[at].read(*permit, most) {
                 Found::Nothing => continue,
                 Found::Bytes(bytes) => {
-                    let from = *place;
-                    *place += bytes.len() as u64;
-                    Sight::Bytes(stream, from, bytes)
+                    let from = *permit;
+                    *permit += bytes.len() as u64;
+                    Item::Bytes(stream, from, bytes)
                 }
                 Found::Lost(lost) => {
-                    *place = lost.end;
-                    Sight::Lost(stream, lost)
+                    *permit = lost.end;
+                    Item::Lost(stream, lost)
                 }
             };
             self.turn = 1 - at;
             if let Some((_, at)) = shared.holder.as_mut().filter(|(id, _)| *id == self.id) {
                 *at = self.at;
-                self.kept.driver.wake();
+                self.detached.driver.wake();
             }
             return Poll::Ready(sight);
         }
         if let Some(ending) = &shared.ended {
-            return Poll::Ready(Sight::Ended(ending.clone()));
+            return Poll::Ready(Item::Ended(ending.clone()));
         }
         if let Some(waker) = shared.views.get_mut(&self.id) {
             distillery_core::stream::remember(waker, cx);
@@ -238,17 +238,17 @@ impl View {
 
     /// Returns whether the guest waits for input, and the view has read all earlier stdout.
     pub fn is_prompted(&self) -> bool {
-        self.kept.shared.lock().waited == self.at[0]
+        self.detached.shared.lock().waited == self.at[0]
     }
 }
 
-impl Drop for View {
+impl Drop for Reader {
     fn drop(&mut self) {
-        let mut shared = self.kept.shared.lock();
+        let mut shared = self.detached.shared.lock();
         shared.views.remove(&self.id);
         if shared.holder.is_some_and(|(id, _)| id == self.id) {
             shared.holder = None;
-            self.kept.driver.wake();
+            self.detached.driver.wake();
         }
     }
 }
@@ -257,7 +257,7 @@ impl Drop for View {
 /// waits for room.
 async fn drive(
     mut process: Process,
-    kept: &Arc<Kept>,
+    detached: &Arc<Detached>,
     drain: CancellationToken,
     ended: impl FnOnce(&Process, &Outcome),
 ) {
@@ -266,24 +266,24 @@ async fn drive(
     let mut waiting = [Bytes::new(), Bytes::new()];
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let outcome = poll_fn(|cx| {
-        kept.driver.register(cx.waker());
+        detached.driver.register(cx.waker());
         if draining.as_mut().poll(cx).is_ready() {
             process.control().cancel(CancelReason::Shutdown);
         }
         for _ in 0..ROUNDS {
             if let Poll::Ready(outcome) = process.poll(Instant::now(), cx) {
                 // A client that learns of the end can then read the last output.
-                kept.take(&mut waiting);
+                detached.take(&mut waiting);
                 return Poll::Ready(outcome);
             }
             if process.control().cancelled().is_some() && !std::mem::replace(&mut told, true) {
-                kept.shared.lock().wake();
+                detached.shared.lock().wake();
             }
-            if kept.take(&mut waiting) {
+            if detached.take(&mut waiting) {
                 continue;
             }
             let away = process.is_away() && waiting.iter().all(Bytes::is_empty);
-            if away && kept.outputs().any(|(_, output)| output.poll_lines(cx).is_ready()) {
+            if away && detached.outputs().any(|(_, output)| output.poll_lines(cx).is_ready()) {
                 continue;
             }
             let Some(due) = process.deadline() else { return Poll::Pending };
@@ -298,10 +298,10 @@ async fn drive(
     ended(&process, &outcome);
     drop(process);
     poll_fn(|cx| {
-        kept.driver.register(cx.waker());
-        kept.take(&mut waiting);
+        detached.driver.register(cx.waker());
+        detached.take(&mut waiting);
         if waiting.iter().all(Bytes::is_empty) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    kept.end(Ending { outcome, value: kept.control.value() });
+    detached.end(Ending { outcome, value: detached.control.value() });
 }

@@ -1,10 +1,10 @@
-//! `distillery may`: shows whether a user is allowed an action, and which rule decides.
+//! `distillery auth can-i`: shows whether a user is allowed an action, and which rule decides.
 
 use super::output;
 use anyhow::Context;
 use distillery_config::Config;
 use distillery_core::{
-    auth::{self, Access, Caller, Scope, Wish},
+    auth::{self, Access, Caller, Permission, Scope},
     call::CallName,
 };
 use distillery_plugin::{discover::plugin_directories, source::Source};
@@ -14,7 +14,22 @@ use std::process::ExitCode;
 /// The name for an anonymous caller on the command line.
 const NOBODY: &str = "nobody";
 
-pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCode> {
+#[derive(clap::Subcommand)]
+pub enum Auth {
+    /// Shows whether a user is allowed an action, such as call:echo, and which rule decides; fails if not
+    CanI(Question),
+}
+
+#[derive(clap::Args)]
+pub struct Question {
+    /// A user, or `nobody` for an anonymous caller
+    user: String,
+    /// The action, as a scope
+    scope: Scope,
+}
+
+pub fn run(config: &Config, Question { user, scope }: &Question) -> anyhow::Result<ExitCode> {
+    let user = user.as_str();
     let held = match user {
         NOBODY => Vec::new(),
         user => Accounts::open(&Database::open(&config.data)?)?
@@ -29,8 +44,8 @@ pub fn run(config: &Config, user: &str, scope: &Scope) -> anyhow::Result<ExitCod
         None => Access::Scoped,
     };
     let wish = match &call {
-        Some(call) => Wish::Run(call, access),
-        None => Wish::Use(&scope.0),
+        Some(call) => Permission::Run(call, access),
+        None => Permission::Use(&scope.0),
     };
     let (own, everybody) = (with(&held), with(&config.auth.anonymous));
     let (own, everybody) = (auth::rule(&own, wish), auth::rule(&everybody, wish));

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn kept_process_outlives_its_client() {
-        static KEPT: Started<'static> = Started { id: Uuid::nil(), call: "echo", generation: 1, kept: true, key: None };
+        static KEPT: Started<'static> =
+            Started { id: Uuid::nil(), call: "echo", generation: 1, detached: true, key: None };
         assert_eq!(after([CALL, Event::Started(&KEPT)]).on(Event::Shutdown), Action::None);
         let mut protocol = after([CALL, Event::Started(&KEPT)]);
         assert_eq!(protocol.on(Event::Gone), Action::Drop);

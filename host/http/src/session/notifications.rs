@@ -6,7 +6,7 @@ use super::{
 };
 use crate::wire::distillery1::Listed;
 use distillery_core::control::Control;
-use distillery_process::{history::Seen, kept::Kept};
+use distillery_process::{detached::Detached, history::Seen};
 use distillery_store::processes::Begun;
 use std::{
     collections::BTreeMap,
@@ -55,25 +55,25 @@ impl Telling {
 
 impl Session {
     pub(super) fn tell(&mut self, now: Instant, cx: &mut Context<'_>) {
-        let Some(telling) = &mut self.telling else { return };
+        let Some(notifications) = &mut self.notifications else { return };
         match &self.phase {
-            Phase::Queued(queued) if telling.next_look().is_none_or(|look| now >= look) => {
-                telling.looked = Some(now);
+            Phase::Queued(queued) if notifications.next_look().is_none_or(|look| now >= look) => {
+                notifications.looked = Some(now);
                 let position = queued.position();
-                if std::mem::replace(&mut telling.position, position) != position {
+                if std::mem::replace(&mut notifications.position, position) != position {
                     self.on(Event::Queued(position), cx);
                 }
             }
             Phase::Running(_) | Phase::Watching(_) => {
                 let (control, started) = match &self.phase {
                     Phase::Running(process) => (process.control().clone(), process.started()),
-                    Phase::Watching(view) => (view.kept().control.clone(), view.kept().started),
+                    Phase::Watching(view) => (view.detached().control.clone(), view.detached().started),
                     _ => return,
                 };
                 self.tell_of_cancel(&control, cx);
-                let Some(telling) = &mut self.telling else { return };
-                if now >= telling.next_beat {
-                    telling.next_beat = now + self.timing.ping_interval;
+                let Some(notifications) = &mut self.notifications else { return };
+                if now >= notifications.next_beat {
+                    notifications.next_beat = now + self.timing.ping_interval;
                     // No heartbeats while the client is not reading.
                     if !self.link.is_blocked() {
                         self.on(
@@ -95,8 +95,8 @@ impl Session {
 
     /// Notifies the client of a cancel, once, whatever its reason.
     pub(super) fn tell_of_cancel(&mut self, control: &Control, cx: &mut Context<'_>) {
-        if let (Some(telling), Some((reason, _))) = (&mut self.telling, control.cancelled())
-            && !std::mem::replace(&mut telling.of_cancel, true)
+        if let (Some(notifications), Some((reason, _))) = (&mut self.notifications, control.cancelled())
+            && !std::mem::replace(&mut notifications.of_cancel, true)
         {
             self.on(Event::Cancelling(reason), cx);
         }
@@ -107,11 +107,11 @@ impl Session {
 const LISTED: usize = 1000;
 
 /// Returns the entries of a list for running and detached processes.
-pub(super) fn listed(running: &[Seen], kept: &[Arc<Kept>]) -> Vec<Listed> {
+pub(super) fn listed(running: &[Seen], detached: &[Arc<Detached>]) -> Vec<Listed> {
     let mut all: BTreeMap<Uuid, Listed> = BTreeMap::new();
-    for kept in kept {
-        let ending = kept.ending();
-        all.insert(kept.id(), listed_as(&kept.begun, true, ending.map(|ending| ending.word())));
+    for detached in detached {
+        let ending = detached.ending();
+        all.insert(detached.id(), listed_as(&detached.begun, true, ending.map(|ending| ending.word())));
     }
     for seen in running {
         all.entry(seen.begun.id).or_insert_with(|| listed_as(&seen.begun, false, None));
@@ -119,7 +119,7 @@ pub(super) fn listed(running: &[Seen], kept: &[Arc<Kept>]) -> Vec<Listed> {
     all.into_values().rev().take(LISTED).collect()
 }
 
-fn listed_as(begun: &Begun, kept: bool, outcome: Option<&'static str>) -> Listed {
+fn listed_as(begun: &Begun, detached: bool, outcome: Option<&'static str>) -> Listed {
     Listed {
         id: begun.id.to_string(),
         call: begun.call.clone(),
@@ -127,7 +127,7 @@ fn listed_as(begun: &Begun, kept: bool, outcome: Option<&'static str>) -> Listed
         generation: begun.generation,
         started: moment(begun.started),
         running: outcome.is_none(),
-        kept,
+        kept: detached,
         outcome,
     }
 }

@@ -38,7 +38,7 @@ const OPEN: Duration = Duration::from_secs(5);
 
 /// An observation about a plugin's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign<'a> {
+pub enum Hint<'a> {
     /// The operating system reported a change.
     Told,
     /// The operating system reported a write to this file, so a process has the file open.
@@ -72,7 +72,7 @@ pub enum Step<D> {
 
 /// The plugins with a pending load or a load in progress.
 #[derive(Debug)]
-pub struct Plan<D> {
+pub struct Debouncer<D> {
     slots: BTreeMap<String, Slot<D>>,
     loading: usize,
 }
@@ -133,28 +133,28 @@ impl<D> Slot<D> {
     }
 }
 
-impl<D> Default for Plan<D> {
+impl<D> Default for Debouncer<D> {
     fn default() -> Self {
         Self { slots: BTreeMap::new(), loading: 0 }
     }
 }
 
-impl<D> Plan<D> {
+impl<D> Debouncer<D> {
     /// Records an observation about the plugin `name`.
-    pub fn notice(&mut self, name: &str, sign: Sign<'_>, now: Instant) {
+    pub fn notice(&mut self, name: &str, sign: Hint<'_>, now: Instant) {
         let slot = self.slots.entry(name.to_owned()).or_default();
         match sign {
-            Sign::Told => slot.changed(Some(Pace::TOLD), now),
-            Sign::Written(file) => {
+            Hint::Told => slot.changed(Some(Pace::TOLD), now),
+            Hint::Written(file) => {
                 slot.open.insert(file.to_owned());
                 slot.changed(Some(Pace::TOLD), now);
             }
-            Sign::Closed(file) => {
+            Hint::Closed(file) => {
                 slot.open.remove(file);
                 slot.changed(Some(Pace::TOLD), now);
             }
-            Sign::Seen => slot.changed(Some(Pace::SEEN), now),
-            Sign::Asked => {
+            Hint::Seen => slot.changed(Some(Pace::SEEN), now),
+            Hint::Asked => {
                 slot.open.clear();
                 slot.changed(None, now);
             }
@@ -179,7 +179,7 @@ impl<D> Plan<D> {
     pub fn next(&mut self, now: Instant) -> Option<Step<D>> {
         let ripe = |slot: &Slot<D>| slot.doubt.as_ref().is_some_and(|(_, until)| *until <= now);
         if let Some(name) = self.slots.iter().find(|(_, slot)| ripe(slot)).map(|(name, _)| name.clone()) {
-            return self.believe(&name).map(|doubt| Step::Believe(name, doubt));
+            return self.confirm(&name).map(|doubt| Step::Believe(name, doubt));
         }
         if self.loading == AT_ONCE {
             return None;
@@ -198,7 +198,7 @@ impl<D> Plan<D> {
     }
 
     /// Confirms the load failure of `name` without further delay.
-    pub fn believe(&mut self, name: &str) -> Option<D> {
+    pub fn confirm(&mut self, name: &str) -> Option<D> {
         let (doubt, _) = self.slots.get_mut(name)?.doubt.take()?;
         self.forget_if_over(name);
         Some(doubt)
@@ -241,7 +241,7 @@ mod tests {
 
     /// A plan with a clock that advances on request only.
     struct Table {
-        plan: Plan<&'static str>,
+        debounce: Debouncer<&'static str>,
         now: Instant,
     }
 
@@ -250,21 +250,21 @@ mod tests {
 
     impl Table {
         fn new() -> Self {
-            Self { plan: Plan::default(), now: Instant::now() }
+            Self { debounce: Debouncer::default(), now: Instant::now() }
         }
 
-        fn notice(&mut self, name: &str, sign: Sign<'_>) {
-            self.plan.notice(name, sign, self.now);
+        fn notice(&mut self, name: &str, sign: Hint<'_>) {
+            self.debounce.notice(name, sign, self.now);
         }
 
         fn loaded(&mut self, name: &str, read: Read<&'static str>) {
-            self.plan.loaded(name, read, self.now);
+            self.debounce.loaded(name, read, self.now);
         }
 
         /// Returns all steps due after `time`.
         fn after(&mut self, time: Duration) -> Vec<Step<&'static str>> {
             self.now += time;
-            std::iter::from_fn(|| self.plan.next(self.now)).collect()
+            std::iter::from_fn(|| self.debounce.next(self.now)).collect()
         }
 
         fn at_once(&mut self) -> Vec<Step<&'static str>> {
@@ -279,15 +279,15 @@ mod tests {
     #[test]
     fn quiet_plugin_is_loaded() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET / 2), []);
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET / 2), []);
-        assert_eq!(table.plan.wake(), Some(table.now + QUIET / 2));
+        assert_eq!(table.debounce.wake(), Some(table.now + QUIET / 2));
         assert_eq!(table.after(QUIET / 2), load("a"));
         table.loaded("a", Read::Whole);
-        assert_eq!((table.after(SECOND * 60), table.plan.wake()), (vec![], None));
-        assert!(table.plan.slots.is_empty());
+        assert_eq!((table.after(SECOND * 60), table.debounce.wake()), (vec![], None));
+        assert!(table.debounce.slots.is_empty());
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let mut table = Table::new();
         let mut steps = Vec::new();
         for _ in 0..60 {
-            table.notice("a", Sign::Told);
+            table.notice("a", Hint::Told);
             steps.extend(table.after(QUIET / 2));
         }
         assert_eq!(steps, load("a"));
@@ -304,10 +304,10 @@ mod tests {
     #[test]
     fn frequent_changes_cause_one_running_and_one_pending_load() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
         for _ in 0..100 {
-            table.notice("a", Sign::Told);
+            table.notice("a", Hint::Told);
             assert_eq!(table.after(QUIET), []);
         }
         table.loaded("a", Read::Whole);
@@ -320,7 +320,7 @@ mod tests {
     fn hundred_plugins_load_a_few_at_a_time_and_each_once() {
         let mut table = Table::new();
         let names: Vec<_> = (0..100).map(|n| format!("{n:02}")).collect();
-        names.iter().for_each(|name| table.notice(name, Sign::Told));
+        names.iter().for_each(|name| table.notice(name, Hint::Told));
         let mut loaded = Vec::new();
         let mut running = table.after(QUIET);
         while !running.is_empty() {
@@ -338,34 +338,34 @@ mod tests {
     #[test]
     fn slow_load_delays_no_other_plugin() {
         let mut table = Table::new();
-        table.notice("long", Sign::Told);
+        table.notice("long", Hint::Told);
         assert_eq!(table.after(QUIET), load("long"));
-        table.notice("short", Sign::Told);
+        table.notice("short", Hint::Told);
         assert_eq!(table.after(QUIET), load("short"));
     }
 
     #[test]
     fn load_failure_is_confirmed_after_a_quiet_period() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Doubtful("half"));
-        assert!(table.plan.is_busy("a"));
+        assert!(table.debounce.is_busy("a"));
         assert_eq!(table.after(Pace::TOLD.doubt - QUIET * 2), []);
         assert_eq!(table.after(QUIET), [Step::Believe("a".into(), "half")]);
-        assert!(!table.plan.is_busy("a") && table.plan.slots.is_empty());
+        assert!(!table.debounce.is_busy("a") && table.debounce.slots.is_empty());
     }
 
     #[test]
     fn partly_copied_file_is_no_error() {
         let mut table = Table::new();
         for _ in 0..10 {
-            table.notice("a", Sign::Told);
+            table.notice("a", Hint::Told);
             assert_eq!(table.after(QUIET), load("a"));
             table.loaded("a", Read::Doubtful("half"));
             assert_eq!(table.after(Pace::TOLD.doubt / 2), []);
         }
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Whole);
         assert_eq!(table.after(SECOND * 60), []);
@@ -374,9 +374,9 @@ mod tests {
     #[test]
     fn load_failure_is_dropped_after_a_newer_change() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         table.loaded("a", Read::Doubtful("old"));
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Doubtful("new"));
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn directory_that_changed_during_a_read_is_read_again() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Torn);
         assert_eq!(table.at_once(), []);
@@ -396,29 +396,29 @@ mod tests {
     #[test]
     fn load_waits_for_a_file_that_is_being_written() {
         let (mut table, file) = (Table::new(), Path::new("x.wasm"));
-        table.notice("a", Sign::Written(file));
+        table.notice("a", Hint::Written(file));
         assert_eq!(table.after(OPEN / 2), []);
-        table.notice("a", Sign::Written(file));
+        table.notice("a", Hint::Written(file));
         assert_eq!(table.after(OPEN / 2), []);
-        table.notice("a", Sign::Closed(file));
+        table.notice("a", Hint::Closed(file));
         assert_eq!(table.after(QUIET), load("a"));
         table.loaded("a", Read::Whole);
         // The writer can disappear without notice, as on a network file system.
-        table.notice("a", Sign::Written(file));
+        table.notice("a", Hint::Written(file));
         assert_eq!(table.after(OPEN), load("a"));
         table.loaded("a", Read::Whole);
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         assert_eq!(table.after(QUIET), load("a"));
     }
 
     #[test]
     fn polled_change_has_more_time_to_settle() {
         let mut table = Table::new();
-        table.notice("a", Sign::Seen);
+        table.notice("a", Hint::Seen);
         assert_eq!(table.after(QUIET), []);
-        assert!(table.plan.is_watching());
+        assert!(table.debounce.is_watching());
         assert_eq!(table.after(Pace::SEEN.quiet), load("a"));
-        assert!(!table.plan.is_watching());
+        assert!(!table.debounce.is_watching());
         table.loaded("a", Read::Doubtful("half"));
         assert_eq!(table.after(Pace::TOLD.doubt), []);
         assert_eq!(table.after(Pace::SEEN.doubt), [Step::Believe("a".into(), "half")]);
@@ -426,7 +426,7 @@ mod tests {
 
     #[test]
     fn reported_change_does_not_wait_for_polling() {
-        for signs in [[Sign::Told, Sign::Seen], [Sign::Seen, Sign::Told]] {
+        for signs in [[Hint::Told, Hint::Seen], [Hint::Seen, Hint::Told]] {
             let mut table = Table::new();
             signs.into_iter().for_each(|sign| table.notice("a", sign));
             assert_eq!(table.after(QUIET), load("a"), "{signs:?}");
@@ -436,13 +436,13 @@ mod tests {
     #[test]
     fn requested_load_starts_at_once() {
         let mut table = Table::new();
-        table.notice("a", Sign::Asked);
+        table.notice("a", Hint::Asked);
         assert_eq!(table.at_once(), load("a"));
         table.loaded("a", Read::Doubtful("bad"));
         assert_eq!(table.at_once(), [Step::Believe("a".into(), "bad")]);
 
-        table.notice("a", Sign::Written(Path::new("x.wasm")));
-        table.notice("a", Sign::Asked);
+        table.notice("a", Hint::Written(Path::new("x.wasm")));
+        table.notice("a", Hint::Asked);
         assert_eq!(table.at_once(), load("a"));
         table.loaded("a", Read::Doubtful("half"));
         assert_eq!(table.at_once(), []);
@@ -451,10 +451,10 @@ mod tests {
     #[test]
     fn load_failure_can_be_confirmed_early() {
         let mut table = Table::new();
-        table.notice("a", Sign::Told);
+        table.notice("a", Hint::Told);
         table.after(QUIET);
         table.loaded("a", Read::Doubtful("gone"));
-        assert_eq!(table.plan.believe("a"), Some("gone"));
-        assert_eq!((table.plan.believe("a"), table.after(SECOND * 60)), (None, vec![]));
+        assert_eq!(table.debounce.confirm("a"), Some("gone"));
+        assert_eq!((table.debounce.confirm("a"), table.after(SECOND * 60)), (None, vec![]));
     }
 }

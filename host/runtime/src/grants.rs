@@ -2,17 +2,17 @@
 //! operator, and opened once. This module knows neither the request nor the grant.
 
 use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
-use distillery_core::{hidden::Hidden, origin::Origin};
+use distillery_core::{origin::Origin, secret::Secret};
 use std::sync::Arc;
 
 /// The resources of a process; none by default.
 #[derive(Clone, Debug, Default)]
-pub struct Reach {
+pub struct Grants {
     pub mounts: Vec<Mounted>,
     /// The origins to which requests can be sent.
     pub http: Arc<[Origin]>,
     /// Variables in addition to those of every process: from the server's environment, and secrets.
-    pub env: Vec<(String, Hidden)>,
+    pub env: Vec<(String, Secret)>,
     pub scratch: Option<ScratchSpace>,
     /// The public systems.
     pub systems: Option<SystemsReach>,

@@ -4,9 +4,9 @@ use std::fmt;
 
 /// Text that never appears in a log, an error or a response by accident.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(String);
+pub struct Secret(String);
 
-impl Hidden {
+impl Secret {
     pub fn new(value: String) -> Self {
         Self(value)
     }
@@ -17,7 +17,7 @@ impl Hidden {
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn secret_is_never_shown() {
-        let shown = format!("{:?}", Some(("API_KEY", Hidden::new("swordfish".to_owned()))));
+        let shown = format!("{:?}", Some(("API_KEY", Secret::new("swordfish".to_owned()))));
         assert_eq!(shown, r#"Some(("API_KEY", ***))"#);
     }
 }

@@ -7,12 +7,12 @@ use super::{Loads, Message, Reloaded, Reread, report};
 use crate::{
     Catalog, Found, Snapshot,
     archive::Rollback,
+    debounce::{Debouncer, Hint, Read, Step},
     discover,
     generation::{Failure, What},
     load::{self, Again, Fresh, Loaded, Loader},
     look::{Identity, Look},
     notice::{Notice, Notices, Whose},
-    plan::{Plan, Read, Sign, Step},
 };
 use distillery_config as config;
 use std::{
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 /// The reason why a directory gives no plugin.
 #[derive(Debug)]
-pub(super) enum Doubt {
+pub(super) enum PendingFailure {
     Gone,
     Failed(Failure, Duration),
 }
@@ -64,7 +64,7 @@ pub(super) struct Waiting {
     pub answer: oneshot::Sender<Reloaded>,
 }
 
-pub(super) struct Keeper {
+pub(super) struct Reconciler {
     pub root: PathBuf,
     pub how: config::Watch,
     pub loader: Arc<Loader>,
@@ -74,7 +74,7 @@ pub(super) struct Keeper {
     pub reread: Box<dyn FnMut() -> Result<Reread, String> + Send>,
     inbox: mpsc::Sender<Message>,
     pub notices: Option<Notices>,
-    pub plan: Plan<Doubt>,
+    pub debounce: Debouncer<PendingFailure>,
     pub records: BTreeMap<String, Record>,
     pub found: BTreeMap<String, Found>,
     /// Plugins with findings that are not yet in the catalog, and the times of their loads.
@@ -105,10 +105,10 @@ impl Record {
     }
 }
 
-impl Keeper {
+impl Reconciler {
     pub fn new(watch: Loads, inbox: mpsc::Sender<Message>) -> Self {
         let Loads { root, how, loader, catalog, loaded, reread } = watch;
-        let mut keeper = Self {
+        let mut reconciler = Self {
             how,
             loader: Arc::new(loader),
             rules: 0,
@@ -116,7 +116,7 @@ impl Keeper {
             reread,
             inbox,
             notices: None,
-            plan: Plan::default(),
+            debounce: Debouncer::default(),
             records: loaded.iter().map(|it| (it.name.clone(), Record::of(it))).collect(),
             found: load::found(&loaded),
             uncommitted: BTreeMap::new(),
@@ -131,13 +131,13 @@ impl Keeper {
             blind: false,
             waiting: Vec::new(),
         };
-        keeper.begin();
-        keeper
+        reconciler.begin();
+        reconciler
     }
 
     pub fn run(mut self, messages: &mpsc::Receiver<Message>) {
         loop {
-            let due = self.plan.wake().into_iter().chain(self.next_look).min();
+            let due = self.debounce.wake().into_iter().chain(self.next_look).min();
             let first = match due.map(|due| due.saturating_duration_since(Instant::now())) {
                 Some(wait) => messages.recv_timeout(wait).ok(),
                 None => messages.recv().ok(),
@@ -154,7 +154,7 @@ impl Keeper {
                 }
             }
             if self.next_look.is_some_and(|due| due <= Instant::now()) {
-                let sign = if mem::take(&mut self.told) { Sign::Told } else { Sign::Seen };
+                let sign = if mem::take(&mut self.told) { Hint::Told } else { Hint::Seen };
                 self.look(sign);
             }
             self.take_steps();
@@ -165,13 +165,13 @@ impl Keeper {
 
     /// Takes all steps that are due. Nothing here takes time for all plugins once for each missing one.
     fn take_steps(&mut self) {
-        while let Some(step) = self.plan.next(Instant::now()) {
+        while let Some(step) = self.debounce.next(Instant::now()) {
             match step {
                 Step::Load(name) => self.load(name),
-                Step::Believe(name, Doubt::Failed(failure, took)) => self.fail(&name, failure, took),
-                Step::Believe(name, Doubt::Gone) if self.is_gone(&name) => self.forget(&name),
+                Step::Believe(name, PendingFailure::Failed(failure, took)) => self.fail(&name, failure, took),
+                Step::Believe(name, PendingFailure::Gone) if self.is_gone(&name) => self.forget(&name),
                 // The directory came back, or the root is gone: a look will tell.
-                Step::Believe(_, Doubt::Gone) => self.look_soon(),
+                Step::Believe(_, PendingFailure::Gone) => self.look_soon(),
             }
         }
     }
@@ -188,7 +188,7 @@ impl Keeper {
             }
         }
         if self.how != config::Watch::Off {
-            self.look(Sign::Told);
+            self.look(Hint::Told);
         }
     }
 
@@ -197,21 +197,21 @@ impl Keeper {
         let now = Instant::now();
         match (notices.whose(notice), notice) {
             (Whose::Plugins(owners), Notice::Written(file)) => {
-                owners.iter().for_each(|name| self.plan.notice(name, Sign::Written(file), now));
+                owners.iter().for_each(|name| self.debounce.notice(name, Hint::Written(file), now));
             }
             (Whose::Plugins(owners), Notice::Closed(file)) => {
-                owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(file), now));
+                owners.iter().for_each(|name| self.debounce.notice(name, Hint::Closed(file), now));
             }
             (Whose::Plugins(owners), Notice::Changed(path)) => {
                 // Writers of the previous content no longer matter.
-                owners.iter().for_each(|name| self.plan.notice(name, Sign::Closed(path), now));
+                owners.iter().for_each(|name| self.debounce.notice(name, Hint::Closed(path), now));
                 // A file affects its plugin only; a directory can have replaced another one.
                 if !path.file_name().map(Path::new).is_some_and(discover::matters) {
                     self.look_soon();
                 }
             }
             (Whose::Plugins(_) | Whose::Unknown, Notice::Missed) => {
-                self.looks.keys().for_each(|name| self.plan.notice(name, Sign::Told, now));
+                self.looks.keys().for_each(|name| self.debounce.notice(name, Hint::Told, now));
                 self.look_soon();
             }
             (Whose::Unknown, _) => self.look_soon(),
@@ -261,19 +261,19 @@ impl Keeper {
         }
         if rules != self.rules {
             // Loaded under rules that no longer apply.
-            self.plan.notice(&name, Sign::Asked, Instant::now());
-            return self.plan.loaded(&name, Read::Whole, Instant::now());
+            self.debounce.notice(&name, Hint::Asked, Instant::now());
+            return self.debounce.loaded(&name, Read::Whole, Instant::now());
         }
         let read = match &fresh {
             Fresh::Plugin(_) | Fresh::RolledBack(_) | Fresh::Known { .. } => Read::Whole,
             Fresh::Torn => Read::Torn,
-            Fresh::Gone => Read::Doubtful(Doubt::Gone),
+            Fresh::Gone => Read::Doubtful(PendingFailure::Gone),
             Fresh::Failed(failure) => {
                 tracing::debug!(plugin = name, error = %failure, "a plugin does not load yet");
-                Read::Doubtful(Doubt::Failed(failure.clone(), took))
+                Read::Doubtful(PendingFailure::Failed(failure.clone(), took))
             }
         };
-        self.plan.loaded(&name, read, Instant::now());
+        self.debounce.loaded(&name, read, Instant::now());
         match fresh {
             Fresh::Plugin(plugin) => {
                 self.see(&name, Some(plugin.fingerprint().to_owned()));
@@ -363,10 +363,10 @@ impl Keeper {
         if newly_refused {
             // One of two plugins with the same call can be gone, after a directory was renamed. A look finds out, even
             // if loading it was also tried.
-            self.look_once(Sign::Told);
+            self.look_once(Hint::Told);
             let gone = self.found.keys().filter(|name| self.rootless.is_none() && !self.looks.contains_key(*name));
             for name in gone.cloned().collect::<Vec<_>>() {
-                self.plan.believe(&name);
+                self.debounce.confirm(&name);
                 self.forget(&name);
             }
             next = self.next();
