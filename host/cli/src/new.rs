@@ -1,6 +1,6 @@
 //! `distillery new`: makes a plugin from a template, in the language of your choice.
 //!
-//! The templates are the files of `host/templates`, one directory for each language. They are part of the program.
+//! The templates are the files of `host/cli/templates`, one directory for each language. They are part of the program.
 
 use super::output;
 use anyhow::{Context as _, bail};

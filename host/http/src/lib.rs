@@ -2,8 +2,7 @@
 //! operator.
 //!
 //! Modules are in this order, and name only those before them: [`wire`], [`socket`], [`session`], [`extensions`], [`answer`],
-//! [`handshake`], [`api`],
-//! [`console`], [`server`], [`ops`].
+//! [`handshake`], [`api`], [`console`], [`server`], [`ops`].
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
