@@ -128,7 +128,7 @@ check: toolchain ## formatting, lints, plain words and documentation of the host
 # The console and the page of the API's documents, the script of a test, and a client in TypeScript.
 javascript: $(TOOLCHAINS)/javascript.stamp
 	$(JAVASCRIPT)/prettier --check --log-level warn $(JAVASCRIPT_FILES)
-	$(JAVASCRIPT)/tsc --project host/tsconfig.json
+	$(JAVASCRIPT)/tsc --project host/http/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/description/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/clients/pow-1/tsconfig.json --noEmit
 

@@ -75,7 +75,7 @@ async fn running_server_sees_new_users_at_once() {
     assert_eq!(call_with(&server, &[], "args").await.failure(), "not authorized to run \"args\"");
     let listed = worked(&server.run_with(&["token", "list", "--user", "ada"], ""));
     assert!(listed.contains("(laptop)") && !listed.contains(&after), "{listed}");
-    assert!(worked(&server.run_with(&["user", "list"], "")).contains("2 tokens  may: call:*"));
+    assert!(worked(&server.run_with(&["user", "list"], "")).contains("2 tokens  scopes: call:*"));
 
     worked(&server.run_with(&["user", "remove", "ada"], ""));
     for token in [&before, &after] {

@@ -70,7 +70,7 @@ pub(super) fn build(
     let compute = ComputeThreads::start(way.threads).context("cannot start the threads that guests compute on")?;
     let retention = Retention { age: config.history.keep, count: config.history.max };
     let history = if way.takeover { History::start_beside } else { History::start };
-    let history = Arc::new(history(&store.database, retention).context("cannot go on with the history")?);
+    let history = Arc::new(history(&store.database, retention).context("cannot continue the history")?);
     let drain = Drain::default();
     let limits = &config.limits;
     let bounds =

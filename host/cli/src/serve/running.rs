@@ -161,7 +161,7 @@ impl Exporting {
         let (Some(endpoint), Some(spans)) = (&config.traces.endpoint, built.spans.take()) else {
             return Ok(Self(None));
         };
-        let endpoint = endpoint.parse().context("traces.endpoint is no address of the web")?;
+        let endpoint = endpoint.parse().context("traces.endpoint is not an http or https address")?;
         let ending = CancellationToken::new();
         Ok(Self(Some((tokio::spawn(export::run(endpoint, spans, ending.clone())), ending))))
     }
