@@ -42,7 +42,7 @@ fn new_call_is_private_and_names_the_setting_that_opens_it() {
     let here = directory();
     let (private, public) = ("\n    #access: public ", "\n    access: public ");
     let made = distillery(here.path(), &["new", "c", "hello"]);
-    assert!(stdout(&made).contains("only callers with the scope call:hello run it: `access: public`"), "{made:?}");
+    assert!(stdout(&made).contains("only callers with the scope call:hello; `access: public`"), "{made:?}");
     let manifest = fs::read_to_string(here.path().join("hello/plugin.yaml")).expect("a manifest");
     assert!(manifest.contains(private) && !manifest.contains(public), "{manifest}");
     let made = distillery(here.path(), &["new", "--public", "c", "open"]);
@@ -110,5 +110,5 @@ fn failed_or_invalid_build_is_a_failure() {
     fs::write(here.path().join("greet/plugin.yaml"), "description: nothing to build\n").expect("a manifest");
     let none = distillery(here.path(), &["build", "greet"]);
     assert_eq!(none.status.code(), Some(1));
-    assert!(stderr(&none).contains("add build: COMMAND"), "{}", stderr(&none));
+    assert!(stderr(&none).contains("add `build: COMMAND`"), "{}", stderr(&none));
 }

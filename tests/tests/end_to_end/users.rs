@@ -375,9 +375,9 @@ async fn explain_names_the_rule_of_each_decision() {
         (token.as_str(), "call:args", true, "the scope call:ar* is held"),
         (&token, "call:echo", true, "its plugin says access: public"),
         (&token, "news:write", false, "no scope is held that covers news:write"),
-        (&token, "plugins:read", true, "the scope plugins:read is held, which auth.anonymous gives to everybody"),
+        (&token, "plugins:read", true, "the scope plugins:read is held, granted to everyone by auth.anonymous"),
         ("", "call:args", false, "no scope is held that covers call:args"),
-        ("", "plugins:read", true, "the scope plugins:read is held, which auth.anonymous gives to everybody"),
+        ("", "plugins:read", true, "the scope plugins:read is held, granted to everyone by auth.anonymous"),
     ] {
         let explained = get(&server, who, &format!("/api/v1/auth?explain={scope}")).await.json();
         assert_eq!(explained["Explain"], json!({ "Scope": scope, "Allowed": allowed, "Rule": rule }));

@@ -43,7 +43,7 @@ pub(super) struct Built {
     pub spans: Option<Receiver<Span>>,
 }
 
-/// How the server starts.
+/// The circumstances that decide how parts are built.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
     /// The number of threads for guests.
