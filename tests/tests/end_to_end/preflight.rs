@@ -116,7 +116,10 @@ async fn check_tells_its_own_server_from_a_taken_address() {
     let own = server.address().to_string();
     server.reconfigure("http.listen", own.as_str());
     let said = printed(&server.run(&["check"]));
-    assert!(said.contains(&format!("listening: {own} is in use by the running server of this configuration")), "{said}");
+    assert!(
+        said.contains(&format!("listening: {own} is in use by the running server of this configuration")),
+        "{said}"
+    );
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     server.reconfigure("http.listen", address.as_str());
