@@ -15,7 +15,7 @@ pub struct Report {
     pub seconds: f64,
     pub skipped: Vec<String>,
     pub rows: Vec<Row>,
-    /// Milliseconds from the start of a contestant to its first connection, by round.
+    /// Milliseconds from the start of a contestant until it serves, by round.
     pub started_in_ms: BTreeMap<String, Vec<f64>>,
     pub scale: BTreeMap<String, Scale>,
     /// Other measurements, by name.
