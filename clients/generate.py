@@ -3,13 +3,14 @@
 
     generate.py [--check] PROGRAM
 
-PROGRAM is the server (`target/debug/distillery-under-test`), which prints the document. With --check nothing is written,
-and a file that would change is an error.
+PROGRAM is the server (`target/debug/distillery-under-test`), which prints the document. With --check nothing is
+written, and a file that would change is an error.
 """
 
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,6 +26,7 @@ SCALARS = {
     "null": ("null", "None"),
 }
 TYPESCRIPT_ANY, PYTHON_ANY = "unknown", "Any"
+WIDTH = 120
 
 
 class Language:
@@ -73,8 +75,16 @@ class Language:
         return SCALARS[kind][self.index]
 
 
-def sentence(text):
-    return " ".join(text.replace("`None`", "Null").split())
+def comment(text, before, after=""):
+    """Returns the lines of a comment. `before` and `after` are what a comment has in its language."""
+    text = " ".join(text.replace("`None`", "Null").split())
+    if len(before) + len(text) + len(after) <= WIDTH:
+        return [f"{before}{text}{after}"]
+    if not after:
+        return [f"{before}{line}" for line in textwrap.wrap(text, WIDTH - len(before))]
+    indent = before[: -len("/** ")]
+    lines = textwrap.wrap(text, WIDTH - len(indent) - len(" * "))
+    return [f"{indent}/**", *(f"{indent} * {line}" for line in lines), f"{indent} */"]
 
 
 def typescript(objects, schemas):
@@ -82,11 +92,11 @@ def typescript(objects, schemas):
     lines = ["// Types of the JSON API. Written by clients/generate.py from openapi.json.", ""]
     for name, schema in objects.items():
         if "description" in schema:
-            lines.append(f"/** {sentence(schema['description'])} */")
+            lines += comment(schema["description"], "/** ", " */")
         lines.append(f"export interface {name} {{")
         for key, value in schema["properties"].items():
             if "description" in value:
-                lines.append(f"  /** {sentence(value['description'])} */")
+                lines += comment(value["description"], "  /** ", " */")
             optional = "" if key in schema.get("required", []) else "?"
             lines.append(f"  {key}{optional}: {language.type(value)};")
         lines += ["}", ""]
@@ -106,10 +116,10 @@ def python(objects, schemas):
     for name, schema in objects.items():
         lines += ["", f"class {name}(TypedDict):"]
         if "description" in schema:
-            lines += [f'    """{sentence(schema["description"])}"""', ""]
+            lines += [*comment(schema["description"], '    """', '"""'), ""]
         for key, value in schema["properties"].items():
             if "description" in value:
-                lines.append(f"    # {sentence(value['description'])}")
+                lines += comment(value["description"], "    # ")
             kind = language.type(value)
             lines.append(f"    {key}: {kind if key in schema.get('required', []) else f'NotRequired[{kind}]'}")
         lines.append("")

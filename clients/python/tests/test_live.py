@@ -59,7 +59,7 @@ class Live(unittest.IsolatedAsyncioTestCase):
                 await call.value()
 
         for failing in (self.anonymous.run("ask", input="\n"), value()):
-            with self.assertRaisesRegex(CallFailedError, 'call "ask" failed: exit status 2: a name is needed') as caught:
+            with self.assertRaisesRegex(CallFailedError, 'call "ask" failed: exit status 2: a name is') as caught:
                 await failing
             self.assertEqual(caught.exception.result.status, 2)
 

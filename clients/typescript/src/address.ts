@@ -26,7 +26,8 @@ export function parseAddress(text: string): Address {
       : { "http:": "http", "ws:": "http", "https:": "https", "wss:": "https" }[url.protocol];
   if (url === undefined || scheme === undefined || url.username || url.password || url.search || url.hash) {
     throw new TypeError(
-      `${JSON.stringify(text)} is not the URL of a server: write http://host:port or https://host, with the path of a proxy if there is one`,
+      `${JSON.stringify(text)} is not the URL of a server: write http://host:port or https://host, ` +
+        "with the path of a proxy if there is one",
     );
   }
   const place = `://${url.host}${url.pathname.replace(/\/+$/, "")}`;

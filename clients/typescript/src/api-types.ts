@@ -155,7 +155,10 @@ export interface Plugin {
   previous: number | null;
   /** The number of running processes of all generations. */
   processes: number;
-  /** The state: `serving`; `loading` until it is loaded at the start; `failed` if it never served; or `removed` if only processes are left. */
+  /**
+   * The state: `serving`; `loading` until it is loaded at the start; `failed` if it never served; or `removed` if only
+   * processes are left.
+   */
   state: "serving" | "loading" | "failed" | "removed";
 }
 
@@ -195,7 +198,10 @@ export interface Reload {
   changed: string[];
   /** The reason why the configuration is unchanged. */
   error: string | null;
-  /** The generations whose processes hold more rights than the configuration now grants. The processes keep these rights until they end. */
+  /**
+   * The generations whose processes hold more rights than the configuration now grants. The processes keep these rights
+   * until they end.
+   */
   holders: Holder[];
   plugins: Plugin[];
   /** The keys whose new values apply after the next start. */

@@ -1,5 +1,8 @@
 // A running call: its output, its input, its cancel and its result.
 
+// For programs that are compiled for an older library.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { CallFailedError, ConnectionLostError, DetachedError, DistilleryError } from "./errors.ts";
 import { pieces } from "./input.ts";
 import type { Input } from "./input.ts";
@@ -13,7 +16,7 @@ import { Session } from "./session.ts";
 import type { Start, Step } from "./session.ts";
 import type { Open } from "./socket.ts";
 
-/** What happens to a call beside its output: messages of the server, with the names of the wire, and lost connections. */
+/** What happens to a call beside its output: messages of the server with the names of the wire, lost connections. */
 export type CallEvent =
   | ServerMessage
   | {
@@ -28,7 +31,7 @@ export type CallEvent =
 export interface AttachOptions {
   /** Cancels the call when it is aborted. The process has its grace period, and its last output still comes. */
   signal?: AbortSignal | undefined;
-  /** The time after an abort at which the process is ended by force, in milliseconds. By default its grace period counts. */
+  /** The milliseconds after an abort at which the process is ended by force. By default its grace period counts. */
   forceAfter?: number | undefined;
   /** Is sent as input, which then ends. Without it input stays open for `write`. */
   input?: Input | undefined;
@@ -55,7 +58,7 @@ const CANCEL_PATIENCE = 2_000;
 /** The output that a platform which cannot stop reading holds for its reader. */
 const UNREAD = 64 << 20;
 
-/** A value that comes later. Nobody has to wait for it. */
+/** A value that comes later. An error without a reader is not reported. */
 class Deferred<T> {
   resolve!: (value: T) => void;
   reject!: (error: unknown) => void;
@@ -72,7 +75,7 @@ class Deferred<T> {
 export class Call implements AsyncIterable<string> {
   readonly name: string;
   readonly stdout: Output;
-  /** Nothing, unless the manifest forwards it. It never makes the process wait if nobody reads it. */
+  /** Nothing, unless the manifest forwards it. Without a reader it never makes the process wait. */
   readonly stderr: Output;
   readonly #session: Session;
   readonly #link: Link;

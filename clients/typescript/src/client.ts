@@ -67,7 +67,8 @@ export class Client {
 
   /**
    * Runs a call to its end, and returns its whole output. Throws a CallFailedError if it has no success, and the reason
-   * of `signal` if that was aborted. Input stays open unless the options have one: give "" to a call that reads to the end.
+   * of `signal` if that was aborted. Input stays open unless the options have one: give "" to a call that reads to the
+   * end.
    */
   async run(name: string, params: readonly string[] = [], options: CallOptions = {}): Promise<Ran> {
     const call = this.call(name, params, options);

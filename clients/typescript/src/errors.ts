@@ -64,8 +64,8 @@ export class InputLostError extends ConnectionLostError {
 
   constructor(confirmed: number, sent: number, ticket: Ticket) {
     super(
-      `the connection was lost while input was on its way: the process has between ${confirmed} and ${sent} bytes of it. ` +
-        "It still runs: attach with the ticket of this error to see its output, or cancel it and start again",
+      `the connection was lost while input was on its way: the process has between ${confirmed} and ${sent} bytes ` +
+        "of it. It still runs: attach with the ticket of this error to see its output, or cancel it and start again",
       ticket,
     );
     this.confirmed = confirmed;

@@ -1,5 +1,5 @@
-// A websocket over the sockets of Node. Unlike the `WebSocket` of Node it exists in every release, can send the token as
-// a header, and stops reading while the reader of the output is behind.
+// A websocket over the sockets of Node. Unlike the `WebSocket` of Node it exists in every release, can send the token
+// as a header, and stops reading while the reader of the output is behind.
 
 import { createHash, randomBytes } from "node:crypto";
 import * as http from "node:http";

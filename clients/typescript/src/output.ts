@@ -21,7 +21,7 @@ export class Output implements AsyncIterable<Uint8Array> {
   #position: number | undefined;
   #ended = false;
   #failure: unknown;
-  /** Whether the oldest bytes are dropped if nobody reads. */
+  /** Whether the oldest bytes are dropped while there is no reader. */
   #dropping: boolean;
   #hasReader = false;
   #wake: (() => void) | undefined;
@@ -204,7 +204,7 @@ export class Output implements AsyncIterable<Uint8Array> {
     this.#wakeUp();
   }
 
-  /** Drops what nobody reads from now on. @internal */
+  /** Drops the oldest bytes from now on, while there is no reader. @internal */
   drop(): void {
     this.#dropping = true;
     if (!this.#hasReader) this.#drop();

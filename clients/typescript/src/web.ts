@@ -7,7 +7,7 @@ import type { Socket } from "./socket.ts";
 
 /** What can wait in the browser before a write has to wait. */
 const UNSENT = 256 << 10;
-/** The browser tells nobody when it has sent something. */
+/** The interval of looks at what is unsent: browsers have no event for it. */
 const POLL = 10;
 const TIMEOUT = 30_000;
 

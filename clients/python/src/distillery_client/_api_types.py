@@ -171,7 +171,8 @@ class Plugin(TypedDict):
     previous: int | None
     # The number of running processes of all generations.
     processes: int
-    # The state: `serving`; `loading` until it is loaded at the start; `failed` if it never served; or `removed` if only processes are left.
+    # The state: `serving`; `loading` until it is loaded at the start; `failed` if it never served; or `removed` if only
+    # processes are left.
     state: Literal["serving", "loading", "failed", "removed"]
 
 
@@ -213,7 +214,8 @@ class Reload(TypedDict):
     changed: list[str]
     # The reason why the configuration is unchanged.
     error: str | None
-    # The generations whose processes hold more rights than the configuration now grants. The processes keep these rights until they end.
+    # The generations whose processes hold more rights than the configuration now grants. The processes keep these
+    # rights until they end.
     holders: list[Holder]
     plugins: list[Plugin]
     # The keys whose new values apply after the next start.

@@ -90,6 +90,8 @@ class AsyncApi:
         """Serves the previous generation of a plugin."""
         return await asyncio.to_thread(self._api.roll_back_plugin, name)
 
-    async def request(self, method: str, route: str, *, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+    async def request(
+        self, method: str, route: str, *, query: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Any:
         """Sends a request to a route below `/api/v1`, and returns the JSON of its answer."""
         return await asyncio.to_thread(self._api.request, method, route, query=query, body=body)

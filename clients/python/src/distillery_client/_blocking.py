@@ -164,8 +164,8 @@ class Call:
     def cancel(self, *, force: bool = False) -> None:
         """Tells the process to stop.
 
-        It has its grace period, its last output still comes, and then the result. With `force`, or when called again, it
-        has no grace period.
+        It has its grace period, its last output still comes, and then the result. With `force`, or when called again,
+        it has no grace period.
         """
         self._background.do(lambda: self._call.cancel(force=force))
 
@@ -275,8 +275,8 @@ class Distillery:
     ) -> Ran:
         """Runs a call to its end, and returns its whole output.
 
-        Raises a CallFailedError if it has no success. Input stays open unless there is an `input`: give "" to a call that
-        reads to the end. After `timeout` seconds the call is cancelled, and TimeoutError is raised.
+        Raises a CallFailedError if it has no success. Input stays open unless there is an `input`: give "" to a call
+        that reads to the end. After `timeout` seconds the call is cancelled, and TimeoutError is raised.
         """
         work = self._client.run(
             name, *params, input=input, detach=detach, reconnect=reconnect, on_event=on_event, timeout=timeout

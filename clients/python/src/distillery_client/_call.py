@@ -51,7 +51,7 @@ class AsyncCall:
         on_event: Callable[[Message], None] | None,
     ) -> None:
         self.name = name
-        # stderr has nothing, unless the manifest forwards it. It never makes the process wait if nobody reads it.
+        # stderr has nothing, unless the manifest forwards it. Without a reader it never makes the process wait.
         self.stdout = Output("stdout", self._balance, drops=False)
         self.stderr = Output("stderr", self._balance, drops=True)
         self._canceller = canceller
@@ -73,20 +73,21 @@ class AsyncCall:
                 output._begin(position)
         self._link = Link(self._session, open, reconnect, self)
         self._link.start()
-        if input is not None:
-            self._spawn(self._send_given(input))
+        # A process that has ended does not wait for its input.
+        self._sending = None if input is None else self._spawn(self._send_given(input))
 
     def _future(self) -> asyncio.Future[Any]:
         future = self._loop.create_future()
-        # Nobody has to wait for it.
+        # It does not need a reader: asyncio would report an unread error.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         # A task that nothing refers to can vanish.
-        task = self._loop.create_task(work)
+        task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def __aiter__(self) -> Reader[str]:
         """The lines of stdout, without their terminators."""
@@ -141,8 +142,8 @@ class AsyncCall:
     def cancel(self, *, force: bool = False) -> None:
         """Tells the process to stop.
 
-        It has its grace period, its last output still comes, and then the result. With `force`, or when called again, it
-        has no grace period.
+        It has its grace period, its last output still comes, and then the result. With `force`, or when called again,
+        it has no grace period.
         """
         self._cancels.wanted = 2 if force else min(2, self._cancels.wanted + 1)
         self._send_cancels()
@@ -285,6 +286,8 @@ class AsyncCall:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        if self._sending is not None and self._sending is not asyncio.current_task():
+            self._sending.cancel()
 
     def current_ticket(self) -> Ticket:
         return self._session.ticket(self.stdout.position, self.stderr.position)

@@ -87,7 +87,10 @@ class Peer:
 
 
 def environment() -> tuple[str, str | None]:
-    """Returns the URL and the token that the command line takes: DISTILLERY_URL, and DISTILLERY_TOKEN or DISTILLERY_TOKEN_FILE."""
+    """Returns the URL and the token that the command line takes.
+
+    They are in DISTILLERY_URL, and in DISTILLERY_TOKEN or the file that DISTILLERY_TOKEN_FILE names.
+    """
     url, token = os.environ.get("DISTILLERY_URL"), os.environ.get("DISTILLERY_TOKEN")
     if not url:
         raise ValueError("DISTILLERY_URL is not set: set it to the URL of the server")
@@ -166,8 +169,8 @@ class AsyncDistillery:
     ) -> Ran:
         """Runs a call to its end, and returns its whole output.
 
-        Raises a CallFailedError if it has no success. Input stays open unless there is an `input`: give "" to a call that
-        reads to the end. After `timeout` seconds, or when the task is cancelled, the call is cancelled.
+        Raises a CallFailedError if it has no success. Input stays open unless there is an `input`: give "" to a call
+        that reads to the end. After `timeout` seconds, or when the task is cancelled, the call is cancelled.
         """
         call = self.call(name, *params, input=input, detach=detach, reconnect=reconnect, on_event=on_event)
         async with asyncio.timeout(timeout), call:

@@ -61,7 +61,7 @@ class Output:
         """`on_room` is called when a full output has room again. Output that `drops` never makes the process wait."""
         self.name = name
         self._on_room = on_room
-        # Whether the oldest bytes are dropped if nobody reads.
+        # Whether the oldest bytes are dropped while there is no reader.
         self._dropping = drops
         # Bytes in order, and gaps between them.
         self._items: deque[bytes | range] = deque()
@@ -218,7 +218,7 @@ class Output:
         self._wake_up()
 
     def _drop(self) -> None:
-        """Drops what nobody reads from now on."""
+        """Drops the oldest bytes from now on, while there is no reader."""
         self._dropping = True
         if self._reader is None:
             self._drop_oldest()

@@ -60,7 +60,8 @@ class InputLostError(ConnectionLostError):
     def __init__(self, confirmed: int, sent: int, ticket: Ticket) -> None:
         super().__init__(
             f"the connection was lost while input was on its way: the process has between {confirmed} and {sent} bytes "
-            "of it. It still runs: attach with the ticket of this error to see its output, or cancel it and start again",
+            "of it. It still runs: attach with the ticket of this error to see its output, or cancel it and start "
+            "again",
             ticket,
         )
         self.confirmed = confirmed
