@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,6 +106,13 @@ class Blocking(unittest.TestCase):
             ready.set()
             self.assertEqual(call.result().reason, "client")
         self.assertEqual(errors, ["this waits for the server, and so does on_event: set a flag there instead"])
+
+    def test_end_of_the_client_ends_what_is_open(self):
+        with Distillery(URL, token=TOKEN) as client:
+            ticket = client.call("countdown", "60").started()
+        while self.client.api.process(ticket.id)["outcome"] == "running":
+            time.sleep(0.05)
+        self.assertEqual(self.client.api.process(ticket.id)["message"], "the client disconnected")
 
     def test_api(self):
         self.assertEqual(self.client.api.auth()["User"], "ada")

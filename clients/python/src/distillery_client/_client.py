@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -43,7 +43,7 @@ class Peer:
     """The checked form of what a client is made with."""
 
     address: Address
-    token: str | None
+    token: str | None = field(repr=False)
     context: ssl.SSLContext | None
 
     @classmethod
@@ -71,6 +71,8 @@ class Peer:
                 max_size=LARGEST,
                 max_queue=WAITING,
                 compression=None,
+                # As with the requests of the API.
+                proxy=None,
                 # A paused connection answers no ping. `_link` asks for signs of life itself.
                 ping_interval=None,
             )

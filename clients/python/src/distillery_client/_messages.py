@@ -153,8 +153,10 @@ _REQUIRED: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
 def _decode_message(text: str) -> Message | None:
     try:
         message = json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ProtocolError("a message that is not JSON") from None
+    except RecursionError:
+        raise ProtocolError("a message that is nested too deeply") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise ProtocolError("a message without a type")
     required = _REQUIRED.get(message["type"])
