@@ -203,7 +203,7 @@ const IN_A_PAGE: &str = r#"
         const stranger = new Distillery(url, { token: "dst_nonsense" });
         answers.stranger = await stranger.run("echo").catch((error) => `${error.name} ${error.status}`);
 
-        const large = new Uint8Array(24 << 20);
+        const large = new Uint8Array(24 << 20).fill(10);
         const echoed = server.call("echo", [], { input: large });
         answers.size = 0;
         for await (const bytes of echoed.stdout) answers.size += bytes.length;

@@ -12,6 +12,7 @@ from support import VECTORS
 
 from distillery_client import Distillery, ProtocolError, Result, Ticket
 from distillery_client._address import parse_address, parse_token
+from distillery_client._client import Peer
 from distillery_client._messages import CANCEL, DETACH, END, LIST, Data, attach_message, call_message, decode
 from distillery_client._output import Output
 from distillery_client._retry import Reconnect, delay_of
@@ -135,8 +136,9 @@ class Vectors(unittest.TestCase):
         Distillery("http://calls.example.org", token="dst_a", insecure=True)
         Distillery("http://127.0.0.1:8080", token="dst_a")
 
-    def test_key_is_not_shown(self):
+    def test_secrets_are_not_shown(self):
         self.assertNotIn("secret", repr(Ticket("id", key="secret")))
+        self.assertNotIn("secret", repr(Peer.of("http://127.0.0.1:8080", "dst_secret", False, None)))
 
     def test_attempts_wait_longer_and_longer(self):
         for case in self.cases("retries"):

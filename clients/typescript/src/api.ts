@@ -35,7 +35,7 @@ export class Api {
     this.#credentials = credentials;
   }
 
-  /** The caller. With a scope also whether it is allowed, and by which rule. */
+  /** Returns the caller. With a scope also whether it is allowed, and by which rule. */
   auth(explain?: string): Promise<Types.Caller> {
     return this.request("GET", "/auth", { query: { explain } });
   }
@@ -50,7 +50,7 @@ export class Api {
     return this.request("DELETE", "/auth/session");
   }
 
-  /** Your own tokens. */
+  /** Lists your own tokens. */
   tokens(): Promise<Types.Token[]> {
     return this.request("GET", "/auth/tokens");
   }
@@ -64,12 +64,12 @@ export class Api {
     return this.request("DELETE", `/auth/tokens/${encodeURIComponent(id)}`);
   }
 
-  /** The calls that you can run, with their parameters. */
+  /** Lists the calls that you can run, with their parameters. */
   calls(): Promise<Types.Call[]> {
     return this.request("GET", "/calls");
   }
 
-  /** The public systems. */
+  /** Lists the public systems. */
   systems(): Promise<Types.System[]> {
     return this.request("GET", "/systems");
   }
@@ -83,7 +83,7 @@ export class Api {
     return this.request("DELETE", `/systems/${encodeURIComponent(slug)}`);
   }
 
-  /** The news, newest first. */
+  /** Lists the news, newest first. */
   news(): Promise<Types.NewsItem[]> {
     return this.request("GET", "/news");
   }
@@ -97,7 +97,7 @@ export class Api {
     return this.request("DELETE", `/news/${encodeURIComponent(id)}`);
   }
 
-  /** Running and past processes, newest first. */
+  /** Lists running and past processes, newest first. */
   processes(filter: ProcessFilter = {}): Promise<Types.Process[]> {
     return this.request("GET", "/processes", { query: { ...filter } });
   }
@@ -111,7 +111,7 @@ export class Api {
     return this.request("DELETE", `/processes/${encodeURIComponent(id)}`, { query: force ? { force } : {} });
   }
 
-  /** The plugins and their generations. */
+  /** Lists the plugins and their generations. */
   plugins(): Promise<Types.Plugin[]> {
     return this.request("GET", "/plugins");
   }
@@ -160,7 +160,7 @@ export class Api {
   }
 }
 
-/** The `fetch` of Node says why only in the cause. */
+/** Returns the reason, which the `fetch` of Node has only in the cause. */
 function reason(error: unknown): string {
   const { message, cause } = error as Error;
   return cause instanceof Error && cause.message !== "" ? cause.message : message;

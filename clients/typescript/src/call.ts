@@ -118,7 +118,7 @@ export class Call implements AsyncIterable<string> {
     if (input !== undefined) void this.send(input).catch((error: unknown) => this.#onInputError(error));
   }
 
-  /** Lines of stdout, without their terminators. */
+  /** Iterates over the lines of stdout, without their terminators. */
   [Symbol.asyncIterator](): AsyncGenerator<string, void, void> {
     return this.stdout.lines();
   }
@@ -171,7 +171,7 @@ export class Call implements AsyncIterable<string> {
     return done;
   }
 
-  /** A process that ends does not need the rest of its input. */
+  /** Ends the call, unless the process has ended: then it does not need the rest of its input. */
   #onInputError(error: unknown): void {
     if (this.#link.isOver) return;
     // Without its whole input the process must not succeed.
@@ -240,13 +240,16 @@ export class Call implements AsyncIterable<string> {
     return ticket;
   }
 
-  /** How the process ended, also without success. Output that has no reader is dropped beyond 1 MiB. */
+  /**
+   * Waits for the end, and returns how the process ended, also without success. Output without a reader is dropped
+   * beyond 1 MiB.
+   */
   result(): Promise<Result> {
     this.stdout.drop();
     return this.#result.promise;
   }
 
-  /** The value that the call set. Throws a CallFailedError if the call had no success. */
+  /** Returns the value that the call set. Throws a CallFailedError if the call had no success. */
   async value(): Promise<unknown> {
     const result = await this.result();
     if (!result.success) throw new CallFailedError(this.name, result);

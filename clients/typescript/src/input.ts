@@ -24,7 +24,7 @@ export async function* pieces(input: Input): AsyncGenerator<Uint8Array, void, vo
   for await (const part of parts as AsyncIterable<string | Uint8Array>) yield* split(part);
 }
 
-/** Not all browsers can iterate over a stream. */
+/** Reads a stream, as not all browsers can iterate over one. */
 async function* fromStream(stream: ReadableStream<string | Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
   const reader = stream.getReader();
   let finished = false;

@@ -157,7 +157,7 @@ export class Link {
     }, wait);
   }
 
-  /** The server reads frames in order: its answer to a list confirms all input before. */
+  /** Sends a question. The server reads frames in order: its answer confirms all input before. */
   #ask(): void {
     if (this.#asked !== undefined || this.#socket === undefined) return;
     this.#asked = this.#sent;

@@ -42,34 +42,34 @@ export class Output implements AsyncIterable<Uint8Array> {
     return this.bytes();
   }
 
-  /** The bytes, in pieces as they arrive. */
+  /** Iterates over the bytes, in pieces as they arrive. */
   bytes(): AsyncGenerator<Uint8Array, void, void> {
     return this.#read(() => this.#piece());
   }
 
-  /** The text, in pieces as it arrives: also the line of a prompt, which has no end yet. */
+  /** Iterates over the text as it arrives: also the line of a prompt, which has no end yet. */
   text(): AsyncGenerator<string, void, void> {
     return this.#read(() => this.#text());
   }
 
-  /** The lines, without `\n` or `\r\n`. */
+  /** Iterates over the lines, without `\n` or `\r\n`. */
   lines(): AsyncGenerator<string, void, void> {
     return this.#read(() => this.#line());
   }
 
-  /** Everything to the end, in memory. */
+  /** Reads everything to the end into memory. */
   async readAll(): Promise<Uint8Array> {
     const pieces = [];
     for await (const piece of this.bytes()) pieces.push(piece);
     return concat(pieces);
   }
 
-  /** Everything to the end as text, in memory. */
+  /** Reads everything to the end as text into memory. */
   async readText(): Promise<string> {
     return decodeText(await this.readAll());
   }
 
-  /** The bytes as a web stream, to pipe them into a file or a response. */
+  /** Returns the bytes as a web stream, to pipe them into a file or a response. */
   readable(): ReadableStream<Uint8Array> {
     const bytes = this.bytes();
     return new ReadableStream({

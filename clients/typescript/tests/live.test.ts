@@ -211,8 +211,7 @@ test("API answers with its types", live, async () => {
 });
 
 test("processes are listed and cancelled", live, async () => {
-  const { api, ...rest } = distillery();
-  assert.deepEqual(Object.keys(rest), []);
+  const { api } = distillery();
   const call = distillery().call("countdown", ["60"]);
   const { id } = await call.started;
   const running = await api.processes({ outcome: "running", call: "countdown" });

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
+import { inspect } from "node:util";
 import { parseAddress, parseToken } from "../src/address.ts";
 import { apiFailure, failure } from "../src/errors.ts";
 import { CANCEL, DETACH, END, LIST, attachMessage, callMessage, decode } from "../src/messages.ts";
@@ -118,6 +119,14 @@ test("token needs a private connection", () => {
   assert.throws(() => new Distillery("http://calls.example.org", { token: "dst_a" }), /use https/);
   new Distillery("http://calls.example.org", { token: "dst_a", insecure: true });
   new Distillery("http://127.0.0.1:8080", { token: "dst_a" });
+});
+
+test("token is not shown", () => {
+  const shown = inspect(new Distillery("http://127.0.0.1:8080", { token: "dst_secret" }), {
+    depth: 9,
+    showHidden: true,
+  });
+  assert.doesNotMatch(shown, /dst_secret/);
 });
 
 test("attempts wait longer and longer", () => {

@@ -25,11 +25,11 @@ class Api:
         self._context = context
 
     def auth(self, explain: str | None = None) -> types.Caller:
-        """The caller. With a scope also whether it is allowed, and by which rule."""
+        """Returns the caller. With a scope also whether it is allowed, and by which rule."""
         return self.request("GET", "/auth", query={"explain": explain})
 
     def tokens(self) -> list[types.Token]:
-        """Your own tokens."""
+        """Lists your own tokens."""
         return self.request("GET", "/auth/tokens")
 
     def add_token(self, token: types.NewToken | None = None) -> types.Token:
@@ -40,11 +40,11 @@ class Api:
         self.request("DELETE", f"/auth/tokens/{_segment(id)}")
 
     def calls(self) -> list[types.Call]:
-        """The calls that you can run, with their parameters."""
+        """Lists the calls that you can run, with their parameters."""
         return self.request("GET", "/calls")
 
     def systems(self) -> list[types.System]:
-        """The public systems."""
+        """Lists the public systems."""
         return self.request("GET", "/systems")
 
     def put_system(self, system: types.NewSystem) -> types.System:
@@ -55,7 +55,7 @@ class Api:
         self.request("DELETE", f"/systems/{_segment(slug)}")
 
     def news(self) -> list[types.NewsItem]:
-        """The news, newest first."""
+        """Lists the news, newest first."""
         return self.request("GET", "/news")
 
     def put_news(self, item: types.NewNews) -> types.NewsItem:
@@ -74,7 +74,7 @@ class Api:
         user: str | None = None,
         outcome: str | None = None,
     ) -> list[types.Process]:
-        """Running and past processes, newest first; with `before` only those that began before this one."""
+        """Lists running and past processes, newest first; with `before` only those that began before this one."""
         query = {"limit": limit, "before": before, "call": call, "user": user, "outcome": outcome}
         return self.request("GET", "/processes", query=query)
 
@@ -86,7 +86,7 @@ class Api:
         return self.request("DELETE", f"/processes/{_segment(id)}", query={"force": True if force else None})
 
     def plugins(self) -> list[types.Plugin]:
-        """The plugins and their generations."""
+        """Lists the plugins and their generations."""
         return self.request("GET", "/plugins")
 
     def reload_plugins(self) -> types.Reload:

@@ -17,11 +17,11 @@ class AsyncApi:
         self._api = api
 
     async def auth(self, explain: str | None = None) -> types.Caller:
-        """The caller. With a scope also whether it is allowed, and by which rule."""
+        """Returns the caller. With a scope also whether it is allowed, and by which rule."""
         return await asyncio.to_thread(self._api.auth, explain)
 
     async def tokens(self) -> list[types.Token]:
-        """Your own tokens."""
+        """Lists your own tokens."""
         return await asyncio.to_thread(self._api.tokens)
 
     async def add_token(self, token: types.NewToken | None = None) -> types.Token:
@@ -32,11 +32,11 @@ class AsyncApi:
         await asyncio.to_thread(self._api.revoke_token, id)
 
     async def calls(self) -> list[types.Call]:
-        """The calls that you can run, with their parameters."""
+        """Lists the calls that you can run, with their parameters."""
         return await asyncio.to_thread(self._api.calls)
 
     async def systems(self) -> list[types.System]:
-        """The public systems."""
+        """Lists the public systems."""
         return await asyncio.to_thread(self._api.systems)
 
     async def put_system(self, system: types.NewSystem) -> types.System:
@@ -47,7 +47,7 @@ class AsyncApi:
         await asyncio.to_thread(self._api.remove_system, slug)
 
     async def news(self) -> list[types.NewsItem]:
-        """The news, newest first."""
+        """Lists the news, newest first."""
         return await asyncio.to_thread(self._api.news)
 
     async def put_news(self, item: types.NewNews) -> types.NewsItem:
@@ -66,7 +66,7 @@ class AsyncApi:
         user: str | None = None,
         outcome: str | None = None,
     ) -> list[types.Process]:
-        """Running and past processes, newest first; with `before` only those that began before this one."""
+        """Lists running and past processes, newest first; with `before` only those that began before this one."""
         return await asyncio.to_thread(
             self._api.processes, limit=limit, before=before, call=call, user=user, outcome=outcome
         )
@@ -79,7 +79,7 @@ class AsyncApi:
         return await asyncio.to_thread(self._api.cancel_process, id, force=force)
 
     async def plugins(self) -> list[types.Plugin]:
-        """The plugins and their generations."""
+        """Lists the plugins and their generations."""
         return await asyncio.to_thread(self._api.plugins)
 
     async def reload_plugins(self) -> types.Reload:

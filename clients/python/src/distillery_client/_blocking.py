@@ -97,23 +97,23 @@ class Output:
         return self.bytes()
 
     def bytes(self) -> Items[bytes]:
-        """The bytes, in pieces as they arrive."""
+        """Iterates over the bytes, in pieces as they arrive."""
         return Items(self._background, self._output.bytes())
 
     def text(self) -> Items[str]:
-        """The text, in pieces as it arrives: also the line of a prompt, which has no end yet."""
+        """Iterates over the text as it arrives: also the line of a prompt, which has no end yet."""
         return Items(self._background, self._output.text())
 
     def lines(self) -> Items[str]:
-        """The lines, without `\\n` or `\\r\\n`."""
+        """Iterates over the lines, without `\\n` or `\\r\\n`."""
         return Items(self._background, self._output.lines())
 
     def read(self) -> _Bytes:
-        """Everything to the end, in memory."""
+        """Reads everything to the end into memory."""
         return self._background.run(self._output.read())
 
     def read_text(self) -> str:
-        """Everything to the end as text, in memory."""
+        """Reads everything to the end as text into memory."""
         return self._background.run(self._output.read_text())
 
     @property
@@ -137,7 +137,7 @@ class Call:
         self.stderr = Output(background, call.stderr)
 
     def __iter__(self) -> Iterator[str]:
-        """The lines of stdout, without their terminators."""
+        """Iterates over the lines of stdout, without their terminators."""
         return self.stdout.lines()
 
     def started(self) -> Ticket:
@@ -183,14 +183,16 @@ class Call:
         return self._background.run(self._call.detach())
 
     def result(self, timeout: float | None = None) -> Result:
-        """How the process ended, also without success. Output that has no reader is dropped beyond 1 MiB.
+        """Waits for the end, and returns how the process ended, also without success.
+
+        Output without a reader is dropped beyond 1 MiB.
 
         Raises TimeoutError after `timeout` seconds; the process runs on.
         """
         return self._background.run(self._call.result(), timeout)
 
     def value(self) -> Any:
-        """The value that the call set. Raises a CallFailedError if the call had no success."""
+        """Returns the value that the call set. Raises a CallFailedError if the call had no success."""
         return self._background.run(self._call.value())
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -90,7 +90,7 @@ class AsyncCall:
         return task
 
     def __aiter__(self) -> Reader[str]:
-        """The lines of stdout, without their terminators."""
+        """Iterates over the lines of stdout, without their terminators."""
         return self.stdout.lines()
 
     async def started(self) -> Ticket:
@@ -192,12 +192,15 @@ class AsyncCall:
         return self.ticket
 
     async def result(self) -> Result:
-        """How the process ended, also without success. Output that has no reader is dropped beyond 1 MiB."""
+        """Waits for the end, and returns how the process ended, also without success.
+
+        Output without a reader is dropped beyond 1 MiB.
+        """
         self.stdout._drop()
         return await asyncio.shield(self._result)
 
     async def value(self) -> Any:
-        """The value that the call set. Raises a CallFailedError if the call had no success."""
+        """Returns the value that the call set. Raises a CallFailedError if the call had no success."""
         result = await self.result()
         if not result.success:
             raise CallFailedError(self.name, result)

@@ -205,4 +205,4 @@ class AsyncDistillery:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Each call has a connection of its own: nothing is left to close."""
+        """Closes nothing: each call has a connection of its own."""

@@ -228,7 +228,7 @@ class Link:
         self._probe()
 
     def _ask(self) -> None:
-        """The server reads frames in order: its answer to a list confirms all input before."""
+        """Sends a question. The server reads frames in order: its answer confirms all input before."""
         if self._asked is not None or self._socket is None:
             return
         self._asked = self._sent

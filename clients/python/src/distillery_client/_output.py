@@ -86,23 +86,23 @@ class Output:
         return self.bytes()
 
     def bytes(self) -> Reader[bytes]:
-        """The bytes, in pieces as they arrive."""
+        """Iterates over the bytes, in pieces as they arrive."""
         return Reader(self, self._next_piece)
 
     def text(self) -> Reader[str]:
-        """The text, in pieces as it arrives: also the line of a prompt, which has no end yet."""
+        """Iterates over the text as it arrives: also the line of a prompt, which has no end yet."""
         return Reader(self, self._next_text)
 
     def lines(self) -> Reader[str]:
-        """The lines, without `\\n` or `\\r\\n`."""
+        """Iterates over the lines, without `\\n` or `\\r\\n`."""
         return Reader(self, self._next_line)
 
     async def read(self) -> bytes:  # type: ignore[valid-type]
-        """Everything to the end, in memory."""
+        """Reads everything to the end into memory."""
         return b"".join([piece async for piece in self.bytes()])
 
     async def read_text(self) -> str:
-        """Everything to the end as text, in memory."""
+        """Reads everything to the end as text into memory."""
         return decode_text(await self.read())
 
     async def _next_piece(self) -> _Bytes | None:
