@@ -6,6 +6,7 @@ use distillery_tests::{
     languages::toolchains,
     program::{output_of_tool, program},
 };
+use serde_json::{Value, json};
 use std::{
     env, fs,
     io::{BufRead, BufReader},
@@ -220,9 +221,9 @@ async fn typescript_library_works_in_a_browser() {
     let (server, token) = server(vec![files.origin.clone()]).await;
     browser.go(&format!("{}/README.md", files.origin)).await;
     let url = format!("http://{}", server.address());
-    browser.run_with(IN_A_PAGE, serde_json::json!([url, token])).await;
+    browser.run_with(IN_A_PAGE, json!([url, token])).await;
     let answers = browser.until("the answers", "window.answers").await;
-    let expected = serde_json::json!({
+    let expected = json!({
         "caller": "ada",
         "echo": "one two",
         "lines": ["3", "2", "1", "liftoff"],
@@ -289,6 +290,28 @@ fn typescript_package_installs_without_dependencies() {
         compile.args(["--module", module, "--moduleResolution", resolution, "--target", "es2022"]);
         compile.args(["--noEmit", "--strict", "--lib", "es2022,dom", "--types", "", "first.mts"]).current_dir(&fresh);
         run(&mut compile);
+    }
+}
+
+#[tokio::test]
+async fn server_holds_the_conversations_of_the_table() {
+    let table = fs::read_to_string(Path::new(CLIENTS).join("vectors.json")).expect("the table");
+    let table: Value = serde_json::from_str(&table).expect("the table is JSON");
+    let conversations = table["conversations"].as_array().expect("conversations");
+    assert!(conversations.len() > 10, "{}", conversations.len());
+    let (server, _) = server(Vec::new()).await;
+    for case in conversations {
+        let params: Vec<_> = case["params"].as_array().expect("parameters").iter().filter_map(Value::as_str).collect();
+        let mut talk = server.talk_to(case["call"].as_str().expect("a call"), &params).await;
+        if let Some(input) = case["input"].as_str() {
+            if !input.is_empty() {
+                talk.give(input).await;
+            }
+            talk.signal("end").await;
+        }
+        let whole = talk.finish().await;
+        assert_eq!(String::from_utf8_lossy(&whole.stdout), case["stdout"].as_str().expect("output"), "{case}");
+        assert_eq!(whole.outcome, case["outcome"], "{case}");
     }
 }
 
