@@ -96,10 +96,11 @@ class Live(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(events.kinds, ["started", "cancelling", "ended"])
 
     async def test_timeout_cancels_the_call(self):
-        events = Events()
-        with self.assertRaises(TimeoutError):
-            await self.ada.run("countdown", "60", on_event=events, timeout=0.5)
-        self.assertEqual(events.kinds[-1], "ended")
+        for detach in (None, True):
+            events = Events()
+            with self.assertRaises(TimeoutError):
+                await self.ada.run("countdown", "60", on_event=events, timeout=0.5, detach=detach)
+            self.assertEqual(events.kinds[-1], "ended")
 
     async def test_cancel_that_waits_behind_input_reaches_the_process(self):
         # The server stops reading at limits.input, and what follows the input waits.

@@ -159,9 +159,13 @@ class Lost(unittest.IsolatedAsyncioTestCase):
 
     async def test_end_of_a_block_leaves_a_detached_call_running(self):
         async with self.client.call("countdown", "600", detach=True) as call:
-            ticket = await call.started()
-        self.assertEqual((await self.direct.api.process(ticket.id))["outcome"], "running")
-        await self.direct.api.cancel_process(ticket.id)
+            # Also if it has not started yet.
+            pass
+        self.assertEqual((await self.direct.api.process(call.id))["outcome"], "running")
+        await self.direct.api.cancel_process(call.id)
+        async with self.client.call("nowhere", detach=True) as call:
+            pass
+        self.assertEqual((await call.result()).kind, "refused")
 
     async def test_process_that_is_not_there_is_refused(self):
         async with self.client.attach("019abf7d-51f3-7c2a-9d50-3c1f6d2b7a10") as call:

@@ -259,12 +259,17 @@ export class Call implements AsyncIterable<string> {
   /** Leaves a detached process running, and cancels any other. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#link.isOver) return;
-    if (this.#session.kept) {
-      await this.detach();
-      return;
+    try {
+      if (this.#session.detaches) {
+        await this.detach();
+      } else {
+        this.cancel();
+        await this.result();
+      }
+    } catch (error) {
+      // The connection is lost, or nothing was started: nothing is left to end.
+      if (!(error instanceof DistilleryError)) throw error;
     }
-    this.cancel();
-    await this.result().catch(() => {});
   }
 
   #onStep(step: Step): void {

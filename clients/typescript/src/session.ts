@@ -51,6 +51,11 @@ export class Session {
     return this.#kept;
   }
 
+  /** Whether the process goes on without a client, or will once it has started. */
+  get detaches(): boolean {
+    return this.#kept || (!this.#known && "call" in this.#start && this.#start.detach === true);
+  }
+
   /** Returns the first frame of a connection. */
   open(): string {
     if (this.#id === undefined && "call" in this.#start) {

@@ -168,10 +168,14 @@ broken("cancel during a lost connection is sent with the next", async (client, p
 
 broken("block of a detached call leaves it running", async (client) => {
   const call = client.call("countdown", ["600"], { detach: true });
-  const { id } = await call.started;
+  // Also if it has not started yet.
   await call[Symbol.asyncDispose]();
+  const id = call.id!;
   assert.equal((await client.api.process(id)).outcome, "running");
   await client.api.cancelProcess(id);
+  const refused = client.call("nowhere", [], { detach: true });
+  await refused[Symbol.asyncDispose]();
+  assert.equal((await refused.result()).kind, "refused");
 });
 
 broken("process that is not there is refused", async (client) => {

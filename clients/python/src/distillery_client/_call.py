@@ -217,14 +217,20 @@ class AsyncCall:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves a detached process running, and cancels any other."""
+        await self._leave(detach=self._session.detaches)
+
+    async def _leave(self, *, detach: bool) -> None:
+        """Ends this client of the process, and the process as well unless it is detached."""
         try:
-            if not self._link.is_over and self._session.kept:
+            if self._link.is_over:
+                pass
+            elif detach:
                 await self.detach()
-            elif not self._link.is_over:
+            else:
                 self.cancel()
                 await self.result()
         except DistilleryError:
-            # The connection is lost: nothing is left to end.
+            # The connection is lost, or nothing was started: nothing is left to end.
             pass
         await self._link.closed()
 

@@ -175,10 +175,14 @@ class AsyncDistillery:
         that reads to the end. After `timeout` seconds, or when the task is cancelled, the call is cancelled.
         """
         call = self.call(name, *params, input=input, detach=detach, reconnect=reconnect, on_event=on_event)
-        async with asyncio.timeout(timeout), call:
-            stdout, stderr, result = await asyncio.gather(
-                call.stdout.read_text(), call.stderr.read_text(), call.result()
-            )
+        try:
+            async with asyncio.timeout(timeout):
+                stdout, stderr, result = await asyncio.gather(
+                    call.stdout.read_text(), call.stderr.read_text(), call.result()
+                )
+        finally:
+            # Also a detached process: without its caller it has no purpose.
+            await call._leave(detach=False)
         if not result.success:
             raise CallFailedError(name, result)
         return Ran(**result.__dict__, stdout=stdout, stderr=stderr)

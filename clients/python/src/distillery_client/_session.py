@@ -90,6 +90,12 @@ class Session:
             self.id, self.key = start.id, start.key
             self._positions = {"stdout": start.stdout, "stderr": start.stderr}
 
+    @property
+    def detaches(self) -> bool:
+        """Whether the process goes on without a client, or will once it has started."""
+        start = self._start
+        return self.kept or (not self._known and isinstance(start, CallStart) and start.detach is True)
+
     def open(self) -> str:
         """Returns the first frame of a connection."""
         if self.id is None and isinstance(self._start, CallStart):
