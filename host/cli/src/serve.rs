@@ -33,6 +33,7 @@ use distillery_process::{
     detached::registry::{self, Registry},
     dispatch::Dispatcher,
     history::{History, Retention},
+    schedules::{self, Scheduler},
 };
 use distillery_store::Store;
 use signals::Signals;
@@ -137,20 +138,6 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     if first.is_empty() {
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
-    let reloaded_tls = tls.clone();
-    let mut rereader = Rereader::new(config.clone(), path, &loader, telemetry.level());
-    let watch = Watch {
-        root: config.plugins.directory.clone(),
-        how: config.plugins.watch,
-        loader,
-        catalog: catalog.clone(),
-        first,
-        reread: Box::new(move || {
-            reloaded_tls.iter().for_each(|tls| tls.reload());
-            rereader.reread()
-        }),
-    };
-
     let compute = ComputeThreads::start(threads).context("cannot start the threads that guests compute on")?;
     let limits = &config.limits;
     let retention = Retention { age: config.history.keep, count: config.history.max };
@@ -177,6 +164,28 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         metrics: Arc::default(),
         tracer,
     });
+    let parts = schedules::Parts {
+        dispatcher: dispatcher.clone(),
+        registry: registry.clone(),
+        accounts: store.accounts.clone(),
+        anonymous: config.auth.anonymous.clone(),
+        drain: drain.clone(),
+    };
+    let scheduler = Scheduler::new(&store.database, config.schedules.clone(), parts);
+    let scheduler = Arc::new(scheduler.context("cannot go on with the schedules")?);
+    let mut rereader = Rereader::new(config.clone(), path, &loader, scheduler.clone(), telemetry.level());
+    let reloaded_tls = tls.clone();
+    let watch = Watch {
+        root: config.plugins.directory.clone(),
+        how: config.plugins.watch,
+        loader,
+        catalog: catalog.clone(),
+        first,
+        reread: Box::new(move || {
+            reloaded_tls.iter().for_each(|tls| tls.reload());
+            rereader.reread()
+        }),
+    };
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
     let served = runtime.block_on(async {
         if takeover {
@@ -210,6 +219,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             catalog: catalog.clone(),
             dispatcher: dispatcher.clone(),
             history: history.clone(),
+            scheduler: scheduler.clone(),
             plugins: plugins.clone(),
             drain: drain.clone(),
             tls,
@@ -222,6 +232,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             (None, None) => unreachable!("without a predecessor the server has its own socket"),
         };
         let local = Arc::new(local);
+        // Runs of the previous server end with it, at the latest at the end of its drain.
+        let longest = config.cancel.takeover_grace + config.cancel.shutdown_grace;
+        scheduler.begin(takeover.then_some(longest)).context("cannot go on with the schedules")?;
         let server = Server::bind(config, &store, &local, parts)?;
         if let Some(operator) = sockets.operator {
             // Calls are accepted during a takeover by one server or the other, so a readiness probe gets the answer for
@@ -231,7 +244,8 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         if let Some(ops) = &ops {
             let (history, connections, log) = (history.clone(), server.connections(), telemetry.dropped());
-            ops.show(ops::Sources { dispatcher, catalog, history, connections, log });
+            let scheduler = scheduler.clone();
+            ops.show(ops::Sources { dispatcher, catalog, history, scheduler, connections, log });
         }
         let listeners = takeover::Listeners {
             clients: server.listener()?,
@@ -275,6 +289,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         }
         let mut offer = offer.context("cannot be taken over")?;
         tokio::spawn(readiness.grants());
+        tokio::spawn(scheduler.run());
         let end = tokio::select! {
             name = signals.next_end(&plugins, &manager) => Some(name),
             successor = offer.taken() => {
