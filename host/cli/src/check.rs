@@ -1,6 +1,7 @@
 //! `distillery check`: runs all checks of serving, without serving.
 
 mod holder;
+mod schedules;
 
 use super::{
     output,
@@ -10,7 +11,7 @@ use clap::Args;
 use distillery_config::Config;
 use distillery_core::{auth::Access, call::OnDisconnect, size::Size};
 use distillery_plugin::{
-    Plugin,
+    Plugin, Snapshot,
     discover::LoadError,
     granted::{Granted, wishes},
     load::{Loader, snapshot},
@@ -98,7 +99,11 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
         database_is_whole(config, &mut report);
     }
     match super::loader_to_look(config, operator, &capacity) {
-        Ok((loader, _overlay)) => plugins(config, &loader, &mut report),
+        Ok((loader, _overlay)) => {
+            if let Some(snapshot) = plugins(config, &loader, &mut report) {
+                schedules::check(config, snapshot, &mut report);
+            }
+        }
         Err(error) => report.problem(format_args!("problem: {error:#}")),
     }
     Ok(report.verdict())
@@ -119,9 +124,10 @@ fn database_is_whole(config: &Config, report: &mut Report) {
     }
 }
 
-fn plugins(config: &Config, loader: &Loader, report: &mut Report) {
+/// Returns the plugins that would serve.
+fn plugins(config: &Config, loader: &Loader, report: &mut Report) -> Option<Snapshot> {
     // An unreadable directory is already reported.
-    let Ok(loaded) = loader.load_all(&config.plugins.directory) else { return };
+    let loaded = loader.load_all(&config.plugins.directory).ok()?;
     let took: Vec<_> = loaded.iter().map(|loaded| (loaded.name.clone(), loaded.took)).collect();
     let snapshot = snapshot(&loaded);
     for (name, took) in took {
@@ -139,6 +145,7 @@ fn plugins(config: &Config, loader: &Loader, report: &mut Report) {
             (None, None) => {}
         }
     }
+    Some(snapshot)
 }
 
 /// Prints everything about one plugin, including all its problems.

@@ -47,6 +47,7 @@ mod readiness;
 mod reread;
 mod run;
 mod running;
+mod schedules;
 mod serve;
 mod sign;
 mod signals;
@@ -109,6 +110,8 @@ enum Command {
     Cancel(running::Cancel),
     /// Lists the calls of a server that you are allowed to run
     Calls(running::Calls),
+    /// Lists the schedules of a server: your own, or all with the scope schedules:read
+    Schedules(schedules::Arguments),
     /// Prints a shell's completion script for these commands
     Completions { shell: clap_complete::Shell },
     /// Writes a manual page for each command into a directory
@@ -190,6 +193,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Ps(ps) => running::ps(&config, &ps),
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
         Command::Calls(calls) => running::calls(&config, &calls),
+        Command::Schedules(arguments) => schedules::run(&config, &arguments),
         Command::CompileWorker { .. }
         | Command::Config(_)
         | Command::Openapi(_)

@@ -4,6 +4,7 @@ use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_observe::telemetry::Level;
 use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
+use distillery_process::schedules::Scheduler;
 use distillery_runtime::{Runtime, ScratchRoot};
 use std::{path::PathBuf, sync::Arc};
 
@@ -18,12 +19,19 @@ pub(super) struct Rereader {
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
     archive: Option<Arc<Archive>>,
+    scheduler: Arc<Scheduler>,
     level: Level,
 }
 
 impl Rereader {
     /// Returns a rereader; `loader` loads plugins until the first change.
-    pub(super) fn new(started: Config, path: Option<PathBuf>, loader: &Loader, level: Level) -> Self {
+    pub(super) fn new(
+        started: Config,
+        path: Option<PathBuf>,
+        loader: &Loader,
+        scheduler: Arc<Scheduler>,
+        level: Level,
+    ) -> Self {
         let grants = &loader.operator.grants;
         Self {
             path,
@@ -33,6 +41,7 @@ impl Rereader {
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
             archive: loader.archive.clone(),
+            scheduler,
             level,
         }
     }
@@ -40,7 +49,8 @@ impl Rereader {
     /// Rereads and applies the changes. A wrong configuration changes nothing.
     pub(super) fn reread(&mut self) -> Result<Reread, String> {
         let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
-        let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
+        let Changes { plugins: mut changed, log_level, schedules, restart } =
+            Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
         // Needed even without changed keys: the content of a named file can have changed.
         let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
@@ -50,6 +60,11 @@ impl Rereader {
         if log_level {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");
+        }
+        if schedules {
+            // The last step that can fail.
+            self.scheduler.configure(new.schedules.clone()).map_err(|error| error.to_string())?;
+            changed.push("schedules");
         }
         self.running = new;
         Ok(Reread { loader, changed, restart })

@@ -113,6 +113,8 @@ struct Process {
     id: String,
     call: String,
     user: String,
+    #[serde(default)]
+    schedule: Option<String>,
     started: String,
     ended: Option<String>,
     outcome: String,
@@ -227,7 +229,7 @@ fn holding(holders: &[Holder]) -> String {
 }
 
 /// Prints an answer, as JSON or as text.
-fn show<T: DeserializeOwned>(
+pub(super) fn show<T: DeserializeOwned>(
     peer: &Peer,
     method: Method,
     route: &str,
@@ -269,10 +271,14 @@ fn listed(processes: &[Process], now: OffsetDateTime) -> String {
     let rows = processes.iter().map(|it| {
         let end = it.ended.as_deref().and_then(moment).unwrap_or(now);
         let took = moment(&it.started).map(|started| took(end - started)).unwrap_or_default();
-        let user = if it.user.is_empty() { "-" } else { &it.user };
+        let user = match (it.user.as_str(), &it.schedule) {
+            ("", None) => "-".to_owned(),
+            (user, None) => user.to_owned(),
+            (user, Some(schedule)) => format!("{user} (schedule {schedule})"),
+        };
         let memory = format!("{:.1}MiB", it.memory as f64 / f64::from(1 << 20));
         let cpu = took_ms(it.cpu_ms);
-        [it.id.clone(), it.call.clone(), user.to_owned(), took, cpu, memory, it.outcome.clone()]
+        [it.id.clone(), it.call.clone(), user, took, cpu, memory, it.outcome.clone()]
     });
     columns([heads].into_iter().chain(rows).collect())
 }
@@ -295,12 +301,12 @@ fn took_ms(ms: u64) -> String {
 /// The maximum length of a cell, or of a line about a plugin.
 const CELL: usize = 4 << 10;
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     OneLine { text, most: CELL }.to_string()
 }
 
 /// Formats rows with aligned columns.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     // A cell from elsewhere must neither end its row nor hide later cells.
     let rows: Vec<_> = rows.into_iter().map(|row| row.map(|cell| one_line(&cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
@@ -370,14 +376,14 @@ no (failed)
     fn processes_are_listed_with_their_usage() {
         let processes = r#"[{"id": "1", "call": "echo", "user": "", "started": "2026-01-02T03:04:05Z", "ended": null,
             "outcome": "running", "cpu_ms": 5, "memory": 1572864},
-            {"id": "22", "call": "x", "user": "ada", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T04:05:05Z",
+            {"id": "22", "call": "x", "user": "ada", "schedule": "nightly", "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T04:05:05Z",
             "outcome": "success", "cpu_ms": 61000, "memory": 0}]"#;
         let processes: Vec<Process> = serde_json::from_str(processes).unwrap();
         let now = OffsetDateTime::parse("2026-01-02T03:04:07.5Z", &Rfc3339).unwrap();
         let expected = "\
-ID  CALL  USER  TIME   CPU    MEMORY  OUTCOME
-1   echo  -     2.5s   5ms    1.5MiB  running
-22  x     ada   1h01m  1m01s  0.0MiB  success
+ID  CALL  USER                    TIME   CPU    MEMORY  OUTCOME
+1   echo  -                       2.5s   5ms    1.5MiB  running
+22  x     ada (schedule nightly)  1h01m  1m01s  0.0MiB  success
 ";
         assert_eq!(listed(&processes, now), expected);
     }

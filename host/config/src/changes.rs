@@ -13,6 +13,8 @@ pub struct Changes {
     pub plugins: Vec<&'static str>,
     /// Whether the log level differs.
     pub log_level: bool,
+    /// Whether a schedule differs.
+    pub schedules: bool,
     /// Keys that differ from the start of the server, and apply only after a restart.
     pub restart: Vec<&'static str>,
 }
@@ -35,7 +37,11 @@ macro_rules! differing {
 impl Changes {
     /// Compares `new` with the configuration at the start and with the running one, which includes applied changes.
     pub fn between(started: &Config, running: &Config, new: &Config) -> Self {
-        let mut changes = Self { log_level: running.log.level != new.log.level, ..Self::default() };
+        let mut changes = Self {
+            log_level: running.log.level != new.log.level,
+            schedules: running.schedules != new.schedules,
+            ..Self::default()
+        };
         let all = [started, running, new];
         differing!(changes, "http.", all.map(|it| &it.http), Http {
             live: ;
@@ -78,7 +84,8 @@ impl Changes {
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
         // The systems in the configuration apply to the first start only.
         differing!(changes, "", all, Config {
-            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history ops traces service log systems
+            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history schedules ops traces
+                service log systems
         });
         let (made, wanted) = (&started.limits.process, &new.limits.process);
         for (raised, key) in [
@@ -141,11 +148,12 @@ mod tests {
         let expected = Changes {
             plugins: vec!["limits.time", "limits.module"],
             log_level: true,
+            schedules: false,
             restart: vec!["http.api", "limits.queue", "data"],
         };
         assert_eq!(Changes::between(&config, &config, &new), expected);
         // An applied change is no longer one; a change that needs a restart still is.
-        let again = Changes { plugins: vec![], log_level: false, ..expected };
+        let again = Changes { plugins: vec![], log_level: false, schedules: false, ..expected };
         assert_eq!(Changes::between(&config, &new, &new), again);
         assert!(Changes::between(&config, &new, &config).restart.is_empty());
     }

@@ -14,6 +14,7 @@ mod changes;
 mod form;
 mod grants;
 pub mod reference;
+mod schedules;
 mod service;
 mod source;
 mod systems;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use changes::Changes;
 pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
+pub use schedules::{MISSED, Missed, OVERLAPS, Overlap, RunAs, Schedule};
 pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
@@ -50,6 +52,8 @@ pub struct Config {
     pub cancel: Cancel,
     pub auth: Auth,
     pub history: History,
+    /// Calls that run at set times, by the name of the schedule.
+    pub schedules: BTreeMap<String, Schedule>,
     pub ops: Ops,
     pub traces: Traces,
     /// Settings from the service manager; environment only.
@@ -245,6 +249,7 @@ impl Default for Config {
             cancel: Cancel::default(),
             auth: Auth::default(),
             history: History::default(),
+            schedules: BTreeMap::new(),
             ops: Ops::default(),
             traces: Traces::default(),
             service: Service::default(),
@@ -402,6 +407,7 @@ impl Config {
             cancel: Cancel::read(root.section("cancel")?)?,
             auth: Auth::read(root.section("auth")?)?,
             history: History::read(root.section("history")?)?,
+            schedules: root.node("schedules")?.map_or_else(|| Ok(BTreeMap::new()), schedules::read)?,
             ops: Ops::read(root.section("ops")?)?,
             traces: Traces::read(root.section("traces")?)?,
             service: default.service,

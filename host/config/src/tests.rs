@@ -266,7 +266,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     refused(
         "htpp:\n  listen: 1\n",
         "distillery.yaml:1:1: htpp: unknown key: did you mean http? (allowed: data, cache, http, plugins, limits, \
-         cancel, auth, history, ops, traces, log, systems, news)",
+         cancel, auth, history, schedules, ops, traces, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
@@ -277,7 +277,8 @@ fn unknown_key_error_suggests_a_similar_key() {
     refused(
         "auth:\n  anonymous: [plugin:read]\n",
         "distillery.yaml:2:15: auth.anonymous[0]: \"plugin:read\" is not a scope: write call:<name>, systems:write, \
-         news:write, tokens:write, plugins:read, plugins:write, processes:*, or the beginning of one with * behind it",
+         news:write, tokens:write, plugins:read, plugins:write, schedules:read, processes:*, or the beginning of one with * behind \
+         it",
     );
     refused(
         "systems: [{slug: a, url: 'https://a.example', Tagline: x}]\n",
@@ -286,7 +287,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     );
     refused(
         "8080: x\n",
-        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, ops, traces, log, systems, news)",
+        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, schedules, ops, traces, log, systems, news)",
     );
 }
 
@@ -676,7 +677,8 @@ fn shipped_file_shows_the_real_defaults() {
     let shipped = read(SHIPPED);
     assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances", "provision"]);
     let plugins = Plugins { grants: shipped.plugins.grants.clone(), ..config.plugins.clone() };
-    assert_eq!(Config { plugins, ..config }, shipped);
+    assert_eq!(config.schedules.keys().collect::<Vec<_>>(), ["nightly-prune", "nightly-snapshot"]);
+    assert_eq!(Config { plugins, schedules: BTreeMap::new(), ..config }, shipped);
 }
 
 #[test]
@@ -704,7 +706,7 @@ fn reference_has_every_key() {
 
 /// Returns the keys in a tree, with `*` for free ones.
 fn keys(above: &str, value: &yaml::Value) -> BTreeSet<String> {
-    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets"].contains(&above);
+    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets", "schedules"].contains(&above);
     let below = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };
     let mut all = BTreeSet::new();
     match value {

@@ -23,6 +23,8 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// The trace of the request, if it is traced.
     pub trace: Option<TraceContext>,
+    /// The schedule that makes the request for the caller, if any.
+    pub schedule: Option<Arc<str>>,
 }
 
 /// The unit by which callers are counted: a user, or the address of an anonymous caller.
@@ -121,8 +123,8 @@ impl fmt::Display for UserName {
 pub struct Scope(pub String);
 
 /// Every scope except those of calls.
-const SCOPES: [&str; 6] =
-    ["systems:write", "news:write", "tokens:write", "plugins:read", "plugins:write", "processes:*"];
+const SCOPES: [&str; 7] =
+    ["systems:write", "news:write", "tokens:write", "plugins:read", "plugins:write", "schedules:read", "processes:*"];
 
 /// A text that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -285,6 +287,9 @@ pub fn rule<'a>(caller: &'a Caller, wish: Permission<'_>) -> Rule<'a> {
 /// The scope that allows a caller to see and cancel the processes of all users.
 pub const ALL_PROCESSES: &str = "processes:*";
 
+/// The scope that allows a caller to see the schedules of all users.
+pub const ALL_SCHEDULES: &str = "schedules:read";
+
 /// Returns whether `caller` is allowed to see and cancel processes of `owner`. An anonymous caller owns none.
 pub fn may_see(caller: &Caller, owner: &Principal) -> bool {
     let own = !owner.is_anonymous() && caller.principal == *owner;
@@ -437,7 +442,7 @@ mod tests {
         assert_eq!(
             BadScope("x".into()).to_string(),
             "\"x\" is not a scope: write call:<name>, systems:write, news:write, tokens:write, plugins:read, \
-             plugins:write, processes:*, or the beginning of one with * behind it"
+             plugins:write, schedules:read, processes:*, or the beginning of one with * behind it"
         );
     }
 }

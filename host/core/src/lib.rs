@@ -30,5 +30,6 @@ pub mod size;
 pub mod stream;
 pub mod systems;
 pub mod timer;
+pub mod timetable;
 pub mod trace;
 pub mod yaml;

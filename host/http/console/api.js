@@ -11,7 +11,7 @@
  * }} Call
  * @typedef {{
  *   id: string, call: string, plugin: string, generation: number, user: string, params: (string | null)[],
- *   started: string, ended: string | null, kept: boolean, outcome: string, message: string | null,
+ *   schedule: string | null, started: string, ended: string | null, kept: boolean, outcome: string, message: string | null,
  *   stop: string | null, cleanup: string | null, value: unknown,
  *   cpu_ms: number, memory: number, bytes_in: number, bytes_out: number,
  * }} ProcessRecord

@@ -149,7 +149,12 @@ function table(processes, everyone) {
         it.params.length > 0 && h("code", { class: "params" }, it.params.map(param).join(" ")),
       ),
       cell("Outcome", outcomeBadge(it.outcome), it.message && h("span", { class: "aside message" }, it.message)),
-      everyone && cell("User", it.user || h("span", { class: "aside" }, "anonymous")),
+      everyone &&
+        cell(
+          "User",
+          it.user || h("span", { class: "aside" }, "anonymous"),
+          it.schedule && h("span", { class: "aside" }, ` (schedule ${it.schedule})`),
+        ),
       cell("Started", h("time", { datetime: it.started }, dateTime(it.started))),
       numberCell("Duration", it.ended || it.outcome === "running" ? duration(elapsed(it)) : ""),
       numberCell("CPU", duration(it.cpu_ms)),

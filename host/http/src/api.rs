@@ -15,6 +15,7 @@ pub mod pow;
 pub mod processes;
 mod request;
 mod route;
+pub mod schedules;
 pub mod systems;
 pub mod tokens;
 
@@ -30,7 +31,7 @@ use axum::{
 };
 use distillery_core::drain::Drain;
 use distillery_plugin::{Catalog, watch::Watcher};
-use distillery_process::{detached::registry::Registry, history::History};
+use distillery_process::{detached::registry::Registry, history::History, schedules::Scheduler};
 use distillery_store::{Told, public::Public};
 use route::Route;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct ApiState {
     pub history: Arc<History>,
     /// `None` if no process can outlive its client.
     pub registry: Option<Arc<Registry>>,
+    /// `None` if no calls run by themselves.
+    pub scheduler: Option<Arc<Scheduler>>,
     pub plugins: Watcher,
     /// Ends long-lived answers at shutdown.
     pub drain: Drain,
@@ -70,6 +73,7 @@ fn routes() -> Vec<Route> {
         news::routes(),
         calls::routes(),
         processes::routes(),
+        schedules::routes(),
         plugins::routes(),
         documents::routes(),
     ]
@@ -213,6 +217,7 @@ calls:
             enabled,
             history: Arc::new(History::start(&database, retention).unwrap()),
             registry: None,
+            scheduler: None,
             catalog: Arc::new(Catalog::new(Snapshot::default().next(&found))),
             plugins: Watcher::ended(),
             drain: Drain::default(),

@@ -26,7 +26,7 @@ use distillery_observe::{
     telemetry::Dropped,
 };
 use distillery_plugin::{Catalog, loading::Progress};
-use distillery_process::{dispatch::Dispatcher, history::History};
+use distillery_process::{dispatch::Dispatcher, history::History, schedules::Scheduler};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -72,6 +72,7 @@ pub struct Sources {
     pub dispatcher: Arc<Dispatcher>,
     pub catalog: Arc<Catalog>,
     pub history: Arc<History>,
+    pub scheduler: Arc<Scheduler>,
     pub connections: Arc<Connections>,
     pub log: Dropped,
 }
@@ -298,6 +299,7 @@ impl Sources {
         text.single("distillery_queue_length", Kind::Gauge, "Calls that wait for a process slot.", waiting);
         self.connections(text);
         self.plugins(text);
+        self.scheduler.write_metrics(text);
         text.single(
             "distillery_history_dropped_total",
             Kind::Counter,

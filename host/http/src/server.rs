@@ -26,7 +26,7 @@ use connection::{Connections, Refused};
 use distillery_config::Config;
 use distillery_core::{drain::Drain, hosts::Hosts};
 use distillery_plugin::{Catalog, watch::Watcher};
-use distillery_process::{dispatch::Dispatcher, history::History};
+use distillery_process::{dispatch::Dispatcher, history::History, schedules::Scheduler};
 use distillery_store::{Store, identity::Identity};
 use front::Front;
 use gate::{Gate, Open, Who};
@@ -63,6 +63,7 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     pub dispatcher: Arc<Dispatcher>,
     pub history: Arc<History>,
+    pub scheduler: Arc<Scheduler>,
     pub plugins: Watcher,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
@@ -90,7 +91,7 @@ pub struct CannotListen {
 impl Server {
     /// Listens for clients as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, history, plugins, drain, tls, sockets, listener } = parts;
+        let Parts { catalog, dispatcher, history, scheduler, plugins, drain, tls, sockets, listener } = parts;
         let http = &config.http;
         let tracer = dispatcher.tracer.clone();
         let listener = match listener {
@@ -132,6 +133,7 @@ impl Server {
             enabled: http.api,
             history,
             registry,
+            scheduler: Some(scheduler),
             catalog,
             plugins,
             drain: drain.clone(),

@@ -7,19 +7,18 @@ use crate::{
     admission::{Admission, Asked, Permit, Ticket, Wanted},
     compute::ComputeThreads,
     detached::{Detached, Reader, registry::Registry},
-    history::{self, History, Seen},
+    history::{self, History, Seen, Starter},
 };
 use distillery_core::{
     auth::{Caller, Permission, may, may_see},
     call::{Outcome, Refusal},
     control::Control,
-    principal::Principal,
 };
 use distillery_observe::{
     metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
-use distillery_plugin::{Call, Catalog, manifest::Stderr};
+use distillery_plugin::{Call, Catalog, manifest::Stderr, params::Params};
 use distillery_runtime::{Invocation, StderrTo};
 use std::{
     pin::Pin,
@@ -79,8 +78,7 @@ struct Order {
     control: Arc<Control>,
     compute: Arc<ComputeThreads>,
     deadlines: Deadlines,
-    user: String,
-    owner: Principal,
+    starter: Starter,
     history: Option<Arc<History>>,
     counted: Arc<CallMetrics>,
 }
@@ -120,16 +118,8 @@ impl Dispatcher {
 
     fn order(&self, caller: &Caller, request: Request) -> Result<Order, Refusal> {
         let Request { call: name, params } = request;
-        // Checked in this order: a plugin that loads between the two checks is in the snapshot.
-        let loading = self.catalog.loading.provides(&name);
-        let Some(call) = self.catalog.snapshot().call(&name).cloned() else {
-            return Err(if loading { Refusal::Loading(name) } else { Refusal::UnknownCall(name) });
-        };
-        if !may(caller, Permission::Run(&call.spec.name, call.spec.access)) {
-            return Err(Refusal::NotAuthorized(name));
-        }
+        let (call, params) = examine(&self.catalog, caller, &name, params)?;
         let plugin = &call.plugin;
-        let params = call.spec.check(params, &plugin.limits).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
         let control = Arc::new(Control::new(&plugin.limits));
         let env = vec![
             ("DISTILLERY_PROCESS".to_owned(), control.id.to_string()),
@@ -156,8 +146,11 @@ impl Dispatcher {
             control,
             compute: self.compute.clone(),
             deadlines,
-            user: caller.user.clone(),
-            owner: caller.principal.clone(),
+            starter: Starter {
+                user: caller.user.clone(),
+                owner: caller.principal.clone(),
+                schedule: caller.schedule.clone(),
+            },
             history: self.history.clone(),
         })
     }
@@ -165,8 +158,22 @@ impl Dispatcher {
     /// Detaches `process` from the connection of `caller`. The returned view applies back-pressure until it is dropped.
     /// Call before the process has written anything; its output is raw.
     pub fn keep(self: &Arc<Self>, registry: &Arc<Registry>, process: Process, caller: &Caller) -> Reader {
+        self.keep_until(registry, process, caller, |_| {})
+    }
+
+    /// As [`Self::keep`]; calls `then` when the process has ended.
+    pub fn keep_until(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        process: Process,
+        caller: &Caller,
+        then: impl FnOnce(&Outcome) + Send + 'static,
+    ) -> Reader {
         let (dispatcher, starter) = (self.clone(), caller.clone());
-        registry.keep(process, caller, move |process, outcome| dispatcher.ended(process, &starter, outcome))
+        registry.keep(process, caller, move |process, outcome| {
+            dispatcher.ended(process, &starter, outcome);
+            then(outcome);
+        })
     }
 
     /// Returns the detached process with this id, if there is one that `caller`, with `key`, is allowed to use.
@@ -212,6 +219,7 @@ impl Dispatcher {
             call = %process.call().spec.name,
             generation = process.call().plugin.generation,
             user = caller.user,
+            schedule = caller.schedule.as_deref(),
             kind = outcome.kind(),
             outcome = outcome.failure().as_deref().unwrap_or("success"),
             stop = outcome.stop().map(|stop| stop.name()),
@@ -227,6 +235,27 @@ impl Dispatcher {
     }
 }
 
+/// Returns the call with this name and the checked parameters, if `caller` is allowed to run it with them.
+pub fn examine(
+    catalog: &Catalog,
+    caller: &Caller,
+    name: &str,
+    params: Vec<String>,
+) -> Result<(Arc<Call>, Params), Refusal> {
+    // Checked in this order: a plugin that loads between the two checks is in the snapshot.
+    let loading = catalog.loading.provides(name);
+    let Some(call) = catalog.snapshot().call(name).cloned() else {
+        let refusal = if loading { Refusal::Loading } else { Refusal::UnknownCall };
+        return Err(refusal(name.to_owned()));
+    };
+    if !may(caller, Permission::Run(&call.spec.name, call.spec.access)) {
+        return Err(Refusal::NotAuthorized(name.to_owned()));
+    }
+    let checked = call.spec.check(params, &call.plugin.limits);
+    let params = checked.map_err(|bad| Refusal::BadParams(bad.to_string()))?;
+    Ok((call, params))
+}
+
 impl Order {
     /// Starts the process. Fails if the operator has revoked one of its rights since it was queued.
     fn start(self, permit: Permit) -> Result<Process, Refusal> {
@@ -236,8 +265,7 @@ impl Order {
         }
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         if let Some(history) = &self.history {
-            let user = (self.user.as_str(), &self.owner);
-            let begun = history::begun(&self.control, user, &self.call, &self.invocation.params);
+            let begun = history::begun(&self.control, &self.starter, &self.call, &self.invocation.params);
             history.begin(&self.control, begun);
         }
         self.counted.started();

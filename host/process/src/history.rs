@@ -84,6 +84,14 @@ struct Entry {
     written: AtomicBool,
 }
 
+/// The user that a process belongs to, and the schedule that started it for the user.
+#[derive(Clone, Debug)]
+pub struct Starter {
+    pub user: String,
+    pub owner: Principal,
+    pub schedule: Option<Arc<str>>,
+}
+
 /// A snapshot of a process.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -324,12 +332,13 @@ impl History {
     }
 }
 
-/// Describes the beginning of a process of `call` for a user with this name and identity.
-pub fn begun(control: &Control, (user, owner): (&str, &Principal), call: &Call, params: &[String]) -> Begun {
+/// Describes the beginning of a process of `call` for `starter`.
+pub fn begun(control: &Control, starter: &Starter, call: &Call, params: &[String]) -> Begun {
     Begun {
         id: control.id,
-        user: user.to_owned(),
-        owner: owner.clone(),
+        user: starter.user.clone(),
+        owner: starter.owner.clone(),
+        schedule: starter.schedule.as_deref().map(str::to_owned),
         call: call.spec.name.to_string(),
         params: kept(call.spec.params.as_deref().unwrap_or_default(), params),
         plugin: call.plugin.name.clone(),
@@ -339,7 +348,7 @@ pub fn begun(control: &Control, (user, owner): (&str, &Principal), call: &Call, 
 }
 
 /// Returns the parameters as they are stored: without secrets, and truncated to a bound.
-fn kept(specs: &[ParamSpec], params: &[String]) -> Vec<Option<String>> {
+pub(crate) fn kept(specs: &[ParamSpec], params: &[String]) -> Vec<Option<String>> {
     let mut room = PARAMS;
     let mut kept = Vec::new();
     for (at, param) in params.iter().enumerate() {
@@ -489,6 +498,7 @@ mod tests {
             id: control.id,
             user: "ada".into(),
             owner: Principal::default(),
+            schedule: None,
             call: "echo".into(),
             params: vec![Some("x".repeat(size))],
             plugin: "echo".into(),

@@ -163,11 +163,7 @@ impl Accounts {
 
     /// Returns the account of a user, and its scopes.
     pub fn user(&self, name: &str) -> Result<Option<(UserId, Vec<Scope>)>, StoreError> {
-        const ONE: &str = "SELECT id, scopes FROM users WHERE name = ?1";
-        self.readers.read(|db| {
-            db.query_row(ONE, [name], |row| Ok((UserId::known(row.get(0)?), split(&row.get::<_, String>(1)?))))
-                .optional()
-        })
+        self.readers.read(|db| user_in(db, name))
     }
 
     /// Removes a user with all tokens and sessions.
@@ -199,6 +195,12 @@ impl Accounts {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the account of a user, and its scopes.
+pub(super) fn user_in(db: &Connection, name: &str) -> rusqlite::Result<Option<(UserId, Vec<Scope>)>> {
+    const ONE: &str = "SELECT id, scopes FROM users WHERE name = ?1";
+    db.query_row(ONE, [name], |row| Ok((UserId::known(row.get(0)?), split(&row.get::<_, String>(1)?)))).optional()
 }
 
 /// Hashes with Argon2id, 19 MiB and two passes. A check takes some tens of milliseconds, and so does each guess of an

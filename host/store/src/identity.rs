@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of HTTP. It queries the database on other threads.
 
+pub mod acting;
 pub mod guesses;
 pub mod standing;
 
@@ -164,6 +165,7 @@ impl Identity {
             scopes,
             address: None,
             trace: None,
+            schedule: None,
         })
     }
 

@@ -1,6 +1,10 @@
 //! An inspection of the database that changes nothing: it makes no file, and migrates no schema.
 
-use super::database::{Database, FILE, SCHEMA, StoreError};
+use super::{
+    accounts::user_in,
+    database::{Database, FILE, SCHEMA, StoreError},
+};
+use distillery_core::{auth::Scope, principal::UserId};
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 use std::{fs, path::Path};
@@ -24,6 +28,17 @@ pub fn inspect(data: &Path) -> Result<Inspection, StoreError> {
 /// Reads the whole database in the directory `data`, and returns its faults as an error.
 pub fn verify(data: &Path) -> Result<Inspection, StoreError> {
     look(data, Database::check_with)
+}
+
+/// Returns the account of a user and its scopes, without a change. `None` if the database cannot be read, or has no such
+/// user.
+pub fn user(data: &Path, name: &str) -> Result<Option<(UserId, Vec<Scope>)>, StoreError> {
+    let mut found = None;
+    look(data, |database, connection| {
+        found = user_in(connection, name).map_err(database.told())?;
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn look(

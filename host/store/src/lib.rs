@@ -14,6 +14,7 @@ pub mod inspection;
 pub mod news;
 pub mod processes;
 pub mod public;
+pub mod schedules;
 pub mod systems;
 
 use accounts::Accounts;

@@ -18,6 +18,8 @@ pub struct Begun {
     /// The name of the user at the time. Empty if anonymous.
     pub user: String,
     pub owner: Principal,
+    /// The schedule that started it. `None` if a caller did.
+    pub schedule: Option<String>,
     pub call: String,
     /// `None` in place of a secret.
     pub params: Vec<Option<String>>,
@@ -89,7 +91,7 @@ pub struct Processes {
 }
 
 const COLUMNS: &str = "id, user, owner, call, params, plugin, generation, started, ended, outcome, message, stop, cleanup, \
-                       value, cpu_ms, memory, bytes_in, bytes_out";
+                       value, cpu_ms, memory, bytes_in, bytes_out, schedule";
 
 impl Processes {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
@@ -127,6 +129,7 @@ fn process(row: &Row<'_>) -> rusqlite::Result<(Begun, Option<Ended>)> {
         id: Uuid::from_bytes(row.get(0)?),
         user: row.get(1)?,
         owner: Principal::read(row.get::<_, Option<String>>(2)?.as_deref()),
+        schedule: row.get(18)?,
         call: row.get(3)?,
         params: serde_json::from_str(&row.get::<_, String>(4)?).unwrap_or_default(),
         plugin: row.get(5)?,
@@ -183,7 +186,7 @@ impl Writer {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = format!(
             "INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
         );
         let mut insert = transaction.prepare(&sql)?;
         for (begun, ended) in processes {
@@ -207,6 +210,7 @@ impl Writer {
                 used.memory as i64,
                 used.bytes_in as i64,
                 used.bytes_out as i64,
+                begun.schedule,
             ])?;
         }
         drop(insert);
@@ -249,6 +253,7 @@ mod tests {
             id: Uuid::now_v7(),
             user: user.into(),
             owner: if user.is_empty() { Principal::Anonymous } else { Principal::Forwarded(user.into()) },
+            schedule: (call == "grind").then(|| "nightly".into()),
             call: call.into(),
             params: vec![Some("a".into()), None],
             plugin: "p".into(),

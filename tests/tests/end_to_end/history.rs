@@ -326,6 +326,7 @@ async fn every_path_shows_each_caller_only_what_is_allowed() {
         (Method::POST, "auth/tokens".into(), [401, 403, 403, 403, 403, 415, 403, 403]),
         (Method::POST, "auth/session".into(), [415; 8]),
         (Method::DELETE, "auth/session".into(), [204; 8]),
+        (Method::GET, "schedules".into(), [401, 200, 200, 200, 200, 200, 200, 200]),
         (Method::GET, "processes".into(), [401, 200, 200, 200, 200, 200, 200, 200]),
         (Method::GET, "processes?user=runner".into(), [401, 403, 403, 200, 403, 200, 200, 200]),
         (Method::GET, "processes?user=".into(), [401, 403, 403, 200, 403, 200, 403, 200]),

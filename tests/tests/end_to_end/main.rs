@@ -34,6 +34,7 @@ mod pow1;
 mod preflight;
 mod protocol;
 mod revoked;
+mod schedules;
 mod shutdown;
 mod start;
 mod swap;

@@ -2,7 +2,7 @@
 
 mod containers;
 mod exposition;
-mod metrics;
+pub mod metrics;
 mod proxy;
 mod service;
 mod takeover;

@@ -22,6 +22,7 @@ use distillery_process::{
     detached::registry::{self, Registry},
     dispatch::Dispatcher,
     history::{History, Retention},
+    schedules::{self, Scheduler},
 };
 use distillery_runtime::Capacity;
 use distillery_store::Store;
@@ -35,6 +36,7 @@ pub(super) struct Built {
     pub dispatcher: Arc<Dispatcher>,
     pub history: Arc<History>,
     pub registry: Arc<Registry>,
+    pub scheduler: Arc<Scheduler>,
     pub plugins: Watcher,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
@@ -66,7 +68,6 @@ pub(super) fn build(
     loader.operator.grants.systems = Some(store.public.clone());
     loader.archive = Some(Arc::new(Archive::of(&config.data)));
     let catalog = Arc::<Catalog>::default();
-    let watch = watch(config, path, telemetry, loader, &catalog, &tls)?;
     let compute = ComputeThreads::start(way.threads).context("cannot start the threads that guests compute on")?;
     let retention = Retention { age: config.history.keep, count: config.history.max };
     let history = if way.takeover { History::start_beside } else { History::start };
@@ -93,8 +94,29 @@ pub(super) fn build(
         metrics: Arc::default(),
         tracer,
     });
+    let scheduler = scheduler(config, &store, &dispatcher, &registry, &drain)?;
+    let rereader = Rereader::new(config.clone(), path, &loader, scheduler.clone(), telemetry.level());
+    let watch = watch(config, loader, &catalog, &tls, rereader)?;
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
-    Ok(Built { store, catalog, dispatcher, history, registry, plugins, drain, tls, capacity, spans })
+    Ok(Built { store, catalog, dispatcher, history, registry, scheduler, plugins, drain, tls, capacity, spans })
+}
+
+fn scheduler(
+    config: &Config,
+    store: &Store,
+    dispatcher: &Arc<Dispatcher>,
+    registry: &Arc<Registry>,
+    drain: &Drain,
+) -> anyhow::Result<Arc<Scheduler>> {
+    let parts = schedules::Parts {
+        dispatcher: dispatcher.clone(),
+        registry: registry.clone(),
+        accounts: store.accounts.clone(),
+        anonymous: config.auth.anonymous.clone(),
+        drain: drain.clone(),
+    };
+    let scheduler = Scheduler::new(&store.database, config.schedules.clone(), parts);
+    Ok(Arc::new(scheduler.context("cannot continue the schedules")?))
 }
 
 /// Warns of what the machine cannot hold.
@@ -113,18 +135,16 @@ fn warn_of(capacity: &Capacity, config: &Config) {
 /// Prepares the thread that loads plugins, and loads them again when they or the configuration change.
 fn watch(
     config: &Config,
-    path: Option<PathBuf>,
-    telemetry: &Telemetry,
     loader: Loader,
     catalog: &Arc<Catalog>,
     tls: &Option<Arc<Terminator>>,
+    mut rereader: Rereader,
 ) -> anyhow::Result<Watch> {
     let first = FirstLoad::find(&config.plugins.directory, catalog)?;
     if first.is_empty() {
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
     let reloaded_tls = tls.clone();
-    let mut rereader = Rereader::new(config.clone(), path, &loader, telemetry.level());
     Ok(Watch {
         root: config.plugins.directory.clone(),
         how: config.plugins.watch,

@@ -60,6 +60,10 @@ pub(super) async fn run(circumstances: Circumstances<'_>) -> anyhow::Result<Exit
     expire_detached(&built);
     let exporting = Exporting::start(config, &mut built)?;
     let local = entry.take_local(config)?;
+    // Runs of the previous server end with it, at the latest at the end of its drain.
+    let longest = config.cancel.takeover_grace + config.cancel.shutdown_grace;
+    let beginning = built.scheduler.begin(entry.is_takeover().then_some(longest));
+    beginning.context("cannot continue the schedules")?;
     let server = bind(config, &mut entry, &built, &local)?;
     entry.answer_operator_late(config)?;
     show_ops(&entry, &built, &server, telemetry);
@@ -82,6 +86,7 @@ pub(super) async fn run(circumstances: Circumstances<'_>) -> anyhow::Result<Exit
     }
     let offer = early.or(late).context("cannot be taken over")?;
     tokio::spawn(readiness.report());
+    tokio::spawn(built.scheduler.clone().run());
     let code =
         exit::when_over(config, Exit { entry, built, local: local.clone(), offer, serving }, &mut signals).await?;
     exporting.end().await;
@@ -105,6 +110,7 @@ fn bind(config: &Config, entry: &mut Entry, built: &Built, local: &Arc<Local>) -
         catalog: built.catalog.clone(),
         dispatcher: built.dispatcher.clone(),
         history: built.history.clone(),
+        scheduler: built.scheduler.clone(),
         plugins: built.plugins.clone(),
         drain: built.drain.clone(),
         tls: built.tls.clone(),
@@ -121,6 +127,7 @@ fn show_ops(entry: &Entry, built: &Built, server: &Server, telemetry: &Telemetry
             dispatcher: built.dispatcher.clone(),
             catalog: built.catalog.clone(),
             history: built.history.clone(),
+            scheduler: built.scheduler.clone(),
             connections: server.connections(),
             log: telemetry.dropped(),
         });

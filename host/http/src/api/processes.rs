@@ -36,7 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
     const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
     let process = json!({
         "id": ID, "call": "provision", "params": ["coins", null], "user": "ada", "plugin": "provision",
-        "generation": 3, "started": "2026-01-31T12:00:00Z", "ended": "2026-01-31T12:00:04.25Z", "kept": false, "outcome": "exited",
+        "generation": 3, "started": "2026-01-31T12:00:00Z", "schedule": null, "ended": "2026-01-31T12:00:04.25Z", "kept": false, "outcome": "exited",
         "message": "exit status 7", "stop": null, "cleanup": null, "value": null, "cpu_ms": 12, "memory": 1_114_112,
         "bytes_in": 0, "bytes_out": 312,
     });
@@ -116,6 +116,8 @@ struct Shown<'a> {
     params: &'a [Option<String>],
     /// The user's name; empty for an anonymous caller.
     user: &'a str,
+    /// The schedule that started it for the user, if any.
+    schedule: Option<&'a str>,
     plugin: &'a str,
     /// The generation of the plugin.
     generation: u64,
@@ -149,6 +151,7 @@ impl<'a> Shown<'a> {
             call: &begun.call,
             params: &begun.params,
             user: &begun.user,
+            schedule: begun.schedule.as_deref(),
             plugin: &begun.plugin,
             generation: begun.generation,
             started: moment(begun.started),

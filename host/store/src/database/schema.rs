@@ -81,4 +81,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
         (SELECT 'user:' || users.id FROM users WHERE name = user AND (created + 1) * 1000 <= started);
     CREATE INDEX processes_owner ON processes (owner);
 ",
+    // A due time of a schedule is claimed by its row, so that it runs once, whatever number of servers see it.
+    "
+    CREATE TABLE schedules (
+        name TEXT PRIMARY KEY,
+        timetable TEXT NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE runs (
+        schedule TEXT NOT NULL,
+        due INTEGER NOT NULL,
+        claimed INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        message TEXT,
+        process BLOB,
+        PRIMARY KEY (schedule, due)
+    ) STRICT;
+    ALTER TABLE processes ADD COLUMN schedule TEXT;
+",
 ];

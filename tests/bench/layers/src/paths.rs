@@ -108,10 +108,12 @@ paths! {
         let history = world.history()?;
         let (call, limits) = (world.call("call-500").context("no call")?, world.limits.clone());
         let params = ["one".to_owned(), "two".to_owned()];
+        let owner = distillery_core::principal::Principal::Anonymous;
+        let starter = history::Starter { user: "somebody".to_owned(), owner, schedule: None };
         let outcome = Outcome::Exited { status: 0, last_words: None };
         ready(move || {
             let control = Arc::new(Control::new(&limits));
-            history.begin(&control, history::begun(&control, ("somebody", &distillery_core::principal::Principal::Anonymous), &call, &params));
+            history.begin(&control, history::begun(&control, &starter, &call, &params));
             history.end(&control, &outcome);
         })
     };
