@@ -53,6 +53,7 @@ pub struct ApiState {
     pub drain: Drain,
     pub public: Arc<Public>,
     pub door: auth::Door,
+    pub run: calls::Run,
 }
 
 /// The shared state of routes: each request clones a reference only.
@@ -218,6 +219,7 @@ calls:
             drain: Drain::default(),
             public: Arc::new(Public::open(&database, vec![system], &news).unwrap()),
             door: auth::Door { identity: Arc::new(identity), secure_cookies: false },
+            run: Arc::new(|_| Box::pin(async { ApiError::new(StatusCode::NOT_FOUND, "unknown call").into_response() })),
         }
     }
 

@@ -4,11 +4,13 @@ mod activity;
 mod answers;
 pub mod authority;
 pub mod connection;
+mod exchanges;
 pub mod forwarded;
 mod front;
 mod gate;
 mod http1;
 mod http2;
+mod keep_alive;
 pub mod local;
 pub mod peer;
 pub mod service;
@@ -128,6 +130,7 @@ impl Server {
             sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
         let websocket = websocket.with_state(sockets.clone()).merge(pow);
         let door = Door { identity: identity.clone(), secure_cookies: auth.secure_cookies };
+        let runs = sockets.clone();
         let state = ApiState {
             enabled: http.api,
             history,
@@ -137,6 +140,7 @@ impl Server {
             drain: drain.clone(),
             public: store.public.clone(),
             door: door.clone(),
+            run: Arc::new(move |asked| Box::pin(exchanges::run(runs.clone(), asked))),
         };
         // The operator is served even if the API is off for clients.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
@@ -229,6 +233,10 @@ impl Server {
             Ok(guard) => {
                 // Otherwise each line and its answer wait for acknowledgements.
                 let _ = stream.set_nodelay(true);
+                let (interval, timeout) = (self.front.ping_interval, self.front.silence_timeout);
+                if let Err(error) = keep_alive::probe(&stream, interval, timeout) {
+                    tracing::debug!(%error, "a connection is not probed");
+                }
                 // A failure means that the connection is already closed.
                 let local = stream.local_addr().map_or(from.ip(), |local| local.ip());
                 let peer = Peer { address: from.ip(), local, tls: self.tls.is_some() };

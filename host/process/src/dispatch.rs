@@ -19,7 +19,7 @@ use distillery_observe::{
     metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
-use distillery_plugin::{Call, Catalog, manifest::Stderr};
+use distillery_plugin::{Call, Catalog, arguments::Arguments, manifest::Stderr};
 use distillery_runtime::{Invocation, StderrTo};
 use std::{
     pin::Pin,
@@ -33,7 +33,7 @@ use std::{
 pub struct Request {
     /// The name of the call.
     pub call: String,
-    pub params: Vec<String>,
+    pub params: Arguments,
 }
 
 pub struct Dispatcher {
@@ -129,6 +129,7 @@ impl Dispatcher {
             return Err(Refusal::NotAuthorized(name));
         }
         let plugin = &call.plugin;
+        let params = call.spec.arrange(params).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
         let params = call.spec.check(params, &plugin.limits).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
         let control = Arc::new(Control::new(&plugin.limits));
         let env = vec![

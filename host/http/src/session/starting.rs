@@ -16,7 +16,7 @@ use std::{task::Context, time::Instant};
 
 impl Session {
     pub(super) fn start(&mut self, start: Start, cx: &mut Context<'_>) {
-        let admitted = match self.dispatcher.admit(&self.caller, start.call.into()) {
+        let admitted = match self.dispatcher.admit(&self.caller, start.call) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.on(Event::Refused(refusal), cx),
         };
