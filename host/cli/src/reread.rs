@@ -2,6 +2,7 @@
 
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
+use distillery_http::hooks::{Hooks, Table};
 use distillery_observe::telemetry::Level;
 use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
 use distillery_runtime::{Runtime, ScratchRoot};
@@ -18,12 +19,19 @@ pub(super) struct Rereader {
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
     archive: Option<Arc<Archive>>,
+    hooks: Arc<Hooks>,
     level: Level,
 }
 
 impl Rereader {
     /// Returns a rereader; `loader` loads plugins until the first change.
-    pub(super) fn new(started: Config, path: Option<PathBuf>, loader: &Loader, level: Level) -> Self {
+    pub(super) fn new(
+        started: Config,
+        path: Option<PathBuf>,
+        loader: &Loader,
+        hooks: Arc<Hooks>,
+        level: Level,
+    ) -> Self {
         let grants = &loader.operator.grants;
         Self {
             path,
@@ -33,6 +41,7 @@ impl Rereader {
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
             archive: loader.archive.clone(),
+            hooks,
             level,
         }
     }
@@ -41,8 +50,9 @@ impl Rereader {
     pub(super) fn reread(&mut self) -> Result<Reread, String> {
         let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
+        // Read even if no key has changed: the content of a named file can have.
+        let hooks = Table::open(&new.hooks).map_err(|error| error.to_string())?;
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
-        // Needed even without changed keys: the content of a named file can have changed.
         let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
@@ -51,6 +61,7 @@ impl Rereader {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");
         }
+        self.hooks.replace(hooks);
         self.running = new;
         Ok(Reread { loader, changed, restart })
     }

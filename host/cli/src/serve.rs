@@ -13,6 +13,7 @@ use clap::Args;
 use distillery_config::Config;
 use distillery_core::drain::Drain;
 use distillery_http::{
+    hooks::Hooks,
     ops::{self, Ops},
     server::{
         Parts, Server,
@@ -23,6 +24,7 @@ use distillery_http::{
 };
 use distillery_observe::{
     health::{Health, Stage},
+    metrics::Metrics,
     telemetry::{self, Telemetry},
     traces::{Tracer, export},
 };
@@ -111,7 +113,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
     } else {
         local = Some(Local::bind(&config.data)?);
     }
-    let Preflight { tls, capacity, operator, .. } = Preflight::try_all(config, sockets.given()).passed()?;
+    let Preflight { tls, capacity, operator, hooks, .. } = Preflight::try_all(config, sockets.given()).passed()?;
     // A socket on which another server still answers is left to that server until this one serves.
     let early = sockets.operator.is_none() || !takeover;
     let managed = sockets.managed;
@@ -138,7 +140,9 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         tracing::warn!(directory = %config.plugins.directory.display(), "there are no plugins");
     }
     let reloaded_tls = tls.clone();
-    let mut rereader = Rereader::new(config.clone(), path, &loader, telemetry.level());
+    let metrics = Arc::<Metrics>::default();
+    let hooks = Arc::new(Hooks::new(hooks, metrics.hooks.clone()));
+    let mut rereader = Rereader::new(config.clone(), path, &loader, hooks.clone(), telemetry.level());
     let watch = Watch {
         root: config.plugins.directory.clone(),
         how: config.plugins.watch,
@@ -174,7 +178,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
         registry: Some(registry.clone()),
-        metrics: Arc::default(),
+        metrics,
         tracer,
     });
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
@@ -211,6 +215,7 @@ fn serve(config: &Config, path: Option<PathBuf>, telemetry: &Telemetry, start: S
             dispatcher: dispatcher.clone(),
             history: history.clone(),
             plugins: plugins.clone(),
+            hooks,
             drain: drain.clone(),
             tls,
             sockets: capacity.sockets,

@@ -13,6 +13,7 @@
 mod changes;
 mod form;
 mod grants;
+mod hooks;
 pub mod reference;
 mod service;
 mod source;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use changes::Changes;
 pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
+pub use hooks::{Hook, HookFormat, HookParams, Hooks};
 pub use service::Service;
 pub use source::ConfigError;
 pub use systems::{BadSlug, Parts as SystemParts, SLUG_FORM, SLUG_PATTERN, Slug, System, TAGLINE, URL_PATTERN};
@@ -52,6 +54,8 @@ pub struct Config {
     pub history: History,
     pub ops: Ops,
     pub traces: Traces,
+    /// The webhooks.
+    pub hooks: Hooks,
     /// Settings from the service manager; environment only.
     pub service: Service,
     /// The directory of data that must outlive the server.
@@ -247,6 +251,7 @@ impl Default for Config {
             history: History::default(),
             ops: Ops::default(),
             traces: Traces::default(),
+            hooks: Hooks::default(),
             service: Service::default(),
             data: "data".into(),
             cache: "data/cache".into(),
@@ -386,6 +391,7 @@ impl Config {
         let mut config = Self::read(&Source::new(file, &text, &variables), base(file))?;
         config.log.color = color;
         config.service = Service::read(&environment, std::process::id());
+        config.hooks.take(&environment);
         config.plugins.environment = grants::named_in(&config.plugins.grants, environment);
         Ok(config)
     }
@@ -404,6 +410,7 @@ impl Config {
             history: History::read(root.section("history")?)?,
             ops: Ops::read(root.section("ops")?)?,
             traces: Traces::read(root.section("traces")?)?,
+            hooks: root.node("hooks")?.map_or_else(|| Ok(default.hooks), |node| Hooks::read(node, base))?,
             service: default.service,
             data,
             cache,

@@ -13,7 +13,7 @@ mod operation;
 pub mod plugins;
 pub mod pow;
 pub mod processes;
-mod request;
+pub(crate) mod request;
 mod route;
 pub mod systems;
 pub mod tokens;

@@ -2,7 +2,7 @@
 //! operator.
 //!
 //! Modules are in this order, and name only those before them: [`answer`], [`wire`], [`socket`], [`exchange`], [`session`],
-//! [`extensions`], [`handshake`], [`api`], [`console`], [`server`], [`ops`].
+//! [`hooks`], [`extensions`], [`handshake`], [`api`], [`console`], [`server`], [`ops`].
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -13,6 +13,7 @@ pub mod console;
 pub mod exchange;
 pub mod extensions;
 pub mod handshake;
+pub mod hooks;
 pub mod ops;
 pub mod server;
 pub mod session;

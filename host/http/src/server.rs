@@ -8,6 +8,7 @@ mod exchanges;
 pub mod forwarded;
 mod front;
 mod gate;
+mod hooks;
 mod http1;
 mod http2;
 mod keep_alive;
@@ -21,6 +22,7 @@ pub mod tls;
 use crate::{
     api::{self, ApiState, auth::Door, cross_origin::Origins},
     console,
+    hooks::Hooks,
     session::Timing,
 };
 use axum::{Router, middleware, routing::get};
@@ -66,6 +68,7 @@ pub struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     pub history: Arc<History>,
     pub plugins: Watcher,
+    pub hooks: Arc<Hooks>,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
     /// The number of connections for which there are descriptors.
@@ -92,7 +95,7 @@ pub struct CannotListen {
 impl Server {
     /// Listens for clients as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, history, plugins, drain, tls, sockets, listener } = parts;
+        let Parts { catalog, dispatcher, history, plugins, hooks, drain, tls, sockets, listener } = parts;
         let http = &config.http;
         let tracer = dispatcher.tracer.clone();
         let listener = match listener {
@@ -148,6 +151,7 @@ impl Server {
         if http.console {
             router = router.merge(console::router());
         }
+        router = router.merge(self::hooks::router(hooks, sockets.clone()));
         let open = http.api.then(|| Open { who: Who::Anyone(door), sockets: sockets.clone() });
         let front = |gate| Front {
             gate: Arc::new(gate),

@@ -21,6 +21,7 @@ mod history;
 mod hostile;
 mod http1;
 mod http2;
+mod http_calls;
 mod instances;
 mod kept;
 mod limits;
