@@ -37,7 +37,7 @@ pub struct Exchange {
     /// `None` once the body has ended.
     body: Option<axum::body::BodyDataStream>,
     received: u64,
-    /// Whether a part of the body can still arrive that nobody reads: not if the client waits for permission to send it.
+    /// Whether more of the body can still arrive: not if the client waits for permission to send it.
     unread: bool,
     shared: Arc<Shared>,
     /// The headers with the process, until the head is sent.

@@ -1,5 +1,5 @@
 //! Calls over plain HTTP: what a request says, what its answer says, and its forms. `flow` has bodies and answers that
-//! come slowly, are large or break off; `webhooks` the requests of other services.
+//! come slowly, are large or break off.
 
 mod flow;
 
@@ -196,7 +196,7 @@ async fn detached_call_is_answered_with_its_process() {
         (id.clone(), "success".into(), "4".into())
     );
     let process = server.request(Method::GET, answer.header("location"), &user).await;
-    assert_eq!((process.json()["kept"].clone(), process.json()["user"].clone()), (json!(true), json!("ada")));
+    assert_eq!((process.json()["outcome"].clone(), process.json()["user"].clone()), (json!("success"), json!("ada")));
     // An anonymous client gets a key.
     let answer = post(
         &server,

@@ -41,4 +41,5 @@ mod swap;
 mod terminal;
 mod trust;
 mod users;
+mod webhooks;
 mod writing;

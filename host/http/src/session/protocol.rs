@@ -217,6 +217,11 @@ impl Protocol {
         }
     }
 
+    /// Returns whether the client learns which process it talks to.
+    pub fn names_process(&self) -> bool {
+        matches!(self, Self::Distillery1(_) | Self::Exchange(_))
+    }
+
     /// Returns whether the client was refused because of an invalid message.
     pub fn is_at_fault(&self) -> bool {
         self.talk().at_fault

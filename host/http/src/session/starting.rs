@@ -38,7 +38,7 @@ impl Session {
 
     /// Starts to serve a process that has just begun.
     pub(super) fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
-        let told = (self.keep || self.notifications.is_some()).then(|| (process.call().clone(), process.control().id));
+        let told = (self.keep || self.protocol.names_process()).then(|| (process.call().clone(), process.control().id));
         let mut key = None;
         match &self.dispatcher.registry {
             Some(registry) if self.keep => {
