@@ -198,11 +198,11 @@ fn webhook_needs_a_secret_and_a_valid_form() {
     let with = |text: &str| hook(&format!(", secret: {{env: S}}, {text}"));
     refused(
         &with("window: 1m"),
-        "distillery.yaml:2:69: hooks.a.window: only deliveries of the format stripe have a time: remove it",
+        "distillery.yaml:2:67: hooks.a.window: only deliveries of the format stripe have a time: remove it",
     );
     refused(
         &with("params: [name]"),
-        "distillery.yaml:2:69: hooks.a.params: \"name\" is not a JSON pointer: write a path into the body, such as \
+        "distillery.yaml:2:67: hooks.a.params: \"name\" is not a JSON pointer: write a path into the body, such as \
          /repository/name",
     );
     for (text, part) in [
@@ -332,7 +332,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     refused(
         "htpp:\n  listen: 1\n",
         "distillery.yaml:1:1: htpp: unknown key: did you mean http? (allowed: data, cache, http, plugins, limits, \
-         cancel, auth, history, ops, traces, log, systems, news)",
+         cancel, auth, history, ops, traces, hooks, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
@@ -352,7 +352,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     );
     refused(
         "8080: x\n",
-        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, ops, traces, log, systems, news)",
+        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, ops, traces, hooks, log, systems, news)",
     );
 }
 
@@ -742,7 +742,9 @@ fn shipped_file_shows_the_real_defaults() {
     let shipped = read(SHIPPED);
     assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances", "provision"]);
     let plugins = Plugins { grants: shipped.plugins.grants.clone(), ..config.plugins.clone() };
-    assert_eq!(Config { plugins, ..config }, shipped);
+    assert_eq!(config.hooks.hooks["payments"].window, config.hooks.hooks["site"].window);
+    assert_eq!(config.hooks.hooks["payments"].body, config.hooks.hooks["site"].body);
+    assert_eq!(Config { plugins, hooks: Hooks::default(), ..config }, shipped);
 }
 
 #[test]
@@ -770,7 +772,7 @@ fn reference_has_every_key() {
 
 /// Returns the keys in a tree, with `*` for free ones.
 fn keys(above: &str, value: &yaml::Value) -> BTreeSet<String> {
-    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets"].contains(&above);
+    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets", "hooks"].contains(&above);
     let below = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };
     let mut all = BTreeSet::new();
     match value {

@@ -34,7 +34,7 @@ async fn outcome_without_output_is_the_status() {
     let answer = answer.begun().await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert_eq!(answer.headers()["distillery-outcome"], "refused");
-    assert_eq!(answer.body().size_hint().exact(), Some(44));
+    assert_eq!(answer.body().size_hint().exact(), Some(45));
     let whole = answer.into_body().collect().await.unwrap();
     assert!(whole.trailers().is_none());
     assert_eq!(whole.to_bytes(), r#"{"status":404,"message":"unknown call \"x\""}"#);

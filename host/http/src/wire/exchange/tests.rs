@@ -65,7 +65,7 @@ fn status_and_fields_tell_the_outcome() {
     let value = end.fields[VALUE].to_str().unwrap();
     assert_eq!(value, r#"{ "a": "\u00e4\ud83e\udd80\u007f"}"#);
     assert_eq!(serde_json::from_str::<Value>(value).unwrap(), json!({"a": "ä🦀\u{7f}"}));
-    let large = format!("\"{}\"", "ä".repeat(VALUE_FIELD / 6));
+    let large = format!("\"{}\"", "ä".repeat(VALUE_FIELD / 6 + 1));
     assert!(!end_of(ended(&exited(0), Some(&large))).fields.contains_key(VALUE));
     assert!(FIELDS.split(", ").all(|name| [OUTCOME, EXIT_STATUS, MESSAGE, VALUE].contains(&name.parse().unwrap())));
 }
