@@ -1,6 +1,6 @@
 //! A call over plain HTTP: turns a request into a session whose client is this one exchange.
 
-use super::sockets::{Held, Sockets};
+use super::sockets::Sockets;
 use crate::{
     api::{auth::Authenticated, calls::asked::Asked},
     exchange,
@@ -31,8 +31,9 @@ pub(super) async fn run(sockets: Arc<Sockets>, asked: Asked) -> Response {
     let drain = sockets.drain.signal();
     drop(sockets);
     tokio::spawn(async move {
-        let Held { revoked, .. } = &held;
-        session.run(drain, revoked.clone()).await;
+        // As a whole: a block that only names a field drops the guards at once.
+        let held = held;
+        session.run(drain, held.revoked.clone()).await;
     });
     answer.begun().await
 }

@@ -128,6 +128,8 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
     };
     let (answer, opening) = socket::accept(&parts, on_upgrade, hang_up, name, sockets.max_frame);
     tokio::spawn(async move {
+        // As a whole: a block that only names a field drops the guards at once.
+        let held = held;
         let socket = match opening.await {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "websocket not opened"),

@@ -4,6 +4,7 @@ use super::{ECHO, post};
 use bytes::Bytes;
 use distillery_tests::{Guest, Server, exchange::Exchange, patiently, tls};
 use hyper::Method;
+use serde_json::json;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -224,7 +225,11 @@ async fn revoked_credential_refuses_a_waiting_call() {
     let server = builder.start().await;
     let mut holding = server.exchange("/api/v1/calls/hold", &[]).await;
     holding.bytes(8).await;
-    let mut waiting = server.exchange("/api/v1/calls/sort", &[("authorization", &ada)]).await;
+    let headers = [("authorization", ada.as_str()), ("accept", "application/x-ndjson")];
+    let mut waiting = server.exchange("/api/v1/calls/sort", &headers).await;
+    assert_eq!(waiting.message().await, json!({"type": "queued", "position": 1}));
     assert!(server.run(&["user", "remove", "ada"]).status.success());
-    assert_eq!(waiting.head().await.0, 401);
+    let outcome = waiting.message().await["outcome"].clone();
+    assert_eq!(outcome["kind"], "refused");
+    assert!(outcome["message"].as_str().is_some_and(|it| it.contains("no longer valid")), "{outcome}");
 }
