@@ -18,6 +18,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    pub trailers: HeaderMap,
 }
 
 impl Answer {
@@ -176,7 +177,8 @@ pub(crate) async fn exchange(
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await.expect("an answer");
     let (head, body) = answer.into_parts();
-    let body = body.collect().await.expect("the whole body").to_bytes();
+    let body = body.collect().await.expect("the whole body");
     connection.abort();
-    Answer { status: head.status, headers: head.headers, body }
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers }
 }

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod client;
 pub mod deadline;
 pub mod distillery1;
+pub mod exchange;
 pub mod guest;
 pub mod http;
 pub mod http2;

@@ -5,6 +5,7 @@ use anyhow::{Context, anyhow};
 use distillery_config::Config;
 use distillery_core::directory::try_writable;
 use distillery_http::{
+    hooks::Table,
     ops::Ops,
     server::{Server, tls::Terminator},
 };
@@ -25,6 +26,7 @@ pub(super) struct Preflight {
     pub tls: Option<Arc<Terminator>>,
     pub capacity: Capacity,
     pub operator: Operator,
+    pub hooks: Table,
     /// The state of the database; `None` if it cannot be used.
     pub database: Option<Inspection>,
     pub problems: Vec<Problem>,
@@ -50,13 +52,14 @@ impl Preflight {
         let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
         let tls = noted(&mut problems, tls.context("cannot set up TLS")).flatten();
         let operator = noted(&mut problems, super::operator(config)).unwrap_or_default();
+        let hooks = noted(&mut problems, Table::open(&config.hooks).map_err(Into::into)).unwrap_or_default();
         let data = noted(&mut problems, writable("data", &config.data));
         noted(&mut problems, writable("cache", &config.cache));
         let database = data.and_then(|()| noted(&mut problems, inspect(&config.data).map_err(Into::into)));
         noted(&mut problems, plugin_directories(&config.plugins.directory).map_err(Into::into));
         listeners(config, given, &mut problems);
         let capacity = Capacity::find(config.limits.processes);
-        Self { tls, capacity, operator, database, problems }
+        Self { tls, capacity, operator, hooks, database, problems }
     }
 
     /// Returns itself, or the first problem after logging the others.

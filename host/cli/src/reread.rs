@@ -2,6 +2,7 @@
 
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
+use distillery_http::hooks::{Hooks, Table};
 use distillery_observe::telemetry::Level;
 use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
 use distillery_process::schedules::Scheduler;
@@ -20,6 +21,7 @@ pub(super) struct Rereader {
     scratch: Arc<ScratchRoot>,
     archive: Option<Arc<Archive>>,
     scheduler: Arc<Scheduler>,
+    hooks: Arc<Hooks>,
     level: Level,
 }
 
@@ -30,6 +32,7 @@ impl Rereader {
         path: Option<PathBuf>,
         loader: &Loader,
         scheduler: Arc<Scheduler>,
+        hooks: Arc<Hooks>,
         level: Level,
     ) -> Self {
         let grants = &loader.operator.grants;
@@ -42,6 +45,7 @@ impl Rereader {
             scratch: grants.scratch.clone(),
             archive: loader.archive.clone(),
             scheduler,
+            hooks,
             level,
         }
     }
@@ -51,8 +55,9 @@ impl Rereader {
         let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
         let Changes { plugins: mut changed, log_level, schedules, restart } =
             Changes::between(&self.started, &self.running, &new);
+        // Read even if no key has changed: the content of a named file can have.
+        let hooks = Table::open(&new.hooks).map_err(|error| error.to_string())?;
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
-        // Needed even without changed keys: the content of a named file can have changed.
         let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
@@ -66,6 +71,7 @@ impl Rereader {
             self.scheduler.configure(new.schedules.clone()).map_err(|error| error.to_string())?;
             changed.push("schedules");
         }
+        self.hooks.replace(hooks);
         self.running = new;
         Ok(Reread { loader, changed, restart })
     }

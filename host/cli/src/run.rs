@@ -78,7 +78,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     let plugin = words.next().context("name the directory of a plugin, or a module")?;
     let text =
         |word: OsString| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8 text, as parameters are"));
-    let params = words.map(text).collect::<Result<_, _>>()?;
+    let params = words.map(text).collect::<Result<Vec<_>, _>>()?;
     let source = Source::at(Path::new(&plugin), loader.max_module)?;
     let plugin = Arc::new(loader.make(&source)?);
     let call = choose(&plugin, arguments.call)?;
@@ -96,7 +96,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     };
     // A user of this terminal is allowed to run every call.
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };
-    match dispatcher.admit(&caller, Request { call, params }) {
+    match dispatcher.admit(&caller, Request { call, params: params.into() }) {
         Ok(Admitted::Now(process)) => Ok((process, dispatcher)),
         Ok(Admitted::Later(_)) => bail!("there is no free slot for the call"),
         Err(refusal) => bail!("{refusal}"),

@@ -84,7 +84,7 @@ impl Changes {
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });
         // The systems in the configuration apply to the first start only.
         differing!(changes, "", all, Config {
-            live: ; restart: data cache news; elsewhere: http plugins limits cancel auth history schedules ops traces
+            live: hooks; restart: data cache news; elsewhere: http plugins limits cancel auth history schedules ops traces
                 service log systems
         });
         let (made, wanted) = (&started.limits.process, &new.limits.process);

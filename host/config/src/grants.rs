@@ -109,7 +109,7 @@ impl Mount {
 }
 
 impl SecretSource {
-    fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
         let (file, env) = (section.get("file", form::path)?, section.get("env", form::text)?);
         let secret = match (file, env) {
             (Some(file), None) => Self::File(base.join(file)),

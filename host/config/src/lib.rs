@@ -13,6 +13,7 @@
 mod changes;
 mod form;
 mod grants;
+mod hooks;
 pub mod reference;
 mod schedules;
 mod service;
@@ -22,6 +23,7 @@ mod yaml;
 
 pub use changes::Changes;
 pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
+pub use hooks::{Hook, HookFormat, HookParams, Hooks};
 pub use schedules::{MISSED, Missed, OVERLAPS, Overlap, RunAs, Schedule};
 pub use service::Service;
 pub use source::ConfigError;
@@ -56,6 +58,8 @@ pub struct Config {
     pub schedules: BTreeMap<String, Schedule>,
     pub ops: Ops,
     pub traces: Traces,
+    /// The webhooks.
+    pub hooks: Hooks,
     /// Settings from the service manager; environment only.
     pub service: Service,
     /// The directory of data that must outlive the server.
@@ -252,6 +256,7 @@ impl Default for Config {
             schedules: BTreeMap::new(),
             ops: Ops::default(),
             traces: Traces::default(),
+            hooks: Hooks::default(),
             service: Service::default(),
             data: "data".into(),
             cache: "data/cache".into(),
@@ -391,6 +396,7 @@ impl Config {
         let mut config = Self::read(&Source::new(file, &text, &variables), base(file))?;
         config.log.color = color;
         config.service = Service::read(&environment, std::process::id());
+        config.hooks.take(&environment);
         config.plugins.environment = grants::named_in(&config.plugins.grants, environment);
         Ok(config)
     }
@@ -410,6 +416,7 @@ impl Config {
             schedules: root.node("schedules")?.map_or_else(|| Ok(BTreeMap::new()), schedules::read)?,
             ops: Ops::read(root.section("ops")?)?,
             traces: Traces::read(root.section("traces")?)?,
+            hooks: root.node("hooks")?.map_or_else(|| Ok(default.hooks), |node| Hooks::read(node, base))?,
             service: default.service,
             data,
             cache,

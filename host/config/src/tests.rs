@@ -155,6 +155,72 @@ fn some_values_can_be_words() {
 }
 
 #[test]
+fn webhooks_are_typed() {
+    let config = read(
+        "hooks:
+  github/deploy: {call: deploy, user: ci, format: github, secret: {file: secrets/github}, params: {slug: /repository/name}}
+  pay: {call: book, user: till, format: stripe, secret: {env: PAY}, params: [/id, /a~1b], window: 1m, body: 2MiB, wait: true}
+",
+    );
+    let hook = Hook {
+        call: "deploy".parse().unwrap(),
+        user: "ci".parse().unwrap(),
+        format: HookFormat::Github,
+        secret: SecretSource::File("secrets/github".into()),
+        params: HookParams::Named([("slug".into(), "/repository/name".into())].into()),
+        window: Duration::from_secs(300),
+        body: Size::mib(1),
+        wait: false,
+    };
+    let pay = Hook {
+        call: "book".parse().unwrap(),
+        user: "till".parse().unwrap(),
+        format: HookFormat::Stripe,
+        secret: SecretSource::Env("PAY".into()),
+        params: HookParams::Ordered(vec!["/id".into(), "/a~1b".into()]),
+        window: Duration::from_secs(60),
+        body: Size::mib(2),
+        wait: true,
+    };
+    assert_eq!(config.hooks.hooks, [("github/deploy".into(), hook), ("pay".into(), pay)].into());
+    let mut hooks = config.hooks;
+    hooks.take(&[("PAY".into(), "swordfish".into()), ("HOME".into(), "/root".into())]);
+    assert_eq!(hooks.environment, [("PAY".into(), Secret::new("swordfish".into()))].into());
+}
+
+#[test]
+fn webhook_needs_a_secret_and_a_valid_form() {
+    let hook = |text: &str| format!("hooks:\n  a: {{call: b, user: c, format: github{text}}}\n");
+    refused(
+        &hook(""),
+        "distillery.yaml:2:6: hooks.a: secret is missing: a webhook without a secret would run the call for everyone",
+    );
+    let with = |text: &str| hook(&format!(", secret: {{env: S}}, {text}"));
+    refused(
+        &with("window: 1m"),
+        "distillery.yaml:2:67: hooks.a.window: only deliveries of the format stripe have a time: remove it",
+    );
+    refused(
+        &with("params: [name]"),
+        "distillery.yaml:2:67: hooks.a.params: \"name\" is not a JSON pointer: write a path into the body, such as \
+         /repository/name",
+    );
+    for (text, part) in [
+        ("hooks: {a: {call: b, user: c}}", "format is missing"),
+        ("hooks: {a: {call: b, user: c, format: github, secret: {}}}", "comes from nowhere"),
+        ("hooks: {a: {call: b, user: operator, format: github, secret: {env: S}}}", "choose another name"),
+        ("hooks: {a: {call: 'b c', user: c, format: github, secret: {env: S}}}", "is not the name of a call"),
+        ("hooks: {../a: {}}", "is not a path below /hooks/"),
+        ("hooks: {a//b: {}}", "is not a path below /hooks/"),
+        ("hooks: {'': {}}", "is not a path below /hooks/"),
+        ("hooks: {a: {secrets: x, format: github}}", "missing"),
+    ] {
+        let error = read_with(text, &[]).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
 fn grants_are_typed() {
     let config = read(
         "plugins:
@@ -266,7 +332,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     refused(
         "htpp:\n  listen: 1\n",
         "distillery.yaml:1:1: htpp: unknown key: did you mean http? (allowed: data, cache, http, plugins, limits, \
-         cancel, auth, history, schedules, ops, traces, log, systems, news)",
+         cancel, auth, history, schedules, ops, traces, hooks, log, systems, news)",
     );
     refused("log:\n  colour: 1\n", "distillery.yaml:2:3: log.colour: unknown key (allowed: format, level)");
     refused(
@@ -287,7 +353,7 @@ fn unknown_key_error_suggests_a_similar_key() {
     );
     refused(
         "8080: x\n",
-        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, schedules, ops, traces, log, systems, news)",
+        "distillery.yaml:1:1: 8080: unknown key (allowed: data, cache, http, plugins, limits, cancel, auth, history, schedules, ops, traces, hooks, log, systems, news)",
     );
 }
 
@@ -678,7 +744,9 @@ fn shipped_file_shows_the_real_defaults() {
     assert_eq!(config.plugins.grants.keys().collect::<Vec<_>>(), ["instance_log", "instances", "provision"]);
     let plugins = Plugins { grants: shipped.plugins.grants.clone(), ..config.plugins.clone() };
     assert_eq!(config.schedules.keys().collect::<Vec<_>>(), ["nightly-prune", "nightly-snapshot"]);
-    assert_eq!(Config { plugins, schedules: BTreeMap::new(), ..config }, shipped);
+    assert_eq!(config.hooks.hooks["payments"].window, config.hooks.hooks["site"].window);
+    assert_eq!(config.hooks.hooks["payments"].body, config.hooks.hooks["site"].body);
+    assert_eq!(Config { plugins, schedules: BTreeMap::new(), hooks: Hooks::default(), ..config }, shipped);
 }
 
 #[test]
@@ -706,7 +774,8 @@ fn reference_has_every_key() {
 
 /// Returns the keys in a tree, with `*` for free ones.
 fn keys(above: &str, value: &yaml::Value) -> BTreeSet<String> {
-    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets", "schedules"].contains(&above);
+    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets", "schedules", "hooks"]
+        .contains(&above);
     let below = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };
     let mut all = BTreeSet::new();
     match value {

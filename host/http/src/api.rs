@@ -13,7 +13,7 @@ mod operation;
 pub mod plugins;
 pub mod pow;
 pub mod processes;
-mod request;
+pub(crate) mod request;
 mod route;
 pub mod schedules;
 pub mod systems;
@@ -56,6 +56,7 @@ pub struct ApiState {
     pub drain: Drain,
     pub public: Arc<Public>,
     pub door: auth::Door,
+    pub run: calls::Run,
 }
 
 /// The shared state of routes: each request clones a reference only.
@@ -223,6 +224,7 @@ calls:
             drain: Drain::default(),
             public: Arc::new(Public::open(&database, vec![system], &news).unwrap()),
             door: auth::Door { identity: Arc::new(identity), secure_cookies: false },
+            run: Arc::new(|_| Box::pin(async { ApiError::new(StatusCode::NOT_FOUND, "unknown call").into_response() })),
         }
     }
 

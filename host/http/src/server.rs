@@ -4,11 +4,14 @@ mod activity;
 mod answers;
 pub mod authority;
 pub mod connection;
+mod exchanges;
 pub mod forwarded;
 mod front;
 mod gate;
+mod hooks;
 mod http1;
 mod http2;
+mod keep_alive;
 pub mod local;
 pub mod peer;
 pub mod service;
@@ -19,6 +22,7 @@ pub mod tls;
 use crate::{
     api::{self, ApiState, auth::Door, cross_origin::Origins},
     console,
+    hooks::Hooks,
     session::Timing,
 };
 use axum::{Router, middleware, routing::get};
@@ -65,6 +69,7 @@ pub struct Parts {
     pub history: Arc<History>,
     pub scheduler: Arc<Scheduler>,
     pub plugins: Watcher,
+    pub hooks: Arc<Hooks>,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
     /// The number of connections for which there are descriptors.
@@ -91,7 +96,7 @@ pub struct CannotListen {
 impl Server {
     /// Listens for clients as `config` says, and for the operator on `local`.
     pub fn bind(config: &Config, store: &Store, local: &Local, parts: Parts) -> Result<Self, CannotServe> {
-        let Parts { catalog, dispatcher, history, scheduler, plugins, drain, tls, sockets, listener } = parts;
+        let Parts { catalog, dispatcher, history, scheduler, plugins, hooks, drain, tls, sockets, listener } = parts;
         let http = &config.http;
         let tracer = dispatcher.tracer.clone();
         let listener = match listener {
@@ -129,6 +134,7 @@ impl Server {
             sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
         let websocket = websocket.with_state(sockets.clone()).merge(pow);
         let door = Door { identity: identity.clone(), secure_cookies: auth.secure_cookies };
+        let runs = sockets.clone();
         let state = ApiState {
             enabled: http.api,
             history,
@@ -139,6 +145,7 @@ impl Server {
             drain: drain.clone(),
             public: store.public.clone(),
             door: door.clone(),
+            run: Arc::new(move |asked| Box::pin(exchanges::run(runs.clone(), asked))),
         };
         // The operator is served even if the API is off for clients.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
@@ -146,6 +153,7 @@ impl Server {
         if http.console {
             router = router.merge(console::router());
         }
+        router = router.merge(self::hooks::router(hooks, sockets.clone()));
         let open = http.api.then(|| Open { who: Who::Anyone(door), sockets: sockets.clone() });
         let front = |gate| Front {
             gate: Arc::new(gate),
@@ -231,6 +239,10 @@ impl Server {
             Ok(guard) => {
                 // Otherwise each line and its answer wait for acknowledgements.
                 let _ = stream.set_nodelay(true);
+                let (interval, timeout) = (self.front.ping_interval, self.front.silence_timeout);
+                if let Err(error) = keep_alive::probe(&stream, interval, timeout) {
+                    tracing::debug!(%error, "a connection is not probed");
+                }
                 // A failure means that the connection is already closed.
                 let local = stream.local_addr().map_or(from.ip(), |local| local.ip());
                 let peer = Peer { address: from.ip(), local, tls: self.tls.is_some() };

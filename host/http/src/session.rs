@@ -11,8 +11,9 @@ pub mod protocol;
 mod reading;
 mod sending;
 mod starting;
+mod transport;
 
-use crate::{socket::Socket, wire::Frame};
+use crate::wire::Frame;
 use bytes::Bytes;
 use distillery_core::{
     auth::Caller,
@@ -41,6 +42,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
+pub use transport::Transport;
 
 /// The longest sleep if there is no deadline.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -104,7 +106,7 @@ enum Phase {
 
 impl Session {
     pub fn new(
-        socket: Socket,
+        transport: impl Into<Transport>,
         protocol: Protocol,
         caller: Caller,
         dispatcher: Arc<Dispatcher>,
@@ -112,7 +114,7 @@ impl Session {
     ) -> Self {
         let now = Instant::now();
         Self {
-            link: Link::new(socket, now, &timing),
+            link: Link::new(transport.into(), now, &timing),
             framing: protocol.framing(),
             notifications: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
             protocol,
@@ -139,7 +141,7 @@ impl Session {
     pub async fn run(&mut self, drain: CancellationToken, revoked: Option<CancellationToken>) {
         let mut draining = pin!(drain.cancelled());
         let mut revoking = pin!(OptionFuture::from(revoked.as_ref().map(CancellationToken::cancelled)));
-        let mut registered = false;
+        let (mut registered, mut opened) = (false, false);
         let mut timer = pin!(tokio::time::sleep_until((self.opened + self.timing.call_timeout).into()));
         poll_fn(|cx| {
             if !registered {
@@ -154,6 +156,9 @@ impl Session {
             }
             if !self.revoked && revoked.as_ref().is_some_and(CancellationToken::is_cancelled) {
                 self.revoke(cx);
+            }
+            if !std::mem::replace(&mut opened, true) {
+                self.on(Event::Opened, cx);
             }
             // The wake can have been meant for the guest.
             let mut stirred = true;
@@ -311,17 +316,26 @@ impl Session {
                 }
                 self.phase = Phase::Finishing(result, code);
             }
-            Action::Leave(frame) => {
-                self.part();
-                self.control = None;
-                self.piece.bytes.clear();
-                self.phase = Phase::Finishing(frame, CloseCode::Normal);
+            Action::Leave(frame) => self.leave(frame),
+            Action::HandOver(frame) => {
+                if let Some(control) = &self.control {
+                    control.input.finish();
+                }
+                self.leave(frame);
             }
             Action::Drop => {
                 self.part();
                 self.phase = Phase::Over;
             }
         }
+    }
+
+    /// Detaches from the process, and closes after this frame.
+    fn leave(&mut self, frame: Frame) {
+        self.part();
+        self.control = None;
+        self.piece.bytes.clear();
+        self.phase = Phase::Finishing(frame, CloseCode::Normal);
     }
 
     /// Logs that a process continues without this client.

@@ -54,6 +54,8 @@ const PROTOCOL: u16 = 1002;
 pub enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
+    /// The body of a request has ended. Only of an exchange.
+    Ended,
     /// A ping or a pong: a sign of life.
     Alive,
     /// A frame larger than the limit; no more frames can be read.
@@ -226,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         match frame {
             Frame::Text(text) => self.send_line(text),
             Frame::Binary(data) => self.send(Message::Binary(data)),
+            Frame::Part(part) => unreachable!("only an exchange has parts, such as {part:?}"),
         }
     }
 

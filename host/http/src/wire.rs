@@ -4,6 +4,7 @@
 //! It knows nothing of sockets or processes.
 
 pub mod distillery1;
+pub mod exchange;
 pub mod pow1;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub enum Frame {
     /// Text. Invalid UTF-8 becomes U+FFFD.
     Text(Bytes),
     Binary(Bytes),
+    /// The beginning or the end of an answer over plain HTTP, which has no frames of its own.
+    Part(Box<exchange::Part>),
 }
 
 /// A message of the client in a binary frame.
@@ -50,7 +53,7 @@ pub struct CallMessage {
 
 impl From<CallMessage> for Request {
     fn from(CallMessage { call, params }: CallMessage) -> Self {
-        Self { call, params }
+        Self { call, params: params.into() }
     }
 }
 

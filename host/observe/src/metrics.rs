@@ -5,9 +5,11 @@
 //! cannot add labels.
 //! cannot make the numbers grow without bound.
 
+pub mod hooks;
 pub mod text;
 
 use distillery_core::call::{CallName, Full, Outcome, Refusal};
+use hooks::HookMetrics;
 use parking_lot::RwLock;
 use std::{
     collections::HashMap,
@@ -49,6 +51,7 @@ pub struct Metrics {
     calls: RwLock<HashMap<Arc<str>, Arc<CallMetrics>>>,
     refused: [AtomicU64; REASONS.len()],
     waited: Histogram<{ WAITS.len() }>,
+    pub hooks: Arc<HookMetrics>,
 }
 
 /// Counters of one call.
@@ -225,6 +228,7 @@ impl Metrics {
         let name = "distillery_queue_wait_seconds";
         text.family(name, Kind::Histogram, "How long calls waited that found no place at once, and then one.");
         self.waited.write(text, name, &[], &WAITS);
+        self.hooks.write(text);
     }
 }
 

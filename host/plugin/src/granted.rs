@@ -215,7 +215,8 @@ fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-fn read_secret(path: &Path) -> Result<Secret, String> {
+/// Reads a secret from a file, without the line break at its end. An error never contains any of it.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
     // Anything but a regular file, such as a pipe, could block the reader forever.
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {}

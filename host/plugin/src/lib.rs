@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod archive;
+pub mod arguments;
 pub mod capabilities;
 mod catalog;
 mod debounce;

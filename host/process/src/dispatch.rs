@@ -18,7 +18,7 @@ use distillery_observe::{
     metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
-use distillery_plugin::{Call, Catalog, manifest::Stderr, params::Params};
+use distillery_plugin::{Call, Catalog, arguments::Arguments, manifest::Stderr, params::Params};
 use distillery_runtime::{Invocation, StderrTo};
 use std::{
     pin::Pin,
@@ -32,7 +32,7 @@ use std::{
 pub struct Request {
     /// The name of the call.
     pub call: String,
-    pub params: Vec<String>,
+    pub params: Arguments,
 }
 
 pub struct Dispatcher {
@@ -240,7 +240,7 @@ pub fn examine(
     catalog: &Catalog,
     caller: &Caller,
     name: &str,
-    params: Vec<String>,
+    given: Arguments,
 ) -> Result<(Arc<Call>, Params), Refusal> {
     // Checked in this order: a plugin that loads between the two checks is in the snapshot.
     let loading = catalog.loading.provides(name);
@@ -251,6 +251,7 @@ pub fn examine(
     if !may(caller, Permission::Run(&call.spec.name, call.spec.access)) {
         return Err(Refusal::NotAuthorized(name.to_owned()));
     }
+    let params = call.spec.arrange(given).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
     let checked = call.spec.check(params, &call.plugin.limits);
     let params = checked.map_err(|bad| Refusal::BadParams(bad.to_string()))?;
     Ok((call, params))

@@ -169,16 +169,23 @@ impl Identity {
         })
     }
 
+    /// Returns the user of this name, if there is one, with the scopes of the user and of all callers.
+    pub async fn user(&self, user: &UserName) -> Result<Option<Caller>, StoreError> {
+        let name = user.clone();
+        let found = self.ask(move |accounts| accounts.user(name.as_str())).await?;
+        Ok(found.map(|(id, scopes)| self.named(user, Principal::User(id), scopes)))
+    }
+
     /// Returns the user of this name, as a trusted proxy reports it. A user without an account has only the scopes of
     /// all callers.
     pub async fn forwarded(&self, user: &UserName) -> Result<Caller, StoreError> {
-        let name = user.clone();
-        let (principal, mut scopes) = match self.ask(move |accounts| accounts.user(name.as_str())).await? {
-            Some((id, scopes)) => (Principal::User(id), scopes),
-            None => (Principal::Forwarded(user.as_str().into()), Vec::new()),
-        };
+        let known = self.user(user).await?;
+        Ok(known.unwrap_or_else(|| self.named(user, Principal::Forwarded(user.as_str().into()), Vec::new())))
+    }
+
+    fn named(&self, user: &UserName, principal: Principal, mut scopes: Vec<Scope>) -> Caller {
         scopes.extend(self.anonymous.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
-        Ok(Caller { user: user.as_str().to_owned(), principal, scopes, ..Caller::nobody() })
+        Caller { user: user.as_str().to_owned(), principal, scopes, ..Caller::nobody() }
     }
 
     fn remember(&self, shown: Shown, proof: Proof, now: Instant) {

@@ -323,7 +323,8 @@ impl Socket {
             Action::Start(start) => {
                 assert!(!self.started, "a second start");
                 let Happens::Binary(frame) = happened else { panic!("a start by {happened:?}") };
-                assert_eq!(decode(frame), Ok(ClientMessage::Call(start.call)));
+                let Ok(ClientMessage::Call(call)) = decode(frame) else { panic!("a start by {frame:?}") };
+                assert_eq!(start.call, call.into());
                 self.started = true;
             }
             Action::Line => assert!(running && matches!(happened, Happens::Text)),

@@ -117,7 +117,7 @@ fn on(protocol: &mut Protocol, happened: &Happens) -> Action {
 }
 
 fn json_of(frame: &Frame) -> Value {
-    let (Frame::Text(json) | Frame::Binary(json)) = frame;
+    let (Frame::Text(json) | Frame::Binary(json)) = frame else { panic!("{frame:?} is no frame") };
     serde_json::from_slice(json).expect("messages are JSON")
 }
 
@@ -159,7 +159,7 @@ fn socket_gets_one_end_for_any_events() {
                     over = true;
                 }
                 Action::None | Action::List => {}
-                Action::Line => panic!("neither protocol has lines"),
+                Action::Line | Action::HandOver(_) => panic!("neither protocol has {action:?}"),
             }
         }
         assert!(over);
@@ -178,7 +178,7 @@ fn text_frames_keep_the_text_for_any_cuts() {
         let mut shown = String::new();
         let mut show = |frame| match frame {
             Frame::Text(text) => shown += &String::from_utf8_lossy(&text),
-            Frame::Binary(_) => panic!("text came as a binary frame"),
+            other => panic!("text came as {other:?}"),
         };
         // A cut that is not at the end of a part.
         for piece in all.chunks(3) {

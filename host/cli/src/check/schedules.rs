@@ -29,7 +29,7 @@ fn refusal(config: &Config, catalog: &Catalog, schedule: &Schedule) -> Option<St
         Ok(caller) => caller,
         Err(error) => return Some(error.to_string()),
     };
-    let examined = examine(catalog, &caller, schedule.call.as_str(), schedule.params.clone());
+    let examined = examine(catalog, &caller, schedule.call.as_str(), schedule.params.clone().into());
     examined.err().map(|refusal| refusal.to_string())
 }
 

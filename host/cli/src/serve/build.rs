@@ -4,8 +4,9 @@ use super::super::{loader, preflight::Preflight, reread::Rereader, sweep};
 use anyhow::Context;
 use distillery_config::Config;
 use distillery_core::drain::Drain;
-use distillery_http::server::tls::Terminator;
+use distillery_http::{hooks::Hooks, server::tls::Terminator};
 use distillery_observe::{
+    metrics::Metrics,
     telemetry::Telemetry,
     traces::{Span, Tracer},
 };
@@ -38,6 +39,7 @@ pub(super) struct Built {
     pub registry: Arc<Registry>,
     pub scheduler: Arc<Scheduler>,
     pub plugins: Watcher,
+    pub hooks: Arc<Hooks>,
     pub drain: Drain,
     pub tls: Option<Arc<Terminator>>,
     pub capacity: Capacity,
@@ -60,7 +62,7 @@ pub(super) fn build(
     preflight: Preflight,
     way: Way,
 ) -> anyhow::Result<Built> {
-    let Preflight { tls, capacity, operator, .. } = preflight;
+    let Preflight { tls, capacity, operator, hooks, .. } = preflight;
     warn_of(&capacity, config);
     let store = Store::open(config)?;
     sweep(&operator);
@@ -78,6 +80,8 @@ pub(super) fn build(
         registry::Bounds { time: limits.kept_time, output: limits.kept_output, processes: limits.kept_processes };
     let registry = Arc::new(Registry::new(bounds, history.clone(), drain.clone()));
     let (tracer, spans) = config.traces.endpoint.as_ref().map(|_| Tracer::new(config.traces.one_in)).unzip();
+    let metrics = Arc::<Metrics>::default();
+    let hooks = Arc::new(Hooks::new(hooks, metrics.hooks.clone()));
     let dispatcher = Arc::new(Dispatcher {
         catalog: catalog.clone(),
         admission: Admission::new(Bounds {
@@ -91,14 +95,14 @@ pub(super) fn build(
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
         registry: Some(registry.clone()),
-        metrics: Arc::default(),
+        metrics: metrics.clone(),
         tracer,
     });
     let scheduler = scheduler(config, &store, &dispatcher, &registry, &drain)?;
-    let rereader = Rereader::new(config.clone(), path, &loader, scheduler.clone(), telemetry.level());
+    let rereader = Rereader::new(config.clone(), path, &loader, scheduler.clone(), hooks.clone(), telemetry.level());
     let watch = watch(config, loader, &catalog, &tls, rereader)?;
     let plugins = watch.start().context("cannot start the thread that watches plugins")?;
-    Ok(Built { store, catalog, dispatcher, history, registry, scheduler, plugins, drain, tls, capacity, spans })
+    Ok(Built { store, catalog, dispatcher, history, registry, scheduler, plugins, hooks, drain, tls, capacity, spans })
 }
 
 fn scheduler(

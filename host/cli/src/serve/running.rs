@@ -112,6 +112,7 @@ fn bind(config: &Config, entry: &mut Entry, built: &Built, local: &Arc<Local>) -
         history: built.history.clone(),
         scheduler: built.scheduler.clone(),
         plugins: built.plugins.clone(),
+        hooks: built.hooks.clone(),
         drain: built.drain.clone(),
         tls: built.tls.clone(),
         sockets: built.capacity.sockets,

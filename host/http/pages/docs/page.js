@@ -2,7 +2,7 @@
 
 import { fill, h } from "../../console/element.js";
 import { nameOf, pretty, prose, resolve, rulesOf, schemaTables, table, typeOf } from "./schema.js";
-import { isPublic, tryForm } from "./try_it.js";
+import { isPublic, jsonBody, tryForm } from "./try_it.js";
 
 /** @import { Content } from "../../console/element.js" */
 /** @import { ApiResponse, Endpoint, Operation, Parameter } from "./try_it.js" */
@@ -53,12 +53,12 @@ function drawOperation(endpoint) {
     h("span", { class: "who" }, audience(operation)),
   ];
   return operationDetails(operation.operationId, summary, () => {
-    const { parameters, requestBody, responses } = operation;
-    const body = requestBody?.content["application/json"].schema;
+    const { parameters, responses } = operation;
+    const body = jsonBody(operation);
     return [
       prose(operation.description),
       parameters && [h("h4", {}, "Parameters"), table(["Name", "Type", "Description"], parameters.map(parameterRow))],
-      requestBody && [h("h4", {}, "Body, application/json"), schemaTables(body, openapi)],
+      body && [h("h4", {}, `Body, ${body.media}`), schemaTables(body.schema, openapi)],
       h("h4", {}, "Responses"),
       table(["Status", "Type", "Description"], Object.entries(responses).map(responseRow)),
       example(responses),

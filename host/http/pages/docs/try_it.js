@@ -26,6 +26,15 @@ export function isPublic(operation) {
   return operation.security.some((it) => Object.keys(it).length === 0);
 }
 
+/**
+ * Returns the media type and the description of a body in JSON.
+ * @param {Operation} operation
+ */
+export function jsonBody({ requestBody }) {
+  const found = Object.entries(requestBody?.content ?? {}).find(([media]) => media.endsWith("json"));
+  return found && { media: found[0], ...found[1] };
+}
+
 /** @param {string} text */
 function shellQuoted(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
@@ -38,7 +47,11 @@ function shellQuoted(text) {
  */
 export function tryForm(endpoint, openapi, token) {
   const { operation, method } = endpoint;
-  const inputs = (operation.parameters ?? []).map((parameter) => ({
+  // Parameters of any name are in the body, too.
+  const fixed = (operation.parameters ?? []).filter(
+    ({ schema }) => typeof schema !== "object" || schema.type !== "object",
+  );
+  const inputs = fixed.map((parameter) => ({
     parameter,
     input: parameterInput(parameter, openapi),
   }));
@@ -64,7 +77,7 @@ export function tryForm(endpoint, openapi, token) {
     /** @type {Record<string, string>} */
     const headers = {};
     if (token()) headers.Authorization = `Bearer ${token()}`;
-    if (body) headers["Content-Type"] = "application/json";
+    if (body) headers["Content-Type"] = jsonBody(operation)?.media ?? "";
     const request = { method: method.toUpperCase(), headers, body: body?.value, signal: running.signal };
     status.textContent = "Sending…";
     response.hidden = true;
@@ -114,8 +127,8 @@ function parameterInput(parameter, openapi) {
 }
 
 /** @param {Operation} operation */
-function bodyInput({ requestBody }) {
-  const example = requestBody?.content["application/json"].example;
+function bodyInput(operation) {
+  const example = jsonBody(operation)?.example;
   return example ? h("textarea", { spellcheck: "false", value: pretty(example) }) : null;
 }
 
@@ -154,7 +167,8 @@ function command(endpoint, inputs, body) {
   const parts = ["curl"];
   if (endpoint.method !== "get") parts.push(`-X ${endpoint.method.toUpperCase()}`);
   if (!isPublic(endpoint.operation)) parts.push("-H 'Authorization: Bearer '\"$TOKEN\"");
-  if (body) parts.push("-H 'Content-Type: application/json'", `-d ${shellQuoted(body.value)}`);
+  const media = jsonBody(endpoint.operation)?.media;
+  if (body) parts.push(`-H 'Content-Type: ${media}'`, `-d ${shellQuoted(body.value)}`);
   parts.push(shellQuoted(location.origin + url(endpoint, inputs)));
   return parts.join(" \\\n  ");
 }

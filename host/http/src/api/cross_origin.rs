@@ -25,7 +25,10 @@ use std::{
 /// The request headers that a page is allowed to send, in addition to the default ones.
 const SENT: HeaderValue = HeaderValue::from_static("authorization, content-type, if-none-match");
 /// The answer headers that a page is allowed to read, in addition to the default ones.
-const READ: HeaderValue = HeaderValue::from_static("allow, etag, retry-after, www-authenticate");
+const READ: HeaderValue = HeaderValue::from_static(
+    "allow, etag, location, retry-after, www-authenticate, distillery-process, distillery-key, distillery-outcome, \
+     distillery-exit-status, distillery-message, distillery-value",
+);
 /// The seconds for which a browser can cache a preflight answer.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 

@@ -1,6 +1,7 @@
 //! The OpenAPI document, made from the same routes as the router.
 
 use super::{
+    calls::asked::DESCRIPTION,
     operation::{Answer, Content, Operation, Parameter, Who, schema},
     route::Route,
 };
@@ -8,8 +9,8 @@ use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 const ABOUT: &str = "\
-The HTTP API of a server of calls, for queries and changes. Calls themselves are run over the websocket at `ws`, with the \
-protocols in `asyncapi.json`.
+The HTTP API of a server of calls, for queries and changes. A call is run with `POST calls/{name}` or, as a \
+conversation, over the websocket at `ws`, with the protocols in `asyncapi.json`.
 
 - Every route exists below `/api/v1` and below `/api/v1/http`, with and without a trailing slash. Only `ws` exists below \
 `/api/v1` alone.
@@ -35,6 +36,18 @@ fn header(name: &str) -> Value {
         "WWW-Authenticate" => ("The authentication scheme.", json!({"const": "Bearer"})),
         "Retry-After" => ("The seconds to wait before a retry.", json!({"type": "integer", "minimum": 1})),
         "Set-Cookie" => ("The session cookie, or its deletion.", json!({"type": "string"})),
+        "Location" => ("The process.", json!({"type": "string", "format": "uri-reference"})),
+        "Distillery-Process" => ("The id of the process.", json!({"type": "string", "format": "uuid"})),
+        "Distillery-Key" => {
+            ("The key of a process that outlives its client and has no owner.", json!({"type": "string"}))
+        }
+        "Distillery-Outcome" => (
+            "The outcome of a call without output; otherwise this and the next three are trailers.",
+            json!({"enum": ["success", "exited", "trapped", "cancelled", "failed", "refused"]}),
+        ),
+        "Distillery-Exit-Status" => ("The exit status.", json!({"type": "integer", "minimum": 0})),
+        "Distillery-Message" => ("The reason of a failure, percent-encoded.", json!({"type": "string"})),
+        "Distillery-Value" => ("The value of the call, as JSON in ASCII.", json!({"type": "string"})),
         "Allow" => ("The allowed methods.", json!({"type": "string"})),
         "Content-Security-Policy" => ("Restricts the page to requests to this server.", json!({"type": "string"})),
         other => unreachable!("nothing is said of the header {other}"),
@@ -126,6 +139,15 @@ fn operation(operation: &Operation, schemas: &mut Schemas) -> Value {
         let content = json!({"application/json": {"schema": schema, "example": body.example}});
         told["requestBody"] = json!({"required": true, "content": content});
     }
+    if let Some(input) = &operation.input {
+        let schema = (input.schema)(&mut schemas.reading);
+        let content = json!({
+            "application/octet-stream": {},
+            "text/plain": {"schema": {"type": "string"}},
+            (DESCRIPTION): {"schema": schema, "example": input.example},
+        });
+        told["requestBody"] = json!({"required": false, "content": content});
+    }
     told
 }
 
@@ -150,7 +172,7 @@ fn answer(status: u16, answer: &Answer, schemas: &mut Schemas) -> Value {
     let Answer { description, content, headers, links } = answer;
     let headers: Map<_, _> = headers.iter().map(|name| ((*name).to_owned(), header(name))).collect();
     let mut told = json!({"description": description, "headers": headers});
-    if let Some(Content { media, schema, example }) = content {
+    for Content { media, schema, example } in content {
         let mut content = json!({"schema": schema(&mut schemas.writing)});
         match example {
             Some(example) => content["example"] = example.clone(),
@@ -159,7 +181,7 @@ fn answer(status: u16, answer: &Answer, schemas: &mut Schemas) -> Value {
             }
             None => {}
         }
-        told["content"] = json!({*media: content});
+        told["content"][*media] = content;
     }
     if links.as_object().is_some_and(|links| !links.is_empty()) {
         told["links"] = links.clone();
@@ -174,7 +196,7 @@ fn socket(schemas: &mut Schemas) -> Value {
             Content { media: "application/json", schema: schema::<super::operation::ErrorBody>, example: None };
         let told = Answer {
             description: description.to_owned(),
-            content: Some(content),
+            content: vec![content],
             headers: if status == 401 { &["Cache-Control", "WWW-Authenticate"] } else { &["Cache-Control"] },
             links: json!({}),
         };

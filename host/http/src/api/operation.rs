@@ -34,6 +34,8 @@ pub(super) struct Operation {
     pub who: Who,
     pub parameters: Vec<Parameter>,
     pub body: Option<Body>,
+    /// A body that is no JSON, or else this description of it.
+    pub input: Option<Body>,
     pub answers: BTreeMap<u16, Answer>,
     /// Schemas to include although no other schema refers to them.
     pub more: Vec<SchemaOf>,
@@ -49,7 +51,7 @@ pub(super) struct Parameter {
     pub example: Value,
 }
 
-/// The body of a request, always JSON.
+/// The body of a request, as JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub schema: SchemaOf,
@@ -59,8 +61,8 @@ pub(super) struct Body {
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub description: String,
-    /// `None` if the answer has no body.
-    pub content: Option<Content>,
+    /// The formats; none if the answer has no body.
+    pub content: Vec<Content>,
     pub headers: &'static [&'static str],
     /// OpenAPI links: follow-up requests that use values from the body.
     pub links: Value,
@@ -96,6 +98,7 @@ impl Operation {
             who: Who::Everyone,
             parameters: Vec::new(),
             body: None,
+            input: None,
             answers: BTreeMap::new(),
             more: Vec::new(),
         };
@@ -155,11 +158,24 @@ impl Operation {
         media: &'static str,
         example: Option<Value>,
     ) -> Self {
-        let content = Some(Content { media, schema: schema::<T>, example });
+        let content = vec![Content { media, schema: schema::<T>, example }];
         let answer =
             Answer { description: description.to_owned(), content, headers: &["Cache-Control"], links: json!({}) };
         self.answers.insert(status, answer);
         self
+    }
+
+    /// Adds another format to an answer that is already described.
+    pub fn or<T: JsonSchema>(mut self, status: u16, media: &'static str) -> Self {
+        if let Some(answer) = self.answers.get_mut(&status) {
+            answer.content.push(Content { media, schema: schema::<T>, example: None });
+        }
+        self
+    }
+
+    /// Adds a request body of any content, which can also be a description of this type.
+    pub fn input<T: JsonSchema>(self, example: Value) -> Self {
+        Self { input: Some(Body { schema: schema::<T>, example }), ..self }
     }
 
     /// Includes the schema of a type that occurs inside an answer in another format.
@@ -170,7 +186,7 @@ impl Operation {
 
     /// Adds an answer without a body.
     pub fn answers_nothing(mut self, status: u16, description: &str, headers: &'static [&'static str]) -> Self {
-        let answer = Answer { description: description.to_owned(), content: None, headers, links: json!({}) };
+        let answer = Answer { description: description.to_owned(), content: Vec::new(), headers, links: json!({}) };
         self.answers.insert(status, answer);
         self
     }
@@ -194,7 +210,7 @@ impl Operation {
 
     /// Adds an error. A later description of the same status replaces an earlier one.
     pub fn error(mut self, status: u16, description: &str) -> Self {
-        let content = Some(Content { media: "application/json", schema: schema::<ErrorBody>, example: None });
+        let content = vec![Content { media: "application/json", schema: schema::<ErrorBody>, example: None }];
         let headers: &[&str] = match status {
             401 => &["Cache-Control", "WWW-Authenticate"],
             429 => &["Cache-Control", "Retry-After"],

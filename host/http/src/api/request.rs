@@ -16,7 +16,7 @@ use serde_json::Number;
 use std::{borrow::Cow, time::Duration};
 
 /// The maximum size of a body; the API accepts only small ones.
-const BODY: usize = 64 << 10;
+pub(crate) const BODY: usize = 64 << 10;
 /// The timeout for receiving a body.
 const TIME: Duration = Duration::from_secs(10);
 
@@ -47,7 +47,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
 }
 
 /// Returns the decoded names and values of the query.
-pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub(crate) fn query(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
@@ -70,7 +70,7 @@ async fn body_within<T: DeserializeOwned>(time: Duration, request: Request) -> R
 }
 
 /// Returns the raw body, up to `most` bytes.
-pub(super) async fn raw_body(request: Request, most: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn raw_body(request: Request, most: usize) -> Result<Bytes, ApiError> {
     raw_within(TIME, request, most).await
 }
 

@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | the TLS handshake | `http.header_timeout` |
 //! | the headers of a request, the preface of HTTP/2, and the time between two requests | `http.header_timeout` |
-//! | the body of a request | `api::request::TIME` |
+//! | the body of a request | `api::request::TIME`; that of a call has the time of the call |
+//! | a silent TCP connection | `http.ping_interval` and `http.silence_timeout`, by probes of the system |
 //! | an answer that the client does not read | `http.write_timeout` |
 //! | silence over HTTP/2 and websockets | `http.ping_interval` and `http.silence_timeout` |
 //! | the close after GOAWAY in HTTP/2 | [`GOODBYE`] |

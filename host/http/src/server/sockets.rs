@@ -1,9 +1,9 @@
 //! The websocket upgrade: turns a request into a session.
 
 use super::{
-    activity::Activity,
+    activity::{Activity, Use},
     authority::Target,
-    connection::{Connections, Guard},
+    connection::{Connections, Guard, Refused},
 };
 use crate::{answer::ApiError, extensions::ClientAddress, handshake};
 use crate::{
@@ -16,15 +16,23 @@ use crate::{
 };
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{StatusCode, header},
+    http::{StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use distillery_core::{drain::Drain, size::Size};
+use distillery_core::{
+    auth::Caller,
+    drain::{Busy, Drain},
+    size::Size,
+};
 use distillery_process::dispatch::Dispatcher;
-use distillery_store::identity::{Identity, standing::Credential};
+use distillery_store::identity::{
+    Identity,
+    standing::{Credential, Standing},
+};
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The paths of the server's own protocols.
 pub(super) const PATHS: [&str; 2] = ["/api/v1/ws", "/api/v1/ws/"];
@@ -51,6 +59,37 @@ pub(super) struct Connection {
     pub hang_up: HangUp,
 }
 
+/// The guards of a session that is served.
+pub(super) struct Held {
+    /// Cancelled when the caller's credential becomes invalid. `None` if the caller has shown none.
+    pub revoked: Option<CancellationToken>,
+    _guards: (Guard, Option<Guard>, Busy, Option<Standing>, Use),
+}
+
+impl Sockets {
+    /// Keeps the connection of a request in use, and watches the credential of its caller.
+    pub fn hold(&self, parts: &mut Parts, caller: &Caller) -> Result<(Held, HangUp), ApiError> {
+        let Connection { guard, activity, hang_up } = parts.extensions.remove().ok_or_else(not_known)?;
+        // A client behind a proxy counts by its own address while its session is served.
+        let seat = match parts.extensions.get() {
+            Some(ClientAddress(address)) if guard.is_of_proxy() => {
+                let full = |refused: Refused| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string());
+                Some(self.connections.sit(*address).map_err(full)?)
+            }
+            _ => None,
+        };
+        let credential = parts.extensions.remove::<Credential>();
+        let standing = credential.map(|credential| self.identity.watch(credential, caller));
+        let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
+        let guards = (guard, seat, self.drain.busy(), standing, activity.work());
+        Ok((Held { revoked, _guards: guards }, hang_up))
+    }
+}
+
+fn not_known() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known")
+}
+
 /// Returns whether a client asks for a websocket at a path of the server's own protocols.
 pub(super) fn asked_for(request: &Request) -> bool {
     PATHS.contains(&request.uri().path()) && handshake::asks(request)
@@ -73,19 +112,8 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
             .into_response();
     }
     let Ok(Authenticated(caller)) = Authenticated::from_request_parts(&mut parts, &()).await;
-    let (Some(Connection { guard, activity, hang_up }), Some(on_upgrade)) = (parts.extensions.remove(), on_upgrade)
-    else {
-        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "its connection is not known").into_response();
-    };
-    // A client behind a proxy counts by its own address while its socket is open.
-    let seat = match parts.extensions.get() {
-        Some(ClientAddress(address)) if guard.is_of_proxy() => match sockets.connections.sit(*address) {
-            Ok(seat) => Some(seat),
-            Err(refused) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response(),
-        },
-        _ => None,
-    };
-    let (busy, drain) = (sockets.drain.busy(), sockets.drain.signal());
+    let Some(on_upgrade) = on_upgrade else { return not_known().into_response() };
+    let drain = sockets.drain.signal();
     let offered = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
     let offered = offered.flat_map(|list| list.split(',')).map(str::trim);
     let is_pow = parts.uri.path().starts_with(api::pow::ROOT);
@@ -94,21 +122,22 @@ pub(super) async fn upgrade(State(sockets): State<Arc<Sockets>>, request: Reques
         return ApiError::new(StatusCode::BAD_REQUEST, "offer the subprotocol pow-1, or use /api/v1/ws")
             .into_response();
     }
-    let credential = parts.extensions.remove::<Credential>();
-    let standing = credential.map(|credential| sockets.identity.watch(credential, &caller));
+    let (held, hang_up) = match sockets.hold(&mut parts, &caller) {
+        Ok(held) => held,
+        Err(refused) => return refused.into_response(),
+    };
     let (answer, opening) = socket::accept(&parts, on_upgrade, hang_up, name, sockets.max_frame);
-    let open = activity.work();
     tokio::spawn(async move {
+        // As a whole: a block that only names a field drops the guards at once.
+        let held = held;
         let socket = match opening.await {
             Ok(socket) => socket,
             Err(error) => return tracing::debug!(%error, "websocket not opened"),
         };
-        let revoked = standing.as_ref().map(|standing| standing.revoked().clone());
-        let _held = (guard, seat, busy, standing, open);
         let (dispatcher, timing) = (sockets.dispatcher.clone(), sockets.timing.clone());
         drop(sockets);
         let mut session = Session::new(socket, protocol, caller, dispatcher, timing);
-        session.run(drain, revoked).await;
+        session.run(drain, held.revoked.clone()).await;
     });
     answer
 }

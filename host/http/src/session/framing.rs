@@ -3,6 +3,7 @@
 use crate::wire::{
     Frame,
     distillery1::{self, DATA},
+    exchange::Form,
 };
 use bytes::Bytes;
 use distillery_core::stream::{Stream, before_cut};
@@ -15,6 +16,13 @@ pub struct Piece {
     pub bytes: Bytes,
 }
 
+/// The beginning of a character, and its offset in the stream.
+#[derive(Debug, Default)]
+pub struct Held {
+    from: u64,
+    bytes: Bytes,
+}
+
 /// The form of the frames.
 #[derive(Debug)]
 pub enum Framing {
@@ -25,6 +33,8 @@ pub enum Framing {
     Text { held: [Bytes; 2] },
     /// Binary frames with their stream and their offset in it.
     Data,
+    /// Parts of an answer. With messages, the beginning of a character is held back, as above.
+    Answer { form: Form, held: [Held; 2] },
 }
 
 impl Framing {
@@ -45,16 +55,35 @@ impl Framing {
                 (!text.is_empty()).then_some(Frame::Text(text))
             }
             Self::Data => Some(distillery1::data(piece.stream, from, &taken)),
+            Self::Answer { form, held } if form.has_messages() => {
+                let held = &mut held[piece.stream as usize];
+                let from = from - held.bytes.len() as u64;
+                let mut text =
+                    if held.bytes.is_empty() { taken } else { [held.bytes.as_ref(), &taken].concat().into() };
+                let whole = before_cut(&text);
+                *held = Held { from: from + whole as u64, bytes: text.split_off(whole) };
+                (!text.is_empty()).then(|| Frame::Binary(form.output(piece.stream, from, &text)))
+            }
+            Self::Answer { form, .. } => {
+                let part = form.output(piece.stream, from, &taken);
+                (!part.is_empty()).then_some(Frame::Binary(part))
+            }
         }
     }
 
     /// Returns frames of the bytes that were held back. Call at the end of the output.
     pub fn finish(&mut self) -> impl Iterator<Item = Frame> {
-        let held = match self {
-            Self::Text { held } => std::mem::take(held),
-            Self::Lines | Self::Data => Default::default(),
+        let frames = match self {
+            Self::Text { held } => std::mem::take(held).map(|held| (!held.is_empty()).then_some(Frame::Text(held))),
+            Self::Answer { form, held } => {
+                let [stdout, stderr] = std::mem::take(held);
+                [(Stream::Stdout, stdout), (Stream::Stderr, stderr)].map(|(stream, Held { from, bytes })| {
+                    (!bytes.is_empty()).then(|| Frame::Binary(form.output(stream, from, &bytes)))
+                })
+            }
+            Self::Lines | Self::Data => [None, None],
         };
-        held.into_iter().filter(|held| !held.is_empty()).map(Frame::Text)
+        frames.into_iter().flatten()
     }
 }
 
@@ -101,5 +130,29 @@ mod tests {
             sizes.push((frame.len(), u64::from_be_bytes(frame[1..9].try_into().unwrap())));
         }
         assert_eq!(sizes, [(DATA + 9, 7), (10, 7 + DATA as u64)]);
+    }
+
+    #[test]
+    fn messages_of_an_answer_have_whole_characters_and_offsets() {
+        let mut framing = Framing::Answer { form: Form::Lines, held: Default::default() };
+        let mut at = 0;
+        let mut said = Vec::new();
+        for bytes in [&b"a\xc3"[..], b"\xa4b", b"\xe2\x98"] {
+            let mut piece = Piece { stream: Stream::Stdout, from: at, bytes: Bytes::copy_from_slice(bytes) };
+            at += bytes.len() as u64;
+            said.extend(framing.frame(&mut piece));
+        }
+        said.extend(framing.finish());
+        let line = |content: &str| Frame::Binary(format!("{{\"type\":\"stdout\",{content}}}\n").into());
+        let expected = [r#""from":0,"text":"a""#, r#""from":1,"text":"äb""#, r#""from":4,"base64":"4pg=""#].map(line);
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn answer_without_messages_has_only_stdout() {
+        let mut framing = Framing::Answer { form: Form::Bytes, held: Default::default() };
+        let mut frame = |stream| framing.frame(&mut Piece { stream, from: 0, bytes: Bytes::from_static(b"\xff") });
+        assert_eq!(frame(Stream::Stdout), Some(Frame::Binary(Bytes::from_static(b"\xff"))));
+        assert_eq!(frame(Stream::Stderr), None);
     }
 }

@@ -1,7 +1,6 @@
 //! The connection to the client: its state, its signs of life, and its orderly end.
 
-use super::Timing;
-use crate::socket::Socket;
+use super::{Timing, transport::Transport};
 use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ const LONGEST_LINGER: Duration = Duration::from_secs(30);
 const LOOK_AT_HELD_BACK: Duration = Duration::from_secs(1);
 
 pub(super) struct Link {
-    pub socket: Socket,
+    pub socket: Transport,
     state: State,
     /// The last sign of life of the client.
     heard: Instant,
@@ -72,7 +71,7 @@ pub(super) enum Trouble {
 }
 
 impl Link {
-    pub fn new(socket: Socket, now: Instant, timing: &Timing) -> Self {
+    pub fn new(socket: Transport, now: Instant, timing: &Timing) -> Self {
         Self {
             socket,
             state: State::Open,
@@ -207,7 +206,7 @@ impl Link {
         if self.socket.send_ping().is_err() {
             return Some(Trouble::Lost);
         }
-        let silent = self.listening && now >= self.heard + timing.silence_timeout;
+        let silent = self.socket.is_pinged() && self.listening && now >= self.heard + timing.silence_timeout;
         silent.then_some(Trouble::Silent)
     }
 

@@ -1,15 +1,16 @@
-//! The protocols of the websocket as pure state machines: each event results in at most one action.
+//! The protocols of the websocket, and that of a call over plain HTTP, as pure state machines: each event results in at most one action.
 //!
 //! No sockets, no clock, no wasm. The session reports events and performs the actions. Each protocol has a file that
 //! knows what its frames mean; this file has the parts that all protocols share.
 
 pub mod distillery1;
+pub mod exchange;
 pub mod lines;
 pub mod pow1;
 
 use super::framing::Framing;
 use crate::wire::{
-    CallMessage, Frame,
+    Frame,
     distillery1::{Attach, Listed},
 };
 use bytes::Bytes;
@@ -18,7 +19,9 @@ use distillery_core::{
     size::Size,
     stream::Stream,
 };
+use distillery_process::dispatch::Request;
 use distillery1::Distillery1;
+use exchange::Exchange;
 use lines::Seed;
 use pow1::Pow1;
 use std::{ops::Range, time::Duration};
@@ -38,8 +41,12 @@ pub enum CloseCode {
 /// An event of a connection.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The connection is open.
+    Opened,
     Text(&'a str),
     Binary(&'a [u8]),
+    /// The body of a request is complete.
+    Complete,
     /// A frame was larger than `http.max_frame`; no more frames can be read.
     TooBig(Size),
     /// The client violated the websocket protocol. No more frames can be read, and the connection is closed with this
@@ -134,6 +141,8 @@ pub enum Action {
     Finish(Frame, CloseCode),
     /// Detach from the process, send this and close.
     Leave(Frame),
+    /// End the input of the process, then detach from it, send this and close.
+    HandOver(Frame),
     /// Drop the connection; there is no client to read a result.
     Drop,
 }
@@ -141,7 +150,7 @@ pub enum Action {
 /// A call, and its settings from before it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
-    pub call: CallMessage,
+    pub call: Request,
     /// `None` if the manifest decides.
     pub on_disconnect: Option<OnDisconnect>,
     /// Input that arrived before the call.
@@ -159,6 +168,7 @@ pub enum Protocol {
     Seed(Seed),
     Distillery1(Distillery1),
     Pow1(Pow1),
+    Exchange(Box<Exchange>),
 }
 
 impl Default for Protocol {
@@ -184,6 +194,7 @@ impl Protocol {
             Self::Seed(machine) => machine.on(event),
             Self::Distillery1(machine) => machine.on(event),
             Self::Pow1(machine) => machine.on(event),
+            Self::Exchange(machine) => machine.on(event),
         }
     }
 
@@ -193,12 +204,22 @@ impl Protocol {
             Self::Seed(_) => Framing::Lines,
             Self::Distillery1(_) => Framing::Data,
             Self::Pow1(_) => Framing::Text { held: [Bytes::new(), Bytes::new()] },
+            Self::Exchange(machine) => Framing::Answer { form: machine.form(), held: Default::default() },
         }
     }
 
     /// Returns whether the client gets notifications about its process, and not only the result.
     pub fn tells(&self) -> bool {
-        matches!(self, Self::Distillery1(_))
+        match self {
+            Self::Distillery1(_) => true,
+            Self::Exchange(machine) => machine.form().has_messages(),
+            Self::Seed(_) | Self::Pow1(_) => false,
+        }
+    }
+
+    /// Returns whether the client learns which process it talks to.
+    pub fn names_process(&self) -> bool {
+        matches!(self, Self::Distillery1(_) | Self::Exchange(_))
     }
 
     /// Returns whether the client was refused because of an invalid message.
@@ -211,6 +232,7 @@ impl Protocol {
             Self::Seed(machine) => &machine.talk,
             Self::Distillery1(machine) => &machine.talk,
             Self::Pow1(machine) => &machine.talk,
+            Self::Exchange(machine) => &machine.talk,
         }
     }
 }

@@ -46,6 +46,7 @@ impl Session {
                 Action::Bytes => self.push(&frame, now, cx),
                 action => self.act(action, cx),
             },
+            Incoming::Ended => self.on(Event::Complete, cx),
             Incoming::Alive => {}
             Incoming::TooBig => {
                 self.link.invalidate();
@@ -79,7 +80,10 @@ impl Session {
         if !self.link.is_readable() || self.answers.len() >= ANSWERS || self.link.socket.is_choked() {
             return false;
         }
-        let Some(control) = self.reader() else { return !matches!(self.phase, Phase::Over) };
+        let Some(control) = self.reader() else {
+            let ending = matches!(self.phase, Phase::Finishing(..)) && !self.link.socket.is_heard_at_end();
+            return !ending && !matches!(self.phase, Phase::Over);
+        };
         match control.input.room(now, cx) {
             Room::Now => true,
             Room::Later(_) => false,

@@ -53,7 +53,7 @@ impl Session {
         }
         let (sent, full) = match self.framing {
             Framing::Lines => self.send_lines(cx)?,
-            Framing::Text { .. } | Framing::Data => self.send_pieces(cx)?,
+            Framing::Text { .. } | Framing::Data | Framing::Answer { .. } => self.send_pieces(cx)?,
         };
         any |= sent | !self.answers.is_empty();
         if full {

@@ -16,7 +16,7 @@ use std::{task::Context, time::Instant};
 
 impl Session {
     pub(super) fn start(&mut self, start: Start, cx: &mut Context<'_>) {
-        let admitted = match self.dispatcher.admit(&self.caller, start.call.into()) {
+        let admitted = match self.dispatcher.admit(&self.caller, start.call) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.on(Event::Refused(refusal), cx),
         };
@@ -38,7 +38,7 @@ impl Session {
 
     /// Starts to serve a process that has just begun.
     pub(super) fn begin(&mut self, process: Process, cx: &mut Context<'_>) {
-        let told = (self.keep || self.notifications.is_some()).then(|| (process.call().clone(), process.control().id));
+        let told = (self.keep || self.protocol.names_process()).then(|| (process.call().clone(), process.control().id));
         let mut key = None;
         match &self.dispatcher.registry {
             Some(registry) if self.keep => {

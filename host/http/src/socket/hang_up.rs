@@ -25,12 +25,12 @@ struct State {
 
 impl HangUp {
     /// Asks for a look at the next flush.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.0.asked.store(true, Relaxed);
     }
 
     /// Returns whether the client had closed its side at the last look.
-    pub(super) fn is_found(&self) -> bool {
+    pub(crate) fn is_found(&self) -> bool {
         self.0.found.load(Relaxed)
     }
 

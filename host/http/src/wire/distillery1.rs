@@ -190,6 +190,12 @@ fn last(outcome: &OutcomeMessage, value: Option<&str>) -> Frame {
     Frame::Text(format!(r#"{{"type":"ended","outcome":{open},"value":{value}}}}}"#).into())
 }
 
+/// Returns the type of a message of the server.
+pub fn kind(message: &[u8]) -> &str {
+    let kind = message.strip_prefix(br#"{"type":""#).and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    kind.and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or("message")
+}
+
 /// Maximum number of bytes in one data frame.
 pub const DATA: usize = 64 << 10;
 

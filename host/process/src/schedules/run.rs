@@ -152,7 +152,7 @@ impl Scheduler {
             return Err(NotStarted::Retired);
         }
         let refused = |refusal: Refusal| NotStarted::Refused(refusal.to_string());
-        let request = Request { call: schedule.call.to_string(), params: schedule.params.clone() };
+        let request = Request { call: schedule.call.to_string(), params: schedule.params.clone().into() };
         let admitted = self.parts.dispatcher.admit(&caller, request).map_err(refused)?;
         admitted.raw_output();
         // No client writes: a call that reads sees the end of its input.

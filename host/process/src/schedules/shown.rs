@@ -76,7 +76,9 @@ impl Scheduler {
             None => vec![None; schedule.params.len()],
         };
         let problem = |caller: &Caller| {
-            examine(catalog, caller, schedule.call.as_str(), schedule.params.clone()).err().map(|it| it.to_string())
+            examine(catalog, caller, schedule.call.as_str(), schedule.params.clone().into())
+                .err()
+                .map(|it| it.to_string())
         };
         shown.problem = match &caller {
             _ if self.is_loading(&schedule) => None,

@@ -19,7 +19,7 @@ impl Default for Distillery1 {
 
 impl Distillery1 {
     pub fn on(&mut self, event: Event<'_>) -> Action {
-        let message = match event {
+        match event {
             Event::Text(text) => return self.on_message(decode(text.as_bytes())),
             Event::Binary(_) => {
                 return match self.talk.state {
@@ -32,36 +32,15 @@ impl Distillery1 {
                 };
             }
             Event::Ended(outcome, value) => return self.talk.finish(ended(outcome, value)),
-            Event::Started(started) => {
-                self.talk.on(Event::Started(started));
-                let super::Started { id, call, generation, detached, key } = *started;
-                ServerMessage::Started { id, call, generation, kept: detached, key }
-            }
-            Event::Attached(it) => ServerMessage::Attached {
-                id: it.id,
-                call: it.call,
-                params: it.params,
-                generation: it.generation,
-                started: it.started.clone(),
-                running: it.running,
-                stdout: Detached { from: it.stdout.start, to: it.stdout.end },
-                stderr: Detached { from: it.stderr.start, to: it.stderr.end },
-            },
-            Event::Queued(position) => ServerMessage::Queued { position },
-            Event::Listed(processes) => ServerMessage::Processes { processes },
-            Event::Beat(beat) => ServerMessage::Heartbeat {
-                elapsed_ms: beat.elapsed.as_millis() as u64,
-                cpu_ms: beat.cpu.as_millis() as u64,
-                memory: beat.memory,
-                bytes_in: beat.bytes_in,
-                bytes_out: beat.bytes_out,
-            },
-            Event::Cancelling(reason) => ServerMessage::Cancelling { reason: reason.name() },
-            Event::Lost(stream, lost) => ServerMessage::Lost { stream: stream.name(), from: lost.start, to: lost.end },
-            event => return self.talk.on(event),
-        };
-        // No message follows the result.
-        if self.talk.state == State::Over { Action::None } else { Action::Send(message.encode()) }
+            Event::Started(started) => _ = self.talk.on(Event::Started(started)),
+            _ => {}
+        }
+        match message(&event) {
+            // No message follows the result.
+            Some(_) if self.talk.state == State::Over => Action::None,
+            Some(message) => Action::Send(message.encode()),
+            None => self.talk.on(event),
+        }
     }
 
     fn on_message(&mut self, message: Result<ClientMessage, String>) -> Action {
@@ -70,7 +49,7 @@ impl Distillery1 {
             (_, Err(what)) => self.talk.protocol_error(what),
             (_, Ok(ClientMessage::List)) => Action::List,
             (State::Waiting, Ok(ClientMessage::Call(Call { call, params, on_disconnect }))) => {
-                self.talk.start(Start { call: CallMessage { call, params }, on_disconnect, input: Vec::new() })
+                self.talk.start(Start { call: CallMessage { call, params }.into(), on_disconnect, input: Vec::new() })
             }
             (State::Waiting, Ok(ClientMessage::Attach(attach))) => self.talk.attach(attach),
             (State::Running { .. }, Ok(ClientMessage::Call(_) | ClientMessage::Attach(_))) => {
@@ -89,6 +68,38 @@ impl Distillery1 {
             (State::Waiting, Ok(ClientMessage::End | ClientMessage::Detach)) => self.talk.signal_before_call(),
         }
     }
+}
+
+/// Returns the message that tells the client of an event. `None` for events of which it has another sign.
+pub(super) fn message<'a>(event: &Event<'a>) -> Option<ServerMessage<'a>> {
+    Some(match event {
+        Event::Started(started) => {
+            let super::Started { id, call, generation, detached, key } = **started;
+            ServerMessage::Started { id, call, generation, kept: detached, key }
+        }
+        Event::Attached(it) => ServerMessage::Attached {
+            id: it.id,
+            call: it.call,
+            params: it.params,
+            generation: it.generation,
+            started: it.started.clone(),
+            running: it.running,
+            stdout: Detached { from: it.stdout.start, to: it.stdout.end },
+            stderr: Detached { from: it.stderr.start, to: it.stderr.end },
+        },
+        Event::Queued(position) => ServerMessage::Queued { position: *position },
+        Event::Listed(processes) => ServerMessage::Processes { processes },
+        Event::Beat(beat) => ServerMessage::Heartbeat {
+            elapsed_ms: beat.elapsed.as_millis() as u64,
+            cpu_ms: beat.cpu.as_millis() as u64,
+            memory: beat.memory,
+            bytes_in: beat.bytes_in,
+            bytes_out: beat.bytes_out,
+        },
+        Event::Cancelling(reason) => ServerMessage::Cancelling { reason: reason.name() },
+        Event::Lost(stream, lost) => ServerMessage::Lost { stream: stream.name(), from: lost.start, to: lost.end },
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

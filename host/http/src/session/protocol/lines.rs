@@ -35,7 +35,7 @@ impl Seed {
         match (self.talk.state, message) {
             (State::Over, _) => Action::None,
             (State::Waiting, Ok(ClientMessage::Call(call))) => {
-                self.talk.start(Start { call, on_disconnect: None, input: Vec::new() })
+                self.talk.start(Start { call: call.into(), on_disconnect: None, input: Vec::new() })
             }
             (State::Running { .. }, Ok(ClientMessage::Call(_))) => {
                 self.talk.protocol_error("a second call message".into())

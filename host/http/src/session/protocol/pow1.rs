@@ -49,7 +49,7 @@ impl Pow1 {
             (State::Over, _) => Action::None,
             (State::Waiting, Ok(ClientMessage::Call(call))) => {
                 let input = std::mem::take(&mut self.early);
-                self.talk.start(Start { call: call.into_message(), on_disconnect: None, input })
+                self.talk.start(Start { call: call.into_message().into(), on_disconnect: None, input })
             }
             (State::Running { .. }, Ok(ClientMessage::Call(_))) => {
                 self.talk.protocol_error("a second call message".into())
