@@ -1,8 +1,8 @@
 //! The server that clients speak to: the JSON API, the websocket and its protocols, the console, and the listener of the
 //! operator.
 //!
-//! Modules are in this order, and name only those before them: [`wire`], [`socket`], [`session`], [`extensions`], [`answer`],
-//! [`handshake`], [`api`], [`console`], [`server`], [`ops`].
+//! Modules are in this order, and name only those before them: [`platform`], [`wire`], [`socket`], [`session`], [`extensions`],
+//! [`answer`], [`handshake`], [`api`], [`console`], [`server`], [`ops`].
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -13,6 +13,7 @@ pub mod console;
 pub mod extensions;
 pub mod handshake;
 pub mod ops;
+pub mod platform;
 pub mod server;
 pub mod session;
 pub mod socket;
