@@ -146,7 +146,7 @@ $(TOOLCHAINS)/javascript.stamp: Makefile
 	npm install --prefix $(TOOLCHAINS)/javascript --ignore-scripts --no-fund --no-audit --loglevel=error $(JAVASCRIPT_PACKAGES)
 	touch $@
 
-# Nothing is linked: macOS would need Apple's frameworks for it.
+# Nothing is linked, because macOS would need Apple's frameworks, so that C code needs no optimisation.
 cross: $(TOOLCHAINS)/cross.stamp ## compile the server for macOS and for Linux on arm64, without running it
 	@installed=$$(rustup target list --installed); \
 	for target in $(CROSS_TARGETS); do \
@@ -155,7 +155,7 @@ cross: $(TOOLCHAINS)/cross.stamp ## compile the server for macOS and for Linux o
 	@for target in $(CROSS_TARGETS); do \
 	    echo "checking for $$target"; \
 	    PATH="$(abspath $(TOOLCHAINS))/python/bin:$$PATH" \
-	        cargo-zigbuild clippy --locked --package distillery --target $$target -- -D warnings; \
+	        TARGET_CFLAGS=-O0 cargo-zigbuild clippy --locked --package distillery --target $$target -- -D warnings; \
 	done
 
 $(TOOLCHAINS)/cross.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
