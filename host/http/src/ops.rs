@@ -4,6 +4,7 @@
 
 use crate::{
     answer::ApiError,
+    platform,
     server::{
         authority, bound,
         connection::{Connections, Traffic, Watched},
@@ -274,15 +275,12 @@ impl Shared {
             "The processor time of the server, including guests.",
             cpu,
         );
-        // Without /proc these metrics are missing.
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        if let Some(kib) = resident.and_then(|kib| kib.parse::<u64>().ok()) {
-            let bytes = (kib * 1024) as f64;
-            text.single("process_resident_memory_bytes", Kind::Gauge, "The memory of the server.", bytes);
+        // Where the system does not tell, these metrics are missing.
+        if let Some(bytes) = platform::resident_memory() {
+            text.single("process_resident_memory_bytes", Kind::Gauge, "The memory of the server.", bytes as f64);
         }
-        if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
-            text.single("process_open_fds", Kind::Gauge, "Open files and sockets.", files.count() as f64);
+        if let Some(files) = platform::open_files() {
+            text.single("process_open_fds", Kind::Gauge, "Open files and sockets.", files as f64);
         }
     }
 }

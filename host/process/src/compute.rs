@@ -249,7 +249,7 @@ fn discard_by(threads: &Handle, guest: Guest) {
 }
 
 fn lower_priority() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = crate::platform::lower_priority_of_thread(NICE) {
         tracing::warn!(%error, "cannot lower the priority of the threads that run guests");
     }
 }

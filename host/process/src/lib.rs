@@ -13,6 +13,7 @@ pub mod compute;
 pub mod detached;
 pub mod dispatch;
 pub mod history;
+mod platform;
 pub mod schedules;
 
 use compute::{Away, ComputeThreads, Returned};

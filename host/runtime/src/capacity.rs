@@ -1,6 +1,7 @@
 //! The number of processes that this machine supports, its limiting factor, and the split of file descriptors.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use crate::platform;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 
 /// The default maximum of planned processes.
@@ -11,8 +12,13 @@ const MAPPINGS: u64 = 6;
 const OWN_MAPPINGS: u64 = 2_500;
 /// The address space of one process: its linear memory with guards, tables and a stack.
 const ADDRESSES: u64 = (4 << 30) + (256 << 20);
-/// The address space available to processes.
+/// The address space available to processes, if the kernel has as much as on x86-64.
 const USABLE_ADDRESSES: u64 = 96 << 40;
+/// The address space on x86-64: 47 bits.
+const ADDRESS_SPACE: u64 = 128 << 40;
+/// The part of a smaller address space that is available: the program lies at two thirds of it, and the memories of all
+/// processes need one piece.
+const SMALL_PART: u64 = 3;
 /// The descriptors reserved for the server itself: the database, the log, plugins, listeners.
 const OWN_FILES: u64 = 256;
 /// The fraction of the other descriptors for guests' files and requests. The rest is for sockets.
@@ -47,7 +53,10 @@ impl fmt::Display for Lowered {
 #[derive(Clone, Copy, Debug)]
 struct Kernel {
     mappings: u64,
+    /// The limit of this process.
     addresses: u64,
+    /// What the kernel has for any process.
+    address_space: u64,
     files: u64,
 }
 
@@ -74,9 +83,14 @@ impl Capacity {
                 "raise it with sysctl, six for each process",
             ),
             (
-                kernel.addresses.min(USABLE_ADDRESSES) / ADDRESSES,
+                kernel.addresses / ADDRESSES,
                 "the address space of this process",
                 "raise its limit (ulimit -v), 4.25 GiB for each process",
+            ),
+            (
+                kernel.usable_addresses() / ADDRESSES,
+                "the address space of this kernel",
+                "use a kernel with longer addresses, such as CONFIG_ARM64_VA_BITS_48",
             ),
             (
                 sockets,
@@ -84,7 +98,7 @@ impl Capacity {
                 "raise it (ulimit -n, or LimitNOFILE= of the service), four for each three processes",
             ),
         ];
-        let (most, by, raise) = bounds.into_iter().min_by_key(|(most, ..)| *most).expect("three bounds");
+        let (most, by, raise) = bounds.into_iter().min_by_key(|(most, ..)| *most).expect("four bounds");
         if most >= u64::from(wanted) {
             return Self { processes: wanted, sockets, guest_files, lowered: None };
         }
@@ -94,18 +108,22 @@ impl Capacity {
 }
 
 impl Kernel {
+    fn usable_addresses(&self) -> u64 {
+        if self.address_space < ADDRESS_SPACE { self.address_space / SMALL_PART } else { USABLE_ADDRESSES }
+    }
+
     fn read() -> Self {
-        let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(u64::MAX);
-        let mut files = getrlimit(Resource::Nofile);
-        let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
-        if files.current != files.maximum && setrlimit(Resource::Nofile, raised).is_ok() {
-            files = raised;
+        let Rlimit { mut current, maximum } = getrlimit(Resource::Nofile);
+        if current != maximum {
+            let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+            let raised = platform::limits_of_open_files(maximum)
+                .filter(|files| number(*files) > number(current))
+                .find(|files| setrlimit(Resource::Nofile, Rlimit { current: *files, maximum }).is_ok());
+            current = raised.unwrap_or(current);
         }
         let addresses = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
-        Self { mappings, addresses, files: files.current.unwrap_or(u64::MAX) }
+        let address_space = platform::address_space().unwrap_or(ADDRESS_SPACE);
+        Self { mappings: platform::most_mappings(), addresses, address_space, files: current.unwrap_or(u64::MAX) }
     }
 }
 
@@ -113,7 +131,8 @@ impl Kernel {
 mod tests {
     use super::*;
 
-    const ROOMY: Kernel = Kernel { mappings: 65_530, addresses: u64::MAX, files: 1 << 20 };
+    const ROOMY: Kernel =
+        Kernel { mappings: 65_530, addresses: u64::MAX, address_space: ADDRESS_SPACE, files: 1 << 20 };
 
     #[test]
     fn kernel_defaults_support_ten_thousand_processes() {
@@ -139,5 +158,8 @@ mod tests {
         );
         let capacity = Capacity::within(Some(50_000), ROOMY);
         assert_eq!((capacity.processes, capacity.lowered.unwrap().by), (10_505, "vm.max_map_count"));
+        let short_addresses = Kernel { address_space: 1 << 39, ..ROOMY };
+        let capacity = Capacity::within(None, short_addresses);
+        assert_eq!((capacity.processes, capacity.lowered.unwrap().by), (40, "the address space of this kernel"));
     }
 }

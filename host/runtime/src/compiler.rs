@@ -5,22 +5,20 @@
 //! cache of compiled code and ends. The server then compiles the same module and finds the result in the cache. A note
 //! next to the compiled code records a success, so that the module needs no second worker.
 
-use super::{engine::Recipe, program::CompileError};
+use super::{engine::Recipe, platform, program::CompileError};
 use distillery_core::{call::Span, limits::Limits, size::Size};
 use rustix::{
-    fs::{MemfdFlags, memfd_create},
     io::Errno,
-    process::{Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit},
+    process::{Signal, nice},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::File,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, ExitCode, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -29,8 +27,6 @@ use wasmtime::{Engine, InstanceAllocationStrategy};
 
 /// The command of this program that compiles one module.
 pub const COMMAND: &str = "compile-worker";
-/// This program, even if its file was replaced in the meantime.
-const PROGRAM: &str = "/proc/self/exe";
 /// The process name of the worker.
 const NAME: &str = "distillery";
 /// The directory of notes within the cache, below a directory for each engine. There the cache's cleanup treats them as
@@ -97,11 +93,10 @@ impl Compiler {
         }
         std::fs::create_dir_all(&notes)?;
         let begun = Instant::now();
-        let mut child = Command::new(PROGRAM)
+        let mut child = platform::worker(code)?
             .arg0(NAME)
             .args([COMMAND, &self.job])
             .env_clear()
-            .stdin(in_memory(code)?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -167,14 +162,6 @@ fn engine_key(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Creates an anonymous file in memory. Unlike a pipe, it can be filled before it is read.
-fn in_memory(content: &[u8]) -> io::Result<File> {
-    let mut file = File::from(memfd_create("module", MemfdFlags::CLOEXEC)?);
-    file.write_all(content)?;
-    file.rewind()?;
-    Ok(file)
-}
-
 /// Runs the worker: compiles the module on stdin into the cache, as `job` describes.
 pub fn work(job: &str) -> ExitCode {
     match try_to_work(job) {
@@ -192,7 +179,7 @@ pub fn work(job: &str) -> ExitCode {
 
 fn try_to_work(job: &str) -> anyhow::Result<Result<(), CompileError>> {
     // Without a server the result is not needed.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    platform::end_with_parent()?;
     nice(NICE)?;
     let job: Job = serde_json::from_str(job)?;
     let recipe = Recipe::new(&Limits { stack: job.stack, ..Limits::default() }, 1, Some(&job.cache))?;
@@ -200,19 +187,6 @@ fn try_to_work(job: &str) -> anyhow::Result<Result<(), CompileError>> {
     let engine = recipe.engine(InstanceAllocationStrategy::OnDemand).map_err(anyhow::Error::msg)?;
     let mut code = Vec::new();
     io::stdin().read_to_end(&mut code)?;
-    bound_memory(job.memory)?;
+    platform::bound_memory(job.memory)?;
     Ok(super::program::compile(&engine, &code).map(drop))
-}
-
-/// Limits this process to `size` of additional memory, and disables core dumps.
-fn bound_memory(size: Size) -> anyhow::Result<()> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
-    let data = data.and_then(|data| data.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    let data = data.ok_or_else(|| anyhow::anyhow!("the kernel does not tell how much memory this process has"))?;
-    for (resource, most) in [(Resource::Data, (data << 10).saturating_add(size.get())), (Resource::Core, 0)] {
-        let maximum = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
-        setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })?;
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use super::{
     capacity::Capacity,
     compiler::{CompileLimits, Compiler, NotCompiled},
     descriptors::Descriptors,
-    files, interface,
+    files, interface, platform,
     program::{CompileError, Program},
     state::State,
     systems,
@@ -103,8 +103,12 @@ impl Runtime {
 
     /// Compiles in separate processes from now on, within these limits. Only for the program that implements
     /// [`super::COMPILE_COMMAND`]. Without a writable cache a separate process cannot return its result. Modules are
-    /// then compiled in this process, without limits.
+    /// then compiled in this process, without limits. The same applies to systems that cannot bound such a process.
     pub fn compile_apart(mut self, limits: CompileLimits) -> Self {
+        if let Some(why) = platform::unbounded_worker() {
+            tracing::warn!(%why, "modules are compiled in this process, without limits");
+            return self;
+        }
         let cache = self.recipe.cache.as_ref();
         self.compiler = cache.map(|cache| Compiler::new(limits, self.recipe.limits.stack, cache.directory()));
         self

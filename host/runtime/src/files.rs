@@ -1,8 +1,8 @@
 //! The files of a guest: granted directories, and a private one with a quota.
 //!
 //! A directory is opened once, when its plugin loads, so later changes of its path have no effect. Each process opens
-//! it again through that handle (`/proc/self/fd/N`), because WASI's implementation accepts only a path. The handle
-//! keeps the directory valid even if it is renamed or replaced. WASI's implementation keeps guests inside: paths are
+//! it again by a path that leads to that handle ([`Directory`]), because WASI's implementation accepts only a path. On
+//! Linux the handle keeps the directory valid even if it is renamed or replaced. WASI's implementation keeps guests inside: paths are
 //! resolved below the handle, by the kernel if it can (`openat2`).
 //!
 //! WASI's implementation knows neither the quota of the private directory nor the limits of a process, and it works on
@@ -25,6 +25,7 @@ mod times;
 use super::{
     descriptors::{Descriptor as Counted, Descriptors, Share},
     grants::Grants,
+    platform::{self, Directory},
     scratch::{self, Scratch},
     state::State,
 };
@@ -34,19 +35,8 @@ use names::Place;
 use open::Wanted;
 use pending::Pending;
 pub(super) use pending::{PENDING, TooMuchPending};
-use rustix::{
-    fs::{Mode, OFlags, fstat, open},
-    io::Errno,
-};
-use std::{
-    cell::Cell,
-    collections::HashMap,
-    fs::File,
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-    path::Path,
-    sync::Arc,
-};
+use rustix::io::Errno;
+use std::{cell::Cell, collections::HashMap, io, path::Path, sync::Arc};
 use wasmtime::component::Resource;
 use wasmtime_wasi::{
     WasiCtxBuilder,
@@ -62,8 +52,8 @@ const PATH_MAX: usize = 4096;
 /// An open directory of the host, and its path for guests.
 #[derive(Clone, Debug)]
 pub struct Mounted {
-    directory: Arc<OwnedFd>,
-    /// Device and inode. The open handle keeps them from being reused.
+    directory: Arc<Directory>,
+    /// Device and inode.
     identity: (u64, u64),
     at: String,
     write: bool,
@@ -72,9 +62,9 @@ pub struct Mounted {
 impl Mounted {
     /// Opens a directory. Blocks.
     pub fn open(path: &Path, at: String, write: bool) -> io::Result<Self> {
-        let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let stat = fstat(&directory)?;
-        Ok(Self { directory: Arc::new(directory), identity: (stat.st_dev, stat.st_ino), at, write })
+        let directory = Directory::open(path)?;
+        let identity = directory.identity()?;
+        Ok(Self { directory: Arc::new(directory), identity, at, write })
     }
 }
 
@@ -144,8 +134,7 @@ fn open_all(wasi: &mut WasiCtxBuilder, grants: &Grants, descriptors: &Arc<Descri
         files.scratch = Some(scratch);
     }
     for Mounted { directory, at, write, .. } in &grants.mounts {
-        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        wasi.preopened_dir(path, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
+        wasi.preopened_dir(directory.path()?, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
     }
     Ok(files)
 }
@@ -306,7 +295,6 @@ impl Wanted {
 }
 
 /// Opens the directory that stands in for any other while a number is assigned; see [`preview1`].
-fn own_process() -> io::Result<Dir> {
-    let directory = open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(Dir::new(File::from(directory), FsPerms::ReadOnly, OpenMode::READ, true))
+fn stand_in() -> io::Result<Dir> {
+    Ok(Dir::new(platform::always_there()?, FsPerms::ReadOnly, OpenMode::READ, true))
 }

@@ -17,6 +17,7 @@ mod grants;
 mod guest;
 mod interface;
 mod outgoing;
+mod platform;
 mod program;
 mod scratch;
 mod state;

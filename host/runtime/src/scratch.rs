@@ -6,6 +6,7 @@
 mod ledger;
 mod remove;
 
+use crate::platform;
 use distillery_core::size::Size;
 use ledger::Ledger;
 pub use ledger::Named;
@@ -13,11 +14,11 @@ use parking_lot::Mutex;
 use remove::remove_tree;
 use rustix::{
     fs::{FlockOperation, Mode, OFlags, flock, open},
-    io::{Errno, ReadWriteFlags, pwritev2},
+    io::Errno,
 };
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, IoSlice},
+    io::{self, ErrorKind},
     os::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt, FileExt, MetadataExt},
@@ -258,7 +259,7 @@ impl Drop for Handle {
 pub fn write(file: &File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
     match at {
         Some(at) => file.write_at(bytes, at),
-        None => Ok(pwritev2(file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?),
+        None => platform::append(file, bytes),
     }
 }
 

@@ -122,6 +122,40 @@ fn modules_of_http_name_only_those_before_them() {
     }
 }
 
+/// What only compiles on Linux, or means something else on another system.
+const LINUX_ONLY: [&str; 13] = [
+    "target_os",
+    "os::linux",
+    "OFlags::PATH",
+    "RawDir",
+    "pwritev2",
+    "memfd",
+    "parent_process_death",
+    "setpriority",
+    "peercred",
+    "cmsg",
+    "from_abstract_name",
+    "RDHUP",
+    "/proc/self",
+];
+
+#[test]
+fn linux_is_named_only_behind_its_doors() {
+    let files = rust_files(&repository("host"));
+    let (doors, rest): (Vec<_>, Vec<_>) = files.iter().partition(|file| {
+        let names = file.components().map(|it| it.as_os_str().to_string_lossy());
+        names.into_iter().any(|name| name == "platform" || name == "platform.rs")
+    });
+    for name in LINUX_ONLY {
+        let naming = |files: &[&PathBuf]| -> Vec<PathBuf> {
+            let names = |file: &&&PathBuf| fs::read_to_string(file).unwrap().contains(name);
+            files.iter().filter(names).map(|file| file.to_path_buf()).collect()
+        };
+        assert_eq!(naming(&rest), Vec::<PathBuf>::new(), "{name} belongs into `platform`, with a replacement");
+        assert!(!naming(&doors).is_empty(), "{name} is named nowhere any more");
+    }
+}
+
 #[test]
 fn names_of_modules_are_found_in_code() {
     let code = "use crate::{\n    api::{self, auth},\n    socket::Frame,\n};\nuse crate::answer::X;\n\

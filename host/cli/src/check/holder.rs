@@ -1,8 +1,7 @@
 //! Finds the process that listens at an address: the running server of this configuration, or another program.
 
 use distillery_config::Config;
-use distillery_http::server::local::SOCKET;
-use rustix::net::sockopt::socket_peercred;
+use distillery_http::{platform::peer_process, server::local::SOCKET};
 use std::{collections::BTreeSet, fs, net::SocketAddr, os::unix::net::UnixStream};
 
 /// The state of a listening socket in the kernel's tables.
@@ -10,7 +9,7 @@ const LISTENS: &str = "0A";
 
 /// The running server in the `data` directory of a configuration.
 pub(super) struct Running {
-    /// The inodes of its open sockets; `None` if another user runs it.
+    /// The inodes of its open sockets; `None` if another user runs it, or the system does not tell.
     sockets: Option<BTreeSet<String>>,
 }
 
@@ -18,8 +17,8 @@ impl Running {
     /// Finds the server, if one answers.
     pub fn find(config: &Config) -> Option<Self> {
         let control = UnixStream::connect(config.data.join(SOCKET)).ok()?;
-        let process = socket_peercred(&control).ok()?.pid.as_raw_nonzero();
-        let files = fs::read_dir(format!("/proc/{process}/fd")).ok();
+        let process = peer_process(&control).ok().and_then(|process| process.id);
+        let files = process.and_then(|process| fs::read_dir(format!("/proc/{process}/fd")).ok());
         let links = files.map(|files| files.flatten().filter_map(|file| fs::read_link(file.path()).ok()));
         let inode =
             |link: std::path::PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());

@@ -1,7 +1,7 @@
 //! The signals of the server, and their effects.
 
 use anyhow::Context;
-use distillery_http::server::service::Manager;
+use distillery_http::server::{service::Manager, takeover};
 use distillery_plugin::watch::Watcher;
 use std::{
     process::{Command, Stdio},
@@ -60,6 +60,9 @@ impl Signals {
 
 /// Starts the current program file as a successor that takes over from this server.
 fn start_successor() {
+    if let Err(error) = takeover::is_possible() {
+        return tracing::error!(%error, "cannot start a successor");
+    }
     let mut arguments = std::env::args_os();
     let Some(program) = arguments.next() else {
         return tracing::error!("cannot start a successor: the arguments name no program");

@@ -1,20 +1,19 @@
 //! The control socket, which connects the command line to a running server: a file in the `data` directory for its
 //! owner only. It also prevents a second server on that directory.
 
+use crate::platform;
 use distillery_core::private::{self, NotPrivate, Use};
 use parking_lot::Mutex;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
-    net::sockopt::socket_peercred,
-    process::geteuid,
 };
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     thread,
@@ -125,7 +124,7 @@ fn locked(data: &Path) -> Result<File, CannotControl> {
         return lock;
     }
     match lock {
-        Err(CannotControl::Taken(_)) if !is_served(data) => {
+        Err(CannotControl::Taken(_)) if !platform::is_served_by_this_user(&data.join(SOCKET)) => {
             tracing::warn!(path = %path.display(), "another user has locked this file: replacing it");
         }
         // Held until the new file is in place.
@@ -149,12 +148,6 @@ fn lock(path: &Path) -> Result<File, CannotControl> {
         Err(error) => tracing::warn!(path = %path.display(), %error, "a second server would not be noticed"),
     }
     Ok(lock)
-}
-
-/// Returns whether a server of this user answers on the socket of the directory.
-fn is_served(data: &Path) -> bool {
-    let peer = UnixStream::connect(data.join(SOCKET)).and_then(|stream| Ok(socket_peercred(&stream)?));
-    peer.is_ok_and(|peer| peer.uid == geteuid())
 }
 
 /// Binds a socket that is never accessible to others: creates it in a private directory and then moves it into place.
@@ -192,6 +185,7 @@ impl Drop for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn private_socket_replaces_a_leftover_one() {

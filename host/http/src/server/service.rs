@@ -1,6 +1,7 @@
 //! Notifies a service manager such as systemd: ready, reloading, stopping, alive. Does nothing without a service
 //! manager.
 
+use crate::platform;
 use distillery_config as config;
 use distillery_observe::health::Health;
 use distillery_plugin::loading::Progress;
@@ -8,10 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::{
     io,
     net::TcpListener,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
-    },
+    os::unix::net::UnixDatagram,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -122,12 +120,8 @@ impl Manager {
 }
 
 fn connect(path: &str) -> io::Result<UnixDatagram> {
-    let address = match path.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(path)?,
-    };
     let socket = UnixDatagram::unbound()?;
-    socket.connect_addr(&address)?;
+    socket.connect_addr(&platform::manager_address(path)?)?;
     // A manager that does not read must not block the server.
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -151,9 +145,9 @@ mod tests {
         let path = directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         assert_eq!(told(path.to_str().unwrap(), &manager), "STOPPING=1\nSTATUS=draining");
-        let name = format!("distillery-test-{}", std::process::id());
-        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
-        assert_eq!(told(&format!("@{name}"), &manager), "STOPPING=1\nSTATUS=draining");
+        let name = format!("@distillery-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&platform::manager_address(&name).unwrap()).unwrap();
+        assert_eq!(told(&name, &manager), "STOPPING=1\nSTATUS=draining");
     }
 
     #[tokio::test]

@@ -14,25 +14,15 @@
 //! | | `s` | serves |
 
 use super::local::{CannotControl, Local, bind_owned};
+use crate::platform;
 use parking_lot::Mutex;
-use rustix::{
-    io::Errno,
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-        recvmsg, sendmsg, sockopt::socket_peercred,
-    },
-    process::{Uid, geteuid},
-};
+use rustix::process::{Uid, geteuid};
 use std::{
     collections::VecDeque,
     fs,
-    io::{self, IoSlice, IoSliceMut, Read, Write},
-    mem::MaybeUninit,
+    io::{self, Read, Write},
     net::{Shutdown, TcpListener},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -98,6 +88,8 @@ pub struct Predecessor(UnixStream);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CannotTakeOver {
+    #[error("{0}")]
+    NotHere(&'static str),
     #[error("no server is running here that could be taken over ({0}): start without --takeover")]
     NoServer(io::Error),
     #[error("the server that runs does not hand over: {0}; see its log")]
@@ -106,9 +98,15 @@ pub enum CannotTakeOver {
     Directory(#[from] CannotControl),
 }
 
+/// Returns whether a server can take over from another one on this system.
+pub fn is_possible() -> Result<(), CannotTakeOver> {
+    platform::no_takeover().map_or(Ok(()), |why| Err(CannotTakeOver::NotHere(why)))
+}
+
 impl Predecessor {
     /// Asks the server of the directory `data` for its sockets. That server continues as before.
     pub fn ask(data: &Path) -> Result<(Self, Listeners), CannotTakeOver> {
+        is_possible()?;
         let stream = UnixStream::connect(data.join(SOCKET)).map_err(CannotTakeOver::NoServer)?;
         let set = stream.set_read_timeout(Some(AT_ONCE)).and_then(|()| stream.set_write_timeout(Some(AT_ONCE)));
         let listeners = set.and_then(|()| receive(&stream)).map_err(CannotTakeOver::NotHandedOver)?;
@@ -157,10 +155,10 @@ struct Waiting {
 }
 
 impl Offer {
-    /// Waits for a successor, on threads of its own.
+    /// Waits for a successor, on threads of its own. There is never one where none is possible.
     pub fn make(data: &Path, listeners: Listeners, local: Arc<Local>) -> io::Result<Self> {
         let path = data.join(SOCKET);
-        let listener = bind_owned(data, &path)?;
+        let listener = is_possible().is_ok().then(|| bind_owned(data, &path)).transpose()?;
         let (told, taken) = oneshot::channel();
         let shared = Arc::new(Shared {
             local,
@@ -169,6 +167,7 @@ impl Offer {
             waiting: Mutex::default(),
         });
         let offer = Self { path, shared: shared.clone(), taken };
+        let Some(listener) = listener else { return Ok(offer) };
         // The thread ends with the process.
         thread::Builder::new().name("takeover".into()).spawn(move || {
             for stream in listener.incoming() {
@@ -211,8 +210,8 @@ impl Shared {
     }
 
     fn hand_over(&self, mut stream: UnixStream, ticket: u64) -> io::Result<()> {
-        let peer = socket_peercred(&stream)?;
-        if ![geteuid(), Uid::ROOT].contains(&peer.uid) {
+        let peer = platform::peer_process(&stream)?;
+        if ![geteuid(), Uid::ROOT].contains(&peer.user) {
             return Err(io::Error::other("the other server belongs to another user"));
         }
         stream.set_write_timeout(Some(AT_ONCE))?;
@@ -220,7 +219,7 @@ impl Shared {
             Some(listeners) => send(&stream, listeners)?,
             None => return Err(io::Error::other("it ends, and listens no more")),
         }
-        let successor = u32::try_from(peer.pid.as_raw_nonzero().get()).ok();
+        let successor = peer.id;
         tracing::info!(successor, "another server is preparing to take over");
         // The candidate now loads its plugins, without a time limit.
         expect(&mut stream, TAKE)?;
@@ -285,34 +284,13 @@ fn expect(stream: &mut UnixStream, wanted: u8) -> io::Result<()> {
 fn send(stream: &UnixStream, listeners: &Listeners) -> io::Result<()> {
     let mut files = vec![listeners.clients.as_fd()];
     files.extend(listeners.operator.as_ref().map(AsFd::as_fd));
-    let letter = [listeners.managed.letter(listeners.operator.is_some())];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(io::Error::other("there is no room for two sockets"));
-    }
-    sendmsg(stream, &[IoSlice::new(&letter)], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    platform::send_files(stream, listeners.managed.letter(listeners.operator.is_some()), &files)
 }
 
 fn receive(stream: &UnixStream) -> io::Result<Listeners> {
-    let mut letter = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = loop {
-        match recvmsg(stream, &mut [IoSliceMut::new(&mut letter)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            received => break received?,
-        }
-    };
-    let mut files: Vec<OwnedFd> = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            files.extend(rights);
-        }
-    }
+    let (letter, files) = platform::receive_files(stream)?;
     let mut files = files.into_iter().map(TcpListener::from);
-    let managed = Some(letter[0]).filter(|_| received.bytes == 1).and_then(Managed::of);
+    let managed = letter.and_then(Managed::of);
     let (clients, managed) = files.next().zip(managed).ok_or_else(|| io::Error::other("it has sent no socket"))?;
     Ok(Listeners { clients, operator: files.next(), managed })
 }

@@ -3,10 +3,8 @@
 //! The end of a stream waits behind its data. A client that is held back and goes away would only be missed once all that
 //! it has sent is read.
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fd::AsFd,
-};
+use crate::platform::has_hung_up;
+use rustix::fd::AsFd;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
@@ -40,13 +38,6 @@ impl HangUp {
             self.0.found.store(true, Relaxed);
         }
     }
-}
-
-fn has_hung_up(fd: &impl AsFd) -> bool {
-    let mut looked_at = [PollFd::new(fd, PollFlags::RDHUP)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    poll(&mut looked_at, Some(&at_once)).is_ok() && looked_at[0].revents().intersects(ended)
 }
 
 #[cfg(test)]

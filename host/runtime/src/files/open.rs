@@ -1,18 +1,17 @@
 //! Opens files for guests: below their directory, and only regular files and directories. A pipe, a device or a socket
 //! in a mount is refused before it is opened, because opening one can block or have side effects.
 //!
-//! The path is first resolved to the object itself (`O_PATH`), without opening it. That object is then checked and
-//! opened, so that it cannot be replaced in between.
+//! The object is checked before it is opened, and cannot be replaced in between unnoticed ([`platform::open_checked`]).
 
-use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
+use crate::platform;
+use cap_primitives::fs::{FollowSymlinks, OpenOptions, OpenOptionsExt};
 use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, open},
+    fs::{FileType, OFlags, fstat},
     io::Errno,
 };
 use std::{
     fs::File,
     io::{self, ErrorKind},
-    os::fd::AsRawFd,
     path::Path,
 };
 
@@ -66,17 +65,6 @@ impl Wanted {
     }
 
     fn open_existing(&self, directory: &File, path: &str) -> io::Result<Found> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags((OFlags::PATH | self.follow()).bits() as i32);
-        let object = cap_primitives::fs::open(directory, Path::new(path), &options)?;
-        let is_directory = match FileType::from_raw_mode(fstat(&object)?.st_mode) {
-            FileType::Directory => true,
-            FileType::RegularFile if self.directory => return Err(Errno::NOTDIR.into()),
-            FileType::RegularFile => false,
-            FileType::Symlink if self.directory => return Err(Errno::NOTDIR.into()),
-            FileType::Symlink => return Err(Errno::LOOP.into()),
-            _ => return Err(Errno::PERM.into()),
-        };
         let writes = self.write || self.truncate || self.create;
         let mut flags = match (self.read || !self.write, writes) {
             (true, true) => OFlags::RDWR,
@@ -85,8 +73,21 @@ impl Wanted {
         } | OFlags::CLOEXEC
             | OFlags::NOCTTY;
         flags.set(OFlags::TRUNC, self.truncate && !self.cut_later);
-        let file = open(format!("/proc/self/fd/{}", object.as_raw_fd()), flags, Mode::empty())?;
-        Ok(Found { file: file.into(), is_directory })
+        let check = |kind| self.is_directory(kind);
+        let (file, is_directory) = platform::open_checked(directory, path, self.follow, flags, check)?;
+        Ok(Found { file, is_directory })
+    }
+
+    /// Returns whether an object of this kind is a directory. Refuses all but directories and regular files.
+    fn is_directory(&self, kind: FileType) -> io::Result<bool> {
+        match kind {
+            FileType::Directory => Ok(true),
+            FileType::RegularFile if self.directory => Err(Errno::NOTDIR.into()),
+            FileType::RegularFile => Ok(false),
+            FileType::Symlink if self.directory => Err(Errno::NOTDIR.into()),
+            FileType::Symlink => Err(Errno::LOOP.into()),
+            _ => Err(Errno::PERM.into()),
+        }
     }
 
     /// Creates the file. If another process creates a different object meanwhile, that one is opened without blocking,
@@ -94,23 +95,20 @@ impl Wanted {
     fn create(&self, directory: &File, path: &str) -> io::Result<Found> {
         let mut options = OpenOptions::new();
         options.read(self.read || !self.write).write(true).create(true).create_new(self.exclusive);
-        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | self.follow()).bits() as i32);
+        options._cap_fs_ext_follow(if self.follow { FollowSymlinks::Yes } else { FollowSymlinks::No });
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32);
         let file = cap_primitives::fs::open(directory, Path::new(path), &options)?;
         match FileType::from_raw_mode(fstat(&file)?.st_mode) {
             FileType::RegularFile => Ok(Found { file, is_directory: false }),
             _ => Err(Errno::PERM.into()),
         }
     }
-
-    fn follow(&self) -> OFlags {
-        if self.follow { OFlags::empty() } else { OFlags::NOFOLLOW }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{CWD, mknodat};
+    use rustix::fs::{CWD, Mode, mknodat};
     use std::{fs, os::unix::fs::symlink, os::unix::net::UnixListener};
 
     const READ: Wanted = Wanted {
@@ -166,6 +164,9 @@ mod tests {
         symlink("made", path.join("dangling")).unwrap();
         assert_eq!(open(path, "dangling", WRITE), Ok(false));
         assert!(path.join("made").is_file());
+        symlink("never", path.join("unfollowed")).unwrap();
+        assert_eq!(open(path, "unfollowed", Wanted { follow: false, ..WRITE }), Err(Some(Errno::LOOP.raw_os_error())));
+        assert!(!path.join("never").exists());
         assert!(open(path, "../outside", WRITE).is_err());
         assert!(open(path, "/etc/passwd", READ).is_err());
     }

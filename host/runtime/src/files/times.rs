@@ -1,11 +1,11 @@
 //! Sets the times of a file by its path. The file is not opened, because it can be a pipe.
 
-use cap_primitives::fs::{OpenOptions, OpenOptionsExt};
+use crate::platform;
 use rustix::{
-    fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat},
+    fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT},
     io::Errno,
 };
-use std::{fs::File, io, os::fd::AsRawFd, path::Path};
+use std::{fs::File, io};
 
 /// The change of one of the times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +29,13 @@ impl Time {
 /// Sets the times of the file at `path`, following links. Blocks.
 pub fn set(directory: &File, path: &str, accessed: Time, modified: Time) -> io::Result<()> {
     let times = Timestamps { last_access: accessed.spec()?, last_modification: modified.spec()? };
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlags::PATH.bits() as i32);
-    let object = cap_primitives::fs::open(directory, Path::new(path), &options)?;
-    Ok(utimensat(CWD, format!("/proc/self/fd/{}", object.as_raw_fd()), &times, AtFlags::empty())?)
+    platform::set_times(directory, path, &times)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{FileType, Mode, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]

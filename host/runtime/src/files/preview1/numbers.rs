@@ -4,7 +4,8 @@
 
 use super::{Guest, MODULE, enter, preview1};
 use crate::{
-    files::{New, SCRATCH_AT, own_process},
+    files::{New, SCRATCH_AT, stand_in},
+    platform::FILE_ALWAYS_THERE,
     state::State,
 };
 use std::{collections::HashMap, mem, sync::Arc};
@@ -67,10 +68,10 @@ pub async fn give(state: &mut State, below: i32, new: New, flags: Fdflags) -> wa
     let place = free.rep();
     table.delete(free)?;
     let (mut path, how) = match new.descriptor {
-        Descriptor::File(_) => (*b"comm", Oflags::empty()),
+        Descriptor::File(_) => (FILE_ALWAYS_THERE, Oflags::empty()),
         Descriptor::Dir(_) => (*b"././", Oflags::DIRECTORY),
     };
-    let Ok(stand_in) = own_process().map(Descriptor::Dir) else { return Ok(Err(Errno::Nfile)) };
+    let Ok(stand_in) = stand_in().map(Descriptor::Dir) else { return Ok(Err(Errno::Nfile)) };
     let real = mem::replace(table.get_mut(&directory)?, stand_in);
     let length = path.len() as u32;
     state.wasi.set_hostcall_fuel(path.len());

@@ -2,13 +2,10 @@
 
 use super::{Guest, MODULE, enter, errno, numbers, preview1};
 use crate::{
-    files::{check_path, listing, names::Change, open::Wanted, refuse_if_read_only, times, times::Time},
+    files::{check_path, listing::Pages, names::Change, open::Wanted, refuse_if_read_only, times, times::Time},
     state::State,
 };
-use rustix::{
-    fs::{FileType, Mode, OFlags, fstat, openat},
-    io::Errno as SystemErrno,
-};
+use rustix::{fs::FileType, io::Errno as SystemErrno};
 use std::{
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
@@ -311,10 +308,10 @@ fn list(
 ) -> wasmtime::Result<io::Result<()>> {
     let mut trapped = None;
     let mut read = || -> io::Result<()> {
-        let own = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let own = File::from(own);
-        let device = fstat(&own)?.st_dev;
-        listing::read(&own, Some(from), |entry, _| {
+        let mut pages = Pages::open(directory)?;
+        let device = pages.device()?;
+        pages.seek(from)?;
+        pages.read(|entry, _| {
             let mut head = [0; ENTRY];
             head[0..8].copy_from_slice(&entry.next.to_le_bytes());
             head[8..16].copy_from_slice(&number(device, entry.inode).to_le_bytes());
