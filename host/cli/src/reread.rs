@@ -3,7 +3,9 @@
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_observe::telemetry::Level;
-use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
+use distillery_plugin::{
+    Operator, archive::Archive, files::store::FileStore, granted::OperatorGrants, load::Loader, watch::Reread,
+};
 use distillery_runtime::{Runtime, ScratchRoot};
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,6 +19,7 @@ pub(super) struct Rereader {
     runtime: Arc<Runtime>,
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
+    files: Arc<FileStore>,
     archive: Option<Arc<Archive>>,
     level: Level,
 }
@@ -32,6 +35,7 @@ impl Rereader {
             runtime: loader.runtime.clone(),
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
+            files: grants.files.clone(),
             archive: loader.archive.clone(),
             level,
         }
@@ -43,10 +47,15 @@ impl Rereader {
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
         // Needed even without changed keys: the content of a named file can have changed.
-        let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
+        let grants = OperatorGrants {
+            systems: self.systems.clone(),
+            scratch: self.scratch.clone(),
+            files: self.files.clone(),
+            ..operator.grants
+        };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
-        let loader = Loader { runtime, operator, max_module: new.limits.module, archive };
+        let loader = Loader { runtime, operator, bounds: super::bounds(&new), archive };
         if log_level {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");
