@@ -297,6 +297,46 @@ mod tests {
     }
 
     #[test]
+    fn digest_of_a_plugin_without_files_is_unchanged() {
+        // As signed by versions that knew no files: the length of the manifest, the manifest, the module.
+        let signed = hex(&Sha256::digest(b"\x02\0\0\0\0\0\0\0{}(module)"));
+        let root = root(&[("echo/echo.wat", "(module)"), ("echo/plugin.yaml", "{}")]);
+        let digest = || Source::read(&root.path().join("echo"), &MAX).unwrap().digest;
+        assert_eq!(digest(), signed);
+        fs::create_dir(root.path().join("echo/files")).unwrap();
+        assert_eq!(digest(), signed, "an empty directory is none");
+        fs::write(root.path().join("echo/files/a"), "1").unwrap();
+        let with_files = digest();
+        fs::write(root.path().join("echo/files/a"), "2").unwrap();
+        assert!(digest() != signed && digest() != with_files);
+    }
+
+    #[test]
+    fn files_are_wanted_as_the_manifest_says() {
+        let root = root(&[("echo/echo.wat", "a"), ("echo/files/a", "1"), ("echo/lib/b", "1")]);
+        let directory = root.path().join("echo");
+        let files = |manifest: &str| {
+            fs::write(directory.join("plugin.yaml"), manifest).unwrap();
+            Source::read(&directory, &MAX).map(|source| source.files.map(|tree| tree.count()))
+        };
+        assert_eq!(files("{}").unwrap(), Some(1));
+        assert_eq!(files("files: false").unwrap(), None);
+        assert_eq!(files("files: lib").unwrap(), Some(1));
+        let missing = files("files: none").unwrap_err().to_string();
+        assert!(
+            missing.ends_with("echo/none: no such directory: make it, or change files: in plugin.yaml"),
+            "{missing}"
+        );
+        let twice = files("capabilities: {mounts: [{name: a, at: /plugin}]}").unwrap_err().to_string();
+        assert!(twice.contains("plugin.yaml: two things are at /plugin"), "{twice}");
+        fs::remove_dir_all(directory.join("files")).unwrap();
+        assert_eq!(files("{}").unwrap(), None);
+        fs::write(directory.join("files"), "not a directory").unwrap();
+        assert_eq!(files("{}").unwrap(), None);
+        assert!(files("files: true").is_err());
+    }
+
+    #[test]
     fn load_error_says_what_to_do() {
         let root = root(&[
             ("empty/plugin.yaml", "{}"),

@@ -8,7 +8,10 @@ mod known;
 mod meaning;
 mod module;
 
-use super::program::{CompileError, INITIALIZE, Linking, START, UnknownImports, first_line};
+use super::{
+    linking::{INITIALIZE, Linking, START, UnknownImports},
+    program::{CompileError, first_line},
+};
 use component::Component;
 use distillery_core::{one_line::OneLine, size::Size};
 use meaning::Meaning;

@@ -1,11 +1,14 @@
 //! A prepared module: compiled, linked, classified, its exports found. Starting it looks up no names.
 
+mod shared;
+
 use super::{
     engine::{Linked, Runtime, setting_for},
     files::{self, Host},
     grants::Grants,
     guest::{End, Guest},
     inspect::Unsuited,
+    linking::{INITIALIZE, Linking, START, UnknownImports},
     outgoing::Outgoing,
     state::{self, State},
     stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
@@ -19,14 +22,9 @@ use distillery_core::{
     one_line::OneLine,
     size::Size,
 };
-use parking_lot::Mutex;
 use rustix::io::Errno;
-use sha2::{Digest, Sha256};
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Weak},
-};
+pub use shared::Shared;
+use std::{fmt, sync::Arc};
 use wasmtime::{
     Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
     Trap,
@@ -36,56 +34,6 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindi
 
 /// The page size of linear memories.
 const PAGE: u64 = 64 << 10;
-
-/// The export of a module that runs it.
-pub(super) const START: &str = "_start";
-/// The export of a module that prepares it, before any other export is called.
-pub(super) const INITIALIZE: &str = "_initialize";
-
-/// The way in which a module is linked and entered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Linking {
-    pub unknown: UnknownImports,
-    /// The export that is called instead of the default one.
-    pub invoke: Option<String>,
-}
-
-/// The treatment of imports that the server does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum UnknownImports {
-    /// The module does not load.
-    #[default]
-    Refuse,
-    /// The module loads, and each such function traps when it is called.
-    Trap,
-}
-
-/// The programs in use, by the digest of their module and their linking. A program is freed with its last user.
-#[derive(Default)]
-pub(super) struct Shared(Mutex<HashMap<[u8; 32], Weak<Inner>>>);
-
-impl Shared {
-    pub fn key(code: &[u8], linking: &Linking) -> [u8; 32] {
-        let Linking { unknown, invoke } = linking;
-        let linking = format!("{unknown:?} {invoke:?} ");
-        Sha256::new()
-            .chain_update(linking.len().to_le_bytes())
-            .chain_update(linking)
-            .chain_update(code)
-            .finalize()
-            .into()
-    }
-
-    pub fn get(&self, key: &[u8; 32]) -> Option<Program> {
-        self.0.lock().get(key)?.upgrade().map(Program)
-    }
-
-    pub fn put(&self, key: [u8; 32], program: &Program) {
-        let mut programs = self.0.lock();
-        programs.retain(|_, program| program.strong_count() > 0);
-        programs.insert(key, Arc::downgrade(&program.0));
-    }
-}
 
 /// A module or component that can be started any number of times.
 #[derive(Clone)]
