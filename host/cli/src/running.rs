@@ -376,7 +376,7 @@ no (failed)
 script (serving): run
         files at /plugin: 2, 10 bytes
         MODE=loud
-        TERM=a b
+        TERM=a\\nb
 ";
         assert_eq!(table(&plugins), expected);
     }

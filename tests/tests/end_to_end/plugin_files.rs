@@ -94,7 +94,7 @@ async fn process_keeps_the_files_of_its_generation() {
         reads(&server, call, "/plugin/greeting", "changed", &["hello"]).await;
         // In place, as editors do.
         fs::write(server.plugins().join(call).join("files/greeting"), "in place").unwrap();
-        reads(&server, call, "/plugin/greeting", "in place", &["changed"]).await;
+        reads(&server, call, "/plugin/greeting", "in place", &["changed", ""]).await;
         fs::remove_dir_all(server.plugins().join(call)).unwrap();
         server
             .log()
@@ -248,8 +248,8 @@ async fn files_replaced_during_reads_are_never_mixed() {
         put(word);
         reader.end_input().await;
         let lines = reader.finish().await.success();
-        assert_eq!(lines, ["ok", first.as_str()].map(str::to_owned), "{first}");
-        reads(&server, "component", "/plugin/c", word, &["start", "one", "two", "NotFound"]).await;
+        assert_eq!(lines, ["waiting", "ok", first.as_str()], "{first}");
+        reads(&server, "component", "/plugin/c", word, &["start", "one", "two"]).await;
     }
 }
 
@@ -285,7 +285,9 @@ async fn scratch_space_as_working_directory_has_its_quota() {
             .start()
             .await;
         let lines = done(&server, "works", &["write a 60000", "write /tmp/b 60000", "write c 60000", "list ."]).await;
-        assert_eq!(lines, ["ok", "StorageFull", "StorageFull", "a b c"]);
+        assert_eq!((lines[0].as_str(), lines[3].as_str()), ("ok", "a b c"));
+        // Some libraries have no word for it.
+        assert!(lines[1..3].iter().all(|line| ["StorageFull", "Uncategorized"].contains(&line.as_str())), "{lines:?}");
     }
 }
 

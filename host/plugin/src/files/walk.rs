@@ -135,7 +135,7 @@ fn join(path: &str, name: &str) -> String {
 /// Returns whether a file of this name is an editor's temporary one, which is no part of a plugin.
 pub fn is_temporary(name: &[u8]) -> bool {
     let ends = [&b"~"[..], b".swp", b".swx", b".swpx"];
-    ends.iter().any(|end| name.ends_with(end)) || name.starts_with(b".#") || name == b"4913"
+    ends.iter().any(|end| name.ends_with(end)) || name.starts_with(b".#")
 }
 
 /// Returns whether a file is a second name of another user's file. A user who can create names here, but cannot read
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn temporary_files_of_editors_are_left_out() {
-        for name in ["x.py~", ".x.py.swp", ".x.swx", ".#x.py", "4913"] {
+        for name in ["x.py~", ".x.py.swp", ".x.swx", ".#x.py"] {
             assert!(is_temporary(name.as_bytes()), "{name}");
         }
         for name in ["x.py", ".htaccess", "..data", "#x"] {

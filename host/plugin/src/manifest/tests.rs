@@ -28,13 +28,13 @@ dev: true
 stderr: forward
 calls:
   provision:
-description: Creates the instance <slug>
-access: public
-arguments: [provision.py]
-params:
-  - {name: slug, description: Its name, pattern: "[a-z][a-z0-9-]{0,30}"}
-  - {name: flavor, choices: [drupal-10, 11], default: 11}
-on_disconnect: detach
+    description: Creates the instance <slug>
+    access: public
+    arguments: [provision.py]
+    params:
+      - {name: slug, description: Its name, pattern: "[a-z][a-z0-9-]{0,30}"}
+      - {name: flavor, choices: [drupal-10, 11], default: 11}
+    on_disconnect: detach
   list: {}
 limits: {memory: 64MiB, time: 5m, cpu: 10s, output: 16MiB, processes: 4}
 cancel: {grace: 2s, cleanup: true}
