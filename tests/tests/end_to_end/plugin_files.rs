@@ -85,6 +85,16 @@ async fn files_are_read_only_and_need_no_grant() {
 }
 
 #[tokio::test]
+async fn files_reach_components_of_wasi_03() {
+    let server = Server::builder()
+        .plugin("touches", Guest::component3("touches"), &public("touches"))
+        .file("plugins/touches/files/greeting", "hello")
+        .start()
+        .await;
+    assert_eq!(done(&server, "touches", &["read /plugin/greeting"]).await, ["hello"]);
+}
+
+#[tokio::test]
 async fn process_keeps_the_files_of_its_generation() {
     let server = builder().start().await;
     for call in ["component", "module"] {

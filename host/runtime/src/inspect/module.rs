@@ -144,7 +144,7 @@ impl Module {
         let mut missing: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for Import { module, name, is_function } in &self.imports {
             if !*is_function || !known::has_function(module, name) {
-                missing.entry(Meaning::of_function(module, name)).or_default().push(format!("{module}.{name}"));
+                missing.entry(Meaning::of_function(module, name)).or_default().push(format!("{module}::{name}"));
             }
         }
         missing

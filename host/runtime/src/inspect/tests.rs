@@ -51,16 +51,16 @@ fn all_missing_imports_are_named_with_meaning_and_cure() {
         ("env", "launch_missiles"),
     ]));
     for named in [
-        "env.emscripten_resize_heap, env.invoke_vii (Emscripten's JavaScript: build with `emcc -sSTANDALONE_WASM`",
-        "extism:host/env.input_length (Extism's host: read stdin and write stdout",
-        "wasix_32v1.proc_fork (WASIX",
-        "wasi.thread-spawn (threads",
-        "wasi_snapshot_preview1.sock_connect (an extension of preview 1",
-        "wbg.__wbg_log (wasm-bindgen's JavaScript",
-        "gojs.runtime.wasmExit (Go's JavaScript: build with `GOOS=wasip1",
-        "env.abort (AssemblyScript's JavaScript: compile with @assemblyscript/wasi-shim",
-        "distillery_call.later (unknown to this version",
-        "env.launch_missiles (no part of WASI",
+        "env::emscripten_resize_heap, env::invoke_vii (Emscripten's JavaScript: build with `emcc -sSTANDALONE_WASM`",
+        "extism:host/env::input_length (Extism's host: read stdin and write stdout",
+        "wasix_32v1::proc_fork (WASIX",
+        "wasi::thread-spawn (threads",
+        "wasi_snapshot_preview1::sock_connect (an extension of preview 1",
+        "wbg::__wbg_log (wasm-bindgen's JavaScript",
+        "gojs::runtime.wasmExit (Go's JavaScript: build with `GOOS=wasip1",
+        "env::abort (AssemblyScript's JavaScript: compile with @assemblyscript/wasi-shim",
+        "distillery_call::later (unknown to this version",
+        "env::launch_missiles (no part of WASI",
         "imports: trap in plugin.yaml",
     ] {
         assert!(refused.contains(named), "{named} / {refused}");
@@ -72,7 +72,7 @@ fn list_of_missing_imports_is_bounded_and_escaped() {
     let names: Vec<_> = (0..1000).map(|number| format!("f{number}")).collect();
     let imports: Vec<_> = names.iter().map(|name| ("env", name.as_str())).collect();
     let refused = refused(&importing(&imports));
-    assert!(refused.contains("env.f59, and 940 more (no part") && refused.len() < 4096, "{refused}");
+    assert!(refused.contains("env::f59, and 940 more (no part") && refused.len() < 4096, "{refused}");
     let escaped = refused_with(r#"(module (import "env" "a\1b[2Jb" (func)) (func (export "_start")))"#, &PLAIN);
     assert!(!escaped.contains('\u{1b}'), "{escaped:?}");
 }
@@ -124,7 +124,7 @@ fn threads_and_legacy_exceptions_name_the_flag() {
     assert!(refused(threads).starts_with("it shares memory between threads"));
     let imported = r#"(module (import "env" "memory" (memory 1 2 shared)) (func (export "_start")))"#;
     let told = refused(imported);
-    assert!(told.starts_with("it shares memory") && told.contains("env.memory (no part of WASI"), "{told}");
+    assert!(told.starts_with("it shares memory") && told.contains("env::memory (no part of WASI"), "{told}");
     // A tag, and `try throw 0 catch 0 end`, which the text format does not have any more.
     let legacy = binary(&[0x0d, 3, 1, 0, 0], &[0x06, 0x40, 0x08, 0, 0x07, 0, 0x0b, 0x0b]);
     let told = Inspection::of(&legacy).unwrap().check(&PLAIN).unwrap_err().to_string();
