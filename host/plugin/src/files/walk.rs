@@ -91,7 +91,7 @@ impl Walk {
                     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                         return Err(FilesError::Changed(inner));
                     }
-                    if is_foreign(u64::from(stat.st_nlink), stat.st_uid, self.owner) {
+                    if is_foreign(stat.st_nlink > 1, stat.st_uid, self.owner) {
                         return Err(FilesError::Foreign(inner));
                     }
                     visit(inner, Entry::File(file.into()))?;
@@ -140,8 +140,8 @@ pub fn is_temporary(name: &[u8]) -> bool {
 
 /// Returns whether a file is a second name of another user's file. A user who can create names here, but cannot read
 /// that file, would otherwise make the server read it.
-fn is_foreign(names: u64, owner: u32, owner_of_directory: u32) -> bool {
-    names > 1 && owner != owner_of_directory
+fn is_foreign(has_more_names: bool, owner: u32, owner_of_directory: u32) -> bool {
+    has_more_names && owner != owner_of_directory
 }
 
 /// Returns whether the link at `path` leads to a place below the top, by names alone. What these names refer to is
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn second_name_of_a_foreign_file_is_refused() {
-        assert!(is_foreign(2, 0, 1000));
-        assert!(!is_foreign(1, 0, 1000) && !is_foreign(2, 1000, 1000));
+        assert!(is_foreign(true, 0, 1000));
+        assert!(!is_foreign(false, 0, 1000) && !is_foreign(true, 1000, 1000));
     }
 
     #[test]
