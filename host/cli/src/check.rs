@@ -18,7 +18,7 @@ use distillery_plugin::{
     params::{CallSpec, ParamSpec},
     source::Source,
 };
-use distillery_runtime::Capacity;
+use distillery_runtime::{Capacity, inspect};
 use distillery_store::{
     inspection::{Inspection, verify},
     news::News,
@@ -151,7 +151,7 @@ fn plugins(config: &Config, loader: &Loader, report: &mut Report) -> Option<Snap
 /// Prints everything about one plugin, including all its problems.
 pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
-    let mut source = match Source::at(path, loader.max_module) {
+    let mut source = match Source::at(path, &loader.bounds) {
         Ok(source) => source,
         Err(error) => {
             report.problem(format_args!("problem: {error}"));
@@ -161,6 +161,14 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     output::line(format_args!("plugin {}: {}", source.name, source.directory.display()));
     let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
     output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
+    if let Some(files) = &source.files {
+        let (count, size, at) = (files.count(), rounded(files.size.get()), &source.manifest.files.at);
+        output::line(format_args!("  files: {count}, {size}, at {at}"));
+    }
+    // Invalid code is a problem, which the compiler describes.
+    for finding in inspect::Inspection::of(&source.module_bytes).map(|it| it.findings()).unwrap_or_default() {
+        output::line(format_args!("  {finding}"));
+    }
     let asked = wishes(&source.manifest.capabilities);
     let (plugin, took, problems) = make(&mut loader, &mut source);
     if let Some(plugin) = &plugin {
@@ -174,6 +182,9 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     }
     for call in source.manifest.calls.values() {
         tell(call);
+    }
+    for (name, value) in &source.manifest.env {
+        output::line(format_args!("  env: {name}={value}"));
     }
     for what in asked {
         output::line(format_args!("  asks for: {what}"));

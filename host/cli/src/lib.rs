@@ -58,7 +58,15 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use distillery_config::Config;
 use distillery_core::private::{self, Use};
-use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, signature::Trusted};
+use distillery_plugin::{
+    Operator,
+    archive::{self, Archive},
+    files::{FileLimits, store::FileStore},
+    granted::OperatorGrants,
+    load::Loader,
+    signature::Trusted,
+    source::Bounds,
+};
 use distillery_runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker};
 use overlay::Overlay;
 use std::{
@@ -221,7 +229,7 @@ fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Optio
     let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
     let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
     let runtime = Arc::new(runtime.compile_apart(limits));
-    Ok(Loader { runtime, operator, max_module: config.limits.module, archive: None })
+    Ok(Loader { runtime, operator, bounds: bounds(config), archive: None })
 }
 
 /// Returns a loader to run one plugin once. It uses the cache of compiled code only if the directory exists and belongs
@@ -230,8 +238,9 @@ fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
     let one = Capacity::of(1);
     // Compiled code runs outside of the sandbox, so another user's code is not used.
     let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
-    let operator = operator(config)?;
+    let mut operator = operator(config)?;
     sweep(&operator);
+    operator.grants.files = Arc::default();
     loader(config, operator, &one, Some(config.cache.as_path()).filter(own))
 }
 
@@ -251,6 +260,12 @@ fn sweep(operator: &Operator) {
     }
 }
 
+/// Returns the bounds of what is read of a plugin.
+fn bounds(config: &Config) -> Bounds {
+    let files = FileLimits { count: config.limits.files, size: config.limits.files_size };
+    Bounds { module: config.limits.module, files }
+}
+
 /// Returns the rules of `config` for every plugin.
 fn operator(config: &Config) -> anyhow::Result<Operator> {
     Ok(Operator {
@@ -266,6 +281,7 @@ fn grants(config: &Config) -> OperatorGrants {
         plugins: config.plugins.grants.clone(),
         environment: config.plugins.environment.clone(),
         scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
+        files: Arc::new(FileStore::of(config.data.join(archive::DIRECTORY))),
         systems: None,
         look_only: false,
     }

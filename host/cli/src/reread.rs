@@ -4,7 +4,9 @@ use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_http::hooks::{Hooks, Table};
 use distillery_observe::telemetry::Level;
-use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, watch::Reread};
+use distillery_plugin::{
+    Operator, archive::Archive, files::store::FileStore, granted::OperatorGrants, load::Loader, watch::Reread,
+};
 use distillery_process::schedules::Scheduler;
 use distillery_runtime::{Runtime, ScratchRoot};
 use std::{path::PathBuf, sync::Arc};
@@ -19,6 +21,7 @@ pub(super) struct Rereader {
     runtime: Arc<Runtime>,
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
+    files: Arc<FileStore>,
     archive: Option<Arc<Archive>>,
     scheduler: Arc<Scheduler>,
     hooks: Arc<Hooks>,
@@ -43,6 +46,7 @@ impl Rereader {
             runtime: loader.runtime.clone(),
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
+            files: grants.files.clone(),
             archive: loader.archive.clone(),
             scheduler,
             hooks,
@@ -58,10 +62,15 @@ impl Rereader {
         // Read even if no key has changed: the content of a named file can have.
         let hooks = Table::open(&new.hooks).map_err(|error| error.to_string())?;
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
-        let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
+        let grants = OperatorGrants {
+            systems: self.systems.clone(),
+            scratch: self.scratch.clone(),
+            files: self.files.clone(),
+            ..operator.grants
+        };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
-        let loader = Loader { runtime, operator, max_module: new.limits.module, archive };
+        let loader = Loader { runtime, operator, bounds: super::bounds(&new), archive };
         if log_level {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");

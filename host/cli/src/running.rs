@@ -10,7 +10,7 @@ use distillery_http::server::local::SOCKET;
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{fmt::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
@@ -37,7 +37,18 @@ struct Plugin {
     name: String,
     state: String,
     calls: Vec<String>,
+    #[serde(default)]
+    files: Option<Files>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     generations: Vec<Generation>,
+}
+
+#[derive(Deserialize)]
+struct Files {
+    at: String,
+    count: usize,
+    size: u64,
 }
 
 #[derive(Deserialize)]
@@ -322,9 +333,15 @@ pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
 /// Formats a line for each plugin, followed by one for each generation.
 fn table(plugins: &[Plugin]) -> String {
     let mut table = String::new();
-    for Plugin { name, state, calls, generations } in plugins {
+    for Plugin { name, state, calls, files, env, generations } in plugins {
         let calls = if calls.is_empty() { String::new() } else { format!(": {}", calls.join(", ")) };
         let _ = writeln!(table, "{}", one_line(&format!("{name} ({state}){calls}")));
+        if let Some(Files { at, count, size }) = files {
+            let _ = writeln!(table, "{}", one_line(&format!("        files at {at}: {count}, {size} bytes")));
+        }
+        for (name, value) in env {
+            let _ = writeln!(table, "{}", one_line(&format!("        {name}={value}")));
+        }
         for Generation { generation, digest, at, state, processes } in generations {
             let digest = digest.as_deref().map_or("-", |digest| &digest[..digest.floor_char_boundary(12)]);
             // The other states include the number of processes.
@@ -352,7 +369,9 @@ mod tests {
             {"generation": 3, "digest": null, "at": "2026-01-02T03:04:05.6Z", "state": "failed: no", "processes": 0},
             {"generation": 2, "digest": "0123456789abcdef", "at": "2026-01-02T03:04:05Z", "state": "serving", "processes": 2},
             {"generation": 1, "digest": "ff", "at": "?", "state": "retired with 1 process", "processes": 1}
-        ]}, {"name": "no", "state": "failed", "calls": [], "generations": []}]"#;
+        ]}, {"name": "no", "state": "failed", "calls": [], "generations": []},
+        {"name": "script", "state": "serving", "calls": ["run"], "generations": [],
+         "files": {"at": "/plugin", "count": 2, "size": 10}, "env": {"MODE": "loud", "TERM": "a\nb"}}]"#;
         let plugins: Vec<Plugin> = serde_json::from_str(answer).unwrap();
         let expected = "\
 echo (serving): echo, say
@@ -360,6 +379,10 @@ echo (serving): echo, say
      2  0123456789ab  2026-01-02T03:04:05  serving 2 processes
      1  ff            ?  retired with 1 process
 no (failed)
+script (serving): run
+        files at /plugin: 2, 10 bytes
+        MODE=loud
+        TERM=a\\nb
 ";
         assert_eq!(table(&plugins), expected);
     }

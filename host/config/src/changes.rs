@@ -67,7 +67,7 @@ impl Changes {
             elsewhere: processes
         });
         differing!(changes, "limits.", all.map(|it| &it.limits), ServerLimits {
-            live: module;
+            live: module files files_size;
             restart: processes processes_per_caller queue queue_time kept_time kept_output kept_processes compile_time
                 compile_memory;
             elsewhere: process

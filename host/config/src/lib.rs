@@ -186,6 +186,10 @@ pub struct ServerLimits {
     pub kept_processes: usize,
     /// The maximum size of a module file.
     pub module: Size,
+    /// The maximum number of files, links and directories that a plugin brings along.
+    pub files: usize,
+    /// The maximum size of all files of a plugin together.
+    pub files_size: Size,
     /// The maximum time for the compilation of a module.
     pub compile_time: Duration,
     /// The maximum memory for the compilation of a module.
@@ -315,6 +319,8 @@ impl Default for ServerLimits {
             kept_output: Size::mib(1),
             kept_processes: 1000,
             module: Size::mib(128),
+            files: 20_000,
+            files_size: Size::mib(256),
             compile_time: Duration::from_secs(120),
             compile_memory: Size::mib(2048),
         }
@@ -581,6 +587,8 @@ impl ServerLimits {
             kept_output: s.get_or("kept_output", default.kept_output, form::size(Size::kib(1)..=HELD))?,
             kept_processes: s.get_or("kept_processes", default.kept_processes, form::count(0..=1_000_000))?,
             module: s.get_or("module", default.module, form::size(Size::kib(1)..=Size::mib(4096)))?,
+            files: s.get_or("files", default.files, form::count(0..=1_000_000))?,
+            files_size: s.get_or("files_size", default.files_size, form::size(Size::bytes(0)..=Size::mib(1 << 20)))?,
             compile_time: s.get_or("compile_time", default.compile_time, form::wait)?,
             compile_memory: s.get_or(
                 "compile_memory",

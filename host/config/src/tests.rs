@@ -54,7 +54,7 @@ fn every_value_is_read() {
 limits:
   {memory: 64MiB, time: 1h 30m, cpu: 8s, output: 1GiB, input: 9KiB, input_idle: 24s, line: 10KiB, params: 11, params_size: 12KiB,
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
-   queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, compile_time: 19s, compile_memory: 100MiB}
+   queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, files: 26, files_size: 27KiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s, takeover_grace: 23s}
 history: {keep: 24h, max: 25}
 ops: {listen: '127.0.0.1:9090'}
@@ -109,6 +109,8 @@ news: /srv/news
             kept_output: Size::kib(64),
             kept_processes: 9,
             module: Size::mib(18),
+            files: 26,
+            files_size: Size::kib(27),
             compile_time: seconds(19),
             compile_memory: Size::mib(100),
         },

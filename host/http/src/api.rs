@@ -151,7 +151,11 @@ mod tests {
     };
     use bytes::Bytes;
     use distillery_core::size::Size;
-    use distillery_plugin::{Operator, Plugin, Snapshot, source::Source};
+    use distillery_plugin::{
+        Operator, Plugin, Snapshot,
+        files::FileLimits,
+        source::{Bounds, Source},
+    };
     use distillery_store::{news::News, systems::System};
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
@@ -173,7 +177,11 @@ mod tests {
     fn compile(
         limits: &distillery_core::limits::Limits,
     ) -> Result<distillery_runtime::Program, distillery_runtime::CompileError> {
-        distillery_runtime::testing::runtime().compile(b"(module (func (export \"_start\")))", limits)
+        distillery_runtime::testing::runtime().compile(
+            b"(module (func (export \"_start\")))",
+            &Default::default(),
+            limits,
+        )
     }
 
     fn state(enabled: bool) -> ApiState {
@@ -194,7 +202,8 @@ calls:
   hidden: {}
 ";
         std::fs::write(plugin.join("plugin.yaml"), manifest).unwrap();
-        let source = Source::read(&plugin, Size::mib(1)).unwrap();
+        let files = FileLimits { count: 1, size: Size::mib(1) };
+        let source = Source::read(&plugin, &Bounds { module: Size::mib(1), files }).unwrap();
         let plugin = Arc::new(Plugin::new(&source, &Operator::default(), 1, compile).unwrap());
         let found = BTreeMap::from([("provision".to_owned(), Ok(plugin))]);
 

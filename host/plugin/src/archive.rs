@@ -5,9 +5,10 @@
 
 use super::{
     discover::LoadError,
+    files::store,
     manifest::{self, Manifest},
     signature,
-    source::{self, Source},
+    source::{self, Bounds, Source},
 };
 use distillery_core::{call::CallName, size::Size};
 use parking_lot::Mutex;
@@ -157,12 +158,16 @@ impl Archive {
             fs::write(aside.join(manifest::FILE), &source.manifest_text)?;
         }
         fs::write(aside.join(MODULE), &source.module_bytes)?;
+        if let Some(files) = &source.files {
+            // The files themselves are in the store, which keeps what a version names.
+            fs::write(aside.join(store::REFERENCE), &files.digest)?;
+        }
         keep_signature(source, &aside)?;
         fs::rename(&aside, &version).inspect_err(|_| drop(fs::remove_dir_all(&aside)))
     }
 
     /// Reads the version `digest` of the plugin in `directory` from its copy.
-    pub fn source(&self, directory: &Path, digest: &str, max_module: Size) -> Result<Source, LoadError> {
+    pub fn source(&self, directory: &Path, digest: &str, bounds: &Bounds) -> Result<Source, LoadError> {
         let no_copy = |why: String| LoadError::NoCopy { digest: digest.to_owned(), why };
         let name: CallName = directory
             .file_name()
@@ -174,7 +179,7 @@ impl Archive {
             Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(no_copy(error.to_string())),
         };
-        let module = read(MODULE, max_module)?.ok_or_else(|| no_copy("its module is not there".to_owned()))?;
+        let module = read(MODULE, bounds.module)?.ok_or_else(|| no_copy("its module is not there".to_owned()))?;
         let text = read(manifest::FILE, source::MANIFEST_SIZE)?;
         let text = text.map(String::from_utf8).transpose().map_err(|error| no_copy(error.to_string()))?;
         let manifest = match &text {
@@ -182,15 +187,21 @@ impl Archive {
             None => Manifest::of(&name),
         };
         let signature = read(signature::FILE, RECORD_SIZE)?;
+        let files = read(store::REFERENCE, RECORD_SIZE)?.map(|digest| {
+            let digest = String::from_utf8(digest).map_err(|error| no_copy(error.to_string()))?;
+            store::read(&self.root, &digest).map_err(|error| no_copy(format!("its files: {error}")))
+        });
+        let files = files.transpose()?;
         let source = Source {
             name,
             directory: directory.to_owned(),
             manifest,
             has_manifest: text.is_some(),
-            digest: source::digest(text.as_deref().unwrap_or_default().as_bytes(), &module),
+            digest: source::digest(text.as_deref().unwrap_or_default().as_bytes(), &module, files.as_ref()),
             manifest_text: text.unwrap_or_default(),
             module_path: version.join(MODULE),
             module_bytes: module,
+            files,
             signature,
         };
         if source.digest == digest { Ok(source) } else { Err(no_copy("it is damaged".to_owned())) }
@@ -242,8 +253,9 @@ impl Archive {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let gone = entries.filter(|name| fs::symlink_metadata(plugins.join(name)).is_err());
         let gone: Vec<_> = gone.filter_map(|name| name.into_string().ok()).collect();
-        gone.iter().filter(|name| !name.starts_with(ASIDE)).for_each(|name| self.forget(name));
-        if self.writes && !gone.is_empty() {
+        // No plugin's name begins with a dot.
+        gone.iter().filter(|name| !name.starts_with('.')).for_each(|name| self.forget(name));
+        if self.writes && gone.iter().any(|name| name != store::DIRECTORY) {
             self.clear();
         }
     }
@@ -272,8 +284,9 @@ impl Rollback {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::FileLimits;
 
-    const MAX: Size = Size::mib(1);
+    const MAX: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 100, size: Size::kib(64) } };
 
     /// Creates a data directory, and a plugin directory with these files.
     fn world(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
@@ -291,11 +304,11 @@ mod tests {
         for files in [&[("echo.wat", "(module)")][..], &[("echo.wat", "(module)"), ("plugin.yaml", "description: x")]] {
             let (root, plugin) = world(files);
             let archive = Archive::of(root.path());
-            let source = Source::read(&plugin, MAX).unwrap();
+            let source = Source::read(&plugin, &MAX).unwrap();
             archive.keep(&source).unwrap();
             archive.keep(&source).unwrap();
             fs::remove_dir_all(&plugin).unwrap();
-            let copy = Archive::view(root.path()).source(&plugin, &source.digest, MAX).unwrap();
+            let copy = Archive::view(root.path()).source(&plugin, &source.digest, &MAX).unwrap();
             assert_eq!(copy.fingerprint(), source.fingerprint());
             assert_eq!((copy.name.as_str(), copy.has_manifest), ("echo", files.len() == 2));
         }
@@ -305,13 +318,13 @@ mod tests {
     fn damaged_or_missing_copy_is_an_error() {
         let (root, plugin) = world(&[("echo.wat", "(module)")]);
         let archive = Archive::of(root.path());
-        let source = Source::read(&plugin, MAX).unwrap();
+        let source = Source::read(&plugin, &MAX).unwrap();
         archive.keep(&source).unwrap();
         fs::write(root.path().join("plugins/echo").join(&source.digest).join(MODULE), "(module )").unwrap();
-        let error = archive.source(&plugin, &source.digest, MAX).unwrap_err().to_string();
+        let error = archive.source(&plugin, &source.digest, &MAX).unwrap_err().to_string();
         assert!(error.contains("no whole copy is left (it is damaged)"), "{error}");
         archive.prune("echo", &[]);
-        let error = archive.source(&plugin, &source.digest, MAX).unwrap_err().to_string();
+        let error = archive.source(&plugin, &source.digest, &MAX).unwrap_err().to_string();
         assert!(error.contains("no whole copy is left (its module is not there)"), "{error}");
     }
 
@@ -321,7 +334,7 @@ mod tests {
         let archive = Archive::of(root.path());
         let rollback = |digest: &str| Some(Rollback { from: None, to: digest.to_owned() });
         assert!(archive.set_rollback("echo", rollback("other")).is_err());
-        let source = Source::read(&plugin, MAX).unwrap();
+        let source = Source::read(&plugin, &MAX).unwrap();
         archive.keep(&source).unwrap();
         let rollback = rollback(&source.digest);
         archive.has_manifest("echo").unwrap();

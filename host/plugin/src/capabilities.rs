@@ -52,7 +52,8 @@ impl TryFrom<Written> for Capabilities {
     }
 }
 
-fn first_twice<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// Returns the first text that occurs twice.
+pub(super) fn first_twice<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     texts.find(|text| !seen.insert(*text))
 }
@@ -99,7 +100,7 @@ pub struct Mount {
 macro_rules! text_of_form {
     ($(#[$about:meta])* $name:ident, $holds:expr, $form:literal) => {
         $(#[$about])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
         #[serde(try_from = "String")]
         pub struct $name(String);
 
@@ -139,7 +140,7 @@ text_of_form!(
     |text| {
         let parts = text.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'));
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        text.len() > 1 && text.starts_with('/') && parts.into_iter().all(plain)
+        text == "/" || (text.len() > 1 && text.starts_with('/') && parts.into_iter().all(plain))
     },
     "a place for a mount: write an absolute path without .. and without a slash at its end, such as /instances"
 );

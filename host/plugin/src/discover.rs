@@ -2,7 +2,7 @@
 //!
 //! This module reads no file.
 
-use super::{granted::GrantError, manifest, signature, signature::Untrusted, source::MANIFEST_SIZE};
+use super::{files::FilesError, granted::GrantError, manifest, signature, signature::Untrusted, source::MANIFEST_SIZE};
 use distillery_core::{
     call::{CALL_NAME_FORM, CallName},
     limits::TooHigh,
@@ -56,6 +56,12 @@ pub enum LoadError {
     NotAFile(PathBuf),
     #[error("{}: larger than {max}: make it smaller, or raise limits.module in distillery.yaml", .path.display())]
     ModuleTooLarge { path: PathBuf, max: Size },
+    #[error("{}: {error}", .path.display())]
+    Files { path: PathBuf, error: FilesError },
+    #[error("{}: its files cannot be kept: {error}: set data in distillery.yaml to a directory that can be written", .path.display())]
+    FilesNotKept { path: PathBuf, error: FilesError },
+    #[error("{}: {why}", .path.display())]
+    Places { path: PathBuf, why: String },
     #[error("{}: larger than {MANIFEST_SIZE}: this is no manifest", .0.display())]
     ManifestTooLarge(PathBuf),
     #[error("{}: {error}", .directory.display())]

@@ -142,7 +142,7 @@ fn module_size(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Operator;
+    use crate::{Operator, files::FileLimits, source::Bounds};
     use distillery_core::{limits::Limits, size::Size};
     use distillery_runtime::{Capacity, Runtime};
     use std::sync::Arc;
@@ -158,7 +158,12 @@ mod tests {
     fn loader() -> Loader {
         let capacity = Capacity::of(8);
         let runtime = Arc::new(Runtime::new(&Limits::default(), &capacity, None).unwrap());
-        Loader { runtime, operator: Operator::default(), max_module: Size::mib(1), archive: None }
+        Loader {
+            runtime,
+            operator: Operator::default(),
+            bounds: Bounds { module: Size::mib(1), files: FileLimits { count: 9, size: Size::mib(1) } },
+            archive: None,
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! All requests must be granted, and nothing else is given. Directories are opened and secrets read when the plugin
 //! loads. A missing one therefore fails the load instead of its processes.
 
-use super::capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess};
+use super::{
+    capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess},
+    files::store::FileStore,
+};
 use distillery_config as config;
 use distillery_config::{Grant, SecretSource, SystemsGrant};
 use distillery_core::systems::Directory;
@@ -34,6 +37,8 @@ pub struct OperatorGrants {
     pub environment: BTreeMap<String, Secret>,
     /// The root of private directories.
     pub scratch: Arc<ScratchRoot>,
+    /// The files of plugins.
+    pub files: Arc<FileStore>,
     /// The public systems; `None` if no server runs.
     pub systems: Option<Arc<dyn Directory>>,
     /// If true, nothing is created for plugins: they are inspected and never run.
@@ -130,6 +135,7 @@ impl OperatorGrants {
                 .filter(|_| !self.look_only)
                 .map(|size| self.scratch.space(size).map_err(GrantError::Scratch))
                 .transpose()?,
+            ..Grants::default()
         })
     }
 
@@ -307,6 +313,7 @@ mod tests {
             plugins: [("echo".to_owned(), grant)].into(),
             environment: environment.map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))).into(),
             scratch: Arc::new(ScratchRoot::new(at("scratch"))),
+            files: Arc::default(),
             systems: None,
             look_only: false,
         };

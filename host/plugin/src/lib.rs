@@ -11,6 +11,7 @@ pub mod capabilities;
 mod catalog;
 mod debounce;
 pub mod discover;
+pub mod files;
 pub mod first_load;
 pub mod generation;
 pub mod granted;
@@ -31,7 +32,7 @@ pub use catalog::Catalog;
 pub use snapshot::{Snapshot, State};
 
 use discover::LoadError;
-use distillery_core::limits::Limits;
+use distillery_core::{limits::Limits, size::Size};
 use distillery_runtime::{CompileError, Grants, Program};
 use generation::{Failure, Farewell};
 use granted::{Granted, OperatorGrants};
@@ -92,7 +93,7 @@ impl Plugin {
         generation: u64,
         compile: impl FnOnce(&Limits) -> Result<Program, CompileError>,
     ) -> Result<Self, LoadError> {
-        let version = Arc::new(Version::from(source));
+        let version = Arc::new(Version::new(source, operator)?);
         let rights = version.rights(operator)?;
         let program =
             compile(&rights.limits).map_err(|error| LoadError::Module { path: source.module_path.clone(), error })?;
@@ -122,6 +123,11 @@ impl Plugin {
     pub fn fingerprint(&self) -> &str {
         &self.version.fingerprint
     }
+
+    /// Returns the number and the size of its files; `None` if it brings none along.
+    pub fn files(&self) -> Option<(usize, Size)> {
+        self.version.files()
+    }
 }
 
 /// A call, with the generation of the plugin that runs it.
@@ -137,7 +143,8 @@ pub type Found = Result<Arc<Plugin>, Failure>;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use distillery_core::{call::CallName, size::Size};
+    use distillery_core::call::CallName;
+    use distillery_runtime::Linking;
     use std::{collections::BTreeMap, path::Path};
 
     pub fn source(name: &str, manifest: &str) -> Source {
@@ -147,6 +154,7 @@ pub(crate) mod tests {
             manifest: Manifest::read(manifest, &directory.join(manifest::FILE), &name).unwrap(),
             module_path: directory.join("x.wat"),
             module_bytes: Vec::new(),
+            files: None,
             digest: String::new(),
             signature: None,
             manifest_text: manifest.to_owned(),
@@ -157,7 +165,8 @@ pub(crate) mod tests {
     }
 
     pub fn compile(limits: &Limits) -> Result<Program, CompileError> {
-        distillery_runtime::testing::runtime().compile(b"(module (memory 2) (func (export \"_start\")))", limits)
+        let module = b"(module (memory 2) (func (export \"_start\")))";
+        distillery_runtime::testing::runtime().compile(module, &Linking::default(), limits)
     }
 
     pub fn plugin(name: &str, calls: &str, generation: u64) -> Found {

@@ -9,9 +9,8 @@ use super::{
     generation::Failure,
     look::Look,
     manifest,
-    source::Source,
+    source::{Bounds, Source},
 };
-use distillery_core::size::Size;
 use distillery_runtime::Runtime;
 use rayon::prelude::*;
 use std::{
@@ -25,8 +24,8 @@ use std::{
 pub struct Loader {
     pub runtime: Arc<Runtime>,
     pub operator: Operator,
-    /// The maximum size of a module.
-    pub max_module: Size,
+    /// The bounds of what is read of a plugin.
+    pub bounds: Bounds,
     /// The archive of plugins; `None` if a plugin is loaded alone.
     pub archive: Option<Arc<Archive>>,
 }
@@ -102,13 +101,13 @@ impl Loader {
     fn read(&self, directory: &Path) -> Result<Source, LoadError> {
         let Some((archive, name)) = self.archive.as_ref().zip(directory.file_name().and_then(|name| name.to_str()))
         else {
-            return Source::read(directory, self.max_module);
+            return Source::read(directory, &self.bounds);
         };
         // Counts even if the manifest cannot be read.
         if fs::symlink_metadata(directory.join(manifest::FILE)).is_ok() {
             archive.has_manifest(name)?;
         }
-        let source = Source::read(directory, self.max_module)?;
+        let source = Source::read(directory, &self.bounds)?;
         if !source.has_manifest && archive.record(name)?.manifest {
             return Err(LoadError::ManifestGone(directory.to_owned()));
         }
@@ -134,13 +133,15 @@ impl Loader {
             }
             return (self.make_generation(1, source), None);
         };
-        let copy = archive.source(directory, &rollback.to, self.max_module);
+        let copy = archive.source(directory, &rollback.to, &self.bounds);
         (self.make_generation(1, copy), Some(rollback))
     }
 
     /// Makes a plugin from a source.
     pub fn make(&self, source: &Source) -> Result<Plugin, LoadError> {
-        Plugin::new(source, &self.operator, 1, |limits| self.runtime.compile(&source.module_bytes, limits))
+        Plugin::new(source, &self.operator, 1, |limits| {
+            self.runtime.compile(&source.module_bytes, &source.manifest.linking, limits)
+        })
     }
 
     /// Makes the generation with this number from a readable source, and keeps a copy of the source.
@@ -168,7 +169,7 @@ impl Loader {
         }
         let rollback = again.rollback.as_ref().filter(|rollback| rollback.holds_for(source.as_ref()));
         if let Some((archive, rollback)) = self.archive.as_ref().zip(rollback) {
-            let copy = archive.source(directory, &rollback.to, self.max_module);
+            let copy = archive.source(directory, &rollback.to, &self.bounds);
             return (Fresh::RolledBack(self.make_generation(again.generation, copy).map(Arc::new)), look);
         }
         let fingerprint = source.as_ref().ok().map(Source::fingerprint);

@@ -5,10 +5,12 @@
 
 use super::{
     discover::{self, Found, LoadError},
-    manifest::{self, Manifest},
+    files::{DEPTH, is_temporary},
+    manifest::{self, Files, Manifest, Wanted},
     source,
 };
 use distillery_core::call::CallName;
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
@@ -24,9 +26,32 @@ pub struct Look {
     identity: Identity,
     /// The manifest and the modules, by their relative paths. Symbolic links are followed.
     files: BTreeMap<PathBuf, Stat>,
-    /// The module that the manifest names, if it lies in a subdirectory.
-    component: Option<PathBuf>,
+    /// The files that the plugin brings along.
+    tree: Option<Tree>,
+    named: Named,
 }
+
+/// The places that the manifest names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Named {
+    /// The module, if it lies in a subdirectory.
+    component: Option<PathBuf>,
+    files: Files,
+}
+
+/// The state of files in any number. Equal trees mean equal files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tree {
+    /// The hash of the states of all files and links.
+    files: [u8; 32],
+    /// The relative paths of all directories.
+    directories: BTreeSet<PathBuf>,
+}
+
+/// The maximum number of watched directories of one plugin; any further ones are polled.
+const WATCHED: usize = 1000;
+/// The maximum number of files that are seen. No plugin with more loads.
+const SEEN: usize = 1_000_000;
 
 /// The identity of a file or directory, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +105,26 @@ impl Look {
             }
         }
         let manifest = files.get(Path::new(manifest::FILE));
-        let component = match before.filter(|before| before.files.get(Path::new(manifest::FILE)) == manifest) {
-            Some(before) => before.component.clone(),
-            None => manifest.and_then(|_| deeper_component(directory)),
+        let named = match before.filter(|before| before.files.get(Path::new(manifest::FILE)) == manifest) {
+            Some(before) => before.named.clone(),
+            None => manifest.and_then(|_| named(directory)).unwrap_or_default(),
         };
-        if let Some(component) = &component {
+        if let Some(component) = &named.component {
             see(directory, component.clone(), &mut files);
         }
-        Ok(Self { directory: directory.to_owned(), identity, files, component })
+        let tree = Tree::at(directory, &named.files);
+        Ok(Self { directory: directory.to_owned(), identity, files, tree, named })
     }
 
     /// Returns whether its module lies in a subdirectory, which can come and go between two equal looks.
     pub fn lies_deeper(&self) -> bool {
-        self.component.is_some()
+        self.named.component.is_some()
+    }
+
+    /// Returns the real paths of the directories of files, in which every name matters.
+    pub fn trees(&self) -> BTreeSet<PathBuf> {
+        let directories = self.tree.iter().flat_map(|tree| &tree.directories).take(WATCHED);
+        directories.filter_map(|path| fs::canonicalize(self.directory.join(path)).ok()).collect()
     }
 
     /// Returns the real paths where changes of this plugin happen: its directory, the subdirectory of its module, and
@@ -100,7 +132,7 @@ impl Look {
     pub fn places(&self) -> BTreeSet<PathBuf> {
         let real = |path: &Path| fs::canonicalize(self.directory.join(path)).ok();
         // The module can be missing so far; its directory is where it will appear.
-        let deeper = self.component.as_ref().and_then(|path| real(path.parent()?));
+        let deeper = self.named.component.as_ref().and_then(|path| real(path.parent()?));
         let files = self.files.keys().filter_map(|file| real(file));
         real(Path::new("")).into_iter().chain(deeper).chain(files).collect()
     }
@@ -113,13 +145,49 @@ fn see(directory: &Path, name: PathBuf, files: &mut BTreeMap<PathBuf, Stat>) {
     }
 }
 
-/// Returns the module that the manifest in `directory` names, if it lies in a subdirectory.
-fn deeper_component(directory: &Path) -> Option<PathBuf> {
+/// Returns the places that the manifest in `directory` names.
+fn named(directory: &Path) -> Option<Named> {
     let text = source::manifest_text(directory).ok()??;
     // The name matters for the calls only, which are unused here.
     let name: CallName = "plugin".parse().ok()?;
-    let component = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?.component?;
-    (component.components().count() > 1).then_some(component)
+    let manifest = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?;
+    let component = manifest.component.filter(|path| path.components().count() > 1);
+    Some(Named { component, files: manifest.files })
+}
+
+impl Tree {
+    /// Looks at the files of the plugin in `directory`; `None` if it has none.
+    fn at(directory: &Path, files: &Files) -> Option<Self> {
+        let top = directory.join(&files.directory);
+        // A link to a directory is refused when it is read.
+        if files.wanted == Wanted::No || !fs::symlink_metadata(&top).is_ok_and(|it| it.is_dir()) {
+            return None;
+        }
+        let (mut hasher, mut directories, mut left) = (Sha256::new(), BTreeSet::new(), SEEN);
+        let mut waiting = vec![(files.directory.clone(), 0)];
+        while let Some((path, depth)) = waiting.pop() {
+            let entries = fs::read_dir(directory.join(&path)).into_iter().flatten().flatten();
+            let mut names: Vec<_> = entries.take(left).map(|entry| entry.file_name()).collect();
+            names.retain(|name| !is_temporary(name.as_encoded_bytes()));
+            names.sort_unstable();
+            left -= names.len();
+            for name in names {
+                let inner = path.join(name);
+                // A file that is gone by now is another state.
+                let Ok(metadata) = fs::symlink_metadata(directory.join(&inner)) else { continue };
+                if metadata.is_dir() && depth <= DEPTH {
+                    waiting.push((inner, depth + 1));
+                } else {
+                    let bytes = inner.as_os_str().as_encoded_bytes();
+                    hasher.update((bytes.len() as u64).to_le_bytes());
+                    hasher.update(bytes);
+                    hasher.update(format!("{:?}", Stat::from(&metadata)));
+                }
+            }
+            directories.insert(path);
+        }
+        Some(Self { files: hasher.finalize().into(), directories })
+    }
 }
 
 /// The directory of all plugins.
@@ -210,6 +278,29 @@ mod tests {
             symlink("../two", at.join("..data_tmp")).unwrap();
             fs::rename(at.join("..data_tmp"), at.join("..data")).unwrap();
         });
+    }
+
+    #[test]
+    fn changed_file_of_a_plugin_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        write(at, "x.wat", "(module)");
+        differs(at, || write(at, "files/a.py", "1"));
+        differs(at, || write(at, "files/deep/b.py", "1"));
+        differs(at, || write(at, "files/deep/b.py", "22"));
+        differs(at, || symlink("a.py", at.join("files/link")).unwrap());
+        differs(at, || fs::rename(at.join("files/deep"), at.join("files/deeper")).unwrap());
+        let real = |path: &str| fs::canonicalize(at.join(path)).unwrap();
+        let trees = BTreeSet::from([real("files"), real("files/deeper")]);
+        assert_eq!(Look::at(at, None).unwrap().trees(), trees);
+        let before = Look::at(at, None).unwrap();
+        write(at, "files/.a.py.swp", "half");
+        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        differs(at, || write(at, "plugin.yaml", "files: false"));
+        let before = Look::at(at, None).unwrap();
+        write(at, "files/a.py", "333");
+        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        assert!(before.trees().is_empty());
     }
 
     #[test]

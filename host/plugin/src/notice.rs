@@ -48,15 +48,26 @@ pub struct Notices {
     /// By real path: events refer to directories, whatever their names.
     watched: BTreeMap<PathBuf, Identity>,
     /// The places of each plugin, cached until its look changes: resolving them takes longer than a look.
-    places: BTreeMap<String, (Look, BTreeSet<PathBuf>)>,
+    places: BTreeMap<String, (Look, Places)>,
     /// The real path of the root directory.
     root: Option<PathBuf>,
     map: Map,
 }
 
+/// The real paths where changes of a plugin happen.
+#[derive(Debug)]
+struct Places {
+    /// Its directories and files.
+    own: BTreeSet<PathBuf>,
+    /// The directories of the files that it brings along.
+    trees: BTreeSet<PathBuf>,
+}
+
 /// The owners of real paths.
 #[derive(Debug, Default)]
 struct Map {
+    /// Directories in which every name matters.
+    trees: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Plugin directories, and files that matter to plugins.
     owners: BTreeMap<PathBuf, BTreeSet<String>>,
     /// The parent of the root, and the root's name in it; other names in the parent are irrelevant.
@@ -119,11 +130,16 @@ impl Notices {
     /// Records the places of a plugin. Returns the directories to watch for it.
     fn place(&mut self, name: &str, look: &Look) -> BTreeSet<PathBuf> {
         if look.lies_deeper() || self.places.get(name).is_none_or(|(known, _)| known != look) {
-            self.places.insert(name.to_owned(), (look.clone(), look.places()));
+            let places = Places { own: look.places(), trees: look.trees() };
+            self.places.insert(name.to_owned(), (look.clone(), places));
         }
-        let places = self.places.get(name).map(|(_, places)| places).into_iter().flatten();
         let mut wanted = BTreeSet::new();
-        for place in places {
+        let Some((_, Places { own, trees })) = self.places.get(name) else { return wanted };
+        for tree in trees {
+            wanted.insert(tree.clone());
+            self.map.trees.entry(tree.clone()).or_default().insert(name.to_owned());
+        }
+        for place in own {
             let directory = if place.is_dir() { Some(place.as_path()) } else { place.parent() };
             wanted.extend(directory.map(Path::to_owned));
             self.map.owners.entry(place.clone()).or_default().insert(name.to_owned());
@@ -187,6 +203,9 @@ impl Map {
             return Whose::Plugins(owners);
         }
         let (directory, name) = (path.parent(), path.file_name().map(Path::new));
+        if let Some(owners) = directory.and_then(|it| self.trees.get(it)) {
+            return Whose::Plugins(owners);
+        }
         if let Some(owners) =
             directory.and_then(|it| self.owners.get(it)).filter(|_| name.is_some_and(discover::matters))
         {
@@ -211,6 +230,7 @@ mod tests {
     fn change_belongs_to_the_plugins_of_its_files() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let map = Map {
+            trees: BTreeMap::from([("/srv/plugins/echo/files".into(), names(&["echo"]))]),
             owners: BTreeMap::from([
                 ("/srv/plugins/echo".into(), names(&["echo"])),
                 ("/srv/build/out.bin".into(), names(&["ask", "echo"])),
@@ -219,7 +239,12 @@ mod tests {
         };
         let whose = |kind: fn(PathBuf) -> Notice, path: &str| format!("{:?}", map.whose(&kind(path.into())));
         for kind in [Notice::Changed, Notice::Written, Notice::Closed] {
-            for path in ["/srv/plugins/echo/x.wasm", "/srv/plugins/echo/plugin.yaml", "/srv/plugins/echo"] {
+            for path in [
+                "/srv/plugins/echo/x.wasm",
+                "/srv/plugins/echo/plugin.yaml",
+                "/srv/plugins/echo",
+                "/srv/plugins/echo/files/any",
+            ] {
                 assert_eq!(whose(kind, path), "Plugins({\"echo\"})", "{path}");
             }
             assert_eq!(whose(kind, "/srv/build/out.bin"), "Plugins({\"ask\", \"echo\"})");

@@ -18,6 +18,8 @@ pub struct CallSpec {
     pub name: CallName,
     pub description: String,
     pub access: Access,
+    /// Arguments behind those of the plugin, such as the script of this call.
+    pub arguments: Vec<String>,
     /// `None` allows any number of any parameters.
     pub params: Option<Vec<ParamSpec>>,
     pub on_disconnect: OnDisconnect,
@@ -255,6 +257,7 @@ impl CallSpec {
             name,
             description: String::new(),
             access: Access::default(),
+            arguments: Vec::new(),
             params: None,
             on_disconnect: OnDisconnect::default(),
         }

@@ -4,7 +4,13 @@
 //! generation with different rights continues with the new ones.
 
 use super::{
-    Operator, Plugin, discover::LoadError, granted::Granted, manifest::Manifest, signature::Signed, source::Source,
+    Operator, Plugin,
+    discover::LoadError,
+    files::{FilesError, store::Kept},
+    granted::Granted,
+    manifest::Manifest,
+    signature::Signed,
+    source::{Bounds, Source},
 };
 use distillery_core::{call::Span, limits::Limits, size::Size};
 use distillery_runtime::Grants;
@@ -19,6 +25,10 @@ pub struct Version {
     pub manifest: Arc<Manifest>,
     directory: PathBuf,
     module: Size,
+    /// The number and the size of its files.
+    files: Option<(usize, Size)>,
+    /// Its files, in use as long as any of its generations; `None` if nothing is run.
+    kept: Option<Kept>,
 }
 
 /// The resources and limits of the processes of a generation.
@@ -31,28 +41,65 @@ pub struct Rights {
     pub grants: Arc<Grants>,
 }
 
-impl From<&Source> for Version {
-    fn from(source: &Source) -> Self {
+impl Version {
+    /// Makes the version that `source` describes, and keeps its files if the operator trusts them.
+    pub fn new(source: &Source, operator: &Operator) -> Result<Self, LoadError> {
+        let mut version = Self::of(source);
+        version.check_signature(operator)?;
+        if let Some(tree) = source.files.as_ref().filter(|_| !operator.grants.look_only) {
+            let path = || source.directory.join(&source.manifest.files.directory);
+            let kept = operator.grants.files.keep(tree, source.manifest.files.at.as_str());
+            version.kept = Some(kept.map_err(|error| match error {
+                FilesError::Unreadable { .. } => LoadError::FilesNotKept { path: path(), error },
+                error => LoadError::Files { path: path(), error },
+            })?);
+        }
+        Ok(version)
+    }
+
+    fn of(source: &Source) -> Self {
         Self {
             signed: source.into(),
             fingerprint: source.fingerprint(),
             manifest: Arc::new(source.manifest.clone()),
             directory: source.directory.clone(),
             module: Size::bytes(source.module_bytes.len() as u64),
+            files: source.files.as_ref().map(|tree| (tree.count(), tree.size)),
+            kept: None,
         }
     }
-}
 
-impl Version {
+    /// Returns the number and the size of its files.
+    pub fn files(&self) -> Option<(usize, Size)> {
+        self.files
+    }
+
+    fn check_signature(&self, operator: &Operator) -> Result<(), LoadError> {
+        let Some(trusted) = &operator.trusted else { return Ok(()) };
+        trusted.check(&self.signed).map_err(|error| LoadError::Signature { directory: self.directory.clone(), error })
+    }
+
+    /// Checks whether this version is still within `bounds`.
+    fn check_bounds(&self, bounds: &Bounds) -> Result<(), LoadError> {
+        if self.module > bounds.module {
+            return Err(LoadError::ModuleTooLarge { path: self.directory.clone(), max: bounds.module });
+        }
+        let Some((count, size)) = self.files else { return Ok(()) };
+        let error = match bounds.files {
+            limits if count > limits.count => FilesError::TooMany(limits.count),
+            limits if size > limits.size => FilesError::TooLarge(limits.size),
+            _ => return Ok(()),
+        };
+        Err(LoadError::Files { path: self.directory.join(&self.manifest.files.directory), error })
+    }
+
     /// Returns the rights of this version under the rules of `operator`, or an error if it asks for more than they
     /// grant. Opens directories and reads secrets.
     pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
         let directory = || self.directory.clone();
-        if let Some(trusted) = &operator.trusted {
-            trusted.check(&self.signed).map_err(|error| LoadError::Signature { directory: directory(), error })?;
-        }
+        self.check_signature(operator)?;
         let manifest = &self.manifest;
-        let (granted, grants) = operator
+        let (granted, mut grants) = operator
             .grants
             .meet(self.signed.name.as_str(), &manifest.capabilities)
             .map_err(|error| LoadError::Grant { directory: directory(), error })?;
@@ -64,6 +111,9 @@ impl Version {
             let (asked, allowed) = (Span(asked).to_string(), Span(operator.grace_max).to_string());
             return Err(LoadError::Grace { directory: directory(), asked, allowed });
         }
+        grants.files = self.kept.as_ref().map(|kept| kept.mounted.clone());
+        grants.directory = manifest.directory.as_ref().map(|directory| directory.as_str().to_owned());
+        grants.dev = manifest.dev;
         Ok(Rights { limits, granted, grants: Arc::new(grants) })
     }
 }
@@ -98,13 +148,11 @@ impl Plugin {
     pub fn renewed(
         self: &Arc<Self>,
         operator: &Operator,
-        max_module: Size,
+        bounds: &Bounds,
         generation: u64,
     ) -> Result<Arc<Self>, LoadError> {
         let version = &self.version;
-        if version.module > max_module {
-            return Err(LoadError::ModuleTooLarge { path: version.directory.clone(), max: max_module });
-        }
+        version.check_bounds(bounds)?;
         let rights = version.rights(operator)?;
         if self.has(&rights) && !self.is_revoked() {
             return Ok(self.clone());

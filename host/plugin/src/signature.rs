@@ -1,8 +1,8 @@
 //! Signatures of plugins, made and checked: Ed25519, in a file next to the manifest and the module.
 //!
-//! A signature covers the whole plugin: its name, the presence of a manifest, the manifest and the module. Copying a
-//! plugin to another name, or removing its manifest, makes the signature invalid. A signature has no date: an old
-//! version stays signed until its key is removed from `plugins.keys`.
+//! A signature covers the whole plugin: its name, the presence of a manifest, the manifest, the module and the files.
+//! Copying a plugin to another name, or removing its manifest, makes the signature invalid. A signature has no date: an
+//! old version stays signed until its key is removed from `plugins.keys`.
 
 use super::source::Source;
 use distillery_core::call::CallName;
@@ -27,7 +27,7 @@ pub struct Trusted {
 pub struct Signed {
     pub name: CallName,
     pub has_manifest: bool,
-    /// The digest of manifest and module.
+    /// The digest of manifest, module and files.
     pub digest: String,
     /// The content of the signature file.
     pub signature: Option<Vec<u8>>,
@@ -39,8 +39,8 @@ pub enum Untrusted {
     #[error("it is not signed, and plugins.keys is set: sign it with `distillery sign`, which makes {FILE}")]
     Unsigned,
     #[error(
-        "{FILE} is no signature of this plugin by a key in plugins.keys: its name, its manifest or its module is another \
-         than when it was signed, or the key does not count any more: sign it with `distillery sign`"
+        "{FILE} is no signature of this plugin by a key in plugins.keys: its name, its manifest, its module or one of its files is \
+         another than when it was signed, or the key does not count any more: sign it with `distillery sign`"
     )]
     Invalid,
 }
@@ -168,9 +168,10 @@ pub fn generate(name: &Path) -> io::Result<[PathBuf; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest;
+    use crate::{files::FileLimits, manifest, source::Bounds};
     use distillery_core::size::Size;
 
+    const BOUNDS: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 10, size: Size::kib(1) } };
     const MODULE: &str = r#"(module (func (export "_start")))"#;
 
     struct Desk {
@@ -195,7 +196,7 @@ mod tests {
 
     impl Desk {
         fn source_of(&self, name: &str) -> Source {
-            Source::read(&self.root.path().join(name), Size::mib(1)).unwrap()
+            Source::read(&self.root.path().join(name), &BOUNDS).unwrap()
         }
 
         fn check_of(&self, name: &str) -> Result<(), Untrusted> {

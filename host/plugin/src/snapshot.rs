@@ -245,7 +245,9 @@ mod tests {
         let second = first.next(&found([("a", Ok(versions[1].clone()))]));
         let mut operator = Operator::default();
         operator.limits.params = 1;
-        let renewed = versions[1].renewed(&operator, distillery_core::size::Size::mib(1), 3).unwrap();
+        let size = distillery_core::size::Size::mib(1);
+        let bounds = crate::source::Bounds { module: size, files: crate::files::FileLimits { count: 1, size } };
+        let renewed = versions[1].renewed(&operator, &bounds, 3).unwrap();
         let renewed = found([("a", Ok(renewed))]);
         let third = second.with(&renewed, &renewed);
         let state = &third.plugins()["a"];

@@ -1,17 +1,17 @@
-//! Reads a complete plugin: manifest, module and signature, with a digest of its behaviour.
+//! Reads a complete plugin: manifest, module, files and signature, with a digest of its behaviour.
 //!
 //! This module compiles nothing and runs nothing.
 
 use super::{
     discover::{Listing, LoadError},
-    manifest::{self, Manifest},
+    files::{FileLimits, FilesError, Tree, hex},
+    manifest::{self, Manifest, Wanted},
     signature,
 };
 use distillery_core::{call::CallName, size::Size, yaml};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use std::{
-    fmt::Write as _,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -24,6 +24,13 @@ pub(super) const MANIFEST_SIZE: Size = Size::kib(64);
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
 
+/// The bounds of what is read of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub module: Size,
+    pub files: FileLimits,
+}
+
 /// The contents of a plugin directory at one moment.
 #[derive(Debug)]
 pub struct Source {
@@ -35,7 +42,9 @@ pub struct Source {
     pub has_manifest: bool,
     pub module_path: PathBuf,
     pub module_bytes: Vec<u8>,
-    /// The SHA-256 of manifest and module, in hexadecimal: equal digests mean equal plugins.
+    /// The files that it brings along. Their content is read when they are kept.
+    pub files: Option<Tree>,
+    /// The SHA-256 of manifest, module and files, in hexadecimal: equal digests mean equal plugins.
     pub digest: String,
     /// The contents of the signature file.
     pub signature: Option<Vec<u8>>,
@@ -43,10 +52,10 @@ pub struct Source {
 
 impl Source {
     /// Reads the plugin at `path`: its directory, or a single module as a complete plugin.
-    pub fn at(path: &Path, max_module: Size) -> Result<Self, LoadError> {
+    pub fn at(path: &Path, bounds: &Bounds) -> Result<Self, LoadError> {
         // `.` has no name of its own.
         let path = fs::canonicalize(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
-        if path.is_dir() { Self::read(&path, max_module) } else { Self::alone(path, max_module) }
+        if path.is_dir() { Self::read(&path, bounds) } else { Self::alone(path, bounds.module) }
     }
 
     /// Reads a module without a manifest; the file name gives its name.
@@ -59,7 +68,7 @@ impl Source {
             return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module });
         };
         let directory = module_path.parent().unwrap_or(Path::new("/")).to_owned();
-        let digest = digest(b"", &module_bytes);
+        let digest = digest(b"", &module_bytes, None);
         Ok(Self {
             manifest: Manifest::of(&name),
             manifest_text: String::new(),
@@ -68,21 +77,22 @@ impl Source {
             directory,
             module_path,
             module_bytes,
+            files: None,
             digest,
             signature: None,
         })
     }
 
-    /// Reads the plugin in `directory`, with a module of at most `max_module`.
-    pub fn read(directory: &Path, max_module: Size) -> Result<Self, LoadError> {
+    /// Reads the plugin in `directory`, as far as it is within `bounds`.
+    pub fn read(directory: &Path, bounds: &Bounds) -> Result<Self, LoadError> {
         let name = plugin_name(directory)?;
         let listing = Listing::of(directory)?;
         let manifest_text = text_of_manifest(&listing, directory)?;
         let manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
         let module_path = module_path(directory, listing, &manifest)?;
-        let module_bytes = match read_whole(&module_path, max_module) {
+        let module_bytes = match read_whole(&module_path, bounds.module) {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module }),
+            Ok(None) => return Err(LoadError::ModuleTooLarge { path: module_path, max: bounds.module }),
             Err(LoadError::Unreadable { path, error }) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LoadError::NotBuilt { path, build: manifest.build });
             }
@@ -90,7 +100,8 @@ impl Source {
         };
         let has_manifest = manifest_text.is_some();
         let manifest_text = manifest_text.unwrap_or_default();
-        let digest = digest(manifest_text.as_bytes(), &module_bytes);
+        let files = files(directory, &manifest, bounds.files)?;
+        let digest = digest(manifest_text.as_bytes(), &module_bytes, files.as_ref());
         let signature = signature_text(directory)?;
         Ok(Self {
             name,
@@ -100,6 +111,7 @@ impl Source {
             has_manifest,
             module_path,
             module_bytes,
+            files,
             digest,
             signature,
         })
@@ -167,6 +179,26 @@ fn signature_text(directory: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     }
 }
 
+/// Reads the files that the manifest wants, and checks their place.
+fn files(directory: &Path, manifest: &Manifest, limits: FileLimits) -> Result<Option<Tree>, LoadError> {
+    let wanted = &manifest.files;
+    let read = || match Tree::read(directory, &wanted.directory, limits) {
+        // An empty directory is none, as in git.
+        Ok(tree) => Ok((wanted.wanted == Wanted::Yes || !tree.is_empty()).then_some(tree)),
+        Err(FilesError::Missing) if wanted.wanted == Wanted::IfThere => Ok(None),
+        Err(FilesError::NotADirectory)
+            if wanted.wanted == Wanted::IfThere && directory.join(&wanted.directory).is_file() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(LoadError::Files { path: directory.join(&wanted.directory), error }),
+    };
+    let tree = if wanted.wanted == Wanted::No { None } else { read()? };
+    let places = manifest.check_places(tree.is_some());
+    places.map_err(|why| LoadError::Places { path: directory.join(manifest::FILE), why })?;
+    Ok(tree)
+}
+
 fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Result<PathBuf, LoadError> {
     if let Some(component) = &manifest.component {
         return Ok(directory.join(component));
@@ -205,18 +237,17 @@ pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, Load
     Ok((bytes.len() <= max.as_usize()).then_some(bytes))
 }
 
-/// Returns the digest of a manifest and a module.
-pub(super) fn digest(manifest: &[u8], module: &[u8]) -> String {
+/// Returns the digest of a manifest, a module and files.
+pub(super) fn digest(manifest: &[u8], module: &[u8], files: Option<&Tree>) -> String {
+    let mut hasher = Sha256::new();
+    if let Some(files) = files {
+        // No manifest has this length, so a plugin without files never has the digest of one with files.
+        hasher.update(u64::MAX.to_le_bytes());
+        hasher.update(&files.digest);
+    }
     // The length separates the two files: moving a byte between them changes the digest.
     let length = (manifest.len() as u64).to_le_bytes();
-    hex(Sha256::new().chain_update(length).chain_update(manifest).chain_update(module).finalize().as_slice())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(hasher.chain_update(length).chain_update(manifest).chain_update(module).finalize().as_slice())
 }
 
 #[cfg(test)]
@@ -225,7 +256,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::os::unix::fs::symlink;
 
-    const MAX: Size = Size::mib(1);
+    const MAX: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 100, size: Size::kib(64) } };
 
     /// Creates a directory of plugins with these files and their parent directories.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -239,7 +270,7 @@ mod tests {
     }
 
     fn refused(root: &tempfile::TempDir, name: &str) -> String {
-        let error = Source::read(&root.path().join(name), MAX).unwrap_err().to_string();
+        let error = Source::read(&root.path().join(name), &MAX).unwrap_err().to_string();
         error.replace(&format!("{}/", root.path().display()), "")
     }
 
@@ -247,22 +278,62 @@ mod tests {
     fn plugin_is_read_completely() {
         let root = root(&[("echo/echo.wat", "(module)"), ("two/a.wat", "a"), ("two/b.wat", "b")]);
         fs::write(root.path().join("two/plugin.yaml"), "component: b.wat").unwrap();
-        let echo = Source::read(&root.path().join("echo"), MAX).unwrap();
+        let echo = Source::read(&root.path().join("echo"), &MAX).unwrap();
         assert_eq!((echo.name.as_str(), echo.module_bytes.as_slice()), ("echo", b"(module)".as_slice()));
         assert!(echo.manifest.calls.contains_key("echo"));
-        assert_eq!(Source::read(&root.path().join("two"), MAX).unwrap().module_bytes, b"b");
+        assert_eq!(Source::read(&root.path().join("two"), &MAX).unwrap().module_bytes, b"b");
     }
 
     #[test]
     fn digest_changes_with_manifest_and_module() {
         let root = root(&[("echo/echo.wat", "a")]);
-        let digest = || Source::read(&root.path().join("echo"), MAX).unwrap().digest;
+        let digest = || Source::read(&root.path().join("echo"), &MAX).unwrap().digest;
         let first = digest();
         assert!(first.len() == 64 && first == digest());
         fs::write(root.path().join("echo/echo.wat"), "b").unwrap();
         let second = digest();
         fs::write(root.path().join("echo/plugin.yaml"), "description: b").unwrap();
         assert!(first != second && second != digest());
+    }
+
+    #[test]
+    fn digest_of_a_plugin_without_files_is_unchanged() {
+        // As signed by versions that knew no files: the length of the manifest, the manifest, the module.
+        let signed = hex(&Sha256::digest(b"\x02\0\0\0\0\0\0\0{}(module)"));
+        let root = root(&[("echo/echo.wat", "(module)"), ("echo/plugin.yaml", "{}")]);
+        let digest = || Source::read(&root.path().join("echo"), &MAX).unwrap().digest;
+        assert_eq!(digest(), signed);
+        fs::create_dir(root.path().join("echo/files")).unwrap();
+        assert_eq!(digest(), signed, "an empty directory is none");
+        fs::write(root.path().join("echo/files/a"), "1").unwrap();
+        let with_files = digest();
+        fs::write(root.path().join("echo/files/a"), "2").unwrap();
+        assert!(digest() != signed && digest() != with_files);
+    }
+
+    #[test]
+    fn files_are_wanted_as_the_manifest_says() {
+        let root = root(&[("echo/echo.wat", "a"), ("echo/files/a", "1"), ("echo/lib/b", "1")]);
+        let directory = root.path().join("echo");
+        let files = |manifest: &str| {
+            fs::write(directory.join("plugin.yaml"), manifest).unwrap();
+            Source::read(&directory, &MAX).map(|source| source.files.map(|tree| tree.count()))
+        };
+        assert_eq!(files("{}").unwrap(), Some(1));
+        assert_eq!(files("files: false").unwrap(), None);
+        assert_eq!(files("files: lib").unwrap(), Some(1));
+        let missing = files("files: none").unwrap_err().to_string();
+        assert!(
+            missing.ends_with("echo/none: no such directory: make it, or change files: in plugin.yaml"),
+            "{missing}"
+        );
+        let twice = files("capabilities: {mounts: [{name: a, at: /plugin}]}").unwrap_err().to_string();
+        assert!(twice.contains("plugin.yaml: two things are at /plugin"), "{twice}");
+        fs::remove_dir_all(directory.join("files")).unwrap();
+        assert_eq!(files("{}").unwrap(), None);
+        fs::write(directory.join("files"), "not a directory").unwrap();
+        assert_eq!(files("{}").unwrap(), None);
+        assert!(files("files: true").is_err());
     }
 
     #[test]
@@ -298,8 +369,9 @@ mod tests {
     fn module_above_the_size_limit_is_not_read() {
         let root = root(&[("big/big.wat", "12345")]);
         let directory = root.path().join("big");
-        assert!(Source::read(&directory, Size::bytes(5)).is_ok());
-        let error = Source::read(&directory, Size::bytes(4)).unwrap_err().to_string();
+        let within = |bytes| Source::read(&directory, &Bounds { module: Size::bytes(bytes), ..MAX });
+        assert!(within(5).is_ok());
+        let error = within(4).unwrap_err().to_string();
         assert!(
             error.ends_with("big.wat: larger than 4B: make it smaller, or raise limits.module in distillery.yaml"),
             "{error}"
@@ -346,13 +418,13 @@ mod tests {
             let refused = refused(&root, name);
             assert!(refused.starts_with(&format!("{name}/{told}")), "{refused}");
         }
-        assert!(Source::read(&at("bare"), MAX).is_ok());
+        assert!(Source::read(&at("bare"), &MAX).is_ok());
     }
 
     #[test]
     fn fingerprint_tells_an_empty_manifest_from_none() {
         let root = root(&[("echo/echo.wat", "a")]);
-        let source = || Source::read(&root.path().join("echo"), MAX).unwrap();
+        let source = || Source::read(&root.path().join("echo"), &MAX).unwrap();
         let prints: Vec<_> = [None, Some(("plugin.yaml", "{}")), Some((signature::FILE, ""))]
             .map(|file| {
                 file.into_iter().for_each(|(name, text)| fs::write(root.path().join("echo").join(name), text).unwrap());

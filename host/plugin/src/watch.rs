@@ -160,6 +160,8 @@ impl Watch {
         thread::Builder::new().name("watch".into()).spawn(move || {
             let Self { root, how, loader, catalog, first, reread } = self;
             let loaded = first.run(&loader, &catalog);
+            // Files of versions that nothing uses any more.
+            loader.operator.grants.files.collect_soon();
             let watched = catalog.clone();
             let reconciler = Reconciler::new(Loads { root, how, loader, catalog, loaded, reread }, sender);
             watched.loading.watching();

@@ -121,14 +121,16 @@ impl Dispatcher {
         let (call, params) = examine(&self.catalog, caller, &name, params)?;
         let plugin = &call.plugin;
         let control = Arc::new(Control::new(&plugin.limits));
-        let env = vec![
+        let own = [
             ("DISTILLERY_PROCESS".to_owned(), control.id.to_string()),
             ("DISTILLERY_CALL".to_owned(), name),
             ("DISTILLERY_USER".to_owned(), caller.user.clone()),
         ];
+        let constants = plugin.manifest.env.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone()));
+        let env = constants.chain(own).collect();
         let invocation = Invocation {
             call: call.spec.name.clone(),
-            leading: plugin.manifest.arguments.clone(),
+            leading: plugin.manifest.arguments.iter().chain(&call.spec.arguments).cloned().collect(),
             params: params.into_inner(),
             env,
             stderr: match plugin.manifest.stderr {

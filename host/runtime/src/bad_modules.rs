@@ -1,6 +1,6 @@
 //! Tests of invalid programs: every truncation of a valid one, and random bytes. Each is refused with a message.
 
-use super::{CompileError, Kind, Program, testing::runtime};
+use super::{CompileError, Kind, Linking, Program, testing::runtime};
 use distillery_core::limits::Limits;
 
 /// A preview 1 command whose last section is its code, so that every truncation is invalid.
@@ -24,7 +24,7 @@ const COMPONENT: &str = r#"(component
     (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run))))"#;
 
 fn compile(code: &[u8]) -> Result<Program, CompileError> {
-    runtime().compile(code, &Limits::default())
+    runtime().compile(code, &Linking::default(), &Limits::default())
 }
 
 /// Returns the refusal of invalid code, which must be one non-empty line.

@@ -5,8 +5,11 @@ use super::{
     capacity::Capacity,
     compiler::{CompileLimits, Compiler, NotCompiled},
     descriptors::Descriptors,
-    files, interface, platform,
-    program::{CompileError, Program},
+    files::{self, Devices, Host},
+    inspect, interface,
+    linking::Linking,
+    platform,
+    program::{CompileError, Program, Shared},
     state::State,
     systems,
     ticker::Ticker,
@@ -42,11 +45,13 @@ pub struct Runtime {
     on_demand: OnceLock<Result<Linked, String>>,
     recipe: Recipe,
     pub(super) ticker: Arc<Ticker>,
-    /// The file descriptors available to guests.
-    pub(super) descriptors: Arc<Descriptors>,
+    /// The file descriptors and devices available to guests.
+    pub(super) host: Arc<Host>,
     engines: Arc<Engines>,
     /// Compiles in separate processes; `None` means compilation in this process.
     compiler: Option<Compiler>,
+    /// The programs in use.
+    shared: Shared,
 }
 
 /// An engine with everything that its modules can import.
@@ -97,8 +102,9 @@ impl Runtime {
         })
         .map_err(RuntimeError::Ticker)?;
         let descriptors = Arc::new(Descriptors::new(capacity.guest_files));
-        let (on_demand, ticker) = (OnceLock::new(), Arc::new(ticker));
-        Ok(Self { pool, on_demand, recipe, ticker, descriptors, engines, compiler: None })
+        let host = Arc::new(Host { descriptors, devices: Devices::default() });
+        let (on_demand, ticker, shared) = (OnceLock::new(), Arc::new(ticker), Shared::default());
+        Ok(Self { pool, on_demand, recipe, ticker, host, engines, compiler: None, shared })
     }
 
     /// Compiles in separate processes from now on, within these limits. Only for the program that implements
@@ -115,8 +121,15 @@ impl Runtime {
     }
 
     /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks: never
-    /// call this on a thread that serves sockets or guests.
-    pub fn compile(&self, code: &[u8], limits: &Limits) -> Result<Program, CompileError> {
+    /// call this on a thread that serves sockets or guests. Plugins with the same module share one program.
+    pub fn compile(&self, code: &[u8], linking: &Linking, limits: &Limits) -> Result<Program, CompileError> {
+        let key = Shared::key(code, linking);
+        if let Some(program) = self.shared.get(&key) {
+            program.fits(limits)?;
+            return Ok(program);
+        }
+        // Before any compilation, which can take minutes.
+        inspect::Inspection::of(code)?.check(linking)?;
         if let Some(compiler) = &self.compiler {
             match compiler.compile(&self.pool.engine, code) {
                 Ok(()) => {}
@@ -126,14 +139,16 @@ impl Runtime {
                 }
             }
         }
-        match Program::compile(self, &self.pool, code, limits) {
+        let program = match Program::compile(self, &self.pool, code, linking, limits) {
             Err(CompileError::NotForPool(why)) => {
                 tracing::info!(%why, "module does not fit the pool; allocating on demand");
                 let linked = self.on_demand().map_err(CompileError::Engine)?;
-                Program::compile(self, linked, code, limits)
+                Program::compile(self, linked, code, linking, limits)
             }
             done => done,
-        }
+        }?;
+        self.shared.put(key, &program);
+        Ok(program)
     }
 
     /// Returns the operator's limits, which apply to every process.
@@ -219,6 +234,7 @@ impl Recipe {
             .wasm_gc(true)
             .wasm_function_references(true)
             .wasm_exceptions(true)
+            .wasm_wide_arithmetic(true)
             .wasm_component_model_async(true)
             .cache(self.cache.clone());
         config

@@ -13,6 +13,7 @@
 mod call;
 pub(super) mod component2;
 pub(super) mod component3;
+mod dev;
 mod listing;
 mod names;
 mod open;
@@ -30,6 +31,9 @@ use super::{
     state::State,
 };
 pub(super) use call::Worker;
+pub use dev::DEV_AT;
+pub(super) use dev::Devices;
+use dev::Stream;
 use distillery_core::control::Control;
 use names::Place;
 use open::Wanted;
@@ -79,6 +83,8 @@ impl PartialEq for Mounted {
 #[derive(Default)]
 pub(super) struct Files {
     scratch: Option<Scratch>,
+    /// Whether the working directory is the private one.
+    works_in_scratch: bool,
     /// The process's share of file descriptors; `None` without directories.
     share: Option<Arc<Share>>,
     pending: Option<Arc<Pending>>,
@@ -86,6 +92,8 @@ pub(super) struct Files {
     opened: HashMap<u32, Arc<Opened>>,
     /// The table indices of a preview 1 module's descriptors, by their numbers.
     numbers: preview1::Numbers,
+    /// The guest's paths of the preopened directories, in their order.
+    places: Vec<String>,
     /// Those of the preopened directories.
     _directories: Vec<Counted>,
 }
@@ -97,19 +105,23 @@ pub(super) struct Opened {
     scratch: Option<Scratch>,
     /// Its entry in the quota, if it is a file there.
     handle: Option<scratch::Handle>,
+    /// Whether it is the directory of devices.
+    is_dev: bool,
+    /// The stream that it stands in for.
+    stream: Option<Stream>,
     _counted: Option<Counted>,
 }
 
 /// Returns whether a guest has directories.
 pub(super) fn is_furnished(grants: &Grants) -> bool {
-    !grants.mounts.is_empty() || grants.scratch.is_some()
+    !grants.mounts.is_empty() || grants.scratch.is_some() || grants.files.is_some() || grants.dev
 }
 
 /// Adds the granted directories to the WASI context of a guest.
 pub(super) async fn furnish(
     mut wasi: WasiCtxBuilder,
     grants: &Grants,
-    descriptors: &Arc<Descriptors>,
+    host: &Host,
     control: &Arc<Control>,
 ) -> wasmtime::Result<(WasiP1Ctx, Files)> {
     if !is_furnished(grants) {
@@ -117,25 +129,47 @@ pub(super) async fn furnish(
     }
     // Every function that works on files moves to threads that can block.
     wasi.allow_blocking_current_thread(true);
-    let files = Worker::new(control).file_call(async { open_all(&mut wasi, grants, descriptors) }).await?;
+    let files = Worker::new(control).file_call(async { open_all(&mut wasi, grants, host) }).await?;
     Ok((wasi.build_p1(), files))
 }
 
-fn open_all(wasi: &mut WasiCtxBuilder, grants: &Grants, descriptors: &Arc<Descriptors>) -> wasmtime::Result<Files> {
-    let share = Share::of(descriptors);
-    let count = grants.mounts.len() + usize::from(grants.scratch.is_some());
-    let counted = (0..count).map(|_| share.take().ok_or(Errno::MFILE));
-    let directories = counted.collect::<Result<_, _>>()?;
-    let pending = Some(Arc::default());
-    let mut files = Files { _directories: directories, share: Some(share), pending, ..Files::default() };
+/// The resources of the host that all guests share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub descriptors: Arc<Descriptors>,
+    pub devices: Devices,
+}
+
+/// The guest's name of its working directory. Relative paths are found below it.
+const WORKING: &str = ".";
+
+fn open_all(wasi: &mut WasiCtxBuilder, grants: &Grants, host: &Host) -> wasmtime::Result<Files> {
+    let share = Share::of(&host.descriptors);
+    let mut files = Files { share: Some(share.clone()), pending: Some(Arc::default()), ..Files::default() };
+    let works_in = |at: &str| grants.directory.as_deref() == Some(at);
+    let mut made = None;
+    let mut open = |path: &Path, at: &str, perms: FsPerms| -> wasmtime::Result<()> {
+        for at in [at].into_iter().chain(works_in(at).then_some(WORKING)) {
+            files._directories.push(share.take().ok_or(Errno::MFILE)?);
+            files.places.push(at.to_owned());
+            wasi.preopened_dir(path, at, perms)?;
+        }
+        Ok(())
+    };
     if let Some(space) = &grants.scratch {
         let scratch = space.make()?;
-        wasi.preopened_dir(scratch.path(), SCRATCH_AT, FsPerms::ReadWrite)?;
-        files.scratch = Some(scratch);
+        open(scratch.path(), SCRATCH_AT, FsPerms::ReadWrite)?;
+        made = Some(scratch);
     }
-    for Mounted { directory, at, write, .. } in &grants.mounts {
-        wasi.preopened_dir(directory.path()?, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
+    let dev = if grants.dev { Some(host.devices.open()?) } else { None };
+    for Mounted { directory, at, write, .. } in grants.mounts.iter().chain(&grants.files).chain(&dev) {
+        open(&directory.path()?, at, if *write { FsPerms::ReadWrite } else { FsPerms::ReadOnly })?;
     }
+    if let Some(directory) = &grants.directory {
+        wasi.initial_cwd(directory);
+    }
+    files.works_in_scratch = made.is_some() && works_in(SCRATCH_AT);
+    files.scratch = made;
     Ok(files)
 }
 
@@ -162,8 +196,9 @@ impl Files {
     }
 
     fn note_directory(&mut self, place: u32, at: &str) {
-        let scratch = self.scratch.clone().filter(|_| at == SCRATCH_AT);
-        self.opened.insert(place, Arc::new(Opened { scratch, ..Opened::default() }));
+        let is_private = at == SCRATCH_AT || (at == WORKING && self.works_in_scratch);
+        let scratch = self.scratch.clone().filter(|_| is_private);
+        self.opened.insert(place, Arc::new(Opened { scratch, is_dev: at == DEV_AT, ..Opened::default() }));
     }
 }
 
@@ -171,6 +206,10 @@ impl Opened {
     /// Writes at a position, or at the end, as far as the quota allows. Blocks.
     pub fn write(&self, file: &filesystem::File, bytes: &[u8], at: Option<u64>) -> io::Result<usize> {
         refuse_if_read_only(file.perms)?;
+        if self.stream.is_some() {
+            // A stream has no positions; the guest's library writes it as a stream.
+            return Err(Errno::SPIPE.into());
+        }
         match &self.handle {
             Some(handle) => handle.write(&file.file, bytes, at),
             None => scratch::write(&file.file, bytes, at),
@@ -238,8 +277,16 @@ impl State {
 
     /// Opens a file or a directory below `dir`. Blocks.
     fn open(&mut self, dir: &Resource<Descriptor>, path: &str, wanted: Wanted) -> wasmtime::Result<io::Result<New>> {
-        let place = self.place(dir);
+        let (place, is_dev) = (self.place(dir), self.opened(dir).is_dev);
         let dir = self.dir(dir)?;
+        if is_dev {
+            let device = check_path(path.len()).and_then(|()| self.files.count());
+            match device.map(|counted| dev::open_device(path, wanted, counted)) {
+                Ok(None) => {}
+                Ok(Some(opened)) => return Ok(opened),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
         Ok(dir.and_then(|dir| self.files.open(&dir, place, path, wanted)))
     }
 }
@@ -273,14 +320,14 @@ impl Files {
         let open_mode = wanted.mode();
         if found.is_directory {
             let descriptor = Descriptor::Dir(Dir::new(found.file, dir.perms, open_mode, true));
-            return Ok(New { descriptor, opened: Opened { scratch, handle: None, _counted: Some(counted) } });
+            return Ok(New { descriptor, opened: Opened { scratch, _counted: Some(counted), ..Opened::default() } });
         }
         let handle = scratch.as_ref().map(|scratch| scratch.opened(&found.file, made.get())).transpose()?;
         if let (true, Some(handle)) = (wanted.truncate, &handle) {
             handle.set_size(&found.file, 0)?;
         }
         let descriptor = Descriptor::File(filesystem::File::new(found.file, dir.perms, open_mode, true));
-        Ok(New { descriptor, opened: Opened { scratch, handle, _counted: Some(counted) } })
+        Ok(New { descriptor, opened: Opened { scratch, handle, _counted: Some(counted), ..Opened::default() } })
     }
 }
 

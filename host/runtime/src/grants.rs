@@ -1,5 +1,5 @@
 //! The resources outside the sandbox that a plugin's processes can use: requested by the plugin, granted by the
-//! operator, and opened once. This module knows neither the request nor the grant.
+//! operator or part of the plugin, and opened once. This module knows neither the request nor the grant.
 
 use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
 use distillery_core::{origin::Origin, secret::Secret};
@@ -14,6 +14,12 @@ pub struct Grants {
     /// Variables in addition to those of every process: from the server's environment, and secrets.
     pub env: Vec<(String, Secret)>,
     pub scratch: Option<ScratchSpace>,
+    /// The files that the plugin brings along.
+    pub files: Option<Mounted>,
+    /// The working directory: the place of one of the directories.
+    pub directory: Option<String>,
+    /// Whether processes have a small `/dev`.
+    pub dev: bool,
     /// The public systems.
     pub systems: Option<SystemsReach>,
 }

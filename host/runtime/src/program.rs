@@ -1,11 +1,14 @@
 //! A prepared module: compiled, linked, classified, its exports found. Starting it looks up no names.
 
+mod shared;
+
 use super::{
-    descriptors::Descriptors,
     engine::{Linked, Runtime, setting_for},
-    files,
+    files::{self, Host},
     grants::Grants,
     guest::{End, Guest},
+    inspect::Unsuited,
+    linking::{INITIALIZE, Linking, START, UnknownImports},
     outgoing::Outgoing,
     state::{self, State},
     stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
@@ -20,6 +23,7 @@ use distillery_core::{
     size::Size,
 };
 use rustix::io::Errno;
+pub use shared::Shared;
 use std::{fmt, sync::Arc};
 use wasmtime::{
     Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
@@ -40,13 +44,13 @@ struct Inner {
     /// The limits that the engine was made for.
     most: Limits,
     ticker: Arc<Ticker>,
-    descriptors: Arc<Descriptors>,
+    host: Arc<Host>,
     code: Code,
     on_demand: bool,
 }
 
 enum Code {
-    Preview1 { module: InstancePre<State>, initialize: Option<ModuleExport>, start: Option<ModuleExport> },
+    Preview1 { module: InstancePre<State>, initialize: Option<ModuleExport>, start: ModuleExport },
     Component2 { component: CommandPre<State> },
     Component3 { component: component::InstancePre<State>, command: CommandIndices },
 }
@@ -89,6 +93,8 @@ pub enum CompileError {
     NothingToRun,
     #[error("{0}: build it for WASI preview 1, 0.2 or 0.3, without imports of its own")]
     MissingImport(String),
+    #[error("{0}")]
+    Unsuited(Unsuited),
     #[error("it never fits: {0}")]
     NeverFits(String),
     #[error("compiling takes longer than the {0} of limits.compile_time: make the module smaller, or raise the limit")]
@@ -131,23 +137,36 @@ impl Program {
         runtime: &Runtime,
         linked: &Linked,
         code: &[u8],
+        linking: &Linking,
         limits: &Limits,
     ) -> Result<Self, CompileError> {
         let engine = linked.engine.clone();
+        let traps = linking.unknown == UnknownImports::Trap;
         let code = match compile(&engine, code).map_err(|error| error.of_size(runtime.limits()))? {
             Compiled::Module(module) => {
                 fits(Some(module.resources_required()), limits, runtime.limits())?;
-                let initialize = module.get_export_index("_initialize");
-                let start = module.get_export_index("_start");
-                if initialize.is_none() && start.is_none() {
-                    return Err(CompileError::NothingToRun);
-                }
-                let module = linked.preview1.instantiate_pre(&module).map_err(missing_import)?;
-                Code::Preview1 { module, initialize, start }
+                let entry = linking.invoke.as_deref().unwrap_or(START);
+                let start = module.get_export_index(entry).ok_or(CompileError::NothingToRun)?;
+                let initialize = module.get_export_index(INITIALIZE).filter(|_| entry != INITIALIZE);
+                let module = if traps {
+                    let mut linker = linked.preview1.clone();
+                    linker.define_unknown_imports_as_traps(&module).map_err(missing_import)?;
+                    linker.instantiate_pre(&module)
+                } else {
+                    linked.preview1.instantiate_pre(&module)
+                };
+                Code::Preview1 { module: module.map_err(missing_import)?, initialize, start }
             }
             Compiled::Component(component) => {
                 fits(component.resources_required(), limits, runtime.limits())?;
-                let instance = linked.component.instantiate_pre(&component).map_err(missing_import)?;
+                let instance = if traps {
+                    let mut linker = linked.component.clone();
+                    linker.define_unknown_imports_as_traps(&component).map_err(missing_import)?;
+                    linker.instantiate_pre(&component)
+                } else {
+                    linked.component.instantiate_pre(&component)
+                };
+                let instance = instance.map_err(missing_import)?;
                 if let Ok(command) = CommandIndices::new(&instance) {
                     Code::Component3 { component: instance, command }
                 } else {
@@ -156,9 +175,9 @@ impl Program {
                 }
             }
         };
-        let (ticker, descriptors) = (runtime.ticker.clone(), runtime.descriptors.clone());
+        let (ticker, host) = (runtime.ticker.clone(), runtime.host.clone());
         let most = runtime.limits().clone();
-        Ok(Self(Arc::new(Inner { engine, most, ticker, descriptors, code, on_demand: linked.on_demand })))
+        Ok(Self(Arc::new(Inner { engine, most, ticker, host, code, on_demand: linked.on_demand })))
     }
 
     pub fn kind(&self) -> Kind {
@@ -239,12 +258,12 @@ impl Inner {
         for (name, value) in &invocation.grants.env {
             wasi.env(name, value.reveal());
         }
-        let (wasi, files) = match files::furnish(wasi, &invocation.grants, &self.descriptors, &control).await {
+        let (wasi, files) = match files::furnish(wasi, &invocation.grants, &self.host, &control).await {
             Ok(furnished) => furnished,
             Err(error) if error.downcast_ref() == Some(&Errno::MFILE) => return End::Full,
             Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
         };
-        let outgoing = Outgoing::to(invocation.grants.http.clone(), self.descriptors.clone());
+        let outgoing = Outgoing::to(invocation.grants.http.clone(), self.host.descriptors.clone());
         let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
         store.data_mut().systems = invocation.grants.systems.clone();
         let entered = self.enter(&mut store).await;
@@ -268,9 +287,10 @@ impl Inner {
         match &self.code {
             Code::Preview1 { module, initialize, start } => {
                 let instance = module.instantiate_async(&mut *store).await?;
-                for export in [initialize, start].into_iter().flatten() {
+                for export in initialize.iter().chain([start]) {
                     let function = instance.get_module_export(&mut *store, export).and_then(|it| it.into_func());
-                    let function = function.ok_or_else(|| wasmtime::format_err!("`_start` is not a function"))?;
+                    let function =
+                        function.ok_or_else(|| wasmtime::format_err!("its entry point is not a function"))?;
                     function.typed::<(), ()>(&*store)?.call_async(&mut *store, ()).await?;
                 }
                 Ok(())
@@ -391,7 +411,7 @@ fn one_line(error: &wasmtime::Error) -> String {
     line
 }
 
-fn first_line(text: impl fmt::Display) -> String {
+pub(super) fn first_line(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let line = text.lines().next().unwrap_or_default();
     // Names in a module can contain any character.

@@ -22,7 +22,7 @@ pub fn guest(running: impl Future<Output = End> + Send + 'static, control: Arc<C
 /// Returns a guest of a module without access to any resource.
 pub fn guest_of(module: &str, control: Arc<Control>) -> Guest {
     let limits = Limits::default();
-    let program = runtime().compile(module.as_bytes(), &limits).expect("the module is right");
+    let program = runtime().compile(module.as_bytes(), &Linking::default(), &limits).expect("the module is right");
     let invocation = Invocation {
         call: "call".parse().expect("a name"),
         leading: Vec::new(),

@@ -13,7 +13,7 @@ use distillery_core::{
     limits::Limits,
     size::Size,
 };
-use distillery_runtime::{Capacity, End, Invocation, Program, Runtime, StderrTo};
+use distillery_runtime::{Capacity, End, Invocation, Linking, Program, Runtime, StderrTo};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{
     future::poll_fn,
@@ -194,7 +194,7 @@ impl Host {
             ..Limits::default()
         };
         let runtime = Runtime::new(&limits, &Capacity::of(4), None).unwrap();
-        let good = runtime.compile(GOOD.as_bytes(), &limits).unwrap();
+        let good = runtime.compile(GOOD.as_bytes(), &Linking::default(), &limits).unwrap();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { runtime, limits, good, tokio }
     }
@@ -202,7 +202,7 @@ impl Host {
     /// Holds for any bytes: they are refused in one line, or they run within their limits and end. The next guest runs
     /// too.
     fn takes(&self, code: &[u8]) -> Option<End> {
-        let program = match self.runtime.compile(code, &self.limits) {
+        let program = match self.runtime.compile(code, &Linking::default(), &self.limits) {
             Ok(program) => program,
             Err(error) => {
                 assert_line(&error.to_string());

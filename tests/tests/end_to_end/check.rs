@@ -31,6 +31,8 @@ fn valid_plugin_is_described() {
     for part in [
         "plugin greet: /",
         "  module: greet.wasm, ",
+        "  imports: wasi:",
+        "  exports: wasi:cli/run@0.2.",
         "  kind: WASI 0.2 component\n",
         "  compiled in: ",
         "  memory: 1088KiB at first, at most 256MiB\n",

@@ -87,7 +87,10 @@ async fn signature_binds_the_name_and_the_manifest() {
         let from = std::fs::read(server.plugins().join("other").join(file)).unwrap();
         server.put(&format!("plugins/copy/{file}"), from);
     }
-    server.log().line("the copy", refused("copy", "its name, its manifest or its module is another")).await;
+    server
+        .log()
+        .line("the copy", refused("copy", "its name, its manifest, its module or one of its files is another"))
+        .await;
     // Without manifest and signature the module is not a signed plugin, also after a restart.
     for file in ["plugin.yaml", "plugin.sig"] {
         std::fs::remove_file(server.plugins().join("vault").join(file)).unwrap();

@@ -27,6 +27,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -50,6 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
     let plugin = json!({
         "name": "echo", "state": "serving", "generation": 2, "digest": digest, "loaded": "2026-01-31T12:00:00Z",
         "kind": "WASI 0.2 component", "description": "Says it again", "calls": ["echo"],
+        "files": {"at": "/plugin", "count": 3, "size": 4096}, "env": {"MODE": "loud"},
         "grants": {"mounts": [], "http": [], "env": [], "secrets": [], "systems": null, "scratch": null},
         "error": null, "processes": 1, "previous": null,
         "generations": [{
@@ -140,6 +142,10 @@ struct Shown<'a> {
     kind: Option<String>,
     description: &'a str,
     calls: Vec<&'a str>,
+    /// The files that the plugin brings along; null if there are none.
+    files: Option<ShownFiles<'a>>,
+    /// The constants in the environment of its processes.
+    env: BTreeMap<&'a str, &'a str>,
     /// The granted resources outside the sandbox.
     grants: Option<&'a Granted>,
     /// The reason why the version in the directory is not served.
@@ -150,6 +156,18 @@ struct Shown<'a> {
     previous: Option<u64>,
     /// The generations, newest first.
     generations: Vec<ShownGeneration>,
+}
+
+/// The files of a plugin.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Files")]
+struct ShownFiles<'a> {
+    /// The guest's path of them.
+    at: &'a str,
+    /// The number of files and links.
+    count: usize,
+    /// The size of all of them together, in bytes.
+    size: u64,
 }
 
 /// A generation of a plugin.
@@ -225,6 +243,15 @@ impl<'a> Shown<'a> {
             kind: serving.map(|it| it.program.kind().to_string()),
             description: manifest.map_or("", |it| &it.description),
             calls: manifest.map(|it| it.calls.keys().map(|call| call.as_str()).collect()).unwrap_or_default(),
+            files: serving.and_then(|it| {
+                let ((count, size), at) = (it.files()?, it.manifest.files.at.as_str());
+                Some(ShownFiles { at, count, size: size.get() })
+            }),
+            env: manifest
+                .into_iter()
+                .flat_map(|it| &it.env)
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
             grants: serving.map(|it| &it.granted),
             error: plugin.error.as_ref().map(|failure| failure.why.as_str()),
             processes: generations.iter().map(|it| it.processes).sum(),

@@ -391,5 +391,6 @@ impl Reconciler {
             let digests = generations.map(|it| it.digest.as_str()).chain(rollback.map(|it| it.to.as_str()));
             archive.prune(name, &digests.collect::<Vec<_>>());
         }
+        self.loader.operator.grants.files.collect_soon();
     }
 }

@@ -83,7 +83,7 @@ impl Reconciler {
     fn renewal(&mut self, name: &str, plugin: &Arc<Plugin>) -> Found {
         let record = self.records.entry(name.to_owned()).or_default();
         let generation = record.generation + 1;
-        let renewed = plugin.renewed(&self.loader.operator, self.loader.max_module, generation);
+        let renewed = plugin.renewed(&self.loader.operator, &self.loader.bounds, generation);
         if !renewed.as_ref().is_ok_and(|renewed| Arc::ptr_eq(renewed, plugin)) {
             record.generation = generation;
         }

@@ -11,7 +11,7 @@ impl Reconciler {
         let state = state.ok_or_else(|| NoWayBack::Unknown(name.to_owned()))?;
         let previous = state.previous.as_ref().ok_or_else(|| NoWayBack::NothingKept(name.to_owned()))?;
         let next_number = self.records.get(name).map_or(1, |record| record.generation + 1);
-        let previous = previous.renewed(&self.loader.operator, self.loader.max_module, next_number);
+        let previous = previous.renewed(&self.loader.operator, &self.loader.bounds, next_number);
         let previous = previous.map_err(|error| NoWayBack::Refused(error.to_string()))?;
         let (generation, to) = (previous.generation, previous.digest.clone());
         let before = self.found.insert(name.to_owned(), Ok(previous));

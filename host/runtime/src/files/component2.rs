@@ -1,7 +1,7 @@
 //! The files of WASI 0.2 components.
 
 use super::{
-    check_path,
+    Stream, check_path,
     listing::Listing,
     names::Change,
     open::Wanted,
@@ -16,9 +16,11 @@ use wasmtime::{
     component::{Linker, LinkerInstance, Resource, ResourceType},
 };
 use wasmtime_wasi::{
+    cli::WasiCliView as _,
     filesystem::{Descriptor, WasiFilesystemView as _},
     p2::{
         DynInputStream, DynOutputStream, FsError, FsResult,
+        bindings::cli::{stderr::Host as _, stdin::Host as _, stdout::Host as _},
         bindings::filesystem::{
             preopens::Host as _,
             types::{
@@ -306,6 +308,9 @@ fn link_streams(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     types.func_wrap("[method]descriptor.read-via-stream", |mut store: Store<'_>, (file, at): (Dir, u64)| {
         let state = store.data_mut();
         let opened = state.opened(&file);
+        if opened.stream == Some(Stream::Stdin) {
+            return Ok((Ok(state.cli().get_stdin()?),));
+        }
         match state.descriptor(&file)? {
             Descriptor::File(file) => {
                 let reader = Reader::new(state.worker(), state.files.pending(), opened, file.file, at);
@@ -329,6 +334,11 @@ fn writer(
     at: Option<u64>,
 ) -> wasmtime::Result<(Result<Resource<DynOutputStream>, ErrorCode>,)> {
     let opened = state.opened(file);
+    match opened.stream {
+        Some(Stream::Stdout) => return Ok((Ok(state.cli().get_stdout()?),)),
+        Some(Stream::Stderr) => return Ok((Ok(state.cli().get_stderr()?),)),
+        Some(Stream::Stdin) | None => {}
+    }
     match state.file(file)? {
         Ok(file) if file.perms.write_not_permitted() => Ok((Err(ErrorCode::NotPermitted),)),
         Ok(file) => {

@@ -239,6 +239,10 @@ fn open_at(
         Ok(new) => new,
         Err(error) => return answer_io(Err(error)),
     };
+    if new.opened.stream.is_some() {
+        // Its streams are typed functions of `wasi:cli`, which a descriptor cannot stand in for.
+        return Ok((Err(ErrorCode::Unsupported),));
+    }
     let descriptor = state.filesystem().table.push(new.descriptor)?;
     state.files.opened.insert(descriptor.rep(), Arc::new(new.opened));
     Ok((Ok(descriptor),))

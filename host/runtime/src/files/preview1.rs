@@ -7,6 +7,7 @@ mod bytes;
 mod numbers;
 mod paths;
 mod polling;
+mod unstable;
 
 use crate::state::State;
 pub use numbers::Numbers;
@@ -57,21 +58,21 @@ fn errno(error: io::Error) -> wasmtime::Result<i32> {
 
 /// Wraps functions of the implementation so that they run on a file thread if their first argument is a file.
 macro_rules! on_file_threads {
-    ($linker:ident: $($method:ident($($argument:ident: $kind:ty),*);)*) => {$(
+    ($linker:ident: $($method:ident($first:ident: i32 $(, $argument:ident: $kind:ty)*);)*) => {$(
         $linker.func_wrap_async(
             MODULE,
             stringify!($method),
-            |mut caller: Guest<'_>, ($($argument,)*): ($($kind,)*)| Box::new(async move {
+            |mut caller: Guest<'_>, ($first, $($argument,)*): (i32, $($kind,)*)| Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = enter(&mut caller, &export)?;
-                let is_file = state.numbered(on_file_threads!(@first $($argument)*)).is_some();
+                let $first = state.stream_or($first);
+                let is_file = state.numbered($first).is_some();
                 let worker = state.worker();
-                let call = preview1::$method(&mut state.wasi, &mut memory, $($argument),*);
+                let call = preview1::$method(&mut state.wasi, &mut memory, $first, $($argument),*);
                 if is_file { worker.file_call(call).await } else { call.await }
             }),
         )?;
     )*};
-    (@first $first:ident $($rest:ident)*) => { $first };
 }
 
 pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -90,10 +91,16 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     paths::link(linker)?;
     polling::link(linker)?;
     linker.allow_shadowing(false);
-    Ok(())
+    unstable::link(linker)
 }
 
 impl State {
+    /// Returns the number of the stream that the file with this number stands in for, or else the number itself.
+    fn stream_or(&mut self, number: i32) -> i32 {
+        let stream = self.numbered(number).and_then(|file| self.opened(&file).stream);
+        stream.map_or(number, |stream| stream.number())
+    }
+
     /// Returns the file or directory with this number.
     fn numbered(&mut self, number: i32) -> Option<Resource<Descriptor>> {
         if !self.files.has_any() {

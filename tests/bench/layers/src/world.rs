@@ -5,7 +5,9 @@ use distillery_core::{limits::Limits, size::Size};
 use distillery_http::session::Timing;
 use distillery_plugin::{
     Call, Catalog, Operator, Snapshot,
+    files::FileLimits,
     load::{Loader, found},
+    source,
 };
 use distillery_process::{
     admission::{Admission, Bounds},
@@ -66,7 +68,9 @@ impl World {
         let capacity = Capacity::of(PROCESSES);
         let runtime = Arc::new(Runtime::new(&limits, &capacity, None)?);
         let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
-        let loader = Loader { runtime, operator, max_module: Size::mib(64), archive: None };
+        let files = FileLimits { count: 0, size: Size::mib(0) };
+        let bounds = source::Bounds { module: Size::mib(64), files };
+        let loader = Loader { runtime, operator, bounds, archive: None };
         let loaded = loader.load_all(&plugins)?;
         let catalog = Arc::new(Catalog::new(Snapshot::default().next(&found(&loaded))));
         for (name, state) in catalog.snapshot().plugins() {

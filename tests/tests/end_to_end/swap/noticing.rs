@@ -229,7 +229,8 @@ async fn change_during_a_compilation_is_loaded_afterwards() {
             format!("(func $f{n} (param i32) (result i32) {steps} local.get 0)\n")
         })
         .collect();
-    let slow = says("slow").replace("(module", &format!("(module\n{functions}"));
+    let slow = says("slow");
+    let slow = format!("{}\n{functions})", slow.strip_suffix(')').expect("the end of the module"));
     server.put("plugins/echo/echo.wat", &slow);
     // A separate process compiles the module, which has been read by then: an earlier change would only make the server
     // read it again.

@@ -55,6 +55,7 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = enter(&mut caller, &export)?;
+                let number = state.stream_or(number);
                 let Piece { address, count, .. } = match begin(state, &memory, pieces, count) {
                     Ok(piece) => piece,
                     Err(errno) => return Ok(errno as i32),
@@ -95,6 +96,7 @@ fn link_writing(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = enter(&mut caller, &export)?;
+                let number = state.stream_or(number);
                 let Piece { address, count, length } = match begin(state, &memory, pieces, count) {
                     Ok(piece) => piece,
                     Err(errno) => return Ok(errno as i32),

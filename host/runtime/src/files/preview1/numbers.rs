@@ -4,7 +4,7 @@
 
 use super::{Guest, MODULE, enter, preview1};
 use crate::{
-    files::{New, SCRATCH_AT, stand_in},
+    files::{New, stand_in},
     platform::FILE_ALWAYS_THERE,
     state::State,
 };
@@ -20,7 +20,7 @@ use wasmtime_wasi::{
 };
 use wiggle::{GuestMemory, GuestPtr};
 
-/// The number of a module's first directory, after the three streams: its private one, if any.
+/// The number of a module's first directory, after the three streams.
 const FIRST_DIRECTORY: i32 = 3;
 
 /// The table entries of descriptors, by number.
@@ -50,8 +50,8 @@ pub fn note_directories(state: &mut State) {
         if !entry.is::<Descriptor>() {
             continue;
         }
-        let at = if number == FIRST_DIRECTORY { SCRATCH_AT } else { "" };
-        state.files.note_directory(place, at);
+        let at = state.files.places.get((number - FIRST_DIRECTORY) as usize).cloned().unwrap_or_default();
+        state.files.note_directory(place, &at);
         state.files.numbers.places.insert(number, place);
         number += 1;
     }

@@ -19,7 +19,7 @@ use wiggle::{GuestMemory, GuestPtr};
 const ENTRY: usize = 24;
 
 /// Reads a path from the guest's memory.
-fn read_path(memory: &GuestMemory<'_>, at: i32, length: i32) -> wasmtime::Result<Result<String, Errno>> {
+pub fn read_path(memory: &GuestMemory<'_>, at: i32, length: i32) -> wasmtime::Result<Result<String, Errno>> {
     if check_path(length as u32 as usize).is_err() {
         return Ok(Err(Errno::Nametoolong));
     }

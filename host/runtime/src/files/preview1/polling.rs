@@ -25,29 +25,39 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let export = caller.get_export("memory");
                 let (mut memory, state) = enter(&mut caller, &export)?;
-                let few = u64::from(count as u32) * SUBSCRIPTION <= HOST_CALL.get();
-                if state.files.has_any() && few {
-                    let wanted = GuestPtr::<Subscription>::new(subscriptions as u32);
-                    let into = GuestPtr::<Event>::new(events as u32);
-                    let ready = match (count, &mut memory) {
-                        (1, memory) if let Some(sleep) = sleep(memory, wanted)? => {
-                            tokio::time::sleep(sleep).await;
-                            let event = event(memory.read(wanted)?.userdata, Eventtype::Clock, Eventrwflags::empty());
-                            memory.write(into, event)?;
-                            1
-                        }
-                        (_, memory) => files(state, memory, wanted, into, count as u32).await?,
-                    };
-                    if ready > 0 {
-                        memory.write(GuestPtr::<u32>::new(out as u32), ready)?;
-                        return Ok(Errno::Success as i32);
-                    }
-                }
-                preview1::poll_oneoff(&mut state.wasi, &mut memory, subscriptions, events, count, out).await
+                poll(state, &mut memory, (subscriptions, events, count, out)).await
             })
         },
     )?;
     Ok(())
+}
+
+/// Polls with the arguments of the function: subscriptions, events, their number, and the place of the result.
+pub async fn poll(
+    state: &mut State,
+    memory: &mut GuestMemory<'_>,
+    (subscriptions, events, count, out): (i32, i32, i32, i32),
+) -> wasmtime::Result<i32> {
+    let few = u64::from(count as u32) * SUBSCRIPTION <= HOST_CALL.get();
+    if state.files.has_any() && few {
+        let wanted = GuestPtr::<Subscription>::new(subscriptions as u32);
+        let into = GuestPtr::<Event>::new(events as u32);
+        let sleep = if count == 1 { sleep(memory, wanted)? } else { None };
+        let ready = match sleep {
+            Some(sleep) => {
+                tokio::time::sleep(sleep).await;
+                let event = event(memory.read(wanted)?.userdata, Eventtype::Clock, Eventrwflags::empty());
+                memory.write(into, event)?;
+                1
+            }
+            None => files(state, memory, wanted, into, count as u32).await?,
+        };
+        if ready > 0 {
+            memory.write(GuestPtr::<u32>::new(out as u32), ready)?;
+            return Ok(Errno::Success as i32);
+        }
+    }
+    preview1::poll_oneoff(&mut state.wasi, memory, subscriptions, events, count, out).await
 }
 
 /// Returns the length of a sleep if the guest waits for nothing else.
