@@ -150,8 +150,12 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     output::line(format_args!("plugin {}: {}", source.name, source.directory.display()));
-    let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
-    output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
+    if let Some(command) = &source.manifest.command {
+        output::line(format_args!("  runs: the granted command {command}"));
+    } else {
+        let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
+        output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
+    }
     let asked = wishes(&source.manifest.capabilities);
     let (plugin, took, problems) = make(&mut loader, &mut source);
     if let Some(plugin) = &plugin {
@@ -164,7 +168,7 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     for call in source.manifest.calls.values() {
-        tell(call);
+        tell(&plugin.as_ref().map_or_else(|| call.clone(), |plugin| plugin.served(call)));
     }
     for what in asked {
         output::line(format_args!("  asks for: {what}"));

@@ -55,6 +55,7 @@ mod status;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use distillery_command::{SUPERVISOR_COMMAND, supervise};
 use distillery_config::Config;
 use distillery_core::private::{self, Use};
 use distillery_plugin::{Operator, archive::Archive, granted::OperatorGrants, load::Loader, signature::Trusted};
@@ -124,6 +125,9 @@ enum Command {
     /// Compiles one module for a server, in a process that can be killed
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompileWorker { job: String },
+    /// Runs one granted command for a server, and kills what it leaves behind
+    #[command(hide = true, name = SUPERVISOR_COMMAND)]
+    CommandSupervisor,
     /// Users: who can log in, and their scopes. Works without a server; a running one applies changes at once
     #[command(subcommand)]
     User(accounts::User),
@@ -154,6 +158,9 @@ pub fn main() -> ExitCode {
     if let Command::CompileWorker { job } = &arguments.command {
         // The worker gets its settings as an argument, and reads no configuration.
         return compile_worker(job);
+    }
+    if matches!(arguments.command, Command::CommandSupervisor) {
+        return supervise();
     }
     output::finish(run(arguments))
 }
@@ -191,6 +198,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
         Command::Calls(calls) => running::calls(&config, &calls),
         Command::CompileWorker { .. }
+        | Command::CommandSupervisor
         | Command::Config(_)
         | Command::Openapi(_)
         | Command::Completions { .. }
@@ -263,6 +271,7 @@ fn grants(config: &Config) -> OperatorGrants {
         environment: config.plugins.environment.clone(),
         scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
         systems: None,
+        commands: Arc::default(),
         look_only: false,
     }
 }

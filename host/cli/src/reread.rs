@@ -1,5 +1,6 @@
 //! Rereads the configuration while the server runs: applies some keys, and reports those that need a restart.
 
+use distillery_command::Slots;
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_observe::telemetry::Level;
@@ -17,6 +18,8 @@ pub(super) struct Rereader {
     runtime: Arc<Runtime>,
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
+    /// The commands that run, under the old grants too.
+    commands: Arc<Slots>,
     archive: Option<Arc<Archive>>,
     level: Level,
 }
@@ -32,6 +35,7 @@ impl Rereader {
             runtime: loader.runtime.clone(),
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
+            commands: grants.commands.clone(),
             archive: loader.archive.clone(),
             level,
         }
@@ -43,7 +47,12 @@ impl Rereader {
         let Changes { plugins: mut changed, log_level, restart } = Changes::between(&self.started, &self.running, &new);
         let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
         // Needed even without changed keys: the content of a named file can have changed.
-        let grants = OperatorGrants { systems: self.systems.clone(), scratch: self.scratch.clone(), ..operator.grants };
+        let grants = OperatorGrants {
+            systems: self.systems.clone(),
+            scratch: self.scratch.clone(),
+            commands: self.commands.clone(),
+            ..operator.grants
+        };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
         let loader = Loader { runtime, operator, max_module: new.limits.module, archive };

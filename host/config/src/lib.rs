@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod changes;
+mod commands;
 mod form;
 mod grants;
 pub mod reference;
@@ -20,6 +21,7 @@ mod systems;
 mod yaml;
 
 pub use changes::Changes;
+pub use commands::{CommandGrant, CommandLimits, CommandPaths, CommandValue};
 pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
 pub use service::Service;
 pub use source::ConfigError;

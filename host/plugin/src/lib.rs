@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod capabilities;
 mod catalog;
+pub mod command_calls;
 mod debounce;
 pub mod discover;
 pub mod first_load;

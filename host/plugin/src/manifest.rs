@@ -3,7 +3,7 @@
 //! This module reads no module and grants nothing: the manifest only contains requests.
 
 use super::{
-    capabilities::Capabilities,
+    capabilities::{Capabilities, CommandName},
     params::{CallSpec, ParamList},
 };
 use distillery_core::{
@@ -23,6 +23,8 @@ use std::{
 
 /// The file name of the manifest in the directory of a plugin.
 pub const FILE: &str = "plugin.yaml";
+/// The component of a plugin that runs a granted command.
+pub const BUILTIN_COMMAND: &str = "builtin:command";
 
 /// The checked contents of a manifest.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Manifest {
     pub description: String,
     /// The module, relative to the directory; `None` means the only one in it.
     pub component: Option<PathBuf>,
+    /// The granted command that is run instead of a module.
+    pub command: Option<CommandName>,
     /// The command that builds the module.
     pub build: Option<String>,
     /// Arguments between the name of the call and its parameters, such as the script of an interpreter.
@@ -71,7 +75,8 @@ impl Manifest {
 
     /// Parses `text`, the manifest at `file` of the plugin `name`.
     pub fn read(text: &str, file: &Path, name: &CallName) -> Result<Self, yaml::Error> {
-        Ok(Self::from_written(yaml::read(text, file)?, name))
+        let Consistent(written) = yaml::read(text, file)?;
+        Ok(Self::from_written(written, name))
     }
 
     fn from_written(written: Written, name: &CallName) -> Self {
@@ -84,16 +89,24 @@ impl Manifest {
                 BTreeMap::from([(name.clone(), CallSpec { description, ..CallSpec::any(name.clone()) })])
             }
         };
+        let mut capabilities = written.capabilities;
+        let (component, command) = match written.component {
+            Some(Program::Command) => (None, written.command),
+            Some(Program::Module(path)) => (Some(path), None),
+            None => (None, None),
+        };
+        capabilities.commands.extend(command.clone().filter(|name| !capabilities.commands.contains(name)));
         Self {
             description: written.description,
-            component: written.component.map(|ModulePath(path)| path),
+            component,
+            command,
             build: written.build,
             arguments: written.arguments.into_iter().map(|Argument(argument)| argument).collect(),
             stderr: written.stderr,
             calls,
             limits: written.limits.into(),
             cancel: written.cancel,
-            capabilities: written.capabilities,
+            capabilities,
         }
     }
 }
@@ -102,7 +115,8 @@ impl Manifest {
 #[serde(default, deny_unknown_fields)]
 struct Written {
     description: String,
-    component: Option<ModulePath>,
+    component: Option<Program>,
+    command: Option<CommandName>,
     build: Option<String>,
     arguments: Vec<Argument>,
     stderr: Stderr,
@@ -112,19 +126,55 @@ struct Written {
     capabilities: Capabilities,
 }
 
+/// A manifest whose keys fit together.
+#[derive(Deserialize)]
+#[serde(try_from = "Written")]
+struct Consistent(Written);
+
+impl TryFrom<Written> for Consistent {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match (&written.component, &written.command) {
+            (Some(Program::Command), None) => {
+                Err(format!("component: {BUILTIN_COMMAND} needs a command: name one with command:"))
+            }
+            (Some(Program::Module(_)) | None, Some(_)) => {
+                Err(format!("command: needs component: {BUILTIN_COMMAND}; a module starts its commands itself"))
+            }
+            (Some(Program::Command), Some(_)) if written.build.is_some() || !written.arguments.is_empty() => {
+                Err(format!(
+                    "component: {BUILTIN_COMMAND} has nothing to build and no arguments: remove build and arguments"
+                ))
+            }
+            _ => Ok(Self(written)),
+        }
+    }
+}
+
+/// What a plugin runs.
 #[derive(Deserialize)]
 #[serde(try_from = "PathBuf")]
-struct ModulePath(PathBuf);
+enum Program {
+    Module(PathBuf),
+    /// The guest in this program that runs a granted command.
+    Command,
+}
 
-impl TryFrom<PathBuf> for ModulePath {
+impl TryFrom<PathBuf> for Program {
     type Error = String;
 
     fn try_from(path: PathBuf) -> Result<Self, String> {
+        if path == Path::new(BUILTIN_COMMAND) {
+            return Ok(Self::Command);
+        }
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         if inside && is_module(&path) {
-            Ok(Self(path))
+            Ok(Self::Module(path))
         } else {
-            Err(format!("{path:?} is not a module of this directory: name a .wasm or .wat file inside it"))
+            Err(format!(
+                "{path:?} is not a module of this directory: name a .wasm or .wat file inside it, or {BUILTIN_COMMAND}"
+            ))
         }
     }
 }
@@ -321,6 +371,7 @@ capabilities:
   secrets: [API_KEY]
   systems: write
   scratch: 64MiB
+  commands: [compose, docker.ps]
 "#,
         )
         .unwrap();
@@ -341,6 +392,17 @@ capabilities:
         assert_eq!(asked.http[0].as_str(), "https://api.example.org");
         assert_eq!((asked.env[0].as_str(), asked.secrets[0].as_str()), ("LANG", "API_KEY"));
         assert_eq!((asked.systems, asked.scratch), (Some(SystemsAccess::Write), Some(Scratch(Size::mib(64)))));
+        assert_eq!(asked.commands.iter().map(CommandName::as_str).collect::<Vec<_>>(), ["compose", "docker.ps"]);
+        assert!(manifest.command.is_none());
+    }
+
+    #[test]
+    fn command_without_a_module_asks_for_its_grant() {
+        let manifest = read("description: Restarts it\ncomponent: builtin:command\ncommand: restart-web\n").unwrap();
+        assert_eq!(manifest.command.as_ref().map(CommandName::as_str), Some("restart-web"));
+        assert_eq!((manifest.component.is_none(), manifest.capabilities.commands.len()), (true, 1));
+        let both = "{component: 'builtin:command', command: x, capabilities: {commands: [x]}}";
+        assert_eq!(read(both).unwrap().capabilities.commands.len(), 1);
     }
 
     #[test]
@@ -390,6 +452,13 @@ capabilities:
             ("component: /x.wasm", "not a module"),
             ("component: x.so", "not a module"),
             ("component: ''", "not a module"),
+            ("component: builtin:shell", "not a module of this directory"),
+            ("component: builtin:command", "component: builtin:command needs a command"),
+            ("command: x", "command: needs component: builtin:command"),
+            ("{component: x.wasm, command: x}", "command: needs component: builtin:command"),
+            ("{component: 'builtin:command', command: x, arguments: [y]}", "has nothing to build and no arguments"),
+            ("{component: 'builtin:command', command: x y}", "command: \"x y\" is not the name of a command"),
+            ("capabilities: {commands: [a, a]}", "capabilities: the command a is asked for twice"),
             ("arguments: [\"a\\0\"]", "arguments[0]: an argument cannot contain a NUL"),
             ("stderr: both", "stderr: \"both\" is not allowed: allowed: log, forward"),
             ("limits: {output: 0}", "limits.output: 0 lets nothing through"),

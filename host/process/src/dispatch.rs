@@ -76,6 +76,8 @@ pub struct Queued {
 struct Order {
     call: Arc<Call>,
     invocation: Invocation,
+    /// The parameters that the client gave, with defaults.
+    params: Vec<String>,
     control: Arc<Control>,
     compute: Arc<ComputeThreads>,
     deadlines: Deadlines,
@@ -130,6 +132,9 @@ impl Dispatcher {
         }
         let plugin = &call.plugin;
         let params = call.spec.check(params, &plugin.limits).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
+        let params = params.into_inner();
+        let arguments =
+            plugin.arguments(&call.spec, params.clone()).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
         let control = Arc::new(Control::new(&plugin.limits));
         let env = vec![
             ("DISTILLERY_PROCESS".to_owned(), control.id.to_string()),
@@ -138,8 +143,8 @@ impl Dispatcher {
         ];
         let invocation = Invocation {
             call: call.spec.name.clone(),
-            leading: plugin.manifest.arguments.clone(),
-            params: params.into_inner(),
+            leading: arguments.leading,
+            params: arguments.params,
             env,
             stderr: match plugin.manifest.stderr {
                 Stderr::Log => StderrTo::Log,
@@ -153,6 +158,7 @@ impl Dispatcher {
             counted: self.metrics.of(&call.spec.name),
             call,
             invocation,
+            params,
             control,
             compute: self.compute.clone(),
             deadlines,
@@ -194,6 +200,8 @@ impl Dispatcher {
             cpu: control.cpu(),
             bytes_in: control.input.total(),
             bytes_out: control.output.total(),
+            commands: control.commands.count(),
+            commands_cpu: control.commands.cpu(),
         };
         self.metrics.of(&process.call().spec.name).ended(outcome, spent);
         if let Some(mut span) = self.traced("process", caller, SystemTime::now() - spent.time) {
@@ -203,6 +211,12 @@ impl Dispatcher {
             span.set("distillery.generation", call.plugin.generation);
             span.set("distillery.process", control.id.to_string());
             span.set("distillery.outcome", if outcome.is_success() { "success" } else { outcome.kind() });
+            if spent.commands > 0 {
+                span.set("distillery.commands", spent.commands);
+                span.set("distillery.commands_ms", control.commands.time().as_millis() as u64);
+                span.set("distillery.commands_cpu_ms", spent.commands_cpu.as_millis() as u64);
+                span.set("distillery.commands_memory", control.commands.memory_peak());
+            }
             if let Some(failure) = outcome.failure() {
                 span.fail(failure);
             }
@@ -222,6 +236,10 @@ impl Dispatcher {
             memory = control.memory_peak(),
             bytes_in = control.input.total(),
             bytes_out = control.output.total(),
+            commands = (spent.commands > 0).then_some(spent.commands),
+            commands_ms = (spent.commands > 0).then_some(control.commands.time().as_millis() as u64),
+            commands_cpu_ms = (spent.commands > 0).then_some(spent.commands_cpu.as_millis() as u64),
+            commands_memory = (spent.commands > 0).then_some(control.commands.memory_peak()),
             "process ended"
         );
     }
@@ -237,7 +255,7 @@ impl Order {
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         if let Some(history) = &self.history {
             let user = (self.user.as_str(), &self.owner);
-            let begun = history::begun(&self.control, user, &self.call, &self.invocation.params);
+            let begun = history::begun(&self.control, user, &self.call, &self.params);
             history.begin(&self.control, begun);
         }
         self.counted.started();

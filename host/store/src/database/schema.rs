@@ -81,4 +81,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
         (SELECT 'user:' || users.id FROM users WHERE name = user AND (created + 1) * 1000 <= started);
     CREATE INDEX processes_owner ON processes (owner);
 ",
+    // Granted commands count apart from the guest.
+    "
+    ALTER TABLE processes ADD COLUMN commands INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_cpu_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_memory INTEGER NOT NULL DEFAULT 0;
+",
 ];
