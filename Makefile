@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients format javascript FORCE
+.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check deny clean toolchain toolchains languages-table go-guest browser linters clients format javascript FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -62,10 +62,17 @@ test: toolchain ## run every test
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
-needed: go-guest toolchains browser linters clients
+needed: go-guest toolchains browser linters clients tools
 	@for guest in once served; do \
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
+
+# What the tests of granted commands run.
+tools:
+	@{ command -v tar && command -v git && command -v sqlite3; } >/dev/null || { \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends tar git sqlite3 >/dev/null; \
+	} || { echo "SKIPPED: tests of granted commands, as no tar, git or sqlite3 could be had"; [ "$${CI:-}" != true ]; }
 
 # Every warning is an error, such as a link that leads nowhere.
 docs: toolchain ## build docs/ as a web site into target/book

@@ -2,7 +2,7 @@
 //!
 //! A process cannot leave its group by starting a session or by losing its parent, so killing the group ends all.
 
-use rustix::fs::getxattr;
+use rustix::fs::{Access, access, getxattr};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -31,7 +31,10 @@ fn find() -> Option<PathBuf> {
     let path = Path::new(ROOT).join(own.trim_start_matches('/'));
     let mut value = [0; 1];
     let marked = getxattr(&path, DELEGATED, &mut value).is_ok() && value == *b"1";
-    (marked && path.join("cgroup.kill").exists()).then_some(path)
+    // The unit can mark the group and make it read-only at the same time.
+    let writable =
+        access(&path, Access::WRITE_OK).is_ok() && access(path.join("cgroup.procs"), Access::WRITE_OK).is_ok();
+    (marked && writable && path.join("cgroup.kill").exists()).then_some(path)
 }
 
 impl Group {

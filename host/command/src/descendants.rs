@@ -6,25 +6,27 @@
 use super::cgroup;
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, waitpid},
+    param::clock_ticks_per_second,
+    process::{Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, wait, waitpid},
 };
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, io, path::Path, process::Child, thread, time::Duration};
+use wait4::{ResUse, Wait4};
 
 /// The time between two looks for processes that still live. Killing takes longer than this only for large ones.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Kills the command with the process group of `leader` and everything that it started, and waits until all are gone.
-/// Returns the status of the leader, which must not have been waited for.
-pub fn end_all(leader: Pid, group: Option<&Path>) -> Option<WaitStatus> {
+/// Returns the end of the leader, which must not have been waited for.
+pub fn end_all(leader: Child, group: Option<&Path>) -> io::Result<ResUse> {
     if let Some(group) = group {
         cgroup::kill(group);
     }
     // All processes of the group at once: none of them can start another one meanwhile.
-    _ = kill_process_group(leader, Signal::KILL);
-    let mut status = None;
+    _ = kill_process_group(Pid::from_child(&leader), Signal::KILL);
+    let ended = leader.wait4()?;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
-            Ok(Some((pid, ended))) if pid == leader => status = Some(ended),
+        // Unlike `waitpid`, for children of all process groups.
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) => {
                 for child in children() {
@@ -33,7 +35,7 @@ pub fn end_all(leader: Pid, group: Option<&Path>) -> Option<WaitStatus> {
                 thread::sleep(LOOK);
             }
             // There are no children any more.
-            Err(_) => return status,
+            Err(_) => return Ok(ended),
         }
     }
 }
@@ -43,6 +45,15 @@ pub fn reap_orphans(leader: Pid) {
     for child in children().into_iter().filter(|child| *child != leader) {
         _ = waitpid(Some(child), WaitOptions::NOHANG);
     }
+}
+
+/// Returns the processor time of all processes that this one has waited for, directly or through others. The kernel tells
+/// it in hundredths of a second.
+pub fn cpu() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks: u64 = after.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / clock_ticks_per_second().max(1))
 }
 
 /// Returns the children of this process.

@@ -7,27 +7,30 @@ use super::{
     cgroup, confine, descendants,
     message::{Final, Job, Report, Status},
 };
-use nix::sys::resource::{UsageWho, getrusage};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{
-        Pid, PidfdFlags, Resource, Rlimit, Signal, WaitStatus, getpid, getrlimit, kill_process_group, pidfd_open,
+        Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, getrlimit, kill_process_group, pidfd_open,
         set_child_subreaper, setrlimit, setsid,
     },
     thread::set_no_new_privs,
 };
 use std::{
-    fs, io,
+    io,
     io::Read,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     process::{Child, Command, ExitCode},
     thread,
     time::{Duration, Instant},
 };
+use wait4::ResUse;
 
 /// The command of this program that supervises one command.
 pub const COMMAND: &str = "command-supervisor";
@@ -47,7 +50,8 @@ pub fn work() -> ExitCode {
 }
 
 fn supervise() -> io::Result<()> {
-    close_inherited()?;
+    // Descriptors that the server was started with, such as a listening socket, end here.
+    close_fds::set_fds_cloexec(3, &[]);
     // Fails only if this process leads a session already.
     _ = setsid();
     set_no_new_privs(true)?;
@@ -63,29 +67,18 @@ fn supervise() -> io::Result<()> {
     let watched = Report::Started(leader.as_raw_nonzero().get())
         .send(&socket)
         .and_then(|()| watch(&socket, leader, begun + job.timeout));
-    let status = descendants::end_all(leader, job.cgroup.as_deref());
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let time = |value: nix::sys::time::TimeVal| {
-        Duration::from_secs(value.tv_sec() as u64) + Duration::from_micros(value.tv_usec() as u64)
-    };
+    let ResUse { status, rusage } = descendants::end_all(child, job.cgroup.as_deref())?;
     let ended = Final {
-        status: status.map_or(Status::Signalled(9), of_wait),
+        status: match status.signal() {
+            Some(signal) => Status::Signalled(signal as u8),
+            None => Status::Exited(status.code().unwrap_or_default() as u8),
+        },
         timed_out: watched?,
-        cpu: time(usage.user_time()) + time(usage.system_time()),
-        memory: (usage.max_rss() as u64) << 10,
+        // The second one includes processes that the program did not wait for.
+        cpu: (rusage.utime + rusage.stime).max(descendants::cpu()),
+        memory: rusage.maxrss,
     };
     Report::Ended(ended).send(&socket)
-}
-
-/// Closes every descriptor except the first three: a listening socket, for example, that the server was started with.
-fn close_inherited() -> io::Result<()> {
-    let listed = fs::read_dir("/proc/self/fd")?.flatten();
-    let open: Vec<i32> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The descriptor of the listing itself is closed already.
-        _ = nix::unistd::close(descriptor);
-    }
-    Ok(())
 }
 
 fn spawn(job: &Job, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<Child, String> {
@@ -181,12 +174,5 @@ fn obey(mut socket: &UnixStream, leader: Pid) -> bool {
             true
         }
         Err(error) => error.kind() == io::ErrorKind::Interrupted,
-    }
-}
-
-fn of_wait(status: WaitStatus) -> Status {
-    match status.terminating_signal() {
-        Some(signal) => Status::Signalled(signal as u8),
-        None => Status::Exited(status.exit_status().unwrap_or_default() as u8),
     }
 }

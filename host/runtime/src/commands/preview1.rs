@@ -1,6 +1,6 @@
 //! Granted commands for modules of preview 1: functions of the import module `distillery_call`.
 //!
-//! A module has one thread, so only `command_poll` waits. docs/reference/preview1.md describes every function.
+//! A module has one thread, so only `command_poll` waits. docs/reference/preview1.md describes them.
 
 use super::{Held, Kind, NotStarted, Streams, begin, commands, values};
 use crate::{state::State, stdio};
