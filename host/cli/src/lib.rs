@@ -127,7 +127,7 @@ enum Command {
     CompileWorker { job: String },
     /// Runs one granted command for a server, and kills what it leaves behind
     #[command(hide = true, name = SUPERVISOR_COMMAND)]
-    CommandSupervisor,
+    Supervisor,
     /// Users: who can log in, and their scopes. Works without a server; a running one applies changes at once
     #[command(subcommand)]
     User(accounts::User),
@@ -159,7 +159,7 @@ pub fn main() -> ExitCode {
         // The worker gets its settings as an argument, and reads no configuration.
         return compile_worker(job);
     }
-    if matches!(arguments.command, Command::CommandSupervisor) {
+    if matches!(arguments.command, Command::Supervisor) {
         return supervise();
     }
     output::finish(run(arguments))
@@ -198,7 +198,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
         Command::Calls(calls) => running::calls(&config, &calls),
         Command::CompileWorker { .. }
-        | Command::CommandSupervisor
+        | Command::Supervisor
         | Command::Config(_)
         | Command::Openapi(_)
         | Command::Completions { .. }

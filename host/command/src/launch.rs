@@ -58,6 +58,8 @@ pub async fn start(
     control: &Arc<Control>,
 ) -> Result<Begun, StartError> {
     let arguments = command.line.fill(given)?;
+    // A command that starts after the cancel is a part of the call's cleanup, and is not told to stop.
+    let told_already = control.reason().is_some();
     let slot = command.slots.take(&command.plugin, &command.name, command.concurrent).map_err(|full| {
         StartError::Busy(match full {
             Full::Command => format!("{} runs as often as it may at once: try again later", command.name),
@@ -69,7 +71,9 @@ pub async fn start(
     let (mut begun, started) = begun.map_err(|error| failed(error.to_string()))?;
     match started.await {
         Ok(Ok(())) => {
-            begun.running.stop_with(control);
+            if !told_already {
+                begun.running.stop_with(control);
+            }
             Ok(begun)
         }
         Ok(Err(why)) => Err(failed(why)),

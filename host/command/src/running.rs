@@ -161,12 +161,8 @@ impl Running {
         Self { state, tells: None }
     }
 
-    /// Sends SIGTERM when the call is told to stop. A command that starts after that is part of the call's cleanup, and
-    /// is not told.
+    /// Sends SIGTERM when the call is told to stop, or now if it was told while the command started.
     pub(super) fn stop_with(&mut self, control: &Arc<Control>) {
-        if control.reason().is_some() {
-            return;
-        }
         let (state, control) = (Arc::downgrade(&self.state), control.clone());
         let tells = tokio::spawn(async move {
             control.told().await;

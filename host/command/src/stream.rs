@@ -26,7 +26,7 @@ const WRITE: usize = 16 << 10;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     Data(Bytes),
-    /// Nothing is there yet.
+    /// No bytes are there yet.
     Empty,
     Ended,
 }

@@ -75,7 +75,7 @@ impl CommandGrant {
     pub(super) fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
         let run = section.list_of("run", form::text)?;
         let params = match section.node("params")? {
-            Some(node) => named(node.section()?, param_name, |node| Ok(node))?,
+            Some(node) => named(node.section()?, param_name, Ok)?,
             None => BTreeMap::new(),
         };
         let params = params.into_iter().map(|(name, node)| param(name, node)).collect::<Result<_, _>>()?;
