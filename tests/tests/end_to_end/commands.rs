@@ -66,14 +66,20 @@ fn living_below(directory: &str) -> Vec<u32> {
     pids.filter(marked).collect()
 }
 
-/// Waits until the commands of the server in `directory` have this many processes.
-async fn processes_of(directory: &str, what: &str, wanted: impl Fn(usize) -> bool) {
+/// Waits until `is_so`.
+#[expect(clippy::disallowed_methods, reason = "the kernel reports no changes, so the value is polled")]
+async fn until(what: &str, is_so: impl Fn() -> bool) {
     patiently(what, async {
-        while !wanted(living_below(directory).len()) {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
+}
+
+/// Waits until the commands of the server in `directory` have this many processes.
+async fn processes_of(directory: &str, what: &str, wanted: impl Fn(usize) -> bool) {
+    until(what, || wanted(living_below(directory).len())).await;
 }
 
 async fn nothing_is_left(server: &Server) {

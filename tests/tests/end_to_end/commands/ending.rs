@@ -1,7 +1,7 @@
 //! The end of a command, however its call or the server ends.
 
-use super::{KINDS, builder_of, living, nothing_is_left, params, processes_of, something_runs};
-use distillery_tests::{Server, patiently};
+use super::{KINDS, builder_of, living, nothing_is_left, params, processes_of, something_runs, until};
+use distillery_tests::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{fs, time::Duration};
@@ -122,13 +122,7 @@ async fn thousand_cancels_leave_no_process() {
         futures_util::future::join_all(calls).await;
     }
     nothing_is_left(&server).await;
-    let supervisors = || async { server.children() };
-    patiently("the end of every supervisor", async {
-        while supervisors().await > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("the end of every supervisor", || server.children() == 0).await;
 }
 
 #[tokio::test]

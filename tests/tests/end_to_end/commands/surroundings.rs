@@ -60,6 +60,27 @@ async fn streams_carry_all_bytes_in_both_directions() {
 }
 
 #[tokio::test]
+async fn module_of_go_runs_a_command() {
+    let Some(guest) = Guest::go_granted() else {
+        eprintln!("SKIPPED: module_of_go_runs_a_command, for want of a Go guest: run `make go-guest`");
+        return;
+    };
+    let server = Server::builder()
+        .plugin("go", guest, "stderr: forward\ncalls: {go: {access: public}}\ncapabilities: {commands: [it]}")
+        .set(
+            "plugins.grants",
+            json!({"go": {"commands": {"it": {"run": ["sh", "-c", "cat; echo apart >&2; exit 3"]}}}}),
+        )
+        .start()
+        .await;
+    let output = piped(&mut server.command(&["call", "go", "it"]), "one\ntwo");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(3), "one\ntwo"));
+    assert!(text(&output.stderr).contains("apart"), "{}", text(&output.stderr));
+    let unknown = server.call("go", &["other"]).await.finish().await.failure();
+    assert!(unknown.contains("plugin.yaml does not ask for the command \"other\""), "{unknown}");
+}
+
+#[tokio::test]
 async fn status_and_signal_are_told() {
     let params_of = json!({"params": {"script": {"choices": ["exit 7", "kill -9 $$"]}}});
     let server = builder_of(&["sh", "-c", "{script}"], params_of).start().await;
