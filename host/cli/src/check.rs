@@ -159,15 +159,14 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     output::line(format_args!("plugin {}: {}", source.name, source.directory.display()));
-    let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
-    output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
+    if let Some(command) = &source.manifest.command {
+        output::line(format_args!("  runs: the granted command {command}"));
+    } else {
+        tell_module(&source);
+    }
     if let Some(files) = &source.files {
         let (count, size, at) = (files.count(), rounded(files.size.get()), &source.manifest.files.at);
         output::line(format_args!("  files: {count}, {size}, at {at}"));
-    }
-    // Invalid code is a problem, which the compiler describes.
-    for finding in inspect::Inspection::of(&source.module_bytes).map(|it| it.findings()).unwrap_or_default() {
-        output::line(format_args!("  {finding}"));
     }
     let asked = wishes(&source.manifest.capabilities);
     let (plugin, took, problems) = make(&mut loader, &mut source);
@@ -181,7 +180,7 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     for call in source.manifest.calls.values() {
-        tell(call);
+        tell(&plugin.as_ref().map_or_else(|| call.clone(), |plugin| plugin.served(call)));
     }
     for (name, value) in &source.manifest.env {
         output::line(format_args!("  env: {name}={value}"));
@@ -229,6 +228,16 @@ fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, 
         if !more {
             return (None, begun.elapsed(), problems);
         }
+    }
+}
+
+/// Prints the module of a plugin, and what its sections say.
+fn tell_module(source: &Source) {
+    let file = source.module_path.strip_prefix(&source.directory).unwrap_or(&source.module_path);
+    output::line(format_args!("  module: {}, {}", file.display(), rounded(source.module_bytes.len() as u64)));
+    // Invalid code is a problem, which the compiler describes.
+    for finding in inspect::Inspection::of(&source.module_bytes).map(|it| it.findings()).unwrap_or_default() {
+        output::line(format_args!("  {finding}"));
     }
 }
 

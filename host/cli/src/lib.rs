@@ -56,6 +56,7 @@ mod status;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use distillery_command::{SUPERVISOR_COMMAND, supervise};
 use distillery_config::Config;
 use distillery_core::private::{self, Use};
 use distillery_plugin::{
@@ -135,6 +136,9 @@ enum Command {
     /// Compiles one module for a server, in a process that can be killed
     #[command(hide = true, name = COMPILE_COMMAND)]
     CompileWorker { job: String },
+    /// Runs one granted command for a server, and kills what it leaves behind
+    #[command(hide = true, name = SUPERVISOR_COMMAND)]
+    Supervisor,
     /// Users: who can log in, and their scopes. Works without a server; a running one applies changes at once
     #[command(subcommand)]
     User(accounts::User),
@@ -165,6 +169,9 @@ pub fn main() -> ExitCode {
     if let Command::CompileWorker { job } = &arguments.command {
         // The worker gets its settings as an argument, and reads no configuration.
         return compile_worker(job);
+    }
+    if matches!(arguments.command, Command::Supervisor) {
+        return supervise();
     }
     output::finish(run(arguments))
 }
@@ -203,6 +210,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Calls(calls) => running::calls(&config, &calls),
         Command::Schedules(arguments) => schedules::run(&config, &arguments),
         Command::CompileWorker { .. }
+        | Command::Supervisor
         | Command::Config(_)
         | Command::Openapi(_)
         | Command::Completions { .. }
@@ -283,6 +291,7 @@ fn grants(config: &Config) -> OperatorGrants {
         scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
         files: Arc::new(FileStore::of(config.data.join(archive::DIRECTORY))),
         systems: None,
+        commands: Arc::default(),
         look_only: false,
     }
 }

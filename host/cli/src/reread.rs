@@ -1,5 +1,6 @@
 //! Rereads the configuration while the server runs: applies some keys, and reports those that need a restart.
 
+use distillery_command::Slots;
 use distillery_config::{Changes, Config};
 use distillery_core::systems::Directory;
 use distillery_http::hooks::{Hooks, Table};
@@ -22,6 +23,8 @@ pub(super) struct Rereader {
     systems: Option<Arc<dyn Directory>>,
     scratch: Arc<ScratchRoot>,
     files: Arc<FileStore>,
+    /// The commands that run, under the old grants too.
+    commands: Arc<Slots>,
     archive: Option<Arc<Archive>>,
     scheduler: Arc<Scheduler>,
     hooks: Arc<Hooks>,
@@ -47,6 +50,7 @@ impl Rereader {
             systems: grants.systems.clone(),
             scratch: grants.scratch.clone(),
             files: grants.files.clone(),
+            commands: grants.commands.clone(),
             archive: loader.archive.clone(),
             scheduler,
             hooks,
@@ -66,6 +70,7 @@ impl Rereader {
             systems: self.systems.clone(),
             scratch: self.scratch.clone(),
             files: self.files.clone(),
+            commands: self.commands.clone(),
             ..operator.grants
         };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };

@@ -4,6 +4,7 @@
 //! module takes the granted variables from the environment, because no other module reads it.
 
 use super::{
+    commands::{CommandGrant, command_name},
     form::{self, Formed},
     source::{ConfigError, Node, Section},
 };
@@ -28,6 +29,8 @@ pub struct Grant {
     pub systems: Option<SystemsGrant>,
     /// The maximum size of the private directory for temporary files.
     pub scratch: Option<Size>,
+    /// Programs of this machine, by the plugin's names for them.
+    pub commands: BTreeMap<String, CommandGrant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,8 @@ pub(super) fn named_in(
 impl Grant {
     fn names(&self, variable: &String) -> bool {
         let is_secret = |secret: &SecretSource| matches!(secret, SecretSource::Env(name) if name == variable);
-        self.env.contains(variable) || self.secrets.values().any(is_secret)
+        let of_command = self.commands.values().any(|command| command.names(variable));
+        self.env.contains(variable) || self.secrets.values().any(is_secret) || of_command
     }
 
     fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
@@ -90,6 +94,10 @@ impl Grant {
             systems: section
                 .get("systems", form::word(&[("read", SystemsGrant::Read), ("write", SystemsGrant::Write)]))?,
             scratch: section.get("scratch", form::size(Size::kib(4)..=Size::mib(1 << 20)))?,
+            commands: match section.node("commands")? {
+                Some(node) => named(node.section()?, command_name, |node| CommandGrant::read(node.section()?, base))?,
+                None => BTreeMap::new(),
+            },
         };
         section.finish()?;
         Ok(grant)
@@ -126,7 +134,7 @@ impl SecretSource {
 }
 
 /// Reads a mapping with keys of the operator's choice.
-fn named<'a, T>(
+pub(super) fn named<'a, T>(
     section: Section<'a>,
     name_form: impl Fn(&str) -> Formed<()>,
     read: impl Fn(Node<'a>) -> Result<T, ConfigError>,

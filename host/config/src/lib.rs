@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 mod changes;
+mod commands;
 mod form;
 mod grants;
 mod hooks;
@@ -22,6 +23,7 @@ mod systems;
 mod yaml;
 
 pub use changes::Changes;
+pub use commands::{CommandGrant, CommandLimits, CommandPaths, CommandValue};
 pub use grants::{Grant, Mount, SecretSource, SystemsGrant};
 pub use hooks::{Hook, HookFormat, HookParams, Hooks};
 pub use schedules::{MISSED, Missed, OVERLAPS, Overlap, RunAs, Schedule};

@@ -252,6 +252,7 @@ fn grants_are_typed() {
         ]),
         systems: Some(SystemsGrant::Write),
         scratch: Some(Size::mib(64)),
+        commands: BTreeMap::new(),
     };
     let expected = [("echo".to_owned(), Grant::default()), ("provision".to_owned(), provision)];
     assert_eq!(config.plugins.grants, BTreeMap::from(expected));
@@ -475,6 +476,69 @@ fn only_granted_variables_are_kept_and_hidden() {
 }
 
 #[test]
+fn granted_command_is_typed() {
+    let text = "plugins:
+  grants:
+    instances:
+      commands:
+        compose:
+          run: [docker, compose, --project-directory, \"/srv/instances/{slug}\", \"{verb}\"]
+          params: {slug: {pattern: \"[a-z][a-z0-9-]{0,30}\"}, verb: {choices: [up, down, ps], leading_dash: true}}
+          directory: /srv/instances
+          env: {HOME: /var/lib/distillery, TOKEN: {file: token}, USER: {env: API_USER}}
+          timeout: 10m
+          output: 16MiB
+          concurrent: 2
+          paths: {read: [/usr], write: [srv]}
+        plain: {run: [id]}
+";
+    let config = read(text);
+    let commands = &config.plugins.grants["instances"].commands;
+    let compose = &commands["compose"];
+    let filled = compose.line.fill(&[("verb", "up"), ("slug", "coins")]).unwrap();
+    assert_eq!((compose.line.program(), filled[2].as_str()), ("docker", "/srv/instances/coins"));
+    assert!(compose.line.params()[1].leading_dash && !compose.line.params()[0].leading_dash);
+    assert_eq!(
+        compose.env.values().collect::<Vec<_>>(),
+        [
+            &CommandValue::Text("/var/lib/distillery".into()),
+            &CommandValue::Secret(SecretSource::File("token".into())),
+            &CommandValue::Secret(SecretSource::Env("API_USER".into())),
+        ]
+    );
+    assert_eq!((compose.timeout, compose.output, compose.concurrent), (Duration::from_secs(600), Size::mib(16), 2));
+    assert_eq!(compose.paths, Some(CommandPaths { read: vec!["/usr".into()], write: vec!["srv".into()] }));
+    let environment = ["API_USER", "OTHER"].map(|name| (name.to_owned(), String::new())).to_vec();
+    let named = grants::named_in(&config.plugins.grants, environment);
+    assert_eq!(named.keys().collect::<Vec<_>>(), ["API_USER"]);
+    let plain = &commands["plain"];
+    assert_eq!((plain.directory.as_path(), plain.env.len(), plain.concurrent), (Path::new("/"), 0, 4));
+    assert_eq!((plain.limits, plain.paths.is_none()), (CommandLimits::default(), true));
+}
+
+#[test]
+fn wrong_command_has_a_precise_error() {
+    let refused = |command: &str, what: &str| {
+        let text = format!("plugins: {{grants: {{a: {{commands: {{c: {command}}}}}}}}}");
+        let error = read_with(&text, &[]).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused("{}", "no program: write its name or its path first");
+    refused("{run: [tar, 1]}", "commands.c.run[1]: 1 is not text: write it in quotes");
+    refused("{run: [tar, '{x}']}", "commands.c.run: {x} is no parameter: add \"x\" to params");
+    refused("{run: [tar], params: {x: {}}}", "no argument has {x}");
+    refused("{run: [tar, '{x}'], params: {x: {pattern: '['}}}", "commands.c.params.x: pattern [ is not a regular");
+    refused("{run: [tar, '{x}'], params: {x: {rest: true}}}", "commands.c.params.x.rest: unknown key");
+    refused("{run: [tar, '{x}'], params: {x y: {}}}", "is not a name for a parameter");
+    refused("{run: [tar], shell: true}", "commands.c.shell: unknown key");
+    refused("{run: [tar], env: {A: 1}}", "commands.c.env.A: 1 is not text");
+    refused("{run: [tar], env: {A: {}}}", "comes from nowhere");
+    refused("{run: [tar], cpu: 1500ms}", "is not a number of whole seconds");
+    refused("{run: [tar], concurrent: 0}", "is not a count that is allowed");
+    refused("{run: [tar], timeout: 0s}", "is too short");
+}
+
+#[test]
 fn wrong_grant_has_a_precise_error() {
     let grants = |text: &str| format!("plugins:\n  grants:\n    {text}\n");
     refused(
@@ -485,7 +549,7 @@ fn wrong_grant_has_a_precise_error() {
     refused(
         &grants("echo: {mount: {}}"),
         "distillery.yaml:3:12: plugins.grants.echo.mount: unknown key: did you mean mounts? (allowed: mounts, http, env, \
-         secrets, systems, scratch)",
+         secrets, systems, scratch, commands)",
     );
     refused(
         &grants("echo: {mounts: {a: {write: true}}}"),

@@ -2,8 +2,10 @@
 //!
 //! It holds the streams, the cancel reason, the flag that interrupts the guest, the resource usage, and the value.
 
+mod commands;
 mod residence;
 
+pub use commands::CommandUsage;
 pub use residence::{Residence, ThreadClass};
 
 use crate::{
@@ -58,6 +60,8 @@ pub struct Control {
     cpu_limit: Duration,
     cpu_nanos: AtomicU64,
     memory_peak: AtomicU64,
+    /// The usage of granted commands.
+    pub commands: CommandUsage,
     /// The value of the call, as JSON.
     value: Mutex<Option<Box<str>>>,
 }
@@ -93,6 +97,7 @@ impl Control {
             cpu_limit: limits.cpu,
             cpu_nanos: AtomicU64::new(0),
             memory_peak: AtomicU64::new(0),
+            commands: CommandUsage::default(),
             value: Mutex::default(),
         }
     }

@@ -13,6 +13,7 @@
 
 pub mod auth;
 pub mod call;
+pub mod command;
 pub mod control;
 pub mod directory;
 pub mod drain;
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod network;
 pub mod one_line;
 pub mod origin;
+pub mod param;
 pub mod principal;
 pub mod private;
 pub mod redact;

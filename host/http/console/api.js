@@ -18,7 +18,7 @@
  * @typedef {string | { name: string, at: string, write?: boolean }} Mount
  * @typedef {{
  *   mounts?: Mount[], http?: string[], env?: string[], secrets?: string[], systems?: string | null,
- *   scratch?: string | null,
+ *   scratch?: string | null, commands?: string[],
  * }} Grants
  * @typedef {{ generation: number, state: string, at: string, processes: number, digest: string | null }} Generation
  * @typedef {{

@@ -225,7 +225,7 @@ function rollback({ name }, previous, result) {
 }
 
 /** @param {Grants} grants */
-function grantList({ mounts = [], http = [], env = [], secrets = [], systems, scratch }) {
+function grantList({ mounts = [], http = [], env = [], secrets = [], systems, scratch, commands = [] }) {
   /** @param {Exclude<Grants["mounts"], undefined>[number]} mount */
   const directory = (mount) => {
     if (typeof mount === "string") return `directory ${mount}`;
@@ -238,6 +238,7 @@ function grantList({ mounts = [], http = [], env = [], secrets = [], systems, sc
     ...secrets.map((it) => `secret ${it}`),
     systems && `systems: ${systems}`,
     scratch && `/tmp of ${scratch}`,
+    ...commands.map((name) => `the command ${name}`),
   ].filter((it) => typeof it === "string" && it !== "");
   const all = names.length ? names.map((name) => h("code", { class: "scope" }, name)) : "nothing outside its sandbox";
   return h("p", { class: "grants" }, h("span", { class: "aside" }, "Granted "), all);

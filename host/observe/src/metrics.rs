@@ -63,6 +63,8 @@ pub struct CallMetrics {
     cpu_us: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    commands: AtomicU64,
+    commands_cpu_us: AtomicU64,
 }
 
 /// Usage of a process over its lifetime.
@@ -72,6 +74,9 @@ pub struct Usage {
     pub cpu: Duration,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Granted commands that ended before the process did.
+    pub commands: u64,
+    pub commands_cpu: Duration,
 }
 
 /// A histogram of durations. The last bucket counts those above all bounds.
@@ -124,6 +129,8 @@ impl CallMetrics {
         self.cpu_us.fetch_add(micros(spent.cpu), Relaxed);
         self.bytes_in.fetch_add(spent.bytes_in, Relaxed);
         self.bytes_out.fetch_add(spent.bytes_out, Relaxed);
+        self.commands.fetch_add(spent.commands, Relaxed);
+        self.commands_cpu_us.fetch_add(micros(spent.commands_cpu), Relaxed);
     }
 
     fn running(&self) -> u64 {
@@ -220,6 +227,12 @@ impl Metrics {
         let name = "distillery_process_output_bytes_total";
         text.family(name, Kind::Counter, "What processes that have ended have printed, by call.");
         each(text, name, &|of| of.bytes_out.load(Relaxed) as f64);
+        let name = "distillery_commands_total";
+        text.family(name, Kind::Counter, "Granted commands of ended processes, by call.");
+        each(text, name, &|of| of.commands.load(Relaxed) as f64);
+        let name = "distillery_commands_cpu_seconds_total";
+        text.family(name, Kind::Counter, "The processor time of granted commands of ended processes, by call.");
+        each(text, name, &|of| of.commands_cpu_us.load(Relaxed) as f64 / 1e6);
         let name = "distillery_calls_refused_total";
         text.family(name, Kind::Counter, "Calls that were not started, by reason.");
         for (reason, count) in REASONS.iter().zip(&self.refused) {
@@ -252,8 +265,14 @@ mod tests {
         let echo = metrics.of(&call("echo"));
         echo.started();
         echo.started();
-        let spent =
-            Usage { time: Duration::from_millis(70), cpu: Duration::from_millis(1500), bytes_in: 3, bytes_out: 4 };
+        let spent = Usage {
+            time: Duration::from_millis(70),
+            cpu: Duration::from_millis(1500),
+            bytes_in: 3,
+            bytes_out: 4,
+            commands: 2,
+            commands_cpu: Duration::from_millis(250),
+        };
         echo.ended(&Outcome::Exited { status: 7, last_words: None }, spent);
         let text = written(&metrics);
         for line in [
@@ -268,6 +287,8 @@ mod tests {
             "distillery_process_cpu_seconds_total{call=\"echo\"} 1.5",
             "distillery_process_input_bytes_total{call=\"echo\"} 3",
             "distillery_process_output_bytes_total{call=\"echo\"} 4",
+            "distillery_commands_total{call=\"echo\"} 2",
+            "distillery_commands_cpu_seconds_total{call=\"echo\"} 0.25",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
         }

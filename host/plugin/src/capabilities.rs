@@ -24,6 +24,8 @@ pub struct Capabilities {
     pub systems: Option<SystemsAccess>,
     /// A private `/tmp` that is removed with the process.
     pub scratch: Option<Scratch>,
+    /// Programs of the server's machine, by the operator's names.
+    pub commands: Vec<CommandName>,
 }
 
 #[derive(Default, Deserialize)]
@@ -35,12 +37,14 @@ struct Written {
     secrets: Vec<EnvName>,
     systems: Option<SystemsAccess>,
     scratch: Option<Scratch>,
+    commands: Vec<CommandName>,
 }
 
 impl TryFrom<Written> for Capabilities {
     type Error = String;
 
-    fn try_from(Written { mounts, http, env, secrets, systems, scratch }: Written) -> Result<Self, String> {
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { mounts, http, env, secrets, systems, scratch, commands } = written;
         let scratch_at = scratch.map(|_| SCRATCH_AT);
         if let Some(place) = first_twice(mounts.iter().map(|mount| mount.at.as_str()).chain(scratch_at)) {
             return Err(format!("two things are at {place}: move a mount"));
@@ -48,7 +52,10 @@ impl TryFrom<Written> for Capabilities {
         if let Some(name) = first_twice(env.iter().chain(&secrets).map(EnvName::as_str)) {
             return Err(format!("the variable {name} is asked for twice: remove it from env or secrets"));
         }
-        Ok(Self { mounts, http, env, secrets, systems, scratch })
+        if let Some(name) = first_twice(commands.iter().map(CommandName::as_str)) {
+            return Err(format!("the command {name} is asked for twice: remove one"));
+        }
+        Ok(Self { mounts, http, env, secrets, systems, scratch, commands })
     }
 }
 
@@ -132,6 +139,16 @@ text_of_form!(
     MountName,
     |text| text.parse::<CallName>().is_ok(),
     "the name of a mount: use letters, digits, dots, underscores or dashes"
+);
+
+text_of_form!(
+    /// The operator's name for a command.
+    CommandName,
+    |text| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        !text.is_empty() && text.len() <= 64 && text.chars().all(plain)
+    },
+    "the name of a command: use letters, digits, dots, underscores or dashes"
 );
 
 text_of_form!(

@@ -72,6 +72,8 @@ pub enum LoadError {
     Module { path: PathBuf, error: CompileError },
     #[error("{}: {error}", .directory.display())]
     Signature { directory: PathBuf, error: Untrusted },
+    #[error("{}: {why} in {}", .directory.display(), manifest::FILE)]
+    CommandCall { directory: PathBuf, why: String },
     #[error("{}: {error}", .directory.display())]
     Grant { directory: PathBuf, error: GrantError },
 }

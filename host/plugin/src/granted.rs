@@ -3,10 +3,13 @@
 //! All requests must be granted, and nothing else is given. Directories are opened and secrets read when the plugin
 //! loads. A missing one therefore fails the load instead of its processes.
 
+mod commands;
+
 use super::{
     capabilities::{Capabilities, HttpOrigin, Mount, Scratch, SystemsAccess},
     files::store::FileStore,
 };
+use distillery_command::Slots;
 use distillery_config as config;
 use distillery_config::{Grant, SecretSource, SystemsGrant};
 use distillery_core::systems::Directory;
@@ -41,6 +44,8 @@ pub struct OperatorGrants {
     pub files: Arc<FileStore>,
     /// The public systems; `None` if no server runs.
     pub systems: Option<Arc<dyn Directory>>,
+    /// Counts the commands that run.
+    pub commands: Arc<Slots>,
     /// If true, nothing is created for plugins: they are inspected and never run.
     pub look_only: bool,
 }
@@ -59,6 +64,8 @@ pub struct Granted {
     /// The size of a private `/tmp`.
     #[schemars(with = "Option<String>")]
     pub scratch: Option<Size>,
+    /// Programs of the server's machine.
+    pub commands: Vec<String>,
 }
 
 /// The reason why a plugin does not get its requests.
@@ -72,6 +79,8 @@ pub enum GrantError {
         "the secret {name}: {why}: put it there, or change plugins.grants.{plugin}.secrets.{name} in distillery.yaml"
     )]
     SecretSource { plugin: String, name: String, why: String },
+    #[error("the command {name}: {why}: change plugins.grants.{plugin}.commands.{name} in distillery.yaml")]
+    Command { plugin: String, name: String, why: String },
     #[error("no place for its scratch space: {0}: set data in distillery.yaml to a directory that can be written")]
     Scratch(io::Error),
 }
@@ -97,6 +106,7 @@ impl OperatorGrants {
             secrets: wish.secrets.iter().map(|name| name.as_str().to_owned()).collect(),
             systems: wish.systems,
             scratch: wish.scratch.map(|Scratch(size)| size),
+            commands: wish.commands.iter().map(|name| name.as_str().to_owned()).collect(),
         };
         let grants = self.open(plugin, &granted, grant)?;
         Ok((granted, grants))
@@ -135,6 +145,7 @@ impl OperatorGrants {
                 .filter(|_| !self.look_only)
                 .map(|size| self.scratch.space(size).map_err(GrantError::Scratch))
                 .transpose()?,
+            commands: Arc::new(self.commands(plugin, &granted.commands, grant)?),
             ..Grants::default()
         })
     }
@@ -186,6 +197,11 @@ fn missing(wish: &Capabilities, grant: &Grant) -> Vec<String> {
             missing.push("the systems to write (they are granted to read)".to_owned());
         }
         _ => {}
+    }
+    for name in &wish.commands {
+        if !grant.commands.contains_key(name.as_str()) {
+            missing.push(format!("the command {name}"));
+        }
     }
     match (wish.scratch, grant.scratch) {
         (Some(Scratch(asked)), None) => missing.push(format!("{asked} of scratch space")),
@@ -263,7 +279,8 @@ impl fmt::Display for Granted {
                 SystemsAccess::Read => "read the systems".to_owned(),
                 SystemsAccess::Write => "write the systems".to_owned(),
             }))
-            .chain(self.scratch.map(|size| format!("use {size} of scratch space")));
+            .chain(self.scratch.map(|size| format!("use {size} of scratch space")))
+            .chain(self.commands.iter().map(|name| format!("run the command {name}")));
         f.write_str(&parts.collect::<Vec<_>>().join(", "))
     }
 }
@@ -292,6 +309,7 @@ mod tests {
         fs::write(at("key"), "swordfish\r\n").unwrap();
         let mount = |path: &str, write| config::Mount { path: at(path), write, create: path == "made" };
         let grant = Grant {
+            commands: BTreeMap::new(),
             mounts: [("in", "inside", false), ("out", "inside", true), ("gone", "gone", true), ("new", "made", true)]
                 .map(|(name, path, write)| (name.to_owned(), mount(path, write)))
                 .into(),
@@ -315,6 +333,7 @@ mod tests {
             scratch: Arc::new(ScratchRoot::new(at("scratch"))),
             files: Arc::default(),
             systems: None,
+            commands: Arc::default(),
             look_only: false,
         };
         Bench { directory, grants }
@@ -361,7 +380,7 @@ mod tests {
                 "http": [],
                 "env": ["LANG"],
                 "secrets": ["KEY", "USER"],
-                "scratch": "1MiB", "systems": null,
+                "scratch": "1MiB", "systems": null, "commands": [],
             })
         );
         let shown = format!("{granted:?} {grants:?} {:?}", bench.grants);

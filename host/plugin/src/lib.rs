@@ -9,6 +9,7 @@ pub mod archive;
 pub mod arguments;
 pub mod capabilities;
 mod catalog;
+pub mod command_calls;
 mod debounce;
 pub mod discover;
 pub mod files;

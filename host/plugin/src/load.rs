@@ -140,7 +140,7 @@ impl Loader {
     /// Makes a plugin from a source.
     pub fn make(&self, source: &Source) -> Result<Plugin, LoadError> {
         Plugin::new(source, &self.operator, 1, |limits| {
-            self.runtime.compile(&source.module_bytes, &source.manifest.linking, limits)
+            self.runtime.compile(source.code(), &source.manifest.linking, limits)
         })
     }
 

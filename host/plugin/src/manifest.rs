@@ -6,7 +6,7 @@ mod files;
 mod limits;
 
 use super::{
-    capabilities::{Capabilities, EnvName, GuestPath, first_twice},
+    capabilities::{Capabilities, CommandName, EnvName, GuestPath, first_twice},
     params::{CallSpec, ParamList},
 };
 use distillery_core::{
@@ -28,6 +28,8 @@ use std::{
 
 /// The file name of the manifest in the directory of a plugin.
 pub const FILE: &str = "plugin.yaml";
+/// The component of a plugin that runs a granted command.
+pub const BUILTIN_COMMAND: &str = "builtin:command";
 
 /// The checked contents of a manifest.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Manifest {
     pub description: String,
     /// The module, relative to the directory; `None` means the only one in it.
     pub component: Option<PathBuf>,
+    /// The granted command that is run instead of a module.
+    pub command: Option<CommandName>,
     /// The command that builds the module.
     pub build: Option<String>,
     /// The files that the plugin brings along.
@@ -120,9 +124,17 @@ impl Manifest {
                 BTreeMap::from([(name.clone(), CallSpec { description, ..CallSpec::any(name.clone()) })])
             }
         };
+        let mut capabilities = written.capabilities;
+        let (component, command) = match written.component {
+            Some(Program::Command) => (None, written.command),
+            Some(Program::Module(path)) => (Some(path), None),
+            None => (None, None),
+        };
+        capabilities.commands.extend(command.clone().filter(|name| !capabilities.commands.contains(name)));
         Self {
             description: written.description,
-            component: written.component.map(|ModulePath(path)| path),
+            component,
+            command,
             build: written.build,
             files: written.files,
             arguments: written.arguments.into_iter().map(|Argument(argument)| argument).collect(),
@@ -140,7 +152,7 @@ impl Manifest {
             calls,
             limits: written.limits.into(),
             cancel: written.cancel,
-            capabilities: written.capabilities,
+            capabilities,
         }
     }
 }
@@ -149,7 +161,8 @@ impl Manifest {
 #[serde(default, deny_unknown_fields)]
 struct Written {
     description: String,
-    component: Option<ModulePath>,
+    component: Option<Program>,
+    command: Option<CommandName>,
     build: Option<String>,
     files: Files,
     arguments: Vec<Argument>,
@@ -176,9 +189,22 @@ impl TryFrom<Written> for Checked {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Capabilities { env, secrets, .. } = &written.capabilities;
-        match env.iter().chain(secrets).find(|name| written.env.contains_key(*name)) {
-            Some(name) => Err(format!("the variable {name} is a constant and a capability: remove one")),
-            None => Ok(Self(written)),
+        if let Some(name) = env.iter().chain(secrets).find(|name| written.env.contains_key(*name)) {
+            return Err(format!("the variable {name} is a constant and a capability: remove one"));
+        }
+        match (&written.component, &written.command) {
+            (Some(Program::Command), None) => {
+                Err(format!("component: {BUILTIN_COMMAND} needs a command: name one with command:"))
+            }
+            (Some(Program::Module(_)) | None, Some(_)) => {
+                Err(format!("command: needs component: {BUILTIN_COMMAND}; a module starts its commands itself"))
+            }
+            (Some(Program::Command), Some(_)) if written.build.is_some() || !written.arguments.is_empty() => {
+                Err(format!(
+                    "component: {BUILTIN_COMMAND} has nothing to build and no arguments: remove build and arguments"
+                ))
+            }
+            _ => Ok(Self(written)),
         }
     }
 }
@@ -205,19 +231,29 @@ impl TryFrom<String> for Constant {
     }
 }
 
+/// What a plugin runs.
 #[derive(Deserialize)]
 #[serde(try_from = "PathBuf")]
-struct ModulePath(PathBuf);
+enum Program {
+    Module(PathBuf),
+    /// The guest in this program that runs a granted command.
+    Command,
+}
 
-impl TryFrom<PathBuf> for ModulePath {
+impl TryFrom<PathBuf> for Program {
     type Error = String;
 
     fn try_from(path: PathBuf) -> Result<Self, String> {
+        if path == Path::new(BUILTIN_COMMAND) {
+            return Ok(Self::Command);
+        }
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         if inside && is_module(&path) {
-            Ok(Self(path))
+            Ok(Self::Module(path))
         } else {
-            Err(format!("{path:?} is not a module of this directory: name a .wasm or .wat file inside it"))
+            Err(format!(
+                "{path:?} is not a module of this directory: name a .wasm or .wat file inside it, or {BUILTIN_COMMAND}"
+            ))
         }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! This module knows neither the caller nor the use of the values.
 
+pub use distillery_core::param::{BadParam, ParamSpec, Pattern};
+
 use distillery_core::{
     auth::Access,
     call::{CallName, OnDisconnect},
     limits::Limits,
-    size::Size,
 };
-use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use std::fmt;
 
@@ -23,149 +23,6 @@ pub struct CallSpec {
     /// `None` allows any number of any parameters.
     pub params: Option<Vec<ParamSpec>>,
     pub on_disconnect: OnDisconnect,
-}
-
-/// The rules for one parameter, always consistent because they are checked when made.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Written")]
-pub struct ParamSpec {
-    pub name: String,
-    pub description: String,
-    pub pattern: Option<Pattern>,
-    /// The allowed values; empty allows any.
-    pub choices: Vec<String>,
-    /// The value if the caller gives none.
-    pub default: Option<String>,
-    pub required: bool,
-    /// Never displayed, logged or kept in the history.
-    pub secret: bool,
-    /// Takes all remaining values; allowed for the last parameter only.
-    pub rest: bool,
-}
-
-/// A regular expression that must match a whole value.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    source: String,
-    whole: Regex,
-}
-
-/// The maximum memory of a compiled pattern. Patterns are short; one that needs more is a mistake such as
-/// `(x{1000}){1000}`.
-const PATTERN_SIZE: Size = Size::kib(512);
-
-impl Pattern {
-    fn new(source: String) -> Result<Self, String> {
-        let compile = |pattern: &str| {
-            RegexBuilder::new(pattern)
-                .size_limit(PATTERN_SIZE.as_usize())
-                .dfa_size_limit(PATTERN_SIZE.as_usize())
-                .build()
-                .map_err(|error| match error {
-                    regex::Error::CompiledTooBig(_) => {
-                        format!(
-                            "pattern {source} takes more than {PATTERN_SIZE} when compiled: use smaller repetitions"
-                        )
-                    }
-                    error => format!(
-                        "pattern {source} is not a regular expression: {}",
-                        error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ")
-                    ),
-                })
-        };
-        // Compiled without anchors first: `a)|(b` would otherwise close the anchoring group.
-        compile(&source)?;
-        let whole = compile(&format!(r"\A(?:{source})\z"))?;
-        Ok(Self { source, whole })
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.source
-    }
-
-    pub fn matches(&self, value: &str) -> bool {
-        self.whole.is_match(value)
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
-    }
-}
-
-/// A parameter, as written in the manifest.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: String,
-    #[serde(default)]
-    description: String,
-    pattern: Option<String>,
-    choices: Option<Vec<String>>,
-    default: Option<String>,
-    required: Option<bool>,
-    #[serde(default)]
-    secret: bool,
-    #[serde(default)]
-    rest: bool,
-}
-
-impl TryFrom<Written> for ParamSpec {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        let Written { name, description, pattern, choices, default, required, secret, rest } = written;
-        if name.is_empty() || name.chars().any(char::is_control) {
-            return Err("name must be a word that callers recognise".to_owned());
-        }
-        if choices.as_ref().is_some_and(Vec::is_empty) {
-            return Err("choices is empty: list the values, or leave it out to allow any".to_owned());
-        }
-        if secret && choices.is_some() {
-            return Err("choices are shown to callers: a secret parameter cannot have them".to_owned());
-        }
-        if required == Some(true) && default.is_some() {
-            return Err("a parameter with a default is never missing: remove required or default".to_owned());
-        }
-        let spec = Self {
-            name,
-            description,
-            pattern: pattern.map(Pattern::new).transpose()?,
-            choices: choices.unwrap_or_default(),
-            required: required.unwrap_or(default.is_none()),
-            default,
-            secret,
-            rest,
-        };
-        for (at, choice) in spec.choices.iter().enumerate() {
-            if spec.choices[..at].contains(choice) {
-                return Err(format!("choices has {choice:?} twice: remove one"));
-            }
-            spec.check(choice).map_err(|broken| format!("choices has {choice:?}, but {broken}"))?;
-        }
-        if let Some(default) = &spec.default {
-            spec.check(default).map_err(|broken| format!("default breaks its own rule: {broken}"))?;
-        }
-        Ok(spec)
-    }
-}
-
-impl ParamSpec {
-    /// Checks `value` against the rules. An error never repeats the value, which can be a secret.
-    fn check(&self, value: &str) -> Result<(), BadParam> {
-        let name = || self.name.clone();
-        if value.contains('\0') {
-            return Err(BadParam::Nul { param: format!("{:?}", self.name) });
-        }
-        if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.matches(value)) {
-            return Err(BadParam::Pattern { param: name(), pattern: pattern.to_string() });
-        }
-        if !self.choices.is_empty() && !self.choices.iter().any(|choice| choice == value) {
-            return Err(BadParam::Choice { param: name(), choices: self.choices.join(", ") });
-        }
-        Ok(())
-    }
 }
 
 /// The parameters of one call in order, with the rules that concern several of them.
@@ -227,29 +84,6 @@ impl fmt::Debug for Params {
     }
 }
 
-/// The error if the caller's parameters break a rule, worded for the caller.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadParam {
-    #[error("parameter {param:?} is missing")]
-    Missing { param: String },
-    #[error("parameter {param:?} does not match {pattern}")]
-    Pattern { param: String, pattern: String },
-    #[error("parameter {param:?} must be one of {choices}")]
-    Choice { param: String, choices: String },
-    #[error("parameter {param} contains a NUL character, which no argument can hold")]
-    Nul { param: String },
-    #[error("too many parameters: {call:?} takes {}", at_most(*.takes))]
-    Surplus { call: String, takes: usize },
-    #[error("too many parameters: a call can have at most {limit}")]
-    TooMany { limit: usize },
-    #[error("parameters too large: they can have at most {limit} in all")]
-    TooLarge { limit: Size },
-}
-
-fn at_most(takes: usize) -> String {
-    if takes == 0 { "none".to_owned() } else { format!("at most {takes}") }
-}
-
 impl CallSpec {
     /// Returns the call that a plugin without `calls` provides.
     pub fn any(name: CallName) -> Self {
@@ -301,6 +135,7 @@ impl CallSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use distillery_core::size::Size;
     use serde_json::{Value, json};
 
     fn call(params: Value) -> CallSpec {

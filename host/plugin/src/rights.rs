@@ -103,6 +103,12 @@ impl Version {
             .grants
             .meet(self.signed.name.as_str(), &manifest.capabilities)
             .map_err(|error| LoadError::Grant { directory: directory(), error })?;
+        if let Some(command) = manifest.command.as_ref().and_then(|name| grants.commands.get(name.as_str())) {
+            for call in manifest.calls.values() {
+                let refused = |why| LoadError::CommandCall { directory: directory(), why };
+                call.check_command(&command.line).map_err(refused)?;
+            }
+        }
         let limits = operator
             .limits
             .lowered(&manifest.limits)
@@ -128,7 +134,9 @@ impl Plugin {
         let mounts = self.granted.mounts.iter().zip(&self.grants.mounts);
         let mounts = mounts.filter(|(_, mounted)| !now.grants.mounts.contains(mounted));
         let mounts = mounts.map(|(mount, _)| format!("the directory that was the mount {}", mount.name));
-        limits.chain(values).chain(mounts).collect()
+        let commands = self.grants.commands.iter().filter(|(name, old)| now.grants.commands.get(*name) != Some(*old));
+        let commands = commands.map(|(name, _)| format!("the old command {name}"));
+        limits.chain(values).chain(mounts).chain(commands).collect()
     }
 
     fn has(&self, rights: &Rights) -> bool {
@@ -136,6 +144,7 @@ impl Plugin {
             && self.granted == rights.granted
             && self.grants.env == rights.grants.env
             && self.grants.mounts == rights.grants.mounts
+            && self.grants.commands == rights.grants.commands
     }
 
     /// Returns the rights of this generation's version under the rules of `operator`.

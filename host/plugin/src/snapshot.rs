@@ -146,7 +146,7 @@ impl Snapshot {
         }
         for (name, spec) in &plugin.manifest.calls {
             let same = before.calls.get(name).filter(|call| Arc::ptr_eq(&call.plugin, &plugin)).cloned();
-            let call = same.unwrap_or_else(|| Arc::new(Call { spec: spec.clone(), plugin: plugin.clone() }));
+            let call = same.unwrap_or_else(|| Arc::new(Call { spec: plugin.served(spec), plugin: plugin.clone() }));
             self.calls.insert(name.clone(), call);
         }
         Ok(plugin)

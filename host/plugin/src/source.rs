@@ -90,7 +90,12 @@ impl Source {
         let manifest_text = text_of_manifest(&listing, directory)?;
         let manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
         let module_path = module_path(directory, listing, &manifest)?;
-        let module_bytes = match read_whole(&module_path, bounds.module) {
+        let read = match &manifest.command {
+            // The guest is a part of the server, and so not of the version of the plugin.
+            Some(_) => Ok(Some(Vec::new())),
+            None => read_whole(&module_path, bounds.module),
+        };
+        let module_bytes = match read {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(LoadError::ModuleTooLarge { path: module_path, max: bounds.module }),
             Err(LoadError::Unreadable { path, error }) if error.kind() == io::ErrorKind::NotFound => {
@@ -115,6 +120,11 @@ impl Source {
             digest,
             signature,
         })
+    }
+
+    /// Returns the code to run: the module, or the guest of this program that runs a command.
+    pub fn code(&self) -> &[u8] {
+        if self.manifest.command.is_some() { distillery_runtime::COMMAND_GUEST } else { &self.module_bytes }
     }
 
     /// Returns a fingerprint of everything that a load depends on: sources with equal fingerprints load alike. Includes
@@ -202,6 +212,9 @@ fn files(directory: &Path, manifest: &Manifest, limits: FileLimits) -> Result<Op
 fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Result<PathBuf, LoadError> {
     if let Some(component) = &manifest.component {
         return Ok(directory.join(component));
+    }
+    if manifest.command.is_some() {
+        return Ok(directory.join(manifest::BUILTIN_COMMAND));
     }
     match listing.modules.as_slice() {
         [module] => Ok(module.clone()),

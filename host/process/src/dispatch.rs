@@ -18,7 +18,9 @@ use distillery_observe::{
     metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
-use distillery_plugin::{Call, Catalog, arguments::Arguments, manifest::Stderr, params::Params};
+use distillery_plugin::{
+    Call, Catalog, arguments::Arguments, command_calls::Arguments as GuestArguments, manifest::Stderr,
+};
 use distillery_runtime::{Invocation, StderrTo};
 use std::{
     pin::Pin,
@@ -75,6 +77,8 @@ pub struct Queued {
 struct Order {
     call: Arc<Call>,
     invocation: Invocation,
+    /// The parameters that the client gave, with defaults.
+    params: Vec<String>,
     control: Arc<Control>,
     compute: Arc<ComputeThreads>,
     deadlines: Deadlines,
@@ -118,7 +122,7 @@ impl Dispatcher {
 
     fn order(&self, caller: &Caller, request: Request) -> Result<Order, Refusal> {
         let Request { call: name, params } = request;
-        let (call, params) = examine(&self.catalog, caller, &name, params)?;
+        let Examined { call, params, arguments } = examine(&self.catalog, caller, &name, params)?;
         let plugin = &call.plugin;
         let control = Arc::new(Control::new(&plugin.limits));
         let own = [
@@ -130,8 +134,8 @@ impl Dispatcher {
         let env = constants.chain(own).collect();
         let invocation = Invocation {
             call: call.spec.name.clone(),
-            leading: plugin.manifest.arguments.iter().chain(&call.spec.arguments).cloned().collect(),
-            params: params.into_inner(),
+            leading: arguments.leading,
+            params: arguments.params,
             env,
             stderr: match plugin.manifest.stderr {
                 Stderr::Log => StderrTo::Log,
@@ -145,6 +149,7 @@ impl Dispatcher {
             counted: self.metrics.of(&call.spec.name),
             call,
             invocation,
+            params,
             control,
             compute: self.compute.clone(),
             deadlines,
@@ -203,6 +208,8 @@ impl Dispatcher {
             cpu: control.cpu(),
             bytes_in: control.input.total(),
             bytes_out: control.output.total(),
+            commands: control.commands.count(),
+            commands_cpu: control.commands.cpu(),
         };
         self.metrics.of(&process.call().spec.name).ended(outcome, spent);
         if let Some(mut span) = self.traced("process", caller, SystemTime::now() - spent.time) {
@@ -212,6 +219,12 @@ impl Dispatcher {
             span.set("distillery.generation", call.plugin.generation);
             span.set("distillery.process", control.id.to_string());
             span.set("distillery.outcome", if outcome.is_success() { "success" } else { outcome.kind() });
+            if spent.commands > 0 {
+                span.set("distillery.commands", spent.commands);
+                span.set("distillery.commands_ms", control.commands.time().as_millis() as u64);
+                span.set("distillery.commands_cpu_ms", spent.commands_cpu.as_millis() as u64);
+                span.set("distillery.commands_memory", control.commands.memory_peak());
+            }
             if let Some(failure) = outcome.failure() {
                 span.fail(failure);
             }
@@ -232,18 +245,26 @@ impl Dispatcher {
             memory = control.memory_peak(),
             bytes_in = control.input.total(),
             bytes_out = control.output.total(),
+            commands = (spent.commands > 0).then_some(spent.commands),
+            commands_ms = (spent.commands > 0).then_some(control.commands.time().as_millis() as u64),
+            commands_cpu_ms = (spent.commands > 0).then_some(spent.commands_cpu.as_millis() as u64),
+            commands_memory = (spent.commands > 0).then_some(control.commands.memory_peak()),
             "process ended"
         );
     }
 }
 
+/// A call that its caller is allowed to run with these parameters.
+pub struct Examined {
+    pub call: Arc<Call>,
+    /// The parameters that the client gave, with defaults.
+    pub params: Vec<String>,
+    /// The arguments of the guest.
+    pub arguments: GuestArguments,
+}
+
 /// Returns the call with this name and the checked parameters, if `caller` is allowed to run it with them.
-pub fn examine(
-    catalog: &Catalog,
-    caller: &Caller,
-    name: &str,
-    given: Arguments,
-) -> Result<(Arc<Call>, Params), Refusal> {
+pub fn examine(catalog: &Catalog, caller: &Caller, name: &str, given: Arguments) -> Result<Examined, Refusal> {
     // Checked in this order: a plugin that loads between the two checks is in the snapshot.
     let loading = catalog.loading.provides(name);
     let Some(call) = catalog.snapshot().call(name).cloned() else {
@@ -255,8 +276,10 @@ pub fn examine(
     }
     let params = call.spec.arrange(given).map_err(|bad| Refusal::BadParams(bad.to_string()))?;
     let checked = call.spec.check(params, &call.plugin.limits);
-    let params = checked.map_err(|bad| Refusal::BadParams(bad.to_string()))?;
-    Ok((call, params))
+    let params = checked.map_err(|bad| Refusal::BadParams(bad.to_string()))?.into_inner();
+    let arguments = call.plugin.arguments(&call.spec, params.clone());
+    let arguments = arguments.map_err(|bad| Refusal::BadParams(bad.to_string()))?;
+    Ok(Examined { call, params, arguments })
 }
 
 impl Order {
@@ -268,7 +291,7 @@ impl Order {
         }
         tracing::debug!(process = %self.control.id, call = %self.call.spec.name, "process started");
         if let Some(history) = &self.history {
-            let begun = history::begun(&self.control, &self.starter, &self.call, &self.invocation.params);
+            let begun = history::begun(&self.control, &self.starter, &self.call, &self.params);
             history.begin(&self.control, begun);
         }
         self.counted.started();

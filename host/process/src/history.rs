@@ -12,7 +12,7 @@ use distillery_plugin::{Call, params::ParamSpec};
 use distillery_store::{
     blocking,
     database::{Database, StoreError},
-    processes::{Begun, Ended, Processes, Used, Wanted, Writer},
+    processes::{Begun, CommandsUsed, Ended, Processes, Used, Wanted, Writer},
 };
 use parking_lot::Mutex;
 use std::{
@@ -165,6 +165,12 @@ fn used(control: &Control) -> Used {
         memory: control.memory_peak(),
         bytes_in: control.input.total(),
         bytes_out: control.output.total(),
+        commands: CommandsUsed {
+            count: control.commands.count(),
+            ms: control.commands.time().as_millis() as u64,
+            cpu_ms: control.commands.cpu().as_millis() as u64,
+            memory: control.commands.memory_peak(),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::{
     capacity::Capacity,
+    commands,
     compiler::{CompileLimits, Compiler, NotCompiled},
     descriptors::Descriptors,
     files::{self, Devices, Host},
@@ -206,6 +207,7 @@ impl Recipe {
             })?;
             preview1.allow_shadowing(false);
             interface::add_to_modules(&mut preview1)?;
+            commands::preview1::link(&mut preview1)?;
             files::preview1::link(&mut preview1)?;
             let mut component = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
@@ -217,6 +219,8 @@ impl Recipe {
             wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
             interface::add_to_components(&mut component)?;
             systems::add_to_components(&mut component)?;
+            commands::component2::link(&mut component)?;
+            commands::component3::link(&mut component)?;
             Ok(Linked { engine, preview1, component, on_demand })
         };
         linked().map_err(|error| format!("{error:#}"))

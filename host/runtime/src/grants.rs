@@ -2,8 +2,9 @@
 //! operator or part of the plugin, and opened once. This module knows neither the request nor the grant.
 
 use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
+use distillery_command::Command;
 use distillery_core::{origin::Origin, secret::Secret};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The resources of a process; none by default.
 #[derive(Clone, Debug, Default)]
@@ -22,4 +23,6 @@ pub struct Grants {
     pub dev: bool,
     /// The public systems.
     pub systems: Option<SystemsReach>,
+    /// Programs of this machine, by the plugin's names for them.
+    pub commands: Arc<BTreeMap<String, Arc<Command>>>,
 }

@@ -9,6 +9,7 @@
 
 mod address;
 mod capacity;
+mod commands;
 mod compiler;
 mod descriptors;
 mod engine;
@@ -29,6 +30,7 @@ mod ticker;
 mod trap;
 
 pub use capacity::Capacity;
+pub use commands::GUEST as COMMAND_GUEST;
 pub use compiler::{COMMAND as COMPILE_COMMAND, CompileLimits, work as compile_worker};
 pub use engine::{Runtime, RuntimeError};
 pub use files::{DEV_AT, Mounted, SCRATCH_AT};

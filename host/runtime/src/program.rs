@@ -3,6 +3,7 @@
 mod shared;
 
 use super::{
+    commands::Commands,
     engine::{Linked, Runtime, setting_for},
     files::{self, Host},
     grants::Grants,
@@ -264,7 +265,8 @@ impl Inner {
             Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
         };
         let outgoing = Outgoing::to(invocation.grants.http.clone(), self.host.descriptors.clone());
-        let mut store = state::store(&self.engine, wasi, files, outgoing, control.clone(), limits);
+        let commands = Commands::new(invocation.grants.commands.clone(), self.host.descriptors.clone());
+        let mut store = state::store(&self.engine, wasi, files, outgoing, commands, control.clone(), limits);
         store.data_mut().systems = invocation.grants.systems.clone();
         let entered = self.enter(&mut store).await;
         // A killed guest is not waited for.
@@ -276,9 +278,16 @@ impl Inner {
             Ok(()) => End::Exited(0),
             Err(error) => end_of(&error, store.data_mut().meter.refused.take(), limits, &control),
         };
+        let commands = store.data_mut().commands.left();
         if has_files {
             // Its files are closed here.
             files::Worker::new(&control).file_call(async move { drop(store) }).await;
+        } else {
+            drop(store);
+        }
+        // Its commands are killed with the store. The result comes when they are gone.
+        if !control.is_killed() {
+            commands.gone().await;
         }
         end
     }

@@ -1,6 +1,7 @@
 //! The data of a store: WASI, the control of its process, and the usage of its limits.
 
 use super::{
+    commands::Commands,
     files::{Files, PENDING, TooMuchPending},
     outgoing::Outgoing,
     systems::SystemsReach,
@@ -36,6 +37,7 @@ pub struct State {
     pub(super) files: Files,
     pub(super) outgoing: Outgoing,
     pub(super) systems: Option<SystemsReach>,
+    pub(super) commands: Commands,
     pub control: Arc<Control>,
     /// The number of this guest within its process.
     pub guest: u32,
@@ -169,12 +171,13 @@ pub(super) fn store(
     wasi: WasiP1Ctx,
     files: Files,
     outgoing: Outgoing,
+    commands: Commands,
     control: Arc<Control>,
     limits: &Limits,
 ) -> Store<State> {
     let meter = Meter::new(control.clone(), limits);
     let guest = control.residence.guest();
-    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, systems: None, control, guest });
+    let mut store = Store::new(engine, State { wasi, meter, files, outgoing, systems: None, commands, control, guest });
     store.limiter_async(|state| &mut state.meter);
     let resources = limits.resources as usize;
     store.data_mut().wasi.ctx().table.set_max_capacity(resources);

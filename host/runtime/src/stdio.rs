@@ -69,7 +69,7 @@ impl StdinStream for Stdin {
 
 impl Stdin {
     /// Polls for input. A guest that waits here has written all its output for now.
-    fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let readable = self.0.input.poll_readable(cx);
         if readable.is_pending() {
             self.0.output.prompt();

@@ -51,6 +51,17 @@ pub struct Used {
     pub memory: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub commands: CommandsUsed,
+}
+
+/// The resources that the granted commands of a process have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandsUsed {
+    pub count: u64,
+    pub ms: u64,
+    pub cpu_ms: u64,
+    /// The peak memory in bytes of the largest of their processes.
+    pub memory: u64,
 }
 
 /// All outcomes of a process, in one word.
@@ -91,7 +102,8 @@ pub struct Processes {
 }
 
 const COLUMNS: &str = "id, user, owner, call, params, plugin, generation, started, ended, outcome, message, stop, cleanup, \
-                       value, cpu_ms, memory, bytes_in, bytes_out, schedule";
+                       value, cpu_ms, memory, bytes_in, bytes_out, schedule, commands, commands_ms, commands_cpu_ms, \
+                       commands_memory";
 
 impl Processes {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
@@ -144,7 +156,13 @@ fn process(row: &Row<'_>) -> rusqlite::Result<(Begun, Option<Ended>)> {
         stop: row.get::<_, Option<String>>(11)?.map(Cow::from),
         cleanup: row.get::<_, Option<String>>(12)?.map(Cow::from),
         value: row.get(13)?,
-        used: Used { cpu_ms: number(14)?, memory: number(15)?, bytes_in: number(16)?, bytes_out: number(17)? },
+        used: Used {
+            cpu_ms: number(14)?,
+            memory: number(15)?,
+            bytes_in: number(16)?,
+            bytes_out: number(17)?,
+            commands: CommandsUsed { count: number(19)?, ms: number(20)?, cpu_ms: number(21)?, memory: number(22)? },
+        },
     };
     Ok((begun, Some(ended)))
 }
@@ -186,7 +204,7 @@ impl Writer {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let sql = format!(
             "INSERT OR REPLACE INTO processes ({COLUMNS}) VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
         );
         let mut insert = transaction.prepare(&sql)?;
         for (begun, ended) in processes {
@@ -211,6 +229,10 @@ impl Writer {
                 used.bytes_in as i64,
                 used.bytes_out as i64,
                 begun.schedule,
+                used.commands.count as i64,
+                used.commands.ms as i64,
+                used.commands.cpu_ms as i64,
+                used.commands.memory as i64,
             ])?;
         }
         drop(insert);
@@ -270,7 +292,13 @@ mod tests {
             stop: Some("told".into()),
             cleanup: None,
             value: Some("{}".into()),
-            used: Used { cpu_ms: 1, memory: 2, bytes_in: 3, bytes_out: u64::from(u32::MAX) + 4 },
+            used: Used {
+                cpu_ms: 1,
+                memory: 2,
+                bytes_in: 3,
+                bytes_out: u64::from(u32::MAX) + 4,
+                commands: CommandsUsed { count: 5, ms: 6, cpu_ms: 7, memory: 8 },
+            },
         }
     }
 

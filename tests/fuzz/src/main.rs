@@ -4,6 +4,7 @@
 //! fuzz` a long one. The seed of a failing input is detached in `found/`; a unit test next to the code documents it.
 
 mod bytes;
+mod commands;
 mod configurations;
 mod documents;
 mod frames;

@@ -10,6 +10,7 @@ mod client;
 mod closing;
 mod cold_start;
 mod command_line;
+mod commands;
 mod connections;
 mod conversation;
 mod dev;

@@ -52,7 +52,7 @@ pub(super) fn routes() -> Vec<Route> {
         "name": "echo", "state": "serving", "generation": 2, "digest": digest, "loaded": "2026-01-31T12:00:00Z",
         "kind": "WASI 0.2 component", "description": "Says it again", "calls": ["echo"],
         "files": {"at": "/plugin", "count": 3, "size": 4096}, "env": {"MODE": "loud"},
-        "grants": {"mounts": [], "http": [], "env": [], "secrets": [], "systems": null, "scratch": null},
+        "grants": {"mounts": [], "http": [], "env": [], "secrets": [], "systems": null, "scratch": null, "commands": []},
         "error": null, "processes": 1, "previous": null,
         "generations": [{
             "generation": 2, "digest": digest, "at": "2026-01-31T12:00:00Z", "state": "serving", "processes": 1,

@@ -38,7 +38,7 @@ pub(super) fn routes() -> Vec<Route> {
         "id": ID, "call": "provision", "params": ["coins", null], "user": "ada", "plugin": "provision",
         "generation": 3, "started": "2026-01-31T12:00:00Z", "schedule": null, "ended": "2026-01-31T12:00:04.25Z", "kept": false, "outcome": "exited",
         "message": "exit status 7", "stop": null, "cleanup": null, "value": null, "cpu_ms": 12, "memory": 1_114_112,
-        "bytes_in": 0, "bytes_out": 312,
+        "bytes_in": 0, "bytes_out": 312, "commands": {"count": 1, "ms": 2100, "cpu_ms": 350, "memory": 41_943_040},
     });
     let mut running = process.clone();
     (running["ended"], running["message"], running["outcome"]) = (Value::Null, Value::Null, RUNNING.into());
@@ -141,6 +141,19 @@ struct Shown<'a> {
     memory: u64,
     bytes_in: u64,
     bytes_out: u64,
+    /// The granted commands that have ended; null if there were none.
+    commands: Option<ShownCommands>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Commands")]
+struct ShownCommands {
+    count: u64,
+    /// The time that they ran, also side by side.
+    ms: u64,
+    cpu_ms: u64,
+    /// The peak memory in bytes of the largest of their processes.
+    memory: u64,
 }
 
 impl<'a> Shown<'a> {
@@ -166,6 +179,12 @@ impl<'a> Shown<'a> {
             memory: seen.used.memory,
             bytes_in: seen.used.bytes_in,
             bytes_out: seen.used.bytes_out,
+            commands: Some(seen.used.commands).filter(|used| used.count > 0).map(|used| ShownCommands {
+                count: used.count,
+                ms: used.ms,
+                cpu_ms: used.cpu_ms,
+                memory: used.memory,
+            }),
         }
     }
 }

@@ -45,6 +45,7 @@ capabilities:
   secrets: [API_KEY]
   systems: write
   scratch: 64MiB
+  commands: [compose, docker.ps]
 "#,
     )
     .unwrap();
@@ -76,6 +77,17 @@ capabilities:
     assert_eq!(asked.http[0].as_str(), "https://api.example.org");
     assert_eq!((asked.env[0].as_str(), asked.secrets[0].as_str()), ("LANG", "API_KEY"));
     assert_eq!((asked.systems, asked.scratch), (Some(SystemsAccess::Write), Some(Scratch(Size::mib(64)))));
+    assert_eq!(asked.commands.iter().map(CommandName::as_str).collect::<Vec<_>>(), ["compose", "docker.ps"]);
+    assert!(manifest.command.is_none());
+}
+
+#[test]
+fn command_without_a_module_asks_for_its_grant() {
+    let manifest = read("description: Restarts it\ncomponent: builtin:command\ncommand: restart-web\n").unwrap();
+    assert_eq!(manifest.command.as_ref().map(CommandName::as_str), Some("restart-web"));
+    assert_eq!((manifest.component.is_none(), manifest.capabilities.commands.len()), (true, 1));
+    let both = "{component: 'builtin:command', command: x, capabilities: {commands: [x]}}";
+    assert_eq!(read(both).unwrap().capabilities.commands.len(), 1);
 }
 
 #[test]
@@ -146,6 +158,13 @@ fn senseless_value_is_refused() {
         ("component: /x.wasm", "not a module"),
         ("component: x.so", "not a module"),
         ("component: ''", "not a module"),
+        ("component: builtin:shell", "not a module of this directory"),
+        ("component: builtin:command", "component: builtin:command needs a command"),
+        ("command: x", "command: needs component: builtin:command"),
+        ("{component: x.wasm, command: x}", "command: needs component: builtin:command"),
+        ("{component: 'builtin:command', command: x, arguments: [y]}", "has nothing to build and no arguments"),
+        ("{component: 'builtin:command', command: x y}", "command: \"x y\" is not the name of a command"),
+        ("capabilities: {commands: [a, a]}", "capabilities: the command a is asked for twice"),
         ("arguments: [\"a\\0\"]", "arguments[0]: an argument cannot contain a NUL"),
         ("stderr: both", "stderr: \"both\" is not allowed: allowed: log, forward"),
         ("limits: {output: 0}", "limits.output: 0 lets nothing through"),

@@ -99,4 +99,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT;
     ALTER TABLE processes ADD COLUMN schedule TEXT;
 ",
+    // Granted commands count apart from the guest.
+    "
+    ALTER TABLE processes ADD COLUMN commands INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_cpu_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE processes ADD COLUMN commands_memory INTEGER NOT NULL DEFAULT 0;
+",
 ];

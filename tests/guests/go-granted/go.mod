@@ -1,0 +1,3 @@
+module distillery/tests/guests/granted
+
+go 1.22
