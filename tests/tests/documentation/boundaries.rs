@@ -125,7 +125,7 @@ fn modules_of_http_name_only_those_before_them() {
 /// What only compiles on Linux, or means something else on another system.
 const LINUX_ONLY: [&str; 13] = [
     "target_os",
-    "os::linux",
+    "linux::net",
     "OFlags::PATH",
     "RawDir",
     "pwritev2",
