@@ -115,7 +115,7 @@ async fn process_keeps_the_files_of_its_generation() {
     }
     patiently("the files to be removed", async {
         while kept(&server, "trees") + kept(&server, "blobs") > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
