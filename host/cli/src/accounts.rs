@@ -74,27 +74,27 @@ pub fn user(config: &Config, user: User) -> anyhow::Result<ExitCode> {
         User::Add { name, scopes, no_password } => {
             let password = if no_password { None } else { Some(password(name.as_str())?) };
             accounts.add_user(&name, password.as_deref(), &scopes)?;
-            output::note(format_args!("{name} is a user now, and may: {}", list(&scopes)));
+            output::note(format_args!("added user {name}, scopes: {}", list(&scopes)));
         }
         User::List => {
             for accounts::User { name, scopes, password, tokens, created } in accounts.users()? {
                 let login = if password { "can log in" } else { "cannot log in" };
                 let tokens = if tokens == 1 { "1 token".into() } else { format!("{tokens} tokens") };
                 let (since, may) = (created.date(), list(&scopes));
-                output::line(format_args!("{name}  since {since}  {login}  {tokens}  may: {may}"));
+                output::line(format_args!("{name}  since {since}  {login}  {tokens}  scopes: {may}"));
             }
         }
         User::Remove { name } => {
             accounts.remove_user(&name)?;
-            output::note(format_args!("{name} is no user any more"));
+            output::note(format_args!("removed user {name}"));
         }
         User::Passwd { name } => {
             accounts.set_password(&name, &password(&name)?)?;
-            output::note(format_args!("{name} has a new password, and no session goes on"));
+            output::note(format_args!("changed the password of {name}; all sessions have ended"));
         }
         User::Scopes { name, scopes } => {
             accounts.set_scopes(&name, &scopes)?;
-            output::note(format_args!("{name} may now: {}", list(&scopes)));
+            output::note(format_args!("changed scopes of {name}: {}", list(&scopes)));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -125,7 +125,7 @@ pub fn token(config: &Config, token: Token) -> anyhow::Result<ExitCode> {
                 };
                 let parent = token.parent.map_or_else(String::new, |parent| format!("  made with {parent}"));
                 output::line(format_args!(
-                    "{}  {}  since {}  expires {}  used {}{parent}  may: {}{}",
+                    "{}  {}  since {}  expires {}  used {}{parent}  scopes: {}{}",
                     token.id,
                     token.user,
                     token.created.date(),
@@ -149,7 +149,7 @@ pub fn backup(config: &Config, file: &Path) -> anyhow::Result<ExitCode> {
     ensure!(there.is_file(), "there is nothing to back up: {} does not exist", there.display());
     Database::open(&config.data)?.backup(file)?;
     output::note(format_args!(
-        "everything is in {}: to go back, stop the server and put it in the place of {1}, without {1}-wal and {1}-shm",
+        "saved the database to {}. To restore it, stop the server, copy the file over {1}, and delete {1}-wal and {1}-shm",
         file.display(),
         there.display()
     ));
@@ -166,7 +166,7 @@ fn list(scopes: &[Scope]) -> String {
 /// Returns the time after this duration.
 fn after(duration: Duration) -> anyhow::Result<OffsetDateTime> {
     let later = time::Duration::try_from(duration).ok().and_then(|it| OffsetDateTime::now_utc().checked_add(it));
-    later.context("that is too far in the future: leave --expires out for a token that never expires")
+    later.context("the expiry is too far in the future: leave out --expires for a token that never expires")
 }
 
 /// Reads a password: typed twice without echo on a terminal, or from stdin.

@@ -22,7 +22,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let directory = fs::canonicalize(&arguments.plugin).with_context(|| arguments.plugin.display().to_string())?;
     let (_, manifest) = source::manifest(&directory)?;
     let Some(build) = manifest.build else {
-        bail!("{}: its plugin.yaml says nothing of how to build it: add build: COMMAND", directory.display());
+        bail!("{}: plugin.yaml has no build command: add `build: COMMAND`", directory.display());
     };
     output::line(&build);
     let ended = Command::new("sh").arg("-c").arg(&build).current_dir(&directory).status().context("cannot run sh")?;

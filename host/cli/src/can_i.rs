@@ -52,7 +52,7 @@ pub fn run(config: &Config, Question { user, scope }: &Question) -> anyhow::Resu
     let allowed = own.allows() || everybody.allows();
     match (own.allows(), everybody.allows()) {
         (true, _) => output::line(format_args!("yes: {own}")),
-        (false, true) => output::line(format_args!("yes: {everybody}, which auth.anonymous gives to everybody")),
+        (false, true) => output::line(format_args!("yes: {everybody}, granted to everyone by auth.anonymous")),
         (false, false) => output::line(format_args!("no: {own}")),
     }
     Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

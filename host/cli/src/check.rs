@@ -73,7 +73,7 @@ impl Report {
 
 fn all(config: &Config) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
-    output::line("configuration: right");
+    output::line("configuration: valid");
     let Preflight { capacity, operator, database, problems, .. } = Preflight::try_all(config, Given::default());
     output::line(format_args!("processes at once: {}", capacity.processes));
     if let Some(lowered) = &capacity.lowered {
@@ -84,7 +84,9 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
         match problem.in_use.zip(running.as_ref()) {
             // A successor takes the socket over.
             Some((address, running)) if running.listens(address) => {
-                output::line(format_args!("listening: {address} is where the server that runs here listens"));
+                output::line(format_args!(
+                    "listening: {address} is in use by the running server of this configuration"
+                ));
             }
             _ => report.problem(format_args!("problem: {:#}", problem.error)),
         }
@@ -106,11 +108,11 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
 fn database_is_whole(config: &Config, report: &mut Report) {
     match verify(&config.data) {
         Ok(Inspection::Readable { schema, known }) if schema < known => {
-            output::line(format_args!("database: whole; the next start brings its schema from {schema} to {known}"));
+            output::line(format_args!("database: intact; the next start migrates its schema from {schema} to {known}"));
         }
-        Ok(Inspection::Readable { .. }) => output::line("database: whole"),
+        Ok(Inspection::Readable { .. }) => output::line("database: intact"),
         Ok(Inspection::Unfinished) => {
-            output::line("database: not looked at; the next start completes what was written");
+            output::line("database: not checked; the next start completes pending writes");
         }
         Ok(Inspection::Missing) => {}
         Err(error) => report.problem(format_args!("database: {error}")),
@@ -158,9 +160,9 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
         output::line(format_args!("  kind: {}", plugin.program.kind()));
         output::line(format_args!("  compiled in: {} ms", took.as_millis()));
         let begins = plugin.program.first_memory().map_or("what it says when it runs".to_owned(), |it| it.to_string());
-        output::line(format_args!("  memory: begins with {begins}, of at most {}", plugin.limits.memory));
+        output::line(format_args!("  memory: {begins} at first, at most {}", plugin.limits.memory));
         if plugin.program.is_on_demand() {
-            output::line("  allocated on demand: it does not fit the pool, so that its processes start slower");
+            output::line("  allocated on demand: it does not fit the pool, so its processes start more slowly");
         }
     }
     for call in source.manifest.calls.values() {
@@ -215,7 +217,7 @@ fn make(loader: &mut Loader, source: &mut Source) -> (Option<Plugin>, Duration, 
 /// Prints a call in one line, and each of its parameters in another.
 fn tell(call: &CallSpec) {
     let who = match call.access {
-        Access::Public => "anyone may run it".to_owned(),
+        Access::Public => "public".to_owned(),
         Access::Scoped => format!("needs the scope call:{}", call.name),
     };
     let params = match &call.params {

@@ -20,7 +20,7 @@
 //!    [`distillery_process::history`] writes down.
 //!
 //! Beside this way: [`distillery_http::api`] answers requests, [`distillery_http::console`] serves the page for people,
-//! [`distillery_process::kept`] holds processes that outlive their client, [`distillery_store`] has the database,
+//! [`distillery_process::detached`] holds processes that outlive their client, [`distillery_store`] has the database,
 //! [`distillery_config`] reads `distillery.yaml`, [`distillery_http::ops`] and [`distillery_observe`] are for the operator, and
 //! [`distillery_client`] speaks to other servers.
 //!

@@ -1,6 +1,6 @@
 //! `distillery new`: makes a plugin from a template, in the language of your choice.
 //!
-//! The templates are the files of `host/templates`, one directory for each language. They are part of the program.
+//! The templates are the files of `host/cli/templates`, one directory for each language. They are part of the program.
 
 use super::output;
 use anyhow::{Context as _, bail};
@@ -67,20 +67,20 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let directory = plugins.unwrap_or(Path::new("")).join(name.as_str());
     if let Err(error) = fs::create_dir(&directory) {
         match error.kind() {
-            ErrorKind::AlreadyExists => bail!("{}: it is there already: choose another name", directory.display()),
+            ErrorKind::AlreadyExists => bail!("{} exists already: choose another name", directory.display()),
             _ => bail!("{}: {error}", directory.display()),
         }
     }
     write(template, &name, public, &directory)?;
     let shown = directory.display();
-    output::line(format_args!("made {shown}, a call in {language}: its README.md says what it needs. Then"));
+    output::line(format_args!("created {shown}, a call in {language}. Its README.md lists what it needs. Next:"));
     output::line(format_args!("  distillery build {shown}"));
     output::line(format_args!("  distillery run {shown} Ada"));
     if public {
-        output::line(format_args!("anyone may run it: `{OPEN}` in its plugin.yaml says so"));
+        output::line(format_args!("access: public, because of `{OPEN}` in its plugin.yaml"));
     } else {
         output::line(format_args!(
-            "a server lets only callers with the scope call:{name} run it: `{OPEN}` in its plugin.yaml opens it to anyone"
+            "access: only callers with the scope call:{name}; `{OPEN}` in its plugin.yaml makes it public"
         ));
     }
     Ok(ExitCode::SUCCESS)

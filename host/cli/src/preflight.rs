@@ -50,7 +50,7 @@ impl Preflight {
     pub fn try_all(config: &Config, given: Given) -> Self {
         let mut problems = Vec::new();
         let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
-        let tls = noted(&mut problems, tls.context("cannot speak TLS")).flatten();
+        let tls = noted(&mut problems, tls.context("cannot set up TLS")).flatten();
         let operator = noted(&mut problems, super::operator(config)).unwrap_or_default();
         let hooks = noted(&mut problems, Table::open(&config.hooks).map_err(Into::into)).unwrap_or_default();
         let data = noted(&mut problems, writable("data", &config.data));
@@ -155,7 +155,7 @@ mod tests {
             found.iter().map(|problem| format!("{:#}", problem.error)).collect::<Vec<_>>()
         };
         let found = problems(&config, Given::default());
-        let parts = ["cannot speak TLS", "set `cache`", "no such directory", "cannot listen on"];
+        let parts = ["cannot set up TLS", "set `cache`", "no such directory", "cannot listen on"];
         assert_eq!(found.len(), parts.len(), "{found:?}");
         for (problem, part) in found.iter().zip(parts) {
             assert!(problem.contains(part), "{problem}");

@@ -25,7 +25,7 @@ pub(super) struct Readiness {
 
 impl Readiness {
     /// Waits until the server is ready, and reports it unless the server drains first.
-    pub async fn grants(self) {
+    pub async fn report(self) {
         let mut progress = self.catalog.loading.progress();
         let reached = loop {
             let now = *progress.borrow_and_update();

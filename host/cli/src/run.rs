@@ -98,7 +98,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     let caller = Caller { scopes: vec![Scope("*".into())], ..Caller::nobody() };
     match dispatcher.admit(&caller, Request { call, params: params.into() }) {
         Ok(Admitted::Now(process)) => Ok((process, dispatcher)),
-        Ok(Admitted::Later(_)) => bail!("there is no place for the call"),
+        Ok(Admitted::Later(_)) => bail!("there is no free slot for the call"),
         Err(refusal) => bail!("{refusal}"),
     }
 }

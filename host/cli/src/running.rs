@@ -209,7 +209,7 @@ pub fn reload(config: &Config) -> anyhow::Result<ExitCode> {
     }
     output::lines(&format!("{}{}", table(&plugins), holding(&holders)));
     if let Some(error) = error {
-        bail!("the configuration stays as it was: {error}");
+        bail!("configuration not reloaded; keeping the current one: {error}");
     }
     let bad = plugins.iter().any(|plugin| plugin.generations.iter().any(|it| it.state.starts_with("failed")));
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })

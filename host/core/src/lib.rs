@@ -1,5 +1,12 @@
-//! The words of the distillery, which all its crates share: calls, limits, callers, and the streams between a client and a
-//! guest. Nothing here opens a socket, runs WebAssembly, or knows the database.
+//! The words of the distillery, which all its packages share: calls, limits, callers, and the streams between a client and
+//! a guest. Nothing here opens a socket, runs WebAssembly, or knows the database.
+//!
+//! - a call and its rules: [`call`], [`limits`], [`size`]
+//! - a caller and its rights: [`auth`], [`principal`], [`trace`]
+//! - a running process: [`stream`], [`control`], [`timer`], [`drain`], [`systems`]
+//! - text from outside: [`harmless`], [`one_line`], [`redact`], [`secret`], [`yaml`]
+//! - addresses: [`hosts`], [`network`], [`origin`]
+//! - files of the server: [`directory`], [`private`]
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

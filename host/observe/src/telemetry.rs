@@ -232,7 +232,7 @@ mod tests {
     fn level_decides_which_events_are_logged() {
         assert_eq!(logged(LogFormat::Text, "off", false), "");
         assert_eq!(logged(LogFormat::Text, "debug", false).lines().count(), 2);
-        assert_eq!(logged(LogFormat::Text, "error,distillery::telemetry=debug", false).lines().count(), 2);
+        assert_eq!(logged(LogFormat::Text, "error,distillery_observe::telemetry=debug", false).lines().count(), 2);
         assert_eq!(logged(LogFormat::Text, "debug,distillery=off", false), "");
     }
 

@@ -8,7 +8,9 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -240,14 +242,18 @@ pub struct Server {
     log: PathBuf,
     /// Token of requests that need a user.
     token: Option<String>,
-    /// Time from the start to the first accepted connection.
+    /// Time from the start until it serves every call.
     pub started_in: Duration,
 }
 
 impl Server {
-    /// Starts `command` and waits until it listens at `address`.
+    /// Starts `command` and waits until it listens at `address`, and until our server has loaded its plugins.
     pub fn start(contestant: Contestant, address: SocketAddr, mut command: Command, log: PathBuf) -> Result<Self> {
         let out = File::create(&log)?;
+        let notices = Notices::new(contestant, &log)?;
+        if let Some(notices) = &notices {
+            command.env("NOTIFY_SOCKET", &notices.path);
+        }
         let begun = Instant::now();
         // An exiting guest is an error inside the server: with backtraces enabled, each would cost a stack trace.
         let child = command
@@ -259,6 +265,10 @@ impl Server {
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let mut server = Self { contestant, address, child, log, token: None, started_in: Duration::ZERO };
         server.wait_until_it_listens(begun)?;
+        if let Some(notices) = &notices {
+            server.wait_until_it_is_ready(notices, begun)?;
+        }
+        server.started_in = begun.elapsed();
         Ok(server)
     }
 
@@ -310,8 +320,45 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        self.started_in = begun.elapsed();
         Ok(())
+    }
+
+    /// Waits until every plugin is loaded.
+    fn wait_until_it_is_ready(&mut self, notices: &Notices, begun: Instant) -> Result<()> {
+        let mut notice = [0; 256];
+        loop {
+            match notices.socket.recv(&mut notice) {
+                Ok(length) if notice[..length].split(|it| *it == b'\n').any(|line| line == b"READY=1") => return Ok(()),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error).context("cannot wait for the server"),
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended before it was ready ({status}):\n{}", self.last_words());
+            }
+            ensure!(begun.elapsed() < START, "the server is not ready after {START:?}:\n{}", self.last_words());
+        }
+    }
+}
+
+/// The socket on which our server tells that it is ready, as it tells a service manager.
+struct Notices {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Notices {
+    /// Returns `None` for a contestant that tells nothing.
+    fn new(contestant: Contestant, log: &Path) -> Result<Option<Self>> {
+        if contestant != Contestant::Ours {
+            return Ok(None);
+        }
+        let path = log.with_extension("notify");
+        // From an earlier server with the same log.
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path)?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        Ok(Some(Self { socket, path }))
     }
 }
 

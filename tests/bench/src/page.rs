@@ -152,7 +152,7 @@ impl Page {
             } else {
                 format!(", {} after that", short(crate::report::median(rest.to_vec())))
             };
-            writeln!(self.text, "- {contestant} listens after {} ms the first time{rest}", short(*first))?;
+            writeln!(self.text, "- {contestant} serves after {} ms the first time{rest}", short(*first))?;
         }
         Ok(())
     }

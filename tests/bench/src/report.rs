@@ -15,7 +15,7 @@ pub struct Report {
     pub seconds: f64,
     pub skipped: Vec<String>,
     pub rows: Vec<Row>,
-    /// Milliseconds from the start of a contestant to its first connection, by round.
+    /// Milliseconds from the start of a contestant until it serves, by round.
     pub started_in_ms: BTreeMap<String, Vec<f64>>,
     pub scale: BTreeMap<String, Scale>,
     /// Other measurements, by name.
@@ -176,7 +176,7 @@ impl Report {
         writeln!(f, "* the client was the bottleneck at least once: a thread of it was never idle")?;
         writeln!(f, "+ no core was idle and the client used more of them: the server alone would do more")?;
 
-        writeln!(f, "\nfrom the start of the program to its first connection, milliseconds:")?;
+        writeln!(f, "\nfrom the start of the program until it serves, milliseconds:")?;
         for (contestant, times) in &self.started_in_ms {
             let (first, rest) = (times[0], times[1..].to_vec());
             write!(f, "  {contestant:<16} {first:>8.1} the first time")?;

@@ -46,7 +46,7 @@ const TYPED: [Typed; 14] = [
     answers("distillery run plugins/hello Ada", "one\nend\n", "hello Ada\necho: one\n"),
     shows("distillery build plugins/hello", "kind: "),
     answers("distillery call hello Ada", "one\nend\n", "echo: one\n"),
-    shows("distillery new rust hello", "made "),
+    shows("distillery new rust hello", "created "),
     shows("distillery call countdown 3", "3\n2\n1\nliftoff\n"),
     interrupts("distillery call countdown 60", "58\n", "countdown stopped at 58\n"),
     interrupts("distillery call grind", "\n", "cleaning up: stopped because of \"client\""),

@@ -1,6 +1,7 @@
 //! The documentation: working links, commands that run as printed, working clients, and files of deploy/ that match the
 //! server. One file for each theme.
 
+mod boundaries;
 mod clients;
 mod commands;
 mod deployment;

@@ -140,7 +140,7 @@ fn contributing_says_where_each_new_part_goes() {
     let code = rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2));
     let files = code.filter(|it| it.ends_with(".rs") || it.ends_with(".js") || it.ends_with(".py"));
     for file in files.filter(|it| !it.contains("NAME") && !it.contains("RESOURCE")) {
-        let places = ["", "host/src/", "host/console/"];
+        let places = ["", "host/", "host/http/src/", "host/http/console/", "host/cli/src/"];
         assert!(places.iter().any(|place| repository(&format!("{place}{file}")).is_file()), "{file}");
     }
 }

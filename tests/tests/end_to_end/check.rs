@@ -33,8 +33,8 @@ fn valid_plugin_is_described() {
         "  module: greet.wasm, ",
         "  kind: WASI 0.2 component\n",
         "  compiled in: ",
-        "  memory: begins with 1088KiB, of at most 256MiB\n",
-        "  call: greet [who]: anyone may run it\n",
+        "  memory: 1088KiB at first, at most 256MiB\n",
+        "  call: greet [who]: public\n",
         "    who: optional, matches [a-z]+, else \"you\"\n",
     ] {
         assert!(said.contains(part), "{part:?} is not in: {said}");

@@ -36,9 +36,9 @@ async fn check_and_serve_refuse_the_same_configurations() {
     let new = Server::builder;
     let certificate = include_str!("../../src/certificates/one.pem");
     let cases = [
-        ("cannot speak TLS", tls(new(), "none.pem", "none.key")),
-        ("cannot speak TLS", tls(new().file("a.pem", "no certificate"), "a.pem", "a.pem")),
-        ("cannot speak TLS", tls(new().file("a.pem", certificate), "a.pem", "a.pem")),
+        ("cannot set up TLS", tls(new(), "none.pem", "none.key")),
+        ("cannot set up TLS", tls(new().file("a.pem", "no certificate"), "a.pem", "a.pem")),
+        ("cannot set up TLS", tls(new().file("a.pem", certificate), "a.pem", "a.pem")),
         ("are on the same port", new().set("http.listen", free.as_str()).set("ops.listen", free.as_str())),
         (taken.0.as_str(), new().set("http.listen", taken.0.as_str())),
         ("ops.listen", new().set("ops.listen", taken.0.as_str())),
@@ -106,7 +106,7 @@ async fn check_leaves_nothing_behind() {
     server.restart().await;
     let before = files(&server);
     let said = printed(&server.run(&["check"]));
-    assert!(said.contains("database: whole"), "{said}");
+    assert!(said.contains("database: intact"), "{said}");
     assert_eq!(files(&server), before);
 }
 
@@ -116,7 +116,10 @@ async fn check_tells_its_own_server_from_a_taken_address() {
     let own = server.address().to_string();
     server.reconfigure("http.listen", own.as_str());
     let said = printed(&server.run(&["check"]));
-    assert!(said.contains(&format!("listening: {own} is where the server that runs here listens")), "{said}");
+    assert!(
+        said.contains(&format!("listening: {own} is in use by the running server of this configuration")),
+        "{said}"
+    );
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     server.reconfigure("http.listen", address.as_str());

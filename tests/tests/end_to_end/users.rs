@@ -75,7 +75,7 @@ async fn running_server_sees_new_users_at_once() {
     assert_eq!(call_with(&server, &[], "args").await.failure(), "not authorized to run \"args\"");
     let listed = worked(&server.run_with(&["token", "list", "--user", "ada"], ""));
     assert!(listed.contains("(laptop)") && !listed.contains(&after), "{listed}");
-    assert!(worked(&server.run_with(&["user", "list"], "")).contains("2 tokens  may: call:*"));
+    assert!(worked(&server.run_with(&["user", "list"], "")).contains("2 tokens  scopes: call:*"));
 
     worked(&server.run_with(&["user", "remove", "ada"], ""));
     for token in [&before, &after] {
@@ -375,9 +375,9 @@ async fn explain_names_the_rule_of_each_decision() {
         (token.as_str(), "call:args", true, "the scope call:ar* is held"),
         (&token, "call:echo", true, "its plugin says access: public"),
         (&token, "news:write", false, "no scope is held that covers news:write"),
-        (&token, "plugins:read", true, "the scope plugins:read is held, which auth.anonymous gives to everybody"),
+        (&token, "plugins:read", true, "the scope plugins:read is held, granted to everyone by auth.anonymous"),
         ("", "call:args", false, "no scope is held that covers call:args"),
-        ("", "plugins:read", true, "the scope plugins:read is held, which auth.anonymous gives to everybody"),
+        ("", "plugins:read", true, "the scope plugins:read is held, granted to everyone by auth.anonymous"),
     ] {
         let explained = get(&server, who, &format!("/api/v1/auth?explain={scope}")).await.json();
         assert_eq!(explained["Explain"], json!({ "Scope": scope, "Allowed": allowed, "Rule": rule }));

@@ -251,7 +251,7 @@ fn explain(state: &ApiState, caller: &Caller, asked: &str) -> Result<Explained, 
     if let Rule::Held(scope) = &rule
         && state.door.identity.anonymous().contains(scope)
     {
-        sentence += ", which auth.anonymous gives to everybody";
+        sentence += ", granted to everyone by auth.anonymous";
     }
     Ok(Explained { scope: scope.0, allowed: rule.allows(), rule: sentence })
 }

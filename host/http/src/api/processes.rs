@@ -124,7 +124,7 @@ struct Shown<'a> {
     #[schemars(extend("format" = "date-time"))]
     ended: Option<String>,
     /// Whether the output is kept, so that a client can attach.
-    detached: bool,
+    kept: bool,
     #[schemars(extend("enum" = outcomes()))]
     outcome: &'a str,
     /// The reason of a failure.
@@ -153,7 +153,7 @@ impl<'a> Shown<'a> {
             generation: begun.generation,
             started: moment(begun.started),
             ended: ended.and_then(|ended| ended.at).map(moment),
-            detached: state.registry.as_ref().is_some_and(|registry| registry.get(begun.id).is_some()),
+            kept: state.registry.as_ref().is_some_and(|registry| registry.get(begun.id).is_some()),
             outcome: seen.outcome(),
             message: ended.and_then(|ended| ended.message.as_deref()),
             stop: ended.and_then(|ended| ended.stop.as_deref()),

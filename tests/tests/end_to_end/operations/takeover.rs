@@ -115,7 +115,7 @@ async fn failed_successor_changes_nothing() {
     server.reconfigure("http.tls_certificate", "none.pem");
     server.reconfigure("http.tls_key", "none.key");
     let failed = server.run(&["serve", "--takeover"]);
-    assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot speak TLS"), "{failed:?}");
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot set up TLS"), "{failed:?}");
     let on = |line: &Line| line.message() == "takeover failed: this server goes on";
     server.log().line("the server to go on", on).await;
     let mut client = server.call("echo_once", &[]).await;
