@@ -40,7 +40,7 @@ const fn interrupts(command: &'static str, after: &'static str, shows: &'static 
 }
 
 /// By the beginning of a command, the longest first. A command without an entry must only succeed.
-const TYPED: [Typed; 14] = [
+const TYPED: [Typed; 15] = [
     answers("distillery call --token-file ada.token hello Ada", "one\nend\n", "echo: one\n"),
     shows("distillery plugins rollback hello", "hello"),
     answers("distillery run plugins/hello Ada", "one\nend\n", "hello Ada\necho: one\n"),
@@ -53,6 +53,7 @@ const TYPED: [Typed; 14] = [
     answers("distillery call ask", "Ada\n", "Hello, Ada!\n"),
     shows("distillery plugins", "hello"),
     shows("distillery calls", "countdown"),
+    shows("curl -d text ", "text"),
     shows("curl ", "\"name\":\"countdown\""),
     shows("mkdir -p plugins/greet", "Hello Ada. What shall I repeat?\nhip hip!\nGoodbye Ada.\n"),
 ];

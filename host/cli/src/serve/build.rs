@@ -95,7 +95,7 @@ pub(super) fn build(
         cleanup_time: config.cancel.cleanup_time,
         history: Some(history.clone()),
         registry: Some(registry.clone()),
-        metrics: metrics.clone(),
+        metrics,
         tracer,
     });
     let scheduler = scheduler(config, &store, &dispatcher, &registry, &drain)?;

@@ -168,12 +168,6 @@ impl Form {
     }
 }
 
-impl Begin {
-    pub fn new(accepted: &Accepted, message: Bytes) -> Frame {
-        Frame::Part(Box::new(Part::Begin(Self { headers: accepted.headers(), message })))
-    }
-}
-
 impl Accepted {
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -182,6 +176,11 @@ impl Accepted {
             insert(&mut headers, name, value);
         }
         headers
+    }
+
+    /// Returns the beginning of the answer of the process itself.
+    pub fn begin(&self, message: Bytes) -> Frame {
+        Frame::Part(Box::new(Part::Begin(Begin { headers: self.headers(), message })))
     }
 
     /// Returns the answer with the id of the process.

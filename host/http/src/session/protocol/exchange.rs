@@ -3,7 +3,7 @@
 use super::{Action, Event, Start, State, Talk, distillery1::message};
 use crate::wire::{
     Frame,
-    exchange::{Accepted, Begin, Form, ended, refused},
+    exchange::{Accepted, Form, ended, refused},
 };
 use bytes::Bytes;
 use distillery_core::call::{CancelReason, OnDisconnect};
@@ -71,7 +71,7 @@ impl Exchange {
                 }
                 let text = text.map(|message| message.encode());
                 let text = if let Some(Frame::Text(text)) = text { text } else { Bytes::new() };
-                Action::Send(Begin::new(&accepted, text))
+                Action::Send(accepted.begin(text))
             }
             Event::Ended(outcome, value) => match self.accepted.take() {
                 Some(accepted) => self.talk.finish(accepted.answer()),
