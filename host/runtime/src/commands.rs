@@ -48,6 +48,9 @@ impl Started {
     /// Waits until all are gone, once they are killed.
     pub async fn gone(self) {
         let ends = std::mem::take(&mut *self.0.lock());
+        if ends.is_empty() {
+            return;
+        }
         let all = async {
             for mut end in ends {
                 end.wait().await;
