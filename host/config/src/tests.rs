@@ -840,8 +840,17 @@ fn reference_has_every_key() {
 
 /// Returns the keys in a tree, with `*` for free ones.
 fn keys(above: &str, value: &yaml::Value) -> BTreeSet<String> {
-    let free = ["plugins.grants", "plugins.grants.*.mounts", "plugins.grants.*.secrets", "schedules", "hooks"]
-        .contains(&above);
+    let free = [
+        "plugins.grants",
+        "plugins.grants.*.mounts",
+        "plugins.grants.*.secrets",
+        "plugins.grants.*.commands",
+        "plugins.grants.*.commands.*.params",
+        "plugins.grants.*.commands.*.env",
+        "schedules",
+        "hooks",
+    ]
+    .contains(&above);
     let below = |key: &str| if above.is_empty() { key.to_owned() } else { format!("{above}.{key}") };
     let mut all = BTreeSet::new();
     match value {

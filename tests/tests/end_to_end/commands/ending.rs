@@ -1,7 +1,10 @@
 //! The end of a command, however its call or the server ends.
 
 use super::{KINDS, builder_of, living, nothing_is_left, params, processes_of, something_runs, until};
-use distillery_tests::Server;
+use distillery_tests::{
+    Server,
+    program::{output, program, text},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{fs, time::Duration};
@@ -170,4 +173,34 @@ fn children(parent: u32) -> Vec<u32> {
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
     };
     pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// Makes a control group that looks as systemd delegates it, in a mount namespace, and runs a command in it.
+const DELEGATED: &str = r#"
+mount -t cgroup2 none /sys/fs/cgroup && group=/sys/fs/cgroup/distillery-test-$$ && mkdir $group || exit 77
+python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.delegate", b"1")' $group && echo $$ > $group/cgroup.procs || exit 77
+"$1" run plugins/builtin
+find $group -mindepth 1 -type d
+echo 0 > /sys/fs/cgroup/cgroup.procs && rmdir $group
+"#;
+
+#[tokio::test]
+async fn delegated_control_group_holds_each_command() {
+    let script = "grep ^0:: /proc/self/cgroup; (setsid sleep 1000 &); echo done";
+    let builder = builder_of(&["sh", "-c", script], json!({}));
+    // Writes the configuration.
+    drop(builder.command());
+    let directory = builder.directory().display().to_string();
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["-m", "sh", "-c", DELEGATED, "sh"]).arg(program()).current_dir(builder.directory());
+    let output = output(&mut unshare);
+    if matches!(output.status.code(), Some(1 | 77)) && !text(&output.stdout).contains("done") {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "no control group: {}", text(&output.stderr));
+        eprintln!("SKIPPED: delegated_control_group_holds_each_command, for want of root and control groups");
+        return;
+    }
+    let lines: Vec<_> = text(&output.stdout).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 2, "{lines:?} {}", text(&output.stderr));
+    assert!(lines[0].contains("/distillery-test-") && lines[0].contains("/command-"), "{lines:?}");
+    processes_of(&directory, "the end of every command", |count| count == 0).await;
 }
