@@ -12,13 +12,16 @@ pub struct Retention {
     pub monthly: usize,
 }
 
+/// Returns the number of the period that a time is in.
+type Period = fn(Moment) -> Option<i64>;
+
 impl Retention {
     /// Splits snapshots into those to keep and those to remove, both newest first. The newest is always kept.
     pub fn split<'a>(&self, snapshots: &'a [(Moment, String)]) -> (Vec<&'a str>, Vec<&'a str>) {
         let mut all: Vec<_> = snapshots.iter().collect();
         all.sort_by(|a, b| b.cmp(a));
         let mut kept: BTreeSet<usize> = (0..self.last.max(1).min(all.len())).collect();
-        let rules: [(usize, fn(Moment) -> Option<i64>); 3] =
+        let rules: [(usize, Period); 3] =
             [(self.daily, Moment::day), (self.weekly, Moment::week), (self.monthly, Moment::month)];
         for (count, period) in rules {
             let mut seen = BTreeSet::new();
