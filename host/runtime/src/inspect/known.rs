@@ -54,7 +54,20 @@ pub const PREVIEW1: [(&str, bool); 46] = [
 pub const PREVIEW1_MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
 /// The functions of the server for preview 1.
-pub const OWN: [(&str, bool); 2] = [("cancelled", false), ("set_value", true)];
+pub const OWN: [(&str, bool); 12] = [
+    ("cancelled", false),
+    ("command_bound", false),
+    ("command_close", false),
+    ("command_drop", false),
+    ("command_error", true),
+    ("command_poll", false),
+    ("command_read", true),
+    ("command_signal", false),
+    ("command_start", true),
+    ("command_status", false),
+    ("command_write", true),
+    ("set_value", true),
+];
 pub const OWN_MODULE: &str = "distillery_call";
 
 /// The interfaces of WASI 0.2.
@@ -117,9 +130,11 @@ pub const WASI_3: [&str; 21] = [
 ];
 
 /// The interfaces of `distillery:call` 0.1.
-pub const OWN_INTERFACES: [&str; 4] = [
+pub const OWN_INTERFACES: [&str; 6] = [
     "distillery:call/cancellation",
     "distillery:call/cancellation-async",
+    "distillery:call/commands",
+    "distillery:call/commands-async",
     "distillery:call/outcome",
     "distillery:call/systems",
 ];

@@ -219,6 +219,30 @@ fn known_interfaces_are_those_that_are_linked() {
 }
 
 #[test]
+fn every_interface_of_the_server_is_known() {
+    let wit = include_str!("../../../../wit/call.wit");
+    let interfaces = wit.lines().filter_map(|line| line.strip_prefix("interface ")?.strip_suffix(" {"));
+    // An interface of types needs nothing from the server.
+    let interfaces: Vec<_> = interfaces.filter(|name| !name.ends_with("types")).collect();
+    assert!(interfaces.contains(&"commands"), "{interfaces:?}");
+    for name in &interfaces {
+        assert!(has_interface(&format!("distillery:call/{name}@0.1.0")), "{name}");
+    }
+    assert_eq!(interfaces.len(), OWN_INTERFACES.len());
+}
+
+#[test]
+fn every_documented_function_of_the_server_is_known() {
+    let page = include_str!("../../../../docs/reference/preview1.md");
+    let functions: Vec<_> = page.split("IMPORT(").skip(1).filter_map(|it| it.split(')').next()).collect();
+    let functions: Vec<_> = functions.into_iter().filter(|name| name.starts_with("command_")).collect();
+    assert!(functions.len() >= 10, "{functions:?}");
+    for name in functions {
+        assert!(has_function(OWN_MODULE, name), "{name}");
+    }
+}
+
+#[test]
 fn known_functions_are_those_that_are_linked() {
     let modules = PREVIEW1_MODULES.iter().flat_map(|module| PREVIEW1.map(|(name, _)| (*module, name)));
     for (module, name) in modules.chain(OWN.map(|(name, _)| (OWN_MODULE, name))) {

@@ -146,6 +146,7 @@ pub fn append(file: &File, bytes: &[u8]) -> io::Result<usize> {
 /// within one open directory.
 pub struct Pages {
     directory: Dir,
+    device: u64,
     /// The number of entries that were read.
     position: u64,
 }
@@ -154,13 +155,14 @@ impl Pages {
     /// Opens the directory once more, with a position of its own. Blocks.
     pub fn open(directory: &File) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = Dir::new(openat(directory, ".", flags, Mode::empty())?)?;
-        Ok(Self { directory, position: 0 })
+        let own = File::from(openat(directory, ".", flags, Mode::empty())?);
+        let device = own.metadata()?.dev();
+        Ok(Self { directory: Dir::new(own)?, device, position: 0 })
     }
 
     /// Returns the device of the directory.
     pub fn device(&self) -> io::Result<u64> {
-        Ok(self.directory.stat()?.st_dev as u64)
+        Ok(self.device)
     }
 
     /// Continues at the position of an entry; zero is the first. Blocks.
