@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser linters clients client-packages format javascript python FORCE
+.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser engine linters clients client-packages format javascript python FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -66,7 +66,7 @@ test: toolchain ## run every test
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
-needed: go-guest toolchains browser linters clients tools
+needed: go-guest toolchains browser engine linters clients tools
 	@for guest in once served; do \
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
@@ -272,6 +272,14 @@ $(TOOLCHAINS)/browser.stamp: Makefile
 	mkdir -p $(TOOLCHAINS)/browser
 	cd $(TOOLCHAINS)/browser && npm install --no-fund --no-audit --loglevel=error --no-save --prefix . axe-core@$(AXE_VERSION)
 	touch $@
+
+# The container engine of the tests that run real instances. They start one of their own.
+engine:
+	@{ command -v dockerd && command -v docker-compose && command -v busybox && command -v ip; } >/dev/null || { \
+	    as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	    $$as_root apt-get update -qq && $$as_root apt-get install -qq -y --no-install-recommends \
+	        docker.io docker-compose busybox-static iproute2 >/dev/null; \
+	} || { echo "SKIPPED: instances in containers, as no container engine could be had"; [ "$${CI:-}" != true ]; }
 
 # Linters of deploy/. What cannot be had is named by the tests that want it; systemd-analyze comes with systemd.
 linters:

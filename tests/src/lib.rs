@@ -8,6 +8,7 @@ pub mod browser;
 pub mod client;
 pub mod deadline;
 pub mod distillery1;
+pub mod engine;
 pub mod exchange;
 pub mod guest;
 pub mod http;
@@ -22,6 +23,7 @@ pub mod tls;
 
 pub use browser::Browser;
 pub use client::{Client, End, Frame, Verdict};
+pub use engine::Engine;
 pub use guest::Guest;
 pub use server::Server;
 

@@ -3,12 +3,18 @@
 
 pub mod backup;
 pub mod cleanup;
+pub mod cron;
+pub mod exec;
+pub mod log;
 pub mod provision;
+pub mod prune;
 pub mod purge;
 pub mod rebuild;
 pub mod restore;
 pub mod snapshot;
-pub mod switch;
+pub mod start;
+pub mod status;
+pub mod stop;
 pub mod update;
 
 #[cfg(test)]

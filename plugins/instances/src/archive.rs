@@ -5,10 +5,12 @@
 
 use crate::{
     Host,
+    full::Written,
     instance::Instance,
     manifest::{self, Content, Manifest, is_inside, leads_inside},
     mount::{link, settle},
     slug::{Slug, shown},
+    tree::{Entry, Tree},
 };
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -18,6 +20,7 @@ use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Read, Write},
     path::Path,
+    rc::Rc,
     time::UNIX_EPOCH,
 };
 use tar::{Archive, Builder, EntryType, Header};
@@ -25,6 +28,8 @@ use tar::{Archive, Builder, EntryType, Header};
 const PIECE: usize = 64 << 10;
 /// Largest manifest; enough for a million files.
 const LONGEST_MANIFEST: u64 = 128 << 20;
+/// The directory of dumps, in a snapshot and in a restored instance.
+pub const DUMPS: &str = "dumps";
 /// Deepest nesting of directories.
 const DEEPEST: usize = 64;
 
@@ -76,19 +81,28 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a snapshot contains beside the directory, and instead of parts of it.
+#[derive(Debug, Default)]
+pub struct Dumps {
+    /// Open at their beginning, with the names below [`DUMPS`].
+    pub files: Vec<(String, File)>,
+    pub instead_of: BTreeSet<String>,
+}
+
 /// Writes all of `directory` to `file`. Returns the manifest, and the size and checksum of `file`.
 pub fn write(
     directory: &Path,
     slug: &Slug,
     instance: &Instance,
     taken: String,
-    file: File,
+    dumps: Dumps,
+    file: Written,
     host: &impl Host,
 ) -> Result<(Manifest, Content)> {
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         version: manifest::VERSION,
         slug: slug.to_string(),
-        flavor: instance.flavor,
+        flavor: instance.flavor.clone(),
         taken,
         files: BTreeMap::new(),
         directories: Vec::new(),
@@ -96,86 +110,129 @@ pub fn write(
         left_out: BTreeMap::new(),
     };
     let hashing = Hashing::new(BufWriter::with_capacity(PIECE, file), host);
-    let mut builder = Builder::new(GzEncoder::new(hashing, Compression::default()));
-    let mut todo = vec![String::new()];
-    while let Some(path) = todo.pop() {
-        let place = directory.join(&path);
-        let metadata = fs::symlink_metadata(&place).with_context(|| changed(&path))?;
-        let modified = metadata.modified().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
-        let mut header = Header::new_gnu();
-        header.set_mtime(modified.map_or(0, |it| it.as_secs()));
-        let name = if path.is_empty() { slug.to_string() } else { format!("{slug}/{path}") };
-        if metadata.is_dir() {
-            header.set_entry_type(EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
-            builder.append_data(&mut header, format!("{name}/"), io::empty())?;
-            if path.matches('/').count() >= DEEPEST {
-                bail!("{} is nested too deeply: move it", shown(&path));
-            }
-            todo.extend(children(&place, &path, &mut manifest)?);
-            if !path.is_empty() {
-                manifest.directories.push(path);
-            }
-        } else if metadata.is_file() {
-            let file = File::open(&place).with_context(|| unreadable(&path))?;
-            let size = file.metadata().with_context(|| unreadable(&path))?.len();
-            header.set_entry_type(EntryType::Regular);
-            header.set_mode(0o644);
-            header.set_size(size);
-            // Data that is added meanwhile, as to a log, belongs to the next snapshot.
-            let mut content = Hashing::new(BufReader::with_capacity(PIECE, file).take(size), host);
-            let appended = builder.append_data(&mut header, name, &mut content);
-            appended.with_context(|| unreadable(&path))?;
-            let content = content.content();
-            ensure!(content.size == size, changed(&path));
-            manifest.files.insert(path, content);
-        } else if metadata.is_symlink() {
-            let target = fs::read_link(&place).with_context(|| unreadable(&path))?;
-            match target.to_str().filter(|target| leads_inside(&path, target)) {
-                Some(target) => {
-                    header.set_entry_type(EntryType::Symlink);
-                    header.set_mode(0o777);
-                    header.set_size(0);
-                    builder.append_link(&mut header, name, target)?;
-                    manifest.links.insert(path, target.to_owned());
-                }
-                None => _ = manifest.left_out.insert(path, "a link that leads out of the instance".to_owned()),
-            }
-        } else {
-            manifest.left_out.insert(path, "neither a file nor a directory nor a link".to_owned());
-        }
-        host.go_on()?;
-    }
-    manifest.directories.sort();
-    let text = serde_json::to_vec_pretty(&manifest)?;
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_size(text.len() as u64);
-    builder.append_data(&mut header, manifest::FILE, text.as_slice())?;
-    let mut hashing = builder.into_inner()?.finish()?;
-    hashing.flush()?;
-    hashing.inner.get_ref().sync_all().context("the snapshot cannot be written")?;
-    Ok((manifest, hashing.content()))
+    let builder = Builder::new(GzEncoder::new(hashing, Compression::default()));
+    let mut writer = Writer { builder, manifest, slug, host };
+    writer.tree(directory, &dumps.instead_of)?;
+    writer.dumps(dumps.files)?;
+    writer.finish()
 }
 
-/// Returns the paths in a directory, in descending order.
-fn children(place: &Path, path: &str, manifest: &mut Manifest) -> Result<Vec<String>> {
-    let mut children = Vec::new();
-    for entry in fs::read_dir(place).with_context(|| unreadable(path))? {
-        let name = entry.with_context(|| unreadable(path))?.file_name();
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-        match name.to_str() {
-            Some(name) => children.push(below(name)),
-            None => {
-                let reason = "its name is not UTF-8".to_owned();
-                manifest.left_out.insert(below(&name.to_string_lossy()), reason);
+struct Writer<'a, H: Host> {
+    builder: Builder<GzEncoder<Hashing<'a, BufWriter<Written>, H>>>,
+    manifest: Manifest,
+    slug: &'a Slug,
+    host: &'a H,
+}
+
+impl<H: Host> Writer<'_, H> {
+    /// Adds a directory, except for some paths in it.
+    fn tree(&mut self, directory: &Path, without: &BTreeSet<String>) -> Result<()> {
+        let root = Rc::new(Tree::open(directory).with_context(|| unreadable("its directory"))?);
+        self.append(EntryType::Directory, "", 0, io::empty())?;
+        let mut todo = self.children(&root, "")?;
+        while let Some((parent, path)) = todo.pop() {
+            self.host.go_on()?;
+            if without.contains(&path) {
+                continue;
+            }
+            let name = path.rsplit('/').next().unwrap_or(&path);
+            match parent.entry(name).with_context(|| unreadable(&path))? {
+                // It was deleted meanwhile, as temporary files are.
+                None => {}
+                Some(Entry::Directory(tree)) => {
+                    ensure!(path.matches('/').count() < DEEPEST, "{} is nested too deeply: move it", shown(&path));
+                    self.append(EntryType::Directory, &path, 0, io::empty())?;
+                    todo.extend(self.children(&Rc::new(tree), &path)?);
+                    self.manifest.directories.push(path);
+                }
+                Some(Entry::File(file)) => self.file(path, file)?,
+                Some(Entry::Link(target)) => self.link(path, target)?,
+                Some(Entry::Other) => {
+                    self.manifest.left_out.insert(path, "neither a file nor a directory nor a link".to_owned());
+                }
             }
         }
+        Ok(())
     }
-    children.sort_by(|a, b| b.cmp(a));
-    Ok(children)
+
+    /// Returns the paths in a directory with their parent, in descending order.
+    fn children(&mut self, tree: &Rc<Tree>, path: &str) -> Result<Vec<(Rc<Tree>, String)>> {
+        let below = |name: String| if path.is_empty() { name } else { format!("{path}/{name}") };
+        let (mut names, odd) = tree.names().with_context(|| unreadable(path))?;
+        for name in odd {
+            self.manifest.left_out.insert(below(name), "its name is not UTF-8".to_owned());
+        }
+        names.sort_by(|a, b| b.cmp(a));
+        Ok(names.into_iter().map(|name| (tree.clone(), below(name))).collect())
+    }
+
+    fn file(&mut self, path: String, file: File) -> Result<()> {
+        let metadata = file.metadata().with_context(|| unreadable(&path))?;
+        let modified = metadata.modified().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+        let size = metadata.len();
+        // Data that is added meanwhile, as to a log, belongs to the next snapshot.
+        let mut content = Hashing::new(BufReader::with_capacity(PIECE, file).take(size), self.host);
+        let name = format!("{}/{path}", self.slug);
+        let mut header = header(EntryType::Regular, modified.map_or(0, |it| it.as_secs()), size);
+        self.builder.append_data(&mut header, name, &mut content).with_context(|| unreadable(&path))?;
+        let content = content.content();
+        ensure!(content.size == size, changed(&path));
+        self.manifest.files.insert(path, content);
+        Ok(())
+    }
+
+    fn link(&mut self, path: String, target: Option<String>) -> Result<()> {
+        match target.filter(|target| leads_inside(&path, target)) {
+            Some(target) => {
+                let mut header = header(EntryType::Symlink, 0, 0);
+                self.builder.append_link(&mut header, format!("{}/{path}", self.slug), &target)?;
+                self.manifest.links.insert(path, target);
+            }
+            None => _ = self.manifest.left_out.insert(path, "a link that leads out of the instance".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn dumps(&mut self, dumps: Vec<(String, File)>) -> Result<()> {
+        if dumps.is_empty() {
+            return Ok(());
+        }
+        self.append(EntryType::Directory, DUMPS, 0, io::empty())?;
+        self.manifest.directories.push(DUMPS.to_owned());
+        dumps.into_iter().try_for_each(|(name, file)| self.file(format!("{DUMPS}/{name}"), file))
+    }
+
+    /// Adds the entry of this path, or without a path that of the instance itself.
+    fn append(&mut self, kind: EntryType, path: &str, size: u64, content: impl Read) -> Result<()> {
+        let end = if kind.is_dir() { "/" } else { "" };
+        let name = if path.is_empty() { format!("{}{end}", self.slug) } else { format!("{}/{path}{end}", self.slug) };
+        self.builder.append_data(&mut header(kind, 0, size), name, content)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Manifest, Content)> {
+        self.manifest.directories.sort();
+        let text = serde_json::to_vec_pretty(&self.manifest)?;
+        let mut header = header(EntryType::Regular, 0, text.len() as u64);
+        self.builder.append_data(&mut header, manifest::FILE, text.as_slice())?;
+        let mut hashing = self.builder.into_inner()?.finish()?;
+        hashing.flush()?;
+        hashing.inner.get_ref().file.sync_all().context("the snapshot cannot be written")?;
+        Ok((self.manifest, hashing.content()))
+    }
+}
+
+fn header(kind: EntryType, modified: u64, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mtime(modified);
+    header.set_size(size);
+    header.set_mode(match kind {
+        EntryType::Directory => 0o755,
+        EntryType::Symlink => 0o777,
+        _ => 0o644,
+    });
+    header
 }
 
 fn unreadable(path: &str) -> String {
@@ -291,9 +348,9 @@ pub fn unpack(file: File, slug: &Slug, manifest: &Manifest, directory: &Path, ho
         let expected = manifest.files.get(path).context(other)?;
         let unwritten = || format!("cannot write {}", shown(path));
         let mut hashing = Hashing::new(content.take(expected.size + 1), host);
-        let mut written = File::create_new(directory.join(path)).with_context(unwritten)?;
+        let mut written = Written::new(File::create_new(directory.join(path)).with_context(unwritten)?, directory);
         io::copy(&mut hashing, &mut written).with_context(unwritten)?;
-        written.sync_all().with_context(unwritten)?;
+        written.file.sync_all().with_context(unwritten)?;
         ensure!(hashing.content() == *expected, other);
         left -= 1;
         Ok(())

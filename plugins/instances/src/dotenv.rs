@@ -16,6 +16,13 @@ impl Dotenv {
         self.lines.iter().position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with('=')))
     }
 
+    /// Returns the value of `key`, without quotes.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.lines[self.at(key)?].split_once('=')?;
+        let value = value.trim();
+        Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.at(key).is_some()
     }
@@ -47,6 +54,7 @@ mod tests {
         assert!(dotenv.has("A") && dotenv.has("AB") && !dotenv.has("B"));
         dotenv.set("A", "default-src 'self'");
         dotenv.set("B", "");
+        assert_eq!((dotenv.get("A"), dotenv.get("AB"), dotenv.get("C")), (Some("default-src 'self'"), Some("2"), None));
         assert_eq!(dotenv.to_string(), "# mine\nA=\"default-src 'self'\"\nAB=2\n\nodd line\nB=\"\"\n");
     }
 }

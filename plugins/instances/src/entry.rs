@@ -11,10 +11,10 @@ use anyhow::Result;
 
 /// Returns the new entry of `instance`, which keeps what others have written into the `existing` one.
 fn wanted(instance: &Instance, existing: Option<System>) -> System {
-    let running = instance.flavor.title().to_owned();
+    let running = instance.flavor.clone();
     let stopped = format!("{running} (stopped)");
     let (own, other) = match instance.state {
-        State::Running => (running, stopped),
+        State::Running | State::Provisioning => (running, stopped),
         State::Stopped => (stopped, running),
     };
     let existing = existing.unwrap_or_else(|| System {
@@ -54,13 +54,22 @@ pub fn take_back(host: &mut impl Host, slug: &Slug, instance: &Instance) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{flavor::Flavor, policy::Policy};
 
     #[test]
     fn entry_follows_the_state_and_keeps_other_fields() {
-        let slug = "coins".parse().unwrap();
-        let moment = "2026-01-31T12:00:00Z".to_owned();
-        let mut instance = Instance::new(&slug, Flavor::Drupal10, Policy::default(), None, moment).unwrap();
+        let mut instance = Instance {
+            slug: "coins".to_owned(),
+            template: "drupal".to_owned(),
+            version: 1,
+            flavor: "Drupal 10".to_owned(),
+            url: "http://coins.localhost".to_owned(),
+            port: None,
+            state: State::Running,
+            params: Default::default(),
+            provisioned: "2026-01-31T12:00:00Z".to_owned(),
+            edited: "2026-01-31T12:00:00Z".to_owned(),
+            restored: false,
+        };
         let first = wanted(&instance, None);
         assert_eq!((first.tagline.as_str(), first.url.as_str()), ("Drupal 10", "http://coins.localhost"));
         instance.state = State::Stopped;

@@ -1,80 +1,53 @@
 //! The host of the calls in the sandbox: WASI, and the interfaces of the server.
 
+mod command;
+
 mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "call",
-        with: { "wasi:io/poll@0.2.0": wasip2::io::poll },
+        world: "call-with-commands",
+        with: {
+            "wasi:io/error@0.2.0": wasip2::io::error,
+            "wasi:io/poll@0.2.0": wasip2::io::poll,
+            "wasi:io/streams@0.2.0": wasip2::io::streams,
+        },
     });
 }
 
-use anyhow::{Context, Result, anyhow, bail};
-use bindings::distillery::call::{cancellation, outcome, systems};
-use instances::{
-    Host, Mount,
-    action::{
-        backup::backup, cleanup::cleanup, provision::provision, purge::purge, rebuild::rebuild, restore::restore,
-        snapshot::snapshot, switch::switch, update::update,
-    },
-    host::System,
-    instance::State,
+use crate::{
+    Host,
+    compose::Compose,
+    host::{Event, Input, System},
     moment::Moment,
-    slug::Slug,
 };
+use anyhow::{Context, Result, anyhow};
+use bindings::distillery::call::{cancellation, outcome, systems};
 use serde_json::Value;
 use std::{
     env,
     io::{self, BufRead, Write},
-    process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use wasip2::{clocks::monotonic_clock::subscribe_duration, io::poll::poll, random::random::get_random_bytes};
 
-/// As in plugin.yaml.
-const AT: &str = "/instances";
 /// Longest answer to a question.
 const LONGEST_ANSWER: u64 = 4096;
 
-struct Guest {
+pub struct Guest {
     process: String,
     /// In a cleanup there is no cancel.
     cleans_up: bool,
 }
 
-pub fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The last line becomes the message of the failure.
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
+impl Guest {
+    pub fn new() -> Result<Self> {
+        let process = env::var("DISTILLERY_PROCESS");
+        let process = process.context("DISTILLERY_PROCESS is not set: run this call on a server")?;
+        Ok(Self { process, cleans_up: env::var_os("DISTILLERY_CLEANUP").is_some() })
     }
-}
 
-fn run() -> Result<()> {
-    let mut arguments = env::args();
-    let call = arguments.next().unwrap_or_default();
-    let params: Vec<String> = arguments.collect();
-    let param = |at: usize| params.get(at).map(String::as_str);
-    let slug = || param(0).unwrap_or_default().parse::<Slug>();
-    let process = env::var("DISTILLERY_PROCESS").context("DISTILLERY_PROCESS is not set: run this call on a server")?;
-    let host = &mut Guest { process, cleans_up: env::var_os("DISTILLERY_CLEANUP").is_some() };
-    let mount = &Mount::open(AT)?;
-    if host.cleans_up {
-        return cleanup(mount, host, &call, param(0));
-    }
-    match call.as_str() {
-        "provision" => provision(mount, host, param(0).unwrap_or_default()),
-        "purge" => purge(mount, host, &slug()?),
-        "snapshot" => snapshot(mount, host, &slug()?),
-        "restore" => restore(mount, host, &slug()?, param(1)),
-        "backup" => backup(mount, host),
-        "start" => switch(mount, host, &slug()?, State::Running),
-        "stop" => switch(mount, host, &slug()?, State::Stopped),
-        "rebuild" => rebuild(mount, host, &slug()?, param(1)),
-        "update" => update(mount, host, &slug()?),
-        other => bail!("there is no call {other:?} in this plugin"),
+    pub fn cleans_up(&self) -> bool {
+        self.cleans_up
     }
 }
 
@@ -114,9 +87,13 @@ impl Host for Guest {
         _ = writeln!(io::stdout(), "{line}");
     }
 
-    fn ask(&mut self, question: &str) -> Result<String> {
+    fn pass(&mut self, bytes: &[u8]) {
         let mut stdout = io::stdout();
-        _ = write!(stdout, "{question}").and_then(|()| stdout.flush());
+        _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+
+    fn ask(&mut self, question: &str) -> Result<String> {
+        self.pass(question.as_bytes());
         let mut answer = String::new();
         io::Read::take(io::stdin().lock(), LONGEST_ANSWER).read_line(&mut answer).context("there is no answer")?;
         Ok(answer.trim_end_matches(['\r', '\n']).to_owned())
@@ -139,6 +116,15 @@ impl Host for Guest {
 
     fn remove_system(&mut self, slug: &str) -> Result<()> {
         systems::remove(slug).map(drop).map_err(told)
+    }
+
+    fn compose(
+        &mut self,
+        command: &Compose<'_>,
+        input: Input<'_>,
+        news: &mut dyn FnMut(&mut Self, Event<'_>) -> Result<()>,
+    ) -> Result<i32> {
+        command::run(self, command, input, news)
     }
 }
 

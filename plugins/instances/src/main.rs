@@ -1,14 +1,13 @@
-//! `provision`, `purge`, `snapshot`, `backup`, `restore`, `start`, `stop`, `rebuild` and `update`, on the instances of
-//! a mount. The name of the call selects one of them.
+//! The calls on instances, on those of a mount. The name of the call selects one of them.
 //!
 //! After a forced end, a fresh instance of this program cleans up.
 
 #[cfg(target_family = "wasm")]
-mod guest;
+mod calls;
 
 #[cfg(target_family = "wasm")]
 fn main() -> std::process::ExitCode {
-    guest::main()
+    calls::main()
 }
 
 #[cfg(not(target_family = "wasm"))]

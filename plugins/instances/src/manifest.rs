@@ -1,17 +1,16 @@
 //! The manifest of a snapshot, `manifest.json` at its end: every entry, with sizes and checksums.
 
-use crate::flavor::Flavor;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub const FILE: &str = "manifest.json";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Manifest {
     pub version: u32,
     pub slug: String,
-    pub flavor: Flavor,
+    pub flavor: String,
     pub taken: String,
     pub files: BTreeMap<String, Content>,
     pub directories: Vec<String>,

@@ -14,8 +14,10 @@
 
 use crate::{
     Host,
+    full::named,
     moment::Moment,
     slug::{Slug, shown},
+    template::Templates,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -37,6 +39,7 @@ pub const LONGEST_LIFE: u64 = 2 * 60 * 60 * 1000;
 #[derive(Clone, Debug)]
 pub struct Mount {
     root: PathBuf,
+    templates: Templates,
 }
 
 /// A directory with the content of an instance, linked or not.
@@ -67,12 +70,21 @@ impl<'a> Made<'a> {
 
 impl Mount {
     /// Opens the mount at `root`, and creates its directories.
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let mount = Self { root: root.into() };
+    pub fn open(root: impl Into<PathBuf>, templates: Templates) -> Result<Self> {
+        let mount = Self { root: root.into(), templates };
         for name in [SNAPSHOTS, VERSIONS, GARBAGE, LOCKS] {
             fs::create_dir_all(mount.root.join(name)).with_context(|| format!("cannot make {name}"))?;
         }
         Ok(mount)
+    }
+
+    /// Returns the mount at `root` for a call that only reads.
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), templates: Templates::open("") }
+    }
+
+    pub fn templates(&self) -> &Templates {
+        &self.templates
     }
 
     pub fn snapshots(&self) -> PathBuf {
@@ -142,6 +154,12 @@ impl Mount {
     pub fn withdraw(&self, slug: &Slug) -> Result<()> {
         fs::remove_file(self.root.join(slug.as_str())).with_context(|| format!("cannot remove {slug}"))?;
         self.settle()
+    }
+
+    /// Returns all versions, linked or not.
+    pub(crate) fn versions(&self) -> Result<Vec<Version>> {
+        let names = names(&self.root.join(VERSIONS))?;
+        Ok(names.into_iter().filter(|name| !name.ends_with(".link")).map(|name| Version { name }).collect())
     }
 
     /// Deletes a version without a link.
@@ -219,7 +237,7 @@ pub fn write(file: &Path, content: &[u8]) -> Result<()> {
     let aside = file.with_file_name(format!("{}.new", name.trim_start_matches('.')));
     let written = (|| {
         let mut open = File::create(&aside)?;
-        open.write_all(content)?;
+        open.write_all(content).map_err(|error| named(error, file.parent().unwrap_or(Path::new("."))))?;
         open.sync_all()?;
         fs::rename(&aside, file)
     })();

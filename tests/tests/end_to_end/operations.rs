@@ -2,6 +2,7 @@
 
 mod containers;
 mod exposition;
+mod image;
 pub mod metrics;
 mod proxy;
 mod service;

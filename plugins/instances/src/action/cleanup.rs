@@ -17,7 +17,7 @@ pub fn cleanup(mount: &Mount, host: &mut impl Host, call: &str, param: Option<&s
     } else if let Some(slug) = param.and_then(|param| param.parse::<Slug>().ok())
         && mount.current(&slug)?.is_some()
     {
-        locked_to_undo(mount, host, &slug, |host| {
+        locked_to_undo(mount, host, &slug, |host, _| {
             let Some(version) = mount.current(&slug)? else { return Ok(()) };
             entry::follow(host, &slug, &Instance::read(&mount.directory(&version), &slug)?)
         })?;

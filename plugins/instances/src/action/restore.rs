@@ -1,14 +1,14 @@
 //! `restore`: brings an instance back to a snapshot. All of it is verified and unpacked aside before the instance
-//! changes; then replacing one link makes it the content of the instance.
+//! changes; then replacing one link makes it the content of the instance. The next start loads its dumps.
 
-use super::snapshot::EXTENSION;
+use super::snapshot::{EXTENSION, of_instance};
 use crate::{
-    Host, Mount, archive, entry,
+    Host, Mount, archive, entry, files,
     instance::{Instance, State},
     lock::locked,
     mount::{Version, names},
     slug::{Slug, shown},
-    template,
+    stack,
 };
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -19,7 +19,7 @@ const LONGEST_SUMS: u64 = 4096;
 
 pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&str>) -> Result<()> {
     mount.sweep(host.now(), None)?;
-    refuse_running(mount, slug)?;
+    stack::refuse_up(host, None, slug)?;
     let name = choose(mount, slug, which)?;
     host.say(&format!("verifying {name}"));
     let path = mount.snapshots().join(&name);
@@ -32,13 +32,7 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
     let restored = (|| {
         let directory = mount.directory(&version);
         archive::unpack(open()?, slug, &manifest, &directory, host).with_context(refused)?;
-        let mut instance = Instance::read(&directory, slug).with_context(refused)?;
-        if instance.template > template::VERSION {
-            bail!("{name} is refused: its template is newer than that of this server");
-        }
-        instance.state = State::Stopped;
-        instance.edited = host.now().rfc3339()?;
-        instance.write(&directory)?;
+        let instance = prepare(mount, host, slug, &version).with_context(refused)?;
         host.go_on()?;
         put_in_place(mount, host, slug, &version, &instance)
     })();
@@ -61,6 +55,30 @@ pub fn restore(mount: &Mount, host: &mut impl Host, slug: &Slug, which: Option<&
     }
 }
 
+/// Checks the unpacked description, and adapts it to this server: its template, domain and ports.
+fn prepare(mount: &Mount, host: &mut impl Host, slug: &Slug, version: &Version) -> Result<Instance> {
+    let directory = mount.directory(version);
+    let mut instance = Instance::read(&directory, slug)?;
+    let template = mount.templates().read(&instance.template)?;
+    if instance.version > template.version() {
+        bail!("its template is newer than that of this server");
+    }
+    let flavor = template.flavor(&instance.flavor)?;
+    instance.flavor = flavor.name.clone();
+    let before = instance.url.clone();
+    instance.take_port(mount, version, &template, host)?;
+    instance.place(slug, host.domain().as_deref())?;
+    if instance.url != before {
+        host.say(&format!("its URL is {} now", instance.url));
+    }
+    instance.state = State::Stopped;
+    instance.restored = true;
+    instance.edited = host.now().rfc3339()?;
+    files::env(&directory, &template, &instance, host)?;
+    instance.write(&directory)?;
+    Ok(instance)
+}
+
 /// Returns the previous version, if there was one.
 fn put_in_place(
     mount: &Mount,
@@ -69,9 +87,10 @@ fn put_in_place(
     version: &Version,
     instance: &Instance,
 ) -> Result<Option<Version>> {
-    locked(mount, host, slug, |host| {
+    locked(mount, host, slug, |host, lock| {
         // It can have been started meanwhile.
-        refuse_running(mount, slug)?;
+        stack::refuse_up(host, Some(lock), slug)?;
+        lock.keep(host)?;
         let old = mount.current(slug)?;
         if old.is_some() {
             mount.exchange(slug, version)?;
@@ -87,20 +106,9 @@ fn put_in_place(
 }
 
 /// A running instance must not lose its files. A broken one does not run.
-fn refuse_running(mount: &Mount, slug: &Slug) -> Result<()> {
-    let Some(version) = mount.current(slug)? else { return Ok(()) };
-    match Instance::read(&mount.directory(&version), slug) {
-        Ok(instance) if instance.state == State::Running => bail!("{slug} is running: stop it first"),
-        _ => Ok(()),
-    }
-}
-
 /// Returns the name of a snapshot of `slug`: the chosen one, or the newest.
 fn choose(mount: &Mount, slug: &Slug, which: Option<&str>) -> Result<String> {
-    let is_own = |name: &String| {
-        let stamp = name.strip_suffix(EXTENSION).and_then(|name| name.rsplit_once('-'));
-        stamp.is_some_and(|(of, stamp)| of == slug.as_str() && stamp.chars().all(|c| c.is_ascii_alphanumeric()))
-    };
+    let is_own = |name: &String| of_instance(name).is_some_and(|(of, _)| of == *slug);
     // Their timestamps sort by time.
     let all = names(&mount.snapshots())?.into_iter().filter(is_own);
     match which {

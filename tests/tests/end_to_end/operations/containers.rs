@@ -70,7 +70,8 @@ fn kubernetes_knows_every_key_of_the_manifests() {
 fn image_runs_unprivileged_and_has_only_the_server() {
     let file = fs::read_to_string(deploy("Dockerfile")).expect("a Dockerfile");
     let last = file.rsplit("\nFROM ").next().expect("stages");
-    assert!(last.starts_with("gcr.io/distroless/") && last.contains("\nUSER 65532:65532\n"), "{last}");
+    assert!(file.contains("\nARG RUN_IMAGE=gcr.io/distroless/"), "{file}");
+    assert!(last.starts_with("${RUN_IMAGE}\n") && last.contains("\nUSER 65532:65532\n"), "{last}");
     assert!(!last.contains("\nRUN ") && last.contains("ENTRYPOINT [\"/usr/bin/distillery\"]"), "{last}");
     // Every file that the build reads must pass the ignore list.
     let ignored = fs::read_to_string(deploy("Dockerfile.dockerignore")).expect("a list");
