@@ -2,32 +2,24 @@
 
 use super::{
     Command,
-    cgroup::{self, Group},
     message::{Final, Job, Report, Status},
+    platform::{self, Supervisor},
     running::{Running, State},
     slots::{Full, Slot},
     stream::{Stdin, Stdout},
-    supervisor,
 };
 use distillery_core::{command::BadArgument, control::Control};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     io::{self, BufRead, BufReader},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt},
-    },
-    process::Stdio,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Instant,
 };
 use tokio::sync::oneshot;
 
-/// This program, even if its file was replaced in the meantime.
-const PROGRAM: &str = "/proc/self/exe";
-/// The process name of the supervisor.
-const NAME: &str = "distillery";
 /// The reason if a supervisor ends without one.
 const GONE: &str = "its supervisor ended";
 
@@ -159,24 +151,16 @@ impl Attendant {
         streams: [OwnedFd; 3],
         answer: &mut impl FnMut(Result<(), String>),
     ) -> io::Result<Option<Final>> {
-        let group = cgroup::delegated().map(Group::make).transpose()?;
-        let mut child = std::process::Command::new(PROGRAM)
-            .arg0(NAME)
-            .arg(supervisor::COMMAND)
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let reports = self.job(arguments, group.as_ref()).send(ours, streams);
+        let supervisor = Supervisor::start(theirs)?;
+        let reports = platform::send(&self.job(arguments, supervisor.cgroup()), ours, streams);
         let ended = reports.and_then(|()| self.reports(ours, answer));
         // A supervisor that has not reported the end must not wait for more.
         self.state.kill();
-        child.wait()?;
+        supervisor.wait()?;
         ended
     }
 
-    fn job(&self, arguments: Vec<String>, group: Option<&Group>) -> Job {
+    fn job(&self, arguments: Vec<String>, cgroup: Option<PathBuf>) -> Job {
         let command = &self.state.command;
         Job {
             program: command.program.clone(),
@@ -187,7 +171,7 @@ impl Attendant {
             timeout: command.timeout,
             limits: command.limits,
             paths: command.paths.clone(),
-            cgroup: group.map(|group| group.path().to_owned()),
+            cgroup,
         }
     }
 

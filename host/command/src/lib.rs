@@ -10,26 +10,25 @@
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-mod cgroup;
-mod confine;
-mod descendants;
 mod launch;
 mod message;
+mod platform;
 mod running;
 mod slots;
 mod stream;
-mod supervisor;
 
-pub use confine::{Paths, can_confine};
 pub use launch::{Begun, StartError, start};
 pub use message::Status;
+pub use platform::{can_confine, work as supervise};
 pub use running::{Bound, End, Ended, Running, Signal};
 pub use slots::Slots;
 pub use stream::{Read, Stdin, Stdout};
-pub use supervisor::{COMMAND as SUPERVISOR_COMMAND, work as supervise};
 
 use distillery_core::{command::CommandLine, secret::Secret, size::Size};
 use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// The command of this program that supervises one command.
+pub const SUPERVISOR_COMMAND: &str = "command-supervisor";
 
 /// A granted command.
 #[derive(Debug)]
@@ -63,6 +62,15 @@ pub struct KernelLimits {
     pub cpu: Option<u64>,
     /// Open files.
     pub files: Option<u64>,
+}
+
+/// The only files and directories that a command can use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Paths {
+    /// To read and to run.
+    pub read: Vec<PathBuf>,
+    /// To read, run and write.
+    pub write: Vec<PathBuf>,
 }
 
 /// Commands are equal if they do the same. The slots belong to the server.

@@ -1,8 +1,8 @@
 //! A running command, on the side of the server.
 
-use super::{Command, message::Status};
+use super::{Command, message::Status, platform};
 use distillery_core::control::Control;
-use rustix::net::{SendFlags, send};
+use rustix::net::send;
 use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
@@ -94,7 +94,7 @@ impl State {
 
     /// Asks the supervisor for a signal. A supervisor that is gone needs none.
     fn signal(&self, signal: Signal) {
-        _ = send(&self.socket, &[signal.number()], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        _ = send(&self.socket, &[signal.number()], platform::SEND);
     }
 
     /// Makes the supervisor kill the command.

@@ -321,6 +321,7 @@ struct WrittenCall {
     arguments: Vec<Argument>,
     params: Option<ParamList>,
     on_disconnect: OnDisconnect,
+    secret_value: bool,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -343,6 +344,7 @@ impl WrittenCall {
             arguments: self.arguments.into_iter().map(|Argument(argument)| argument).collect(),
             params: self.params.map(|ParamList(params)| params),
             on_disconnect: self.on_disconnect,
+            secret_value: self.secret_value,
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct CallSpec {
     /// `None` allows any number of any parameters.
     pub params: Option<Vec<ParamSpec>>,
     pub on_disconnect: OnDisconnect,
+    /// Whether the value is only for the client: neither the log nor the history has it.
+    pub secret_value: bool,
 }
 
 /// The parameters of one call in order, with the rules that concern several of them.
@@ -94,6 +96,7 @@ impl CallSpec {
             arguments: Vec::new(),
             params: None,
             on_disconnect: OnDisconnect::default(),
+            secret_value: false,
         }
     }
 

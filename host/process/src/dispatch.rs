@@ -200,8 +200,9 @@ impl Dispatcher {
     /// Records the end of `process`: one line in the log, and one entry in the history.
     pub fn ended(&self, process: &Process, caller: &Caller, outcome: &Outcome) {
         let control = process.control();
+        let value = control.value().filter(|_| !process.call().spec.secret_value);
         if let Some(history) = &self.history {
-            history.end(control, outcome);
+            history.end(control, outcome, value.clone());
         }
         let spent = Usage {
             time: process.started().elapsed(),
@@ -239,7 +240,7 @@ impl Dispatcher {
             outcome = outcome.failure().as_deref().unwrap_or("success"),
             stop = outcome.stop().map(|stop| stop.name()),
             cleanup = outcome.cleanup(),
-            value = control.value().as_deref(),
+            value = value.as_deref(),
             ms = process.started().elapsed().as_millis() as u64,
             cpu_ms = control.cpu().as_millis() as u64,
             memory = control.memory_peak(),

@@ -224,8 +224,8 @@ impl History {
         }
     }
 
-    /// Records that the process has ended.
-    pub fn end(&self, control: &Control, outcome: &Outcome) {
+    /// Records that the process has ended, with the value that can be kept.
+    pub fn end(&self, control: &Control, outcome: &Outcome, value: Option<Box<str>>) {
         let Some(entry) = self.running.shard(control.id).lock().get(&control.id).cloned() else { return };
         let ended = Ended {
             at: Some(now()),
@@ -233,7 +233,7 @@ impl History {
             message: outcome.failure(),
             stop: outcome.stop().map(|stop| stop.name().into()),
             cleanup: outcome.cleanup().map(Into::into),
-            value: control.value(),
+            value,
             used: used(control),
         };
         if entry.ended.set(ended).is_ok() && !self.note(entry) {
@@ -526,7 +526,7 @@ mod tests {
         let (_directory, history) = started();
         let control = begin(&history, 1);
         assert_eq!(history.page(all()).await.unwrap()[0].outcome(), RUNNING);
-        history.end(&control, &SUCCESS);
+        history.end(&control, &SUCCESS, control.value());
         assert!(!history.cancel(control.id, false));
         let seen = history.one(control.id).await.unwrap().unwrap();
         history.finish();
@@ -549,7 +549,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (history, scribe) = History::open(&Database::open(directory.path()).unwrap(), RETENTION).unwrap();
         let controls: Vec<_> = (0..64).map(|_| begin(&history, WAITING_BYTES / 32)).collect();
-        controls.iter().for_each(|control| history.end(control, &SUCCESS));
+        controls.iter().for_each(|control| history.end(control, &SUCCESS, control.value()));
         assert!(history.queue.bytes.load(Relaxed) <= WAITING_BYTES);
         assert!(history.notes.try_send(Note::Last).is_ok());
         scribe.run();

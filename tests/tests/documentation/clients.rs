@@ -53,7 +53,9 @@ async fn python_client_holds_a_conversation() {
     let server = examples().await;
     let Some(mut client) = python("call.py", server.address()) else { return };
     let ended = piped(client.arg("ask"), "Ada\n");
-    assert_eq!(text(&ended.stdout), "What is your name? \nHello, Ada!\n", "{}", text(&ended.stderr));
+    // The prompt is a line of its own only if the answer came after the call had asked.
+    let said = text(&ended.stdout).replace("name? \n", "name? ");
+    assert_eq!(said, "What is your name? Hello, Ada!\n", "{}", text(&ended.stderr));
     assert_eq!(ended.status.code(), Some(0));
 
     let Some(mut client) = python("call.py", server.address()) else { return };

@@ -5,7 +5,11 @@ mod kills;
 mod snapshots;
 mod story;
 
-use distillery_tests::{Client, Guest, Server, Verdict, server::Builder};
+use distillery_tests::{
+    Client, Guest, Server, Verdict,
+    program::{piped, printed},
+    server::Builder,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -206,8 +210,11 @@ async fn refused(server: &Server, call: &str, params: &[&str]) -> String {
     server.call(call, params).await.finish().await.failure()
 }
 
-/// Returns the value of the last call of this name.
-async fn value(server: &Server, call: &str) -> Value {
-    let value = server.process_ended(call).await.field("value");
-    serde_json::from_str(&value).expect("a value")
+/// Provisions an instance. Returns the output of the call and its value, which only its client gets.
+fn provision(server: &Server, form: &str) -> (Vec<String>, Value) {
+    let output = printed(&piped(&mut server.command(&["call", "--json", "provision", form]), ""));
+    let events: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let said: String = events.iter().filter(|it| it["type"] == "stdout").filter_map(|it| it["text"].as_str()).collect();
+    let value = events.last().expect("an event")["outcome"]["value"].clone();
+    (said.lines().map(str::to_owned).collect(), value)
 }

@@ -35,6 +35,7 @@ calls:
       - {name: slug, description: Its name, pattern: "[a-z][a-z0-9-]{0,30}"}
       - {name: flavor, choices: [drupal-10, 11], default: 11}
     on_disconnect: detach
+    secret_value: true
   list: {}
 limits: {memory: 64MiB, time: 5m, cpu: 10s, output: 16MiB, processes: 4}
 cancel: {grace: 2s, cleanup: true}
@@ -62,6 +63,7 @@ capabilities:
     assert_eq!(manifest.stderr, Stderr::Forward);
     let provision = &manifest.calls["provision"];
     assert_eq!((provision.access, provision.on_disconnect), (Access::Public, OnDisconnect::Detach));
+    assert!(provision.secret_value && !manifest.calls["list"].secret_value);
     assert_eq!(
         (provision.arguments.as_slice(), manifest.calls["list"].arguments.len()),
         (&["provision.py".into()][..], 0)

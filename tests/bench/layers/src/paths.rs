@@ -114,7 +114,7 @@ paths! {
         ready(move || {
             let control = Arc::new(Control::new(&limits));
             history.begin(&control, history::begun(&control, &starter, &call, &params));
-            history.end(&control, &outcome);
+            history.end(&control, &outcome, None);
         })
     };
     "bare wasmtime: start, a line, end" Some(100) => |_| {

@@ -10,7 +10,7 @@ use std::{fs::OpenOptions, io::Write};
 #[tokio::test]
 async fn instance_is_provisioned_listed_saved_and_purged() {
     let server = builder().start_with([("INSTANCES_DOMAIN", "example.org")]).await;
-    let lines = succeeds(&server, "provision", &[FORM]).await;
+    let (lines, found) = provision(&server, FORM);
     assert_eq!(
         lines,
         [
@@ -25,7 +25,8 @@ async fn instance_is_provisioned_listed_saved_and_purged() {
             "created coins: https://coins.example.org"
         ]
     );
-    let found = value(&server, "provision").await;
+    // It has the credentials, so that it is for the client alone.
+    assert_eq!(server.process_ended("provision").await.field("value"), "");
     let service = json!({ "service": "web", "state": "healthy", "status": "Up 1 second (healthy)" });
     assert_eq!(
         found,

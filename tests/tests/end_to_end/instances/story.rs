@@ -54,8 +54,7 @@ async fn instance_lives_from_its_provision_to_its_purge() {
     let Some(engine) = Engine::start() else { return };
     let server = builder_with(&engine).start().await;
     let home = Home::of(&server);
-    let lines = succeeds(&server, "provision", &[&test_form("coins", "Test")]).await;
-    let found = value(&server, "provision").await;
+    let (lines, found) = provision(&server, &test_form("coins", "Test"));
     let url = found["url"].as_str().expect("a URL").to_owned();
     assert_eq!((lines.last().unwrap(), &found["state"]), (&format!("created coins: {url}"), &json!("running")));
     let password = found["credentials"]["password"].as_str().expect("a password");
@@ -126,9 +125,9 @@ async fn provision_without_success_leaves_no_container() {
 async fn exec_is_interactive_in_a_container() {
     let Some(engine) = Engine::start() else { return };
     let server = builder_with(&engine).start().await;
-    let lines = succeeds(&server, "provision", &[&form("coins")]).await;
+    let (lines, value) = provision(&server, &form("coins"));
     assert_eq!(lines[0], "provisioning coins with Static");
-    let url = value(&server, "provision").await["url"].as_str().expect("a URL").to_owned();
+    let url = value["url"].as_str().expect("a URL").to_owned();
     assert!(page(&url).await.contains("It works"));
     let mut client = server.call("exec", &["coins", "echo ready; read -r line; echo \"got $line\"; exit 7"]).await;
     assert_eq!(client.line().await, "ready");

@@ -5,8 +5,9 @@
 
 use super::{
     cgroup, confine, descendants,
-    message::{Final, Job, Report, Status},
+    transfer::{receive, report},
 };
+use crate::message::{Final, Job, Report, Status};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -32,8 +33,6 @@ use std::{
 };
 use wait4::ResUse;
 
-/// The command of this program that supervises one command.
-pub const COMMAND: &str = "command-supervisor";
 /// The time between SIGTERM and SIGKILL when a command has used up its time.
 const AFTER_TERM: Duration = Duration::from_secs(2);
 /// The time between two looks for ended processes that lost their parent.
@@ -57,15 +56,14 @@ fn supervise() -> io::Result<()> {
     set_no_new_privs(true)?;
     set_child_subreaper(Some(getpid()))?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (job, streams) = Job::receive(&socket)?;
+    let (job, streams) = receive(&socket)?;
     let begun = Instant::now();
     let child = match spawn(&job, streams) {
         Ok(child) => child,
-        Err(why) => return Report::Failed(why).send(&socket),
+        Err(why) => return report(&Report::Failed(why), &socket),
     };
     let leader = Pid::from_child(&child);
-    let watched = Report::Started(leader.as_raw_nonzero().get())
-        .send(&socket)
+    let watched = report(&Report::Started(leader.as_raw_nonzero().get()), &socket)
         .and_then(|()| watch(&socket, leader, begun + job.timeout));
     let ResUse { status, rusage } = descendants::end_all(child, job.cgroup.as_deref())?;
     let ended = Final {
@@ -78,7 +76,7 @@ fn supervise() -> io::Result<()> {
         cpu: (rusage.utime + rusage.stime).max(descendants::cpu()),
         memory: rusage.maxrss,
     };
-    Report::Ended(ended).send(&socket)
+    report(&Report::Ended(ended), &socket)
 }
 
 fn spawn(job: &Job, [stdin, stdout, stderr]: [OwnedFd; 3]) -> Result<Child, String> {

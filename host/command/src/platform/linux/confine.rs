@@ -1,25 +1,15 @@
 //! The files that a command can use, enforced by the kernel (Landlock).
 
+use crate::Paths;
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// The rights that are required: all that the first version of Landlock knows. Later rights are used where the kernel
 /// has them.
 const REQUIRED: ABI = ABI::V1;
 const WANTED: ABI = ABI::V5;
-
-/// The only files and directories that a command can use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
-    /// To read and to run.
-    pub read: Vec<PathBuf>,
-    /// To read, run and write.
-    pub write: Vec<PathBuf>,
-}
 
 /// Returns whether the kernel can confine commands.
 pub fn can_confine() -> bool {
