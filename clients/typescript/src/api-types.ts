@@ -1,5 +1,14 @@
 // Types of the JSON API. Written by clients/generate.py from openapi.json.
 
+/** The process that a detached call has become. */
+export interface AcceptedProcess {
+  call: string;
+  generation: number;
+  id: string;
+  /** Access key; present if the process has no owner. */
+  key?: string | null;
+}
+
 /** A call, in the API's representation. */
 export interface Call {
   /** The callers that can run the call: `public` for everyone, otherwise holders of its scope. */
@@ -11,6 +20,16 @@ export interface Call {
   /** The parameters in order. Null allows any number of any parameters. */
   params: CallParameter[] | null;
   plugin: string;
+}
+
+/** A call with its input, as the body of a request. */
+export interface CallDescription {
+  /** Whether the process outlives the request, which gets 202 with its id. */
+  detach?: boolean;
+  /** The parameters: a list in order, or an object by name. */
+  params?: string[] | Record<string, unknown> | null;
+  /** The input of the call; none by default. */
+  stdin?: string;
 }
 
 /** A parameter and its rules. */
@@ -39,11 +58,30 @@ export interface Caller {
   User: string;
 }
 
+export interface Commands {
+  count: number;
+  cpu_ms: number;
+  /** The peak memory in bytes of the largest of their processes. */
+  memory: number;
+  /** The time that they ran, also side by side. */
+  ms: number;
+}
+
 /** Whether the caller is allowed one action, and the rule that decides. */
 export interface Explanation {
   Allowed: boolean;
   Rule: string;
   Scope: string;
+}
+
+/** The files of a plugin. */
+export interface Files {
+  /** The guest's path of them. */
+  at: string;
+  /** The number of files and links. */
+  count: number;
+  /** The size of all of them together, in bytes. */
+  size: number;
 }
 
 /** A generation of a plugin. */
@@ -58,6 +96,8 @@ export interface Generation {
 
 /** The resources of a plugin for display: names only, never values or paths. */
 export interface Grants {
+  /** Programs of the server's machine. */
+  commands: string[];
   env: string[];
   http: string[];
   mounts: Mount[];
@@ -140,8 +180,12 @@ export interface Plugin {
   calls: string[];
   description: string;
   digest: string | null;
+  /** The constants in the environment of its processes. */
+  env: Record<string, unknown>;
   /** The reason why the version in the directory is not served. */
   error: string | null;
+  /** The files that the plugin brings along; null if there are none. */
+  files: Files | null;
   /** The generation that is served. */
   generation: number | null;
   /** The generations, newest first. */
@@ -168,6 +212,8 @@ export interface Process {
   bytes_out: number;
   call: string;
   cleanup: string | null;
+  /** The granted commands that have ended; null if there were none. */
+  commands: Commands | null;
   cpu_ms: number;
   ended: string | null;
   /** The generation of the plugin. */
@@ -183,6 +229,8 @@ export interface Process {
   /** The values of the parameters; secrets are null. */
   params: (string | null)[];
   plugin: string;
+  /** The schedule that started it for the user, if any. */
+  schedule: string | null;
   started: string;
   /** The strongest measure that the server needed to end the process, if any. */
   stop: string | null;
@@ -214,6 +262,49 @@ export interface Rollback {
   forgotten?: string | null;
   generation: number;
   plugin: string;
+}
+
+/** A schedule, in the API's representation. */
+export interface Schedule {
+  call: string;
+  /** The cron expression. */
+  cron: string;
+  /** The longest random delay of a run, in milliseconds. */
+  jitter_ms: number;
+  /** The last due time, and what became of it. */
+  last: ScheduleRun | null;
+  missed: "skip" | "run_once";
+  name: string;
+  /** The next due time; null if the schedule is paused. */
+  next: string | null;
+  overlap: "skip" | "queue" | "cancel" | "allow";
+  /** The values of the parameters. Secrets are null, and so is every value while the call does not exist. */
+  params: (string | null)[];
+  /** The reason why no run is due. */
+  paused: string | null;
+  /** The reason why a run would be refused now. */
+  problem: string | null;
+  /** The number of runs of this server that have not ended. */
+  running: number;
+  /** The user whose rights decide, or `operator`. */
+  user: string;
+  /** The due time whose run waits for the end of an earlier one. */
+  waiting: string | null;
+  /** The time zone of the cron expression. */
+  zone: string;
+}
+
+/** A due time of a schedule, and what became of it. */
+export interface ScheduleRun {
+  /** The time at which a server took it up. */
+  began: string;
+  due: string;
+  /** The reason of a failure, or why there was no run. */
+  message: string | null;
+  /** The id of its process, if it has begun. */
+  process: string | null;
+  /** The outcome of its process, or the state before that. */
+  state: "starting" | "running" | "skipped" | "missed" | "refused" | "success" | "exited" | "trapped" | "cancelled" | "failed" | "interrupted";
 }
 
 /** A public system, in JSON with the names that clients of the directory read. */

@@ -69,6 +69,11 @@ export class Api {
     return this.request("GET", "/calls");
   }
 
+  /** Lists the schedules that you can see. */
+  schedules(): Promise<Types.Schedule[]> {
+    return this.request("GET", "/schedules");
+  }
+
   /** Lists the public systems. */
   systems(): Promise<Types.System[]> {
     return this.request("GET", "/systems");

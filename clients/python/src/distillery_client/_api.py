@@ -43,6 +43,10 @@ class Api:
         """Lists the calls that you can run, with their parameters."""
         return self.request("GET", "/calls")
 
+    def schedules(self) -> list[types.Schedule]:
+        """Lists the schedules that you can see."""
+        return self.request("GET", "/schedules")
+
     def systems(self) -> list[types.System]:
         """Lists the public systems."""
         return self.request("GET", "/systems")

@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 
+class AcceptedProcess(TypedDict):
+    """The process that a detached call has become."""
+
+    call: str
+    generation: int
+    id: str
+    # Access key; present if the process has no owner.
+    key: NotRequired[str | None]
+
+
 class Call(TypedDict):
     """A call, in the API's representation."""
 
@@ -17,6 +27,17 @@ class Call(TypedDict):
     # The parameters in order. Null allows any number of any parameters.
     params: list[CallParameter] | None
     plugin: str
+
+
+class CallDescription(TypedDict):
+    """A call with its input, as the body of a request."""
+
+    # Whether the process outlives the request, which gets 202 with its id.
+    detach: NotRequired[bool]
+    # The parameters: a list in order, or an object by name.
+    params: NotRequired[list[str] | dict[str, Any] | None]
+    # The input of the call; none by default.
+    stdin: NotRequired[str]
 
 
 class CallParameter(TypedDict):
@@ -47,12 +68,32 @@ class Caller(TypedDict):
     User: str
 
 
+class Commands(TypedDict):
+    count: int
+    cpu_ms: int
+    # The peak memory in bytes of the largest of their processes.
+    memory: int
+    # The time that they ran, also side by side.
+    ms: int
+
+
 class Explanation(TypedDict):
     """Whether the caller is allowed one action, and the rule that decides."""
 
     Allowed: bool
     Rule: str
     Scope: str
+
+
+class Files(TypedDict):
+    """The files of a plugin."""
+
+    # The guest's path of them.
+    at: str
+    # The number of files and links.
+    count: int
+    # The size of all of them together, in bytes.
+    size: int
 
 
 class Generation(TypedDict):
@@ -69,6 +110,8 @@ class Generation(TypedDict):
 class Grants(TypedDict):
     """The resources of a plugin for display: names only, never values or paths."""
 
+    # Programs of the server's machine.
+    commands: list[str]
     env: list[str]
     http: list[str]
     mounts: list[Mount]
@@ -156,8 +199,12 @@ class Plugin(TypedDict):
     calls: list[str]
     description: str
     digest: str | None
+    # The constants in the environment of its processes.
+    env: dict[str, Any]
     # The reason why the version in the directory is not served.
     error: str | None
+    # The files that the plugin brings along; null if there are none.
+    files: Files | None
     # The generation that is served.
     generation: int | None
     # The generations, newest first.
@@ -183,6 +230,8 @@ class Process(TypedDict):
     bytes_out: int
     call: str
     cleanup: str | None
+    # The granted commands that have ended; null if there were none.
+    commands: Commands | None
     cpu_ms: int
     ended: str | None
     # The generation of the plugin.
@@ -198,6 +247,8 @@ class Process(TypedDict):
     # The values of the parameters; secrets are null.
     params: list[str | None]
     plugin: str
+    # The schedule that started it for the user, if any.
+    schedule: str | None
     started: str
     # The strongest measure that the server needed to end the process, if any.
     stop: str | None
@@ -229,6 +280,51 @@ class Rollback(TypedDict):
     forgotten: NotRequired[str | None]
     generation: int
     plugin: str
+
+
+class Schedule(TypedDict):
+    """A schedule, in the API's representation."""
+
+    call: str
+    # The cron expression.
+    cron: str
+    # The longest random delay of a run, in milliseconds.
+    jitter_ms: int
+    # The last due time, and what became of it.
+    last: ScheduleRun | None
+    missed: Literal["skip", "run_once"]
+    name: str
+    # The next due time; null if the schedule is paused.
+    next: str | None
+    overlap: Literal["skip", "queue", "cancel", "allow"]
+    # The values of the parameters. Secrets are null, and so is every value while the call does not exist.
+    params: list[str | None]
+    # The reason why no run is due.
+    paused: str | None
+    # The reason why a run would be refused now.
+    problem: str | None
+    # The number of runs of this server that have not ended.
+    running: int
+    # The user whose rights decide, or `operator`.
+    user: str
+    # The due time whose run waits for the end of an earlier one.
+    waiting: str | None
+    # The time zone of the cron expression.
+    zone: str
+
+
+class ScheduleRun(TypedDict):
+    """A due time of a schedule, and what became of it."""
+
+    # The time at which a server took it up.
+    began: str
+    due: str
+    # The reason of a failure, or why there was no run.
+    message: str | None
+    # The id of its process, if it has begun.
+    process: str | None
+    # The outcome of its process, or the state before that.
+    state: Literal["starting", "running", "skipped", "missed", "refused", "success", "exited", "trapped", "cancelled", "failed", "interrupted"]
 
 
 class System(TypedDict):

@@ -35,6 +35,10 @@ class AsyncApi:
         """Lists the calls that you can run, with their parameters."""
         return await asyncio.to_thread(self._api.calls)
 
+    async def schedules(self) -> list[types.Schedule]:
+        """Lists the schedules that you can see."""
+        return await asyncio.to_thread(self._api.schedules)
+
     async def systems(self) -> list[types.System]:
         """Lists the public systems."""
         return await asyncio.to_thread(self._api.systems)

@@ -128,7 +128,7 @@ fn error_names_its_place() {
     assert_eq!(
         refused("description: x\ncalls:\n  echo:\n    acess: public\n"),
         "plugins/echo/plugin.yaml:4:5: calls.echo.acess: unknown key: did you mean access? (allowed: description, \
-         access, arguments, params, on_disconnect)"
+         access, arguments, params, on_disconnect, secret_value)"
     );
     assert_eq!(
         refused("calls:\n  echo:\n    params:\n      - {name: a, default: x}\n      - {name: b}\n"),
