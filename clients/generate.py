@@ -87,6 +87,14 @@ def comment(text, before, after=""):
     return [f"{indent}/**", *(f"{indent} * {line}" for line in lines), f"{indent} */"]
 
 
+def field(name, kind):
+    """Returns the lines of a field, as the formatter of JavaScript wants them."""
+    if len(f"{name} {kind};") <= WIDTH:
+        return [f"{name} {kind};"]
+    variants = kind.split(" | ")
+    return [name, *(f"    | {variant}" for variant in variants[:-1]), f"    | {variants[-1]};"]
+
+
 def typescript(objects, schemas):
     language = Language(0, schemas)
     lines = ["// Types of the JSON API. Written by clients/generate.py from openapi.json.", ""]
@@ -98,7 +106,7 @@ def typescript(objects, schemas):
             if "description" in value:
                 lines += comment(value["description"], "  /** ", " */")
             optional = "" if key in schema.get("required", []) else "?"
-            lines.append(f"  {key}{optional}: {language.type(value)};")
+            lines += field(f"  {key}{optional}:", language.type(value))
         lines += ["}", ""]
     return "\n".join(lines[:-1]) + "\n"
 

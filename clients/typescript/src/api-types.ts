@@ -304,7 +304,18 @@ export interface ScheduleRun {
   /** The id of its process, if it has begun. */
   process: string | null;
   /** The outcome of its process, or the state before that. */
-  state: "starting" | "running" | "skipped" | "missed" | "refused" | "success" | "exited" | "trapped" | "cancelled" | "failed" | "interrupted";
+  state:
+    | "starting"
+    | "running"
+    | "skipped"
+    | "missed"
+    | "refused"
+    | "success"
+    | "exited"
+    | "trapped"
+    | "cancelled"
+    | "failed"
+    | "interrupted";
 }
 
 /** A public system, in JSON with the names that clients of the directory read. */
