@@ -1,6 +1,6 @@
 //! Schedules: runs calls at set times, for a user or the operator.
 //!
-//! [`track`] decides what is due; this module asks it at the right moments, and `run` performs one run. A run is
+//! `track` decides what is due; this module asks it at the right moments, and `run` performs one run. A run is
 //! claimed in the database first, so that a due time has one run, whatever number of servers share the database. A run
 //! is a detached process: its user can attach to it and cancel it.
 
