@@ -237,6 +237,8 @@ $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 
 # All that the templates ask for, in one place: they are given a link to it.
 $(TOOLCHAINS)/node.stamp: $(wildcard host/cli/templates/*/package.json tests/clients/*/package.json)
+	@# A second installation over the first one moves a package to where componentize-js does not find it.
+	rm -rf $(TOOLCHAINS)/node
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error
