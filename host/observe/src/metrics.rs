@@ -3,7 +3,6 @@
 //!
 //! Only names of existing calls become labels, and only a bounded number of them: invalid names that clients send
 //! cannot add labels.
-//! cannot make the numbers grow without bound.
 
 pub mod hooks;
 pub mod text;

@@ -191,12 +191,12 @@ impl Listing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
     /// Creates a directory of plugins with these files and their parent directories.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (file, text) in files {
             let path = root.path().join(file);

@@ -90,10 +90,10 @@ struct Order {
 impl Dispatcher {
     /// Starts the call of `request`, or queues it until there is a slot.
     pub fn admit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
-        self.permit(caller, request).inspect_err(|refusal| self.metrics.refused(refusal))
+        self.try_admit(caller, request).inspect_err(|refusal| self.metrics.refused(refusal))
     }
 
-    fn permit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
+    fn try_admit(&self, caller: &Caller, request: Request) -> Result<Admitted, Refusal> {
         let order = self.order(caller, request)?;
         let plugin = &order.call.plugin;
         let wanted = Wanted {

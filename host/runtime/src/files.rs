@@ -248,6 +248,15 @@ impl State {
         self.files.opened.remove(&place);
     }
 
+    /// Drops the descriptor of a component, on the threads for files.
+    async fn close_descriptor(&mut self, place: u32) -> wasmtime::Result<()> {
+        let closed = self.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
+        let opened = self.opened_at(place);
+        self.forget(place);
+        self.worker().file_call(async { drop((closed, opened)) }).await;
+        Ok(())
+    }
+
     fn descriptor(&mut self, descriptor: &Resource<Descriptor>) -> wasmtime::Result<Descriptor> {
         Ok(self.filesystem().table.get(descriptor)?.clone())
     }

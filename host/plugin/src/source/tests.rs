@@ -1,19 +1,9 @@
 use super::*;
+use crate::discover::tests::root;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::os::unix::fs::symlink;
 
 const MAX: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 100, size: Size::kib(64) } };
-
-/// Creates a directory of plugins with these files and their parent directories.
-fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for (file, text) in files {
-        let path = root.path().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    root
-}
 
 fn refused(root: &tempfile::TempDir, name: &str) -> String {
     let error = Source::read(&root.path().join(name), &MAX).unwrap_err().to_string();

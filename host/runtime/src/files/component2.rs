@@ -107,14 +107,7 @@ pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
     let mut types = linker.instance(TYPES)?;
     types.resource_async("descriptor", ResourceType::host::<Descriptor>(), |mut store, place| {
-        Box::new(async move {
-            let state = store.data_mut();
-            let closed = state.filesystem().table.delete(Resource::<Descriptor>::new_own(place))?;
-            let opened = state.opened_at(place);
-            state.forget(place);
-            state.worker().file_call(async { drop((closed, opened)) }).await;
-            Ok(())
-        })
+        Box::new(async move { store.data_mut().close_descriptor(place).await })
     })?;
     on_file_threads! { types:
         "advise" advise(file: Dir, offset: u64, length: u64, advice: Advice);
