@@ -116,6 +116,15 @@ class Live(unittest.IsolatedAsyncioTestCase):
             result = await call.result()
         self.assertEqual((result.kind, result.reason), ("cancelled", "operator"))
 
+    async def test_call_ends_although_its_input_never_does(self):
+        # Every write succeeds at once, as the server drops what follows the end. The result must be read all the same.
+        async def pieces():
+            while True:
+                yield b"\n" * MIB
+
+        async with self.anonymous.call("echo", "1", input=pieces()) as call:
+            self.assertTrue((await call.result()).success)
+
     async def test_file_goes_in_and_out_in_bounded_memory(self):
         with tempfile.TemporaryDirectory() as directory:
             source, target = Path(directory, "in"), Path(directory, "out")

@@ -114,6 +114,16 @@ test("cancel that waits behind input reaches the process", live, async () => {
   assert.deepEqual([(await call.result()).kind, (await call.result()).reason], ["cancelled", "operator"]);
 });
 
+test("call ends although its input never does", live, async () => {
+  // Every write succeeds at once, as the server drops what follows the end. The result must be read all the same.
+  const input = async function* () {
+    const piece = new Uint8Array(MIB).fill(10);
+    for (;;) yield piece;
+  };
+  const call = anonymous().call("echo", ["1"], { input: input() });
+  assert.equal((await call.result()).success, true);
+});
+
 test("file goes in and out in bounded memory", live, async () => {
   const directory = await mkdtemp(join(tmpdir(), "distillery-"));
   const [from, to] = [join(directory, "in"), join(directory, "out")];

@@ -192,6 +192,8 @@ class Link:
         self._sent = Sent(self._sent.bytes + size, self._sent.frames + 1)
         try:
             await socket.send(frame)
+            # As long as the kernel takes every write at once, nothing else would have a turn.
+            await asyncio.sleep(0)
         except ConnectionClosed:
             # The reader learns it as well, and knows what to do.
             return

@@ -52,6 +52,15 @@ impl Closing {
         let longest = self.since + if draining { LINGER } else { LONGEST_LINGER };
         longest.min(self.moved + LINGER)
     }
+
+    /// Notes how many bytes have gone over the connection, and returns whether the wait is over. A client that never
+    /// stops sending makes progress, but not for ever.
+    fn is_over(&mut self, bytes: u64, now: Instant, draining: bool) -> bool {
+        if self.bytes != bytes {
+            (self.bytes, self.moved) = (bytes, now);
+        }
+        now >= self.until(draining)
+    }
 }
 
 /// The client does not read what the server sends.
@@ -176,9 +185,7 @@ impl Link {
     pub fn look_at_clock(&mut self, now: Instant, timing: &Timing, draining: bool) -> Option<Trouble> {
         let moved = self.moved();
         if let State::Closing(closing) = &mut self.state {
-            if closing.bytes != moved {
-                (closing.bytes, closing.moved) = (moved, now);
-            } else if now >= closing.until(draining) {
+            if closing.is_over(moved, now, draining) {
                 self.state = State::Closed;
             }
             return None;
@@ -213,5 +220,34 @@ impl Link {
     /// Returns how many bytes went over the connection, in both directions.
     fn moved(&self) -> u64 {
         self.socket.received() + self.socket.written()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends a byte every 100 ms after the close has begun, and returns how long the server waits.
+    fn waits_for_a_client_that_sends(draining: bool) -> Duration {
+        let since = Instant::now();
+        let mut closing = Closing { since, moved: since, bytes: 0 };
+        let step = |number: u64| since + Duration::from_millis(100) * u32::try_from(number).expect("a small number");
+        let last = (1..1_000).find(|&number| closing.is_over(number, step(number), draining)).expect("an end");
+        step(last) - since
+    }
+
+    #[test]
+    fn client_that_never_stops_sending_is_left() {
+        assert_eq!(waits_for_a_client_that_sends(false), LONGEST_LINGER);
+        assert_eq!(waits_for_a_client_that_sends(true), LINGER);
+    }
+
+    #[test]
+    fn silent_client_is_left_before() {
+        let since = Instant::now();
+        let mut closing = Closing { since, moved: since, bytes: 0 };
+        assert!(!closing.is_over(1, since + LINGER, false), "it has sent a byte");
+        assert!(!closing.is_over(1, since + 2 * LINGER - Duration::from_millis(1), false));
+        assert!(closing.is_over(1, since + 2 * LINGER, false));
     }
 }
