@@ -62,7 +62,7 @@ test: toolchain ## run every test
 	@$(MAKE) --no-print-directory needed & needed=$$!; \
 	cargo test --workspace --locked --no-run || { kill $$needed; exit 1; }; \
 	wait $$needed
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
