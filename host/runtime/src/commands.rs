@@ -1,20 +1,15 @@
-//! `distillery:call/commands`: granted commands, for every kind of guest. `wit/call.wit` defines their meaning.
+//! The granted commands of a process, and those that it has started.
 //!
 //! This module starts nothing itself, and does not know what a command does.
 
-pub mod component2;
-pub mod component3;
-pub mod preview1;
-mod values;
+mod table;
 
-use super::{
-    descriptors::{Descriptor, Descriptors, Share},
-    state::State,
-};
+use super::descriptors::{Descriptor, Descriptors, Share};
 use distillery_command::{Begun, Command, End, Running, StartError, start};
 use distillery_core::control::Control;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+pub use table::{Entry, Table};
 use tokio::time::timeout;
 
 /// The descriptors of one command in the server: a socket and three pipes.
@@ -31,7 +26,7 @@ pub struct Commands {
     descriptors: Arc<Descriptors>,
     /// Those that were started, without most of those that have ended.
     started: Started,
-    modules: preview1::Table,
+    pub modules: Table,
 }
 
 /// The ends of started commands.
@@ -62,20 +57,20 @@ impl Started {
 
 /// A started command in the hands of a guest.
 pub struct Held {
-    running: Running,
+    pub running: Running,
     _descriptors: Vec<Descriptor>,
 }
 
 /// The reason why a command was not started, as guests learn it.
 #[derive(Debug)]
 pub struct NotStarted {
-    kind: Kind,
-    why: String,
+    pub kind: Kind,
+    pub why: String,
 }
 
 /// The kinds, in the order of `wit/call.wit`.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub enum Kind {
     NotGranted,
     InvalidParameter,
     Busy,
@@ -84,7 +79,7 @@ enum Kind {
 
 impl Commands {
     pub fn new(granted: Arc<BTreeMap<String, Arc<Command>>>, descriptors: Arc<Descriptors>) -> Self {
-        Self { granted, descriptors, started: Started::default(), modules: preview1::Table::default() }
+        Self { granted, descriptors, started: Started::default(), modules: Table::default() }
     }
 
     /// Returns the commands that can still run.
@@ -93,7 +88,7 @@ impl Commands {
     }
 
     /// Returns what is needed to start the command `name`.
-    fn find(&self, name: &str) -> Found {
+    pub fn find(&self, name: &str) -> Found {
         let Some(command) = self.granted.get(name) else {
             let why = format!("plugin.yaml does not ask for the command {name:?} in capabilities.commands");
             return Err(NotStarted { kind: Kind::NotGranted, why });
@@ -107,10 +102,10 @@ impl Commands {
 }
 
 /// A command that a guest can start, and what it needs for that.
-type Found = Result<(Arc<Command>, Vec<Descriptor>, Started), NotStarted>;
+pub type Found = Result<(Arc<Command>, Vec<Descriptor>, Started), NotStarted>;
 
 /// Starts a command for a guest.
-async fn begin(
+pub async fn begin(
     found: Found,
     params: &[(String, String)],
     control: &Arc<Control>,
@@ -122,10 +117,10 @@ async fn begin(
 }
 
 /// The streams of a command.
-struct Streams {
-    stdin: distillery_command::Stdin,
-    stdout: distillery_command::Stdout,
-    stderr: distillery_command::Stdout,
+pub struct Streams {
+    pub stdin: distillery_command::Stdin,
+    pub stdout: distillery_command::Stdout,
+    pub stderr: distillery_command::Stdout,
 }
 
 impl From<StartError> for NotStarted {
@@ -137,8 +132,4 @@ impl From<StartError> for NotStarted {
         };
         Self { kind, why: error.to_string() }
     }
-}
-
-fn commands(state: &State) -> (&Commands, Arc<Control>) {
-    (&state.commands, state.control.clone())
 }

@@ -5,7 +5,11 @@
 //! cache of compiled code and ends. The server then compiles the same module and finds the result in the cache. A note
 //! next to the compiled code records a success, so that the module needs no second worker.
 
-use super::{engine::Recipe, platform, program::CompileError};
+use super::{
+    code::{self, CompileError},
+    engine::Recipe,
+    platform,
+};
 use distillery_core::{call::Span, limits::Limits, size::Size};
 use rustix::{
     io::Errno,
@@ -188,5 +192,5 @@ fn try_to_work(job: &str) -> anyhow::Result<Result<(), CompileError>> {
     let mut code = Vec::new();
     io::stdin().read_to_end(&mut code)?;
     platform::bound_memory(job.memory)?;
-    Ok(super::program::compile(&engine, &code).map(drop))
+    Ok(code::compile(&engine, &code).map(drop))
 }

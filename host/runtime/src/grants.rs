@@ -1,7 +1,7 @@
 //! The resources outside the sandbox that a plugin's processes can use: requested by the plugin, granted by the
 //! operator or part of the plugin, and opened once. This module knows neither the request nor the grant.
 
-use super::{files::Mounted, scratch::ScratchSpace, systems::SystemsReach};
+use super::{mounted::Mounted, scratch::ScratchSpace, systems::SystemsReach};
 use distillery_command::Command;
 use distillery_core::{origin::Origin, secret::Secret};
 use std::{collections::BTreeMap, sync::Arc};

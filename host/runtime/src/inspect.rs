@@ -10,7 +10,7 @@ mod module;
 
 use super::{
     linking::{INITIALIZE, Linking, START, UnknownImports},
-    program::{CompileError, first_line},
+    text::first_line,
 };
 use component::Component;
 use distillery_core::{one_line::OneLine, size::Size};
@@ -46,6 +46,14 @@ struct Features {
     legacy_exceptions: bool,
     /// The features that the compiler has written down.
     named: Vec<String>,
+}
+
+/// The reason why code cannot be inspected.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is neither a module nor a component.
+    NotWasm(String),
+    Invalid(String),
 }
 
 /// The reasons why code cannot run as a call.
@@ -130,9 +138,9 @@ fn missing(missing: &BTreeMap<Meaning, Vec<String>>) -> String {
 
 impl Inspection {
     /// Inspects a module or component, in binary or text form.
-    pub fn of(code: &[u8]) -> Result<Self, CompileError> {
-        let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
-        Self::of_binary(&binary).map_err(|error| CompileError::Invalid(first_line(error)))
+    pub fn of(code: &[u8]) -> Result<Self, Unreadable> {
+        let binary = wat::parse_bytes(code).map_err(|error| Unreadable::NotWasm(first_line(error)))?;
+        Self::of_binary(&binary).map_err(|error| Unreadable::Invalid(first_line(error)))
     }
 
     fn of_binary(binary: &[u8]) -> wasmparser::Result<Self> {
@@ -146,7 +154,7 @@ impl Inspection {
     }
 
     /// Checks whether the code can run as a call, and names all problems.
-    pub fn check(&self, linking: &Linking) -> Result<(), CompileError> {
+    pub fn check(&self, linking: &Linking) -> Result<(), Unsuited> {
         let mut problems = Vec::new();
         if self.features.legacy_exceptions {
             problems.push(Problem::LegacyExceptions);
@@ -172,7 +180,7 @@ impl Inspection {
         if !missing.is_empty() && linking.unknown == UnknownImports::Refuse {
             problems.push(Problem::Missing(missing));
         }
-        if problems.is_empty() { Ok(()) } else { Err(CompileError::Unsuited(Unsuited(problems))) }
+        if problems.is_empty() { Ok(()) } else { Err(Unsuited(problems)) }
     }
 
     /// Describes the imports, exports, memories and features, each in one line.

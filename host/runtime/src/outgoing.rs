@@ -7,7 +7,6 @@
 use super::{
     address::is_public,
     descriptors::{Descriptor, Descriptors, Share},
-    state::State,
 };
 use bytes::Bytes;
 use distillery_core::origin::Origin;
@@ -38,8 +37,8 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
-use wasmtime_wasi::WasiView;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 /// The time from name resolution to the end of the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -85,12 +84,10 @@ impl Outgoing {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         Self { context, sender: Sender { allowed, connections, descriptors } }
     }
-}
 
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let Outgoing { context, sender } = &mut self.outgoing;
-        WasiHttpCtxView { hooks: sender, table: self.wasi.ctx().table, ctx: context }
+    /// Returns the context for the library, which keeps its resources in `table`.
+    pub fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
+        WasiHttpCtxView { hooks: &mut self.sender, table, ctx: &mut self.context }
     }
 }
 

@@ -3,16 +3,18 @@
 mod shared;
 
 use super::{
+    code::{self, CompileError, Compiled, PAGE, missing_import},
     commands::Commands,
-    engine::{Linked, Runtime, setting_for},
+    engine::Linked,
     files::{self, Host},
     grants::Grants,
     guest::{End, Guest},
-    inspect::Unsuited,
+    imports,
     linking::{INITIALIZE, Linking, START, UnknownImports},
     outgoing::Outgoing,
     state::{self, State},
     stdio::{Stderr, StderrTo, Stdin, Stdout, Writer},
+    text::{first_line, one_line},
     ticker::Ticker,
     trap,
 };
@@ -20,21 +22,16 @@ use distillery_core::{
     call::{CallName, CancelReason, LimitHit},
     control::Control,
     limits::Limits,
-    one_line::OneLine,
     size::Size,
 };
 use rustix::io::Errno;
 pub use shared::Shared;
 use std::{fmt, sync::Arc};
 use wasmtime::{
-    Engine, InstancePre, Module, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException,
-    Trap,
-    component::{self, Component},
+    Engine, InstancePre, ModuleExport, PoolConcurrencyLimitError, ResourcesRequired, Store, ThrownException, Trap,
+    component,
 };
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::bindings::CommandPre, p3::bindings::CommandIndices};
-
-/// The page size of linear memories.
-const PAGE: u64 = 64 << 10;
 
 /// A module or component that can be started any number of times.
 #[derive(Clone)]
@@ -42,12 +39,18 @@ pub struct Program(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    /// The limits that the engine was made for.
-    most: Limits,
-    ticker: Arc<Ticker>,
-    host: Arc<Host>,
+    common: Arc<Common>,
     code: Code,
     on_demand: bool,
+}
+
+/// What all programs of a runtime share.
+pub struct Common {
+    /// The operator's limits, which apply to every process and for which the engines were made.
+    pub limits: Limits,
+    pub ticker: Arc<Ticker>,
+    /// The file descriptors and devices available to guests.
+    pub host: Arc<Host>,
 }
 
 enum Code {
@@ -80,39 +83,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The reason why code is no valid program. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum CompileError {
-    #[error("it is neither a WASM module nor a component: {0}")]
-    NotWasm(String),
-    #[error("{0}")]
-    Invalid(String),
-    #[error(
-        "it has nothing to run: build it as a command, with a `_start` export (a WASI preview 1 module) or with \
-         wasi:cli/run of 0.2 or 0.3 (a component)"
-    )]
-    NothingToRun,
-    #[error("{0}: build it for WASI preview 1, 0.2 or 0.3, without imports of its own")]
-    MissingImport(String),
-    #[error("{0}")]
-    Unsuited(Unsuited),
-    #[error("it never fits: {0}")]
-    NeverFits(String),
-    #[error("compiling takes longer than the {0} of limits.compile_time: make the module smaller, or raise the limit")]
-    TooSlow(String),
-    #[error(
-        "compiling takes more memory than the {0} of limits.compile_memory: make the module smaller, or raise the limit"
-    )]
-    TooLarge(Size),
-    #[error("the compiler does not survive it: {0}")]
-    Crashed(String),
-    #[error("{0}")]
-    Engine(String),
-    /// The module does not fit the pool, but can fit on demand.
-    #[error("it does not fit the pool: {0}")]
-    NotForPool(String),
-}
-
 /// The inputs of a process.
 #[derive(Clone, Debug)]
 pub struct Invocation {
@@ -135,7 +105,7 @@ impl Invocation {
 
 impl Program {
     pub(super) fn compile(
-        runtime: &Runtime,
+        common: &Arc<Common>,
         linked: &Linked,
         code: &[u8],
         linking: &Linking,
@@ -143,9 +113,9 @@ impl Program {
     ) -> Result<Self, CompileError> {
         let engine = linked.engine.clone();
         let traps = linking.unknown == UnknownImports::Trap;
-        let code = match compile(&engine, code).map_err(|error| error.of_size(runtime.limits()))? {
+        let code = match code::compile(&engine, code).map_err(|error| error.of_size(&common.limits))? {
             Compiled::Module(module) => {
-                fits(Some(module.resources_required()), limits, runtime.limits())?;
+                code::fits(Some(module.resources_required()), limits, &common.limits)?;
                 let entry = linking.invoke.as_deref().unwrap_or(START);
                 let start = module.get_export_index(entry).ok_or(CompileError::NothingToRun)?;
                 let initialize = module.get_export_index(INITIALIZE).filter(|_| entry != INITIALIZE);
@@ -159,7 +129,7 @@ impl Program {
                 Code::Preview1 { module: module.map_err(missing_import)?, initialize, start }
             }
             Compiled::Component(component) => {
-                fits(component.resources_required(), limits, runtime.limits())?;
+                code::fits(component.resources_required(), limits, &common.limits)?;
                 let instance = if traps {
                     let mut linker = linked.component.clone();
                     linker.define_unknown_imports_as_traps(&component).map_err(missing_import)?;
@@ -176,9 +146,7 @@ impl Program {
                 }
             }
         };
-        let (ticker, host) = (runtime.ticker.clone(), runtime.host.clone());
-        let most = runtime.limits().clone();
-        Ok(Self(Arc::new(Inner { engine, most, ticker, host, code, on_demand: linked.on_demand })))
+        Ok(Self(Arc::new(Inner { engine, common: common.clone(), code, on_demand: linked.on_demand })))
     }
 
     pub fn kind(&self) -> Kind {
@@ -196,7 +164,7 @@ impl Program {
 
     /// Checks whether its processes can begin within `limits`.
     pub fn fits(&self, limits: &Limits) -> Result<(), CompileError> {
-        fits(self.needs(), limits, &self.0.most)
+        code::fits(self.needs(), limits, &self.0.common.limits)
     }
 
     fn needs(&self) -> Option<ResourcesRequired> {
@@ -235,7 +203,7 @@ impl Program {
             }
             end
         };
-        Guest::new(Box::pin(future), control, self.0.ticker.clone())
+        Guest::new(Box::pin(future), control, self.0.common.ticker.clone())
     }
 
     /// Makes every guest of this program's engine check in at its next epoch check.
@@ -259,20 +227,20 @@ impl Inner {
         for (name, value) in &invocation.grants.env {
             wasi.env(name, value.reveal());
         }
-        let (wasi, files) = match files::furnish(wasi, &invocation.grants, &self.host, &control).await {
+        let (wasi, files) = match files::furnish(wasi, &invocation.grants, &self.common.host, &control).await {
             Ok(furnished) => furnished,
             Err(error) if error.downcast_ref() == Some(&Errno::MFILE) => return End::Full,
             Err(error) => return End::Failed(format!("its directories cannot be opened: {error:#}")),
         };
-        let outgoing = Outgoing::to(invocation.grants.http.clone(), self.host.descriptors.clone());
-        let commands = Commands::new(invocation.grants.commands.clone(), self.host.descriptors.clone());
+        let outgoing = Outgoing::to(invocation.grants.http.clone(), self.common.host.descriptors.clone());
+        let commands = Commands::new(invocation.grants.commands.clone(), self.common.host.descriptors.clone());
         let mut store = state::store(&self.engine, wasi, files, outgoing, commands, control.clone(), limits);
         store.data_mut().systems = invocation.grants.systems.clone();
         let entered = self.enter(&mut store).await;
         // A killed guest is not waited for.
         let has_files = files::is_furnished(&invocation.grants) && !control.is_killed();
         if has_files {
-            files::component2::flush_all(store.data_mut()).await;
+            imports::flush_files(store.data_mut()).await;
         }
         let end = match entered {
             Ok(()) => End::Exited(0),
@@ -350,82 +318,3 @@ fn end_of(error: &wasmtime::Error, refused: Option<LimitHit>, limits: &Limits, c
     // A refusal by a host function ends the guest like a trap; the innermost cause describes the guest's mistake.
     End::Trapped { trap: first_line(error.root_cause()).into(), limit: None }
 }
-
-/// Compiled code of either form.
-pub(super) enum Compiled {
-    Module(Module),
-    Component(Component),
-}
-
-/// Compiles a module or component, in binary or text form.
-pub(super) fn compile(engine: &Engine, code: &[u8]) -> Result<Compiled, CompileError> {
-    let binary = wat::parse_bytes(code).map_err(|error| CompileError::NotWasm(first_line(error)))?;
-    match binary.get(4..8) {
-        Some([1, 0, 0, 0]) => Module::new(engine, &binary).map(Compiled::Module).map_err(classify),
-        Some([_, 0, 1, 0]) => Component::new(engine, &binary).map(Compiled::Component).map_err(classify),
-        _ => Err(CompileError::NotWasm("its first eight bytes are not those of WASM".into())),
-    }
-}
-
-fn classify(error: wasmtime::Error) -> CompileError {
-    let text = format!("{error:#}");
-    let pool = ["exceeds the limit", "exceeds the configured maximum", "pooling allocator", "larger than the"];
-    if pool.iter().any(|words| text.contains(words)) {
-        return CompileError::NotForPool(first_line(&text));
-    }
-    CompileError::Invalid(first_line(&text))
-}
-
-impl CompileError {
-    /// Distinguishes a module that exceeds one of the operator's limits: it fits nowhere.
-    fn of_size(self, limits: &Limits) -> Self {
-        match self {
-            Self::NotForPool(why) => setting_for(&why, limits).map_or(Self::NotForPool(why), Self::NeverFits),
-            other => other,
-        }
-    }
-}
-
-/// Checks whether a process can begin within `limits`, which can be lower than the operator's.
-fn fits(needed: Option<ResourcesRequired>, limits: &Limits, operator: &Limits) -> Result<(), CompileError> {
-    let Some(needed) = needed else { return Ok(()) };
-    let never = |what: String, setting: &str, now: String, lowered: bool| {
-        let file = if lowered { "plugin.yaml" } else { "distillery.yaml" };
-        Err(CompileError::NeverFits(format!("{what}; raise limits.{setting} in {file}, which is {now}")))
-    };
-    let memory = needed.max_initial_memory_size.map(|pages| Size::bytes(pages.saturating_mul(PAGE)));
-    if let Some(memory) = memory.filter(|memory| *memory > limits.memory) {
-        let what = format!("it begins with {memory} of memory");
-        return never(what, "memory", limits.memory.to_string(), limits.memory < operator.memory);
-    }
-    if let Some(elements) = needed.max_initial_table_size.filter(|elements| *elements > limits.tables) {
-        let what = format!("it begins with {elements} elements of a table");
-        return never(what, "tables", limits.tables.to_string(), limits.tables < operator.tables);
-    }
-    Ok(())
-}
-
-fn missing_import(error: wasmtime::Error) -> CompileError {
-    CompileError::MissingImport(first_line(format!("{error:#}")))
-}
-
-/// Formats an error with its causes and the guest's backtrace for the log, up to 4 KiB. The guest controls the names in
-/// a backtrace, so line breaks and escape sequences are removed. The host's backtrace is omitted: guests could request
-/// its costly symbolization at will.
-fn one_line(error: &wasmtime::Error) -> String {
-    let text = format!("{error:#}");
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut line = lines.collect::<Vec<_>>().join("; ").replace(char::is_control, "?");
-    line.truncate(line.floor_char_boundary(4 << 10));
-    line
-}
-
-pub(super) fn first_line(text: impl fmt::Display) -> String {
-    let text = text.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    // Names in a module can contain any character.
-    OneLine { text: line.trim_end(), most: 300 }.to_string()
-}
-
-#[cfg(test)]
-mod tests;

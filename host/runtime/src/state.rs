@@ -2,7 +2,10 @@
 
 use super::{
     commands::Commands,
-    files::{Files, PENDING, TooMuchPending},
+    files::{
+        Files,
+        pending::{PENDING, TooMuchPending},
+    },
     outgoing::Outgoing,
     systems::SystemsReach,
 };
@@ -15,6 +18,7 @@ use distillery_core::{
 use std::sync::Arc;
 use wasmtime::{ResourceLimiterAsync, Store, UpdateDeadline, component::ResourceTableError};
 use wasmtime_wasi::{WasiCtxView, WasiView, async_trait, p1::WasiP1Ctx};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 /// The maximum number of bytes that one host call accepts from a guest.
 pub const HOST_CALL: Size = Size::mib(16);
@@ -58,6 +62,12 @@ pub struct Meter {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.outgoing.view(self.wasi.ctx().table)
     }
 }
 

@@ -1,7 +1,15 @@
 //! Helpers of unit tests that compile plugins and run guests, here and in the crates above. A feature would compile
 //! the crate twice, so they are always part of it; the server does not call them.
 
-use super::*;
+use super::{
+    capacity::Capacity,
+    files::Worker,
+    guest::{End, Guest},
+    linking::Linking,
+    program::Invocation,
+    runtime::Runtime,
+    stdio::StderrTo,
+};
 use distillery_core::{control::Control, limits::Limits};
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +24,7 @@ pub fn runtime() -> &'static Runtime {
 
 /// Returns a guest that behaves as the future `running`.
 pub fn guest(running: impl Future<Output = End> + Send + 'static, control: Arc<Control>) -> Guest {
-    Guest::new(Box::pin(running), control, runtime().ticker.clone())
+    Guest::new(Box::pin(running), control, runtime().common.ticker.clone())
 }
 
 /// Returns a guest of a module without access to any resource.
@@ -36,5 +44,5 @@ pub fn guest_of(module: &str, control: Arc<Control>) -> Guest {
 
 /// Runs `call` in the way of functions that work on files.
 pub async fn works_on_files<T>(control: &Arc<Control>, call: impl FnOnce() -> T) -> T {
-    files::Worker::new(control).file_call(async { call() }).await
+    Worker::new(control).file_call(async { call() }).await
 }

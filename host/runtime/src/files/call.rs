@@ -1,7 +1,6 @@
 //! System calls on files. They can block for as long as the disk, so they run on dedicated threads
 //! ([`ThreadClass::Files`]). Their processor time is part of the guest's turn.
 
-use crate::state::State;
 use distillery_core::control::{Control, ThreadClass};
 use std::{future::pending, sync::Arc};
 
@@ -17,8 +16,14 @@ pub struct Worker {
 struct Underway<'a>(&'a Worker);
 
 impl Worker {
+    /// Returns the guest of this process that runs now.
     pub fn new(control: &Arc<Control>) -> Self {
-        Self { control: control.clone(), guest: control.residence.guest() }
+        Self::of(control, control.residence.guest())
+    }
+
+    /// Returns the guest with the number `guest` of this process.
+    pub fn of(control: &Arc<Control>, guest: u32) -> Self {
+        Self { control: control.clone(), guest }
     }
 
     /// Runs `call` on a file thread. Checks before and after it whether the guest was stopped meanwhile, in which case
@@ -69,11 +74,5 @@ impl<'a> Underway<'a> {
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
         self.0.control.residence.note_file_call(self.0.guest, false);
-    }
-}
-
-impl State {
-    pub fn worker(&self) -> Worker {
-        Worker { control: self.control.clone(), guest: self.guest }
     }
 }

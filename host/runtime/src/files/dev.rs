@@ -3,7 +3,8 @@
 //! Its directory on the host has empty files of these names, for listings. Opening one is answered here, so that no
 //! other device can be reached through it.
 
-use super::{Counted, Mounted, New, Opened, open::Wanted, refuse_if_read_only};
+use super::{Counted, New, Opened, open::Wanted, refuse_if_read_only};
+use crate::mounted::Mounted;
 use parking_lot::Mutex;
 use rustix::{
     fs::{Mode, OFlags, open},

@@ -1,6 +1,6 @@
 //! The types of `wit/call.wit` for commands as values of the component model.
 
-use super::{Kind, NotStarted};
+use crate::commands::{Kind, NotStarted};
 use distillery_command::{Bound, Ended, Signal, Status};
 use wasmtime::component::Val;
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn values_match_the_interface() {
-        let wit = include_str!("../../../../wit/call.wit");
+        let wit = include_str!("../../../../../wit/call.wit");
         let cases = |head: &str| -> Vec<String> {
             let (_, after) = wit.split_once(head).unwrap();
             let (inside, _) = after.split_once('}').unwrap();

@@ -1,11 +1,13 @@
 //! File and directory streams of WASI 0.3 components. Data moves directly between the file and the guest's memory.
 
-use super::{
-    Counted, Opened,
-    call::Worker,
-    listing::{Entry, Listing},
+use crate::{
+    descriptors::Descriptor as Counted,
+    files::{
+        Opened, Worker,
+        listing::{Entry, Listing},
+    },
+    state::State,
 };
-use crate::state::State;
 use rustix::{fs::FileType, io::Errno};
 use std::{
     fs::File,

@@ -1,7 +1,10 @@
 //! Granted commands for components of WASI 0.2.
 
-use super::{Held, begin, commands, values};
-use crate::state::State;
+use super::{commands, values};
+use crate::{
+    commands::{Held, Streams, begin},
+    state::State,
+};
 use bytes::Bytes;
 use distillery_command::{End, Read, Stdin, Stdout};
 use std::future::poll_fn;
@@ -78,7 +81,7 @@ pub fn signal(interface: &mut wasmtime::component::LinkerInstance<'_, State>) ->
 }
 
 /// Gives a command and its streams to the guest.
-fn give(store: &mut Store<'_>, held: Held, streams: super::Streams) -> wasmtime::Result<[(&'static str, Val); 4]> {
+fn give(store: &mut Store<'_>, held: Held, streams: Streams) -> wasmtime::Result<[(&'static str, Val); 4]> {
     let table = store.data_mut().ctx().table;
     let command = table.push(held)?;
     let stdin = table.push(Box::new(Input(streams.stdin)) as DynOutputStream)?;

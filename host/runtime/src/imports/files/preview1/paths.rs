@@ -2,7 +2,14 @@
 
 use super::{Guest, MODULE, enter, errno, numbers, preview1};
 use crate::{
-    files::{check_path, listing::Pages, names::Change, open::Wanted, refuse_if_read_only, times, times::Time},
+    files::{
+        check_path,
+        listing::Pages,
+        names::{Change, Place},
+        open::Wanted,
+        refuse_if_read_only, times,
+        times::Time,
+    },
     state::State,
 };
 use rustix::{fs::FileType, io::Errno as SystemErrno};
@@ -351,7 +358,7 @@ fn kind(kind: FileType) -> Filetype {
 
 impl State {
     /// Returns the directory within the private one that has this number.
-    fn numbered_place(&mut self, number: i32) -> super::super::Place {
+    fn numbered_place(&mut self, number: i32) -> Place {
         let directory = self.numbered(number)?;
         self.place(&directory)
     }

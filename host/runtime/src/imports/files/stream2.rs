@@ -1,9 +1,8 @@
 //! File streams of WASI 0.2 components. A stream reads or writes one piece on a file thread while its guest waits for
 //! the stream, and nothing happens in the background. The held data is counted ([`Pending`]).
 
-use super::{
-    Opened,
-    call::Worker,
+use crate::files::{
+    Opened, Worker,
     pending::{Held, PIECE, Pending},
 };
 use bytes::Bytes;

@@ -8,7 +8,7 @@ use crate::{
     platform::FILE_ALWAYS_THERE,
     state::State,
 };
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{mem, sync::Arc};
 use wasmtime::{Linker, component::Resource};
 use wasmtime_wasi::{
     WasiView as _,
@@ -22,20 +22,6 @@ use wiggle::{GuestMemory, GuestPtr};
 
 /// The number of a module's first directory, after the three streams.
 const FIRST_DIRECTORY: i32 = 3;
-
-/// The table entries of descriptors, by number.
-#[derive(Default)]
-pub struct Numbers {
-    /// Whether the preopened directories are recorded.
-    begun: bool,
-    places: HashMap<i32, u32>,
-}
-
-impl Numbers {
-    pub fn place(&self, number: i32) -> Option<u32> {
-        self.places.get(&number).copied()
-    }
-}
 
 /// Records the preopened directories.
 pub fn note_directories(state: &mut State) {

@@ -1,7 +1,10 @@
 //! Granted commands for components of WASI 0.3. Data moves directly between a pipe and the guest's memory.
 
-use super::{Held, begin, commands, component2, values};
-use crate::state::State;
+use super::{commands, component2, values};
+use crate::{
+    commands::{Held, begin},
+    state::State,
+};
 use bytes::Bytes;
 use distillery_command::{End, Read, Stdin, Stdout};
 use std::{

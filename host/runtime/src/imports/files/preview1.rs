@@ -10,7 +10,6 @@ mod polling;
 mod unstable;
 
 use crate::state::State;
-pub use numbers::Numbers;
 use rustix::io::Errno as SystemErrno;
 use std::io;
 use wasmtime::{AsContextMut as _, Caller, Extern, Linker, component::Resource};

@@ -3,7 +3,7 @@
 //!
 //! Modules of preview 1 have no such interfaces; they get two plain functions instead.
 
-use super::state::State;
+use crate::state::State;
 use distillery_core::{
     call::CancelReason,
     control::{Control, VALUE},
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn reasons_match_the_interface() {
-        let wit = include_str!("../../../wit/call.wit");
+        let wit = include_str!("../../../../wit/call.wit");
         let (_, after) = wit.split_once("enum reason {").unwrap();
         let (inside, _) = after.split_once('}').unwrap();
         let written: Vec<_> = inside

@@ -1,14 +1,17 @@
 //! The files of WASI 0.2 components.
 
-use super::{
-    Stream, check_path,
-    listing::Listing,
-    names::Change,
-    open::Wanted,
-    stream2::{Reader, Writer},
-    times::{self, Time},
+use super::stream2::{Reader, Writer};
+use crate::{
+    files::{
+        Stream, check_path,
+        listing::Listing,
+        names::Change,
+        open::Wanted,
+        refuse_if_read_only,
+        times::{self, Time},
+    },
+    state::State,
 };
-use crate::state::State;
 use rustix::{fs::FileType, io::Errno};
 use std::{io, sync::Arc};
 use wasmtime::{
@@ -195,7 +198,7 @@ fn link_own(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
                 let set = async {
                     let dir = dir?;
                     check_path(path.len())?;
-                    super::refuse_if_read_only(dir.perms)?;
+                    refuse_if_read_only(dir.perms)?;
                     times::set(&dir.dir, &path, time(accessed)?, time(modified)?)
                 };
                 answer_io(worker.file_call(set).await)

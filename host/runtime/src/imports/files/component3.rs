@@ -1,13 +1,16 @@
 //! The files of WASI 0.3 components.
 
-use super::{
-    check_path,
-    names::Change,
-    open::Wanted,
-    stream3::{Ending, Entries, Reader, ToList, Writer, refused},
-    times::{self, Time},
+use super::stream3::{Ending, Entries, Reader, ToList, Writer, refused};
+use crate::{
+    files::{
+        check_path,
+        names::Change,
+        open::Wanted,
+        refuse_if_read_only,
+        times::{self, Time},
+    },
+    state::State,
 };
-use crate::state::State;
 use std::{io, sync::Arc};
 use wasmtime::{
     StoreContextMut,
@@ -187,7 +190,7 @@ fn link_own(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
                 let set = async {
                     let dir = opened?;
                     check_path(path.len())?;
-                    super::refuse_if_read_only(dir.perms)?;
+                    refuse_if_read_only(dir.perms)?;
                     times::set(&dir.dir, &path, time(accessed), time(modified))
                 };
                 answer_io(worker.file_call(set).await)

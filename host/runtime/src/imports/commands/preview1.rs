@@ -2,10 +2,14 @@
 //!
 //! A module has one thread, so only `command_poll` waits. docs/reference/preview1.md describes them.
 
-use super::{Held, Kind, NotStarted, Streams, begin, commands, values};
-use crate::{state::State, stdio};
+use super::{commands, values};
+use crate::{
+    commands::{Entry, Kind, NotStarted, Streams, Table, begin},
+    state::State,
+    stdio,
+};
 use bytes::Bytes;
-use distillery_command::{Bound, Ended, Read, Status, Stdin, Stdout};
+use distillery_command::{Bound, Ended, Read, Status};
 use distillery_core::{call::Span, control::Control};
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use wasmtime::{Caller, Extern, Linker, Memory, Trap};
@@ -26,40 +30,7 @@ const NONE: i32 = -1;
 /// Added to the number of a signal that ended a command.
 const SIGNALLED: i32 = 256;
 
-/// The commands of a module, by their numbers.
-#[derive(Default)]
-pub struct Table {
-    commands: Vec<Option<Entry>>,
-    /// The text about the last command that failed.
-    error: String,
-}
-
-struct Entry {
-    held: Held,
-    stdin: Option<Stdin>,
-    stdout: Stdout,
-    stderr: Stdout,
-    timeout: Duration,
-    output: distillery_core::size::Size,
-}
-
 type Guest<'a> = Caller<'a, State>;
-
-impl Table {
-    fn get(&mut self, command: u32) -> Option<&mut Entry> {
-        self.commands.get_mut(command as usize)?.as_mut()
-    }
-
-    fn add(&mut self, entry: Entry) -> u32 {
-        let free = self.commands.iter().position(Option::is_none);
-        let place = free.unwrap_or(self.commands.len());
-        match self.commands.get_mut(place) {
-            Some(free) => *free = Some(entry),
-            None => self.commands.push(Some(entry)),
-        }
-        place as u32
-    }
-}
 
 pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap_async(
