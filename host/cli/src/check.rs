@@ -12,7 +12,7 @@ use distillery_config::Config;
 use distillery_core::{auth::Access, call::OnDisconnect, size::Size};
 use distillery_plugin::{
     Plugin, Snapshot,
-    discover::LoadError,
+    error::LoadError,
     granted::{Granted, wishes},
     load::{Loader, snapshot},
     params::{CallSpec, ParamSpec},

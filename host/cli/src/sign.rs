@@ -21,6 +21,6 @@ pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<Exit
     // `.` has no name of its own, but the directory that it refers to has.
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
     let source = Source::read(&directory, &super::bounds(config))?;
-    output::line(format_args!("signed: {}", signer.sign(&source)?.display()));
+    output::line(format_args!("signed: {}", signer.sign(&(&source).into(), &source.directory)?.display()));
     Ok(ExitCode::SUCCESS)
 }

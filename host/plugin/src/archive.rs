@@ -4,7 +4,7 @@
 //! Each plugin has a directory with a record, and with one directory for each version. The archive decides nothing.
 
 use super::{
-    discover::LoadError,
+    error::LoadError,
     files::store,
     manifest::{self, Manifest},
     signature,
@@ -180,7 +180,7 @@ impl Archive {
             Err(error) => Err(no_copy(error.to_string())),
         };
         let module = read(MODULE, bounds.module)?.ok_or_else(|| no_copy("its module is not there".to_owned()))?;
-        let text = read(manifest::FILE, source::MANIFEST_SIZE)?;
+        let text = read(manifest::FILE, manifest::MAX_SIZE)?;
         let text = text.map(String::from_utf8).transpose().map_err(|error| no_copy(error.to_string()))?;
         let manifest = match &text {
             Some(text) => Manifest::read(text, &version.join(manifest::FILE), &name)?,

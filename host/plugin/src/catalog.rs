@@ -1,9 +1,9 @@
 //! The catalog: the newest snapshot for all readers, and a stream of its changes.
 
 use super::{
-    Snapshot,
-    generation::{self, Change, Farewell, What},
+    generation::{Change, Farewell, What},
     loading::Loading,
+    snapshot::{self, Snapshot},
 };
 use arc_swap::ArcSwap;
 use std::sync::{
@@ -61,7 +61,7 @@ impl Catalog {
         tracing::trace!(plugins = next.plugins().len(), "the next snapshot");
         let next = Arc::new(next);
         let before = self.newest.swap(next.clone());
-        let changes = generation::changes(&before, &next);
+        let changes = snapshot::changes(&before, &next);
         for change in &changes {
             match change.what {
                 What::Serving { .. } => _ = self.swaps.fetch_add(1, Relaxed),
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         Found,
-        tests::{broken, found, plugin},
+        plugin::tests::{broken, found, plugin},
     };
     use std::collections::BTreeMap;
 

@@ -3,18 +3,8 @@
 //! A guest inside of this program runs the command, so such a call is a process like any other. The grant has the rules
 //! for the parameters; the manifest can repeat, narrow or reorder them.
 
-use super::{
-    Plugin,
-    params::{CallSpec, ParamList, ParamSpec},
-};
-use distillery_core::command::{BadArgument, CommandLine, CommandParam};
-
-/// The arguments of a guest after the name of its call.
-pub struct Arguments {
-    /// Before the parameters.
-    pub leading: Vec<String>,
-    pub params: Vec<String>,
-}
+use super::params::{CallSpec, ParamList, ParamSpec};
+use distillery_core::command::{CommandLine, CommandParam};
 
 impl CallSpec {
     /// Checks that this call of a command can be made with its parameters.
@@ -66,34 +56,6 @@ impl CallSpec {
             }
         };
         Self { params: Some(params), ..self.clone() }
-    }
-}
-
-impl Plugin {
-    /// Returns the command line that its calls run. `None` if it has a module.
-    fn command_line(&self) -> Option<&CommandLine> {
-        Some(&self.grants.commands.get(self.manifest.command.as_ref()?.as_str())?.line)
-    }
-
-    /// Returns a call of its manifest as it is served: with the rules of its command, if it runs one.
-    pub fn served(&self, spec: &CallSpec) -> CallSpec {
-        self.command_line().map_or_else(|| spec.clone(), |line| spec.of_command(line))
-    }
-
-    /// Returns the arguments of a guest for checked `params` of the call `spec`. The rules of a granted command apply
-    /// before its guest starts.
-    pub fn arguments(&self, spec: &CallSpec, params: Vec<String>) -> Result<Arguments, BadArgument> {
-        let (Some(line), Some(command)) = (self.command_line(), &self.manifest.command) else {
-            return Ok(Arguments {
-                leading: self.manifest.arguments.iter().chain(&spec.arguments).cloned().collect(),
-                params,
-            });
-        };
-        let names = spec.params.iter().flatten().map(|param| param.name.clone());
-        let named: Vec<_> = names.zip(params).collect();
-        line.fill(&named)?;
-        let params = named.into_iter().flat_map(|(name, value)| [name, value]).collect();
-        Ok(Arguments { leading: vec![command.as_str().to_owned()], params })
     }
 }
 

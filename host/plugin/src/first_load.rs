@@ -3,13 +3,16 @@
 //! Small modules load first, so that a module that compiles for minutes delays few others.
 
 use super::{
-    Catalog, Found, Plugin,
-    discover::{self, LoadError},
+    catalog::Catalog,
+    discover,
+    error::LoadError,
     generation::Failure,
     load::{Loaded, Loader},
     loading::Claims,
-    manifest, source,
-    watch::report,
+    manifest,
+    plugin::{Found, Plugin},
+    report::report,
+    source,
 };
 use parking_lot::Mutex;
 use std::{

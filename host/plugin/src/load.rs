@@ -3,12 +3,15 @@
 //! Compiling a large module takes seconds and blocks, so it never happens on a thread that serves.
 
 use super::{
-    Found, Operator, Plugin, Snapshot,
     archive::{Archive, Rollback},
-    discover::{self, LoadError},
+    discover,
+    error::LoadError,
     generation::Failure,
     look::Look,
     manifest,
+    operator::Operator,
+    plugin::{Found, Plugin},
+    snapshot::Snapshot,
     source::{Bounds, Source},
 };
 use distillery_runtime::Runtime;

@@ -4,7 +4,8 @@
 //! This module compiles nothing, and decides nothing.
 
 use super::{
-    discover::{self, Found, LoadError},
+    discover::{self, Found},
+    error::LoadError,
     files::{DEPTH, is_temporary},
     manifest::{self, Files, Manifest, Wanted},
     source,

@@ -13,6 +13,7 @@ use distillery_core::{
     auth::Access,
     call::{CALL_NAME_FORM, CallName, OnDisconnect},
     limits::Lowered,
+    size::Size,
     yaml,
 };
 use distillery_runtime::{DEV_AT, Linking, SCRATCH_AT, UnknownImports};
@@ -26,6 +27,9 @@ use std::{
     time::Duration,
 };
 
+/// A manifest is about a page; a larger file is not one. The limit also bounds the time to parse a manifest. The parser
+/// needs the square of the depth: two seconds for a file of this size with a bracket in every word.
+pub const MAX_SIZE: Size = Size::kib(64);
 /// The file name of the manifest in the directory of a plugin.
 pub const FILE: &str = "plugin.yaml";
 /// The component of a plugin that runs a granted command.

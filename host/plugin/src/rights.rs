@@ -4,11 +4,11 @@
 //! generation with different rights continues with the new ones.
 
 use super::{
-    Operator, Plugin,
-    discover::LoadError,
+    error::LoadError,
     files::{FilesError, store::Kept},
     granted::Granted,
     manifest::Manifest,
+    operator::Operator,
     signature::Signed,
     source::{Bounds, Source},
 };
@@ -23,7 +23,7 @@ pub struct Version {
     /// Versions with equal fingerprints load alike.
     pub fingerprint: String,
     pub manifest: Arc<Manifest>,
-    directory: PathBuf,
+    pub directory: PathBuf,
     module: Size,
     /// The number and the size of its files.
     files: Option<(usize, Size)>,
@@ -80,7 +80,7 @@ impl Version {
     }
 
     /// Checks whether this version is still within `bounds`.
-    fn check_bounds(&self, bounds: &Bounds) -> Result<(), LoadError> {
+    pub fn check_bounds(&self, bounds: &Bounds) -> Result<(), LoadError> {
         if self.module > bounds.module {
             return Err(LoadError::ModuleTooLarge { path: self.directory.clone(), max: bounds.module });
         }
@@ -121,58 +121,5 @@ impl Version {
         grants.directory = manifest.directory.as_ref().map(|directory| directory.as_str().to_owned());
         grants.dev = manifest.dev;
         Ok(Rights { limits, granted, grants: Arc::new(grants) })
-    }
-}
-
-impl Plugin {
-    /// Names the rights of this generation that `now` does not include.
-    pub fn lost(&self, now: &Rights) -> Vec<String> {
-        let limits = self.limits.above(&now.limits).into_iter().map(|limit| format!("a higher limits.{limit}"));
-        let kept = |name: &str| now.grants.env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        let values = self.grants.env.iter().filter(|(name, value)| kept(name) != Some(value));
-        let values = values.map(|(name, _)| format!("the old value of {name}"));
-        let mounts = self.granted.mounts.iter().zip(&self.grants.mounts);
-        let mounts = mounts.filter(|(_, mounted)| !now.grants.mounts.contains(mounted));
-        let mounts = mounts.map(|(mount, _)| format!("the directory that was the mount {}", mount.name));
-        let commands = self.grants.commands.iter().filter(|(name, old)| now.grants.commands.get(*name) != Some(*old));
-        let commands = commands.map(|(name, _)| format!("the old command {name}"));
-        limits.chain(values).chain(mounts).chain(commands).collect()
-    }
-
-    fn has(&self, rights: &Rights) -> bool {
-        self.limits == rights.limits
-            && self.granted == rights.granted
-            && self.grants.env == rights.grants.env
-            && self.grants.mounts == rights.grants.mounts
-            && self.grants.commands == rights.grants.commands
-    }
-
-    /// Returns the rights of this generation's version under the rules of `operator`.
-    pub fn rights(&self, operator: &Operator) -> Result<Rights, LoadError> {
-        self.version.rights(operator)
-    }
-
-    /// Returns the same version under the rules of `operator`: this generation if its rights are unchanged, otherwise a
-    /// new one with the number `generation`.
-    pub fn renewed(
-        self: &Arc<Self>,
-        operator: &Operator,
-        bounds: &Bounds,
-        generation: u64,
-    ) -> Result<Arc<Self>, LoadError> {
-        let version = &self.version;
-        version.check_bounds(bounds)?;
-        let rights = version.rights(operator)?;
-        if self.has(&rights) && !self.is_revoked() {
-            return Ok(self.clone());
-        }
-        let path = || version.directory.clone();
-        self.program.fits(&rights.limits).map_err(|error| LoadError::Module { path: path(), error })?;
-        Ok(Arc::new(Self::of(version.clone(), rights, generation, self.program.clone())))
-    }
-
-    /// Returns whether both are generations of the same version.
-    pub fn is_version_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.version, &other.version)
     }
 }

@@ -4,7 +4,6 @@
 //! Copying a plugin to another name, or removing its manifest, makes the signature invalid. A signature has no date: an
 //! old version stays signed until its key is removed from `plugins.keys`.
 
-use super::source::Source;
 use distillery_core::call::CallName;
 use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 use std::{
@@ -96,17 +95,6 @@ impl Signed {
     }
 }
 
-impl From<&Source> for Signed {
-    fn from(source: &Source) -> Self {
-        Self {
-            name: source.name.clone(),
-            has_manifest: source.has_manifest,
-            digest: source.digest.clone(),
-            signature: source.signature.clone(),
-        }
-    }
-}
-
 fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(text).ok()?.trim_ascii();
     let digits: Vec<u8> = text.chars().map(|digit| digit.to_digit(16).map(|it| it as u8)).collect::<Option<_>>()?;
@@ -130,11 +118,11 @@ impl Signer {
         read_key(file, "a secret key", |pem| Some(Self(KeyPair::from_pem(pem).ok()?)))
     }
 
-    /// Signs `source` and returns the path of the signature file.
-    pub fn sign(&self, source: &Source) -> Result<PathBuf, NotWritten> {
-        let signature = self.0.sk.sign(Signed::from(source).statement(), None);
+    /// Signs the plugin in `directory`, and returns the path of the signature file.
+    pub fn sign(&self, plugin: &Signed, directory: &Path) -> Result<PathBuf, NotWritten> {
+        let signature = self.0.sk.sign(plugin.statement(), None);
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-        let file = source.directory.join(FILE);
+        let file = directory.join(FILE);
         replace(&file, format!("{hex}\n").as_bytes())?;
         Ok(file)
     }
@@ -168,7 +156,11 @@ pub fn generate(name: &Path) -> io::Result<[PathBuf; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{files::FileLimits, manifest, source::Bounds};
+    use crate::{
+        files::FileLimits,
+        manifest,
+        source::{Bounds, Source},
+    };
     use distillery_core::size::Size;
 
     const BOUNDS: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 10, size: Size::kib(1) } };
@@ -208,7 +200,8 @@ mod tests {
         }
 
         fn sign(&self) {
-            self.signer.sign(&self.source_of("echo")).unwrap();
+            let source = self.source_of("echo");
+            self.signer.sign(&(&source).into(), &source.directory).unwrap();
         }
 
         fn at(&self, file: &str) -> PathBuf {

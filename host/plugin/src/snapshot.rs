@@ -2,7 +2,10 @@
 //!
 //! This module loads nothing, and knows no directory.
 
-use super::{Call, Found, Plugin, generation::Failure};
+use super::{
+    generation::{Change, Failure, What},
+    plugin::{Call, Found, Plugin},
+};
 use distillery_core::call::CallName;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -142,7 +145,7 @@ impl Snapshot {
         if let Some(owned) = plugin.manifest.calls.keys().find_map(|name| self.calls.get(name)) {
             let (name, owner) = (owned.spec.name.as_str(), owned.plugin.name.as_str());
             let why = format!("the call {name:?} is already provided by the plugin {owner:?}: rename one of them");
-            return Err(Failure { at: plugin.loaded, ..Failure::of(&plugin, plugin.generation, why) });
+            return Err(Failure { at: plugin.loaded, ..plugin.failure(plugin.generation, why) });
         }
         for (name, spec) in &plugin.manifest.calls {
             let same = before.calls.get(name).filter(|call| Arc::ptr_eq(&call.plugin, &plugin)).cloned();
@@ -167,12 +170,42 @@ impl Snapshot {
     }
 }
 
+/// Returns the changes from `before` to `after`, plugin by plugin.
+pub(super) fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let none = State::default();
+    let gone = before.plugins().iter().filter(|(name, _)| !after.plugins().contains_key(*name));
+    let all = after.plugins().iter().chain(gone.map(|(name, _)| (name, &none)));
+    for (name, now) in all {
+        let was = before.plugins().get(name).unwrap_or(&none);
+        let mut change = |generation, what| changes.push(Change { plugin: name.clone(), generation, what });
+        let same = match (&was.serving, &now.serving) {
+            (Some(was), Some(now)) => Arc::ptr_eq(was, now),
+            (was, now) => was.is_none() && now.is_none(),
+        };
+        if let Some(plugin) = now.serving.as_ref().filter(|_| !same) {
+            change(plugin.generation, What::Serving { digest: plugin.digest.clone() });
+        }
+        if was.is_there() && !now.is_there() {
+            let last = was.serving.as_ref().map(|plugin| plugin.generation);
+            change(last.or(was.error.as_ref().map(|error| error.generation)).unwrap_or_default(), What::Removed);
+        }
+        if let Some(plugin) = was.serving.as_ref().filter(|_| !same) {
+            change(plugin.generation, What::Retired { processes: plugin.running() });
+        }
+        if let Some(failure) = now.error.as_ref().filter(|_| was.error != now.error) {
+            change(failure.generation, What::Failed { why: failure.why.clone() });
+        }
+    }
+    changes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         Operator,
-        tests::{broken, found, plugin},
+        plugin::tests::{broken, found, plugin},
     };
 
     fn why(state: &State) -> &str {

@@ -3,10 +3,11 @@
 //! This module compiles nothing and runs nothing.
 
 use super::{
-    discover::{Listing, LoadError},
+    discover::Listing,
+    error::LoadError,
     files::{FileLimits, FilesError, Tree, hex},
     manifest::{self, Manifest, Wanted},
-    signature,
+    signature::{self, Signed},
 };
 use distillery_core::{call::CallName, size::Size, yaml};
 use rustix::fs::OFlags;
@@ -18,9 +19,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A manifest is about a page; a larger file is not one. The limit also bounds the time to parse a manifest. The parser
-/// needs the square of the depth: two seconds for a file of this size with a bracket in every word.
-pub(super) const MANIFEST_SIZE: Size = Size::kib(64);
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
 
@@ -136,6 +134,17 @@ impl Source {
     }
 }
 
+impl From<&Source> for Signed {
+    fn from(source: &Source) -> Self {
+        Self {
+            name: source.name.clone(),
+            has_manifest: source.has_manifest,
+            digest: source.digest.clone(),
+            signature: source.signature.clone(),
+        }
+    }
+}
+
 /// Reads the name and the manifest of the plugin in `directory`, built or not.
 pub fn manifest(directory: &Path) -> Result<(CallName, Manifest), LoadError> {
     let name = plugin_name(directory)?;
@@ -170,7 +179,7 @@ fn text_of_manifest(listing: &Listing, directory: &Path) -> Result<Option<String
         return Ok(None);
     }
     let path = directory.join(manifest::FILE);
-    match read_whole(&path, MANIFEST_SIZE) {
+    match read_whole(&path, manifest::MAX_SIZE) {
         Ok(None) => Err(LoadError::ManifestTooLarge(path)),
         Ok(Some(bytes)) => yaml::encoding::decode(bytes).map(Some).map_err(|error| LoadError::NotText { path, error }),
         Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {

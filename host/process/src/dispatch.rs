@@ -18,9 +18,7 @@ use distillery_observe::{
     metrics::{CallMetrics, Metrics, Usage},
     traces::{Timed, Tracer},
 };
-use distillery_plugin::{
-    Call, Catalog, arguments::Arguments, command_calls::Arguments as GuestArguments, manifest::Stderr,
-};
+use distillery_plugin::{Call, Catalog, GuestArguments, arguments::Arguments, manifest::Stderr};
 use distillery_runtime::{Invocation, StderrTo};
 use std::{
     pin::Pin,

@@ -131,7 +131,7 @@ fn unreadable_manifest_is_an_error() {
     }
     symlink("nowhere.yaml", at("dangling/plugin.yaml")).unwrap();
     mknodat(CWD, at("pipe/plugin.yaml"), FileType::Fifo, Mode::RWXU, 0).unwrap();
-    fs::write(at("large/plugin.yaml"), "#".repeat(MANIFEST_SIZE.as_usize() + 1)).unwrap();
+    fs::write(at("large/plugin.yaml"), "#".repeat(manifest::MAX_SIZE.as_usize() + 1)).unwrap();
     for entry in fs::read_dir(root.path()).unwrap() {
         fs::write(entry.unwrap().path().join("x.wasm"), "").unwrap();
     }

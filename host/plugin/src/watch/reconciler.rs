@@ -3,7 +3,7 @@
 //!
 //! Each turn of the loop makes one snapshot for all its findings, because a snapshot takes time for each plugin.
 
-use super::{Loads, Message, Reloaded, Reread, report};
+use super::{Loads, Message, Reloaded, Reread};
 use crate::{
     Catalog, Found, Snapshot,
     archive::Rollback,
@@ -13,6 +13,7 @@ use crate::{
     load::{self, Again, Fresh, Loaded, Loader},
     look::{Identity, Look},
     notice::{Notice, Notices, Whose},
+    report::report,
 };
 use distillery_config as config;
 use std::{

@@ -4,7 +4,7 @@ use super::{
     Holder, Reloaded, Reread,
     reconciler::{Reconciler, Waiting},
 };
-use crate::{Found, Plugin, debounce::Hint, discover::LoadError, generation::Failure};
+use crate::{Found, Plugin, debounce::Hint, error::LoadError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -87,7 +87,7 @@ impl Reconciler {
         if !renewed.as_ref().is_ok_and(|renewed| Arc::ptr_eq(renewed, plugin)) {
             record.generation = generation;
         }
-        renewed.map_err(|error| Failure::of(plugin, generation, error))
+        renewed.map_err(|error| plugin.failure(generation, error))
     }
 
     /// Returns those of `generations` that hold more than the current rules grant, and prevents new processes of them.
