@@ -1,6 +1,6 @@
 //! `distillery build`: runs the `build` command of a manifest, and checks the result.
 
-use super::output;
+use super::{output, setup};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use distillery_config::Config;
@@ -31,7 +31,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
         let needs = if readme.is_file() { ": its README.md says what it needs" } else { "" };
         bail!("{}: the build failed ({ended}){needs}", directory.display());
     }
-    let mut loader = super::loader_of_one(config)?;
+    let mut loader = setup::loader_of_one(config)?;
     loader.operator.grants.look_only = true;
     super::check::one_plugin(loader, &directory)
 }

@@ -1,6 +1,6 @@
 //! `distillery auth can-i`: shows whether a user is allowed an action, and which rule decides.
 
-use super::output;
+use super::{output, setup};
 use anyhow::Context;
 use distillery_config::Config;
 use distillery_core::{
@@ -62,7 +62,7 @@ pub fn run(config: &Config, Question { user, scope }: &Question) -> anyhow::Resu
 /// has no calls.
 fn access(config: &Config, call: &CallName) -> Access {
     let directories = plugin_directories(&config.plugins.directory).unwrap_or_default();
-    let sources = directories.values().filter_map(|found| Source::read(&found.path, &super::bounds(config)).ok());
+    let sources = directories.values().filter_map(|found| Source::read(&found.path, &setup::bounds(config)).ok());
     // The first plugin by name owns a call that two plugins declare.
     let spec = sources.into_iter().find_map(|source| source.manifest.calls.get(call).map(|spec| spec.access));
     spec.unwrap_or_default()

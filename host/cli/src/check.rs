@@ -6,6 +6,7 @@ mod schedules;
 use super::{
     output,
     preflight::{Given, Preflight},
+    setup,
 };
 use clap::Args;
 use distillery_config::Config;
@@ -42,7 +43,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.plugin {
         Some(plugin) => {
             let one = Capacity::of(1);
-            let (loader, _overlay) = super::loader_to_look(config, super::operator(config)?, &one)?;
+            let (loader, _overlay) = setup::loader_to_look(config, setup::operator(config)?, &one)?;
             one_plugin(loader, &plugin)
         }
         None => all(config),
@@ -98,7 +99,7 @@ fn all(config: &Config) -> anyhow::Result<ExitCode> {
     if database.is_some() {
         database_is_whole(config, &mut report);
     }
-    match super::loader_to_look(config, operator, &capacity) {
+    match setup::loader_to_look(config, operator, &capacity) {
         Ok((loader, _overlay)) => {
             if let Some(snapshot) = plugins(config, &loader, &mut report) {
                 schedules::check(config, snapshot, &mut report);

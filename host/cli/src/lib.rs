@@ -49,32 +49,16 @@ mod run;
 mod running;
 mod schedules;
 mod serve;
+mod setup;
 mod sign;
 mod signals;
 mod sockets;
 mod status;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use distillery_command::{SUPERVISOR_COMMAND, supervise};
-use distillery_config::Config;
-use distillery_core::private::{self, Use};
-use distillery_plugin::{
-    Operator,
-    archive::{self, Archive},
-    files::{FileLimits, store::FileStore},
-    granted::OperatorGrants,
-    load::Loader,
-    signature::Trusted,
-    source::Bounds,
-};
-use distillery_runtime::{COMPILE_COMMAND, Capacity, CompileLimits, Runtime, ScratchRoot, compile_worker};
-use overlay::Overlay;
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use distillery_runtime::{COMPILE_COMMAND, compile_worker};
+use std::{path::PathBuf, process::ExitCode};
 
 /// Serves calls: sandboxed WASM programs that clients talk to over a websocket.
 #[derive(Parser)]
@@ -157,9 +141,6 @@ enum Command {
     Backup { file: PathBuf },
 }
 
-/// The exit status for wrong arguments or a wrong configuration.
-const WRONG: u8 = 2;
-
 /// Runs the command in the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -186,11 +167,11 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Man { directory } => return finished(man::man(directory, Arguments::command())),
         _ => {}
     }
-    let config = match load(arguments.config.as_deref()) {
+    let config = match setup::load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             output::error(error);
-            return ExitCode::from(WRONG);
+            return ExitCode::from(output::WRONG);
         }
     };
     let done = match arguments.command {
@@ -230,77 +211,6 @@ fn finished(done: anyhow::Result<ExitCode>) -> ExitCode {
         output::error(format_args!("{error:#}"));
         ExitCode::FAILURE
     })
-}
-
-/// Returns a loader for plugins within `operator`'s rules, into an engine for as many processes as `capacity` allows.
-fn loader(config: &Config, operator: Operator, capacity: &Capacity, cache: Option<&Path>) -> anyhow::Result<Loader> {
-    let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
-    let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
-    let runtime = Arc::new(runtime.compile_apart(limits));
-    Ok(Loader { runtime, operator, bounds: bounds(config), archive: None })
-}
-
-/// Returns a loader to run one plugin once. It uses the cache of compiled code only if the directory exists and belongs
-/// to the user. The command works anywhere, and must leave no files that a server's user cannot open.
-fn loader_of_one(config: &Config) -> anyhow::Result<Loader> {
-    let one = Capacity::of(1);
-    // Compiled code runs outside of the sandbox, so another user's code is not used.
-    let own = |cache: &&Path| cache.is_dir() && private::directory(cache, Use::Serve).is_ok();
-    let mut operator = operator(config)?;
-    sweep(&operator);
-    operator.grants.files = Arc::default();
-    loader(config, operator, &one, Some(config.cache.as_path()).filter(own))
-}
-
-/// Returns a loader to inspect plugins. Its cache is an overlay, so dropping the overlay leaves no files.
-fn loader_to_look(config: &Config, operator: Operator, capacity: &Capacity) -> anyhow::Result<(Loader, Overlay)> {
-    let overlay = Overlay::over(&config.cache).context("cannot make a directory for compiled code: set TMPDIR")?;
-    let mut loader = loader(config, operator, capacity, Some(overlay.path()))?;
-    loader.operator.grants.look_only = true;
-    loader.archive = Some(Arc::new(Archive::view(&config.data)));
-    Ok((loader, overlay))
-}
-
-/// Removes temporary files that other servers left behind.
-fn sweep(operator: &Operator) {
-    if let Err(error) = operator.grants.scratch.sweep() {
-        tracing::warn!(%error, "cannot remove temporary files of an earlier server");
-    }
-}
-
-/// Returns the bounds of what is read of a plugin.
-fn bounds(config: &Config) -> Bounds {
-    let files = FileLimits { count: config.limits.files, size: config.limits.files_size };
-    Bounds { module: config.limits.module, files }
-}
-
-/// Returns the rules of `config` for every plugin.
-fn operator(config: &Config) -> anyhow::Result<Operator> {
-    Ok(Operator {
-        limits: config.limits.process.clone(),
-        grace_max: config.cancel.grace_max,
-        grants: grants(config),
-        trusted: Trusted::read(&config.plugins.keys).context("plugins.keys")?.map(Arc::new),
-    })
-}
-
-fn grants(config: &Config) -> OperatorGrants {
-    OperatorGrants {
-        plugins: config.plugins.grants.clone(),
-        environment: config.plugins.environment.clone(),
-        scratch: Arc::new(ScratchRoot::new(config.data.join("scratch"))),
-        files: Arc::new(FileStore::of(config.data.join(archive::DIRECTORY))),
-        systems: None,
-        commands: Arc::default(),
-        look_only: false,
-    }
-}
-
-fn load(path: Option<&Path>) -> Result<Config, distillery_config::ConfigError> {
-    // The server's own variables are always UTF-8.
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(path, environment)
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use std::{
     process::ExitCode,
 };
 
+/// The exit status for wrong arguments or a wrong configuration.
+pub const WRONG: u8 = 2;
+
 /// A stream, and its first failure.
 struct Output<W> {
     to: W,
@@ -94,7 +97,7 @@ pub fn finish(code: ExitCode) -> ExitCode {
 /// Prints a message of clap: help, the version, or an error in the arguments.
 pub fn clap(said: &clap::Error) -> ExitCode {
     let printed = said.print().and_then(|()| io::stdout().flush());
-    let code = ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(super::WRONG));
+    let code = ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(WRONG));
     match printed {
         Err(failure) if !said.use_stderr() && failure.kind() != ErrorKind::BrokenPipe => {
             error(format_args!("cannot write to stdout: {failure}"));

@@ -51,7 +51,7 @@ impl Preflight {
         let mut problems = Vec::new();
         let tls = config.http.tls.clone().map(|files| Terminator::open(files).map(Arc::new)).transpose();
         let tls = noted(&mut problems, tls.context("cannot set up TLS")).flatten();
-        let operator = noted(&mut problems, super::operator(config)).unwrap_or_default();
+        let operator = noted(&mut problems, super::setup::operator(config)).unwrap_or_default();
         let hooks = noted(&mut problems, Table::open(&config.hooks).map_err(Into::into)).unwrap_or_default();
         let data = noted(&mut problems, writable("data", &config.data));
         noted(&mut problems, writable("cache", &config.cache));

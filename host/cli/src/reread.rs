@@ -60,12 +60,12 @@ impl Rereader {
 
     /// Rereads and applies the changes. A wrong configuration changes nothing.
     pub(super) fn reread(&mut self) -> Result<Reread, String> {
-        let new = super::load(self.path.as_deref()).map_err(|error| error.to_string())?;
+        let new = super::setup::load(self.path.as_deref()).map_err(|error| error.to_string())?;
         let Changes { plugins: mut changed, log_level, schedules, restart } =
             Changes::between(&self.started, &self.running, &new);
         // Read even if no key has changed: the content of a named file can have.
         let hooks = Table::open(&new.hooks).map_err(|error| error.to_string())?;
-        let operator = super::operator(&new).map_err(|error| format!("{error:#}"))?;
+        let operator = super::setup::operator(&new).map_err(|error| format!("{error:#}"))?;
         let grants = OperatorGrants {
             systems: self.systems.clone(),
             scratch: self.scratch.clone(),
@@ -75,7 +75,7 @@ impl Rereader {
         };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
-        let loader = Loader { runtime, operator, bounds: super::bounds(&new), archive };
+        let loader = Loader { runtime, operator, bounds: super::setup::bounds(&new), archive };
         if log_level {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");

@@ -3,7 +3,7 @@
 //!
 //! Input and output are unchanged bytes: the terminal, or the other end of a pipe, makes lines of them.
 
-use super::{output, signals::Signals, status};
+use super::{output, setup, signals::Signals, status};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use distillery_config::{Config, Log};
@@ -73,7 +73,7 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Dispatcher)> {
-    let loader = super::loader_of_one(config)?;
+    let loader = setup::loader_of_one(config)?;
     let mut words = arguments.plugin.into_iter();
     let plugin = words.next().context("name the directory of a plugin, or a module")?;
     let text =

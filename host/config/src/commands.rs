@@ -4,8 +4,8 @@
 
 use super::{
     form::{self, Formed},
-    grants::{SecretSource, named},
-    source::{ConfigError, Node, Section},
+    secrets::SecretSource,
+    source::{ConfigError, Node, Section, named},
     yaml::Value,
 };
 use distillery_core::{

@@ -6,7 +6,8 @@
 use super::{
     commands::{CommandGrant, command_name},
     form::{self, Formed},
-    source::{ConfigError, Node, Section},
+    secrets::SecretSource,
+    source::{ConfigError, Node, Section, named},
 };
 use distillery_core::{secret::Secret, size::Size};
 use std::{
@@ -39,13 +40,6 @@ pub struct Mount {
     pub write: bool,
     /// Whether a missing directory is created.
     pub create: bool,
-}
-
-/// The source of a secret. The configuration itself never contains one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    File(PathBuf),
-    Env(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,38 +108,6 @@ impl Mount {
         section.finish()?;
         Ok(mount)
     }
-}
-
-impl SecretSource {
-    pub(super) fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
-        let (file, env) = (section.get("file", form::path)?, section.get("env", form::text)?);
-        let secret = match (file, env) {
-            (Some(file), None) => Self::File(base.join(file)),
-            (None, Some(env)) => Self::Env(env),
-            (file, _) => {
-                let what = if file.is_some() { "comes from two places" } else { "comes from nowhere" };
-                let what = format!("{what}: write either {{file: path}} or {{env: VARIABLE}}");
-                return Err(section.refuse(&[], what));
-            }
-        };
-        section.finish()?;
-        Ok(secret)
-    }
-}
-
-/// Reads a mapping with keys of the operator's choice.
-pub(super) fn named<'a, T>(
-    section: Section<'a>,
-    name_form: impl Fn(&str) -> Formed<()>,
-    read: impl Fn(Node<'a>) -> Result<T, ConfigError>,
-) -> Result<BTreeMap<String, T>, ConfigError> {
-    let mut all = BTreeMap::new();
-    section.each(|section, name, node| {
-        name_form(name).map_err(|what| section.refuse_key(name, what))?;
-        all.insert(name.to_owned(), read(node)?);
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 fn mount_name(name: &str) -> Formed<()> {

@@ -2,7 +2,7 @@
 
 use super::{
     form::{self, Formed, not},
-    grants::SecretSource,
+    secrets::SecretSource,
     source::{ConfigError, Node, Section},
     yaml::Value,
 };

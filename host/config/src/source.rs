@@ -107,6 +107,7 @@ impl<'a> Source<'a> {
     }
 
     /// Returns every key that was requested, with `*` for a free key or an index.
+
     #[cfg(test)]
     pub(super) fn asked(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
@@ -383,4 +384,19 @@ fn nearest<'n, S: AsRef<str>>(key: &str, allowed: &'n [S]) -> Option<&'n str> {
     let distance = |it: &str| strsim::osa_distance(&key, &it.to_lowercase());
     let (distance, best) = allowed.iter().map(|it| (distance(it.as_ref()), it.as_ref())).min()?;
     (distance <= 2.max(best.len() / 4).min(3)).then_some(best)
+}
+
+/// Reads a mapping with keys of the operator's choice.
+pub(super) fn named<'a, T>(
+    section: Section<'a>,
+    name_form: impl Fn(&str) -> Formed<()>,
+    read: impl Fn(Node<'a>) -> Result<T, ConfigError>,
+) -> Result<BTreeMap<String, T>, ConfigError> {
+    let mut all = BTreeMap::new();
+    section.each(|section, name, node| {
+        name_form(name).map_err(|what| section.refuse_key(name, what))?;
+        all.insert(name.to_owned(), read(node)?);
+        Ok(())
+    })?;
+    Ok(all)
 }

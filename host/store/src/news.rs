@@ -10,7 +10,10 @@
 //! The text, in *Markdown*.
 //! ```
 
-use super::{Listing, Told, rfc3339};
+use super::{
+    listing::{Listing, Told},
+    moments::rfc3339,
+};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use pulldown_cmark::{Options, Parser, html};

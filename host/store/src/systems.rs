@@ -1,6 +1,9 @@
 //! The public list of systems.
 
-use super::{Listing, Told, rfc3339_or_null};
+use super::{
+    listing::{Listing, Told},
+    moments::rfc3339_or_null,
+};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use distillery_config as config;

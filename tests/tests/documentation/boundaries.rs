@@ -39,7 +39,7 @@ fn packages_name_only_those_above_them() {
 }
 
 /// Returns all Rust files below `directory`.
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
+pub fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.unwrap().path();

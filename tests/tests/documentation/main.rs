@@ -4,6 +4,7 @@
 mod boundaries;
 mod clients;
 mod commands;
+mod cycles;
 mod deployment;
 mod installation;
 mod pages;

@@ -1,6 +1,10 @@
 //! Builds the parts of the server that need no socket: database, plugins, history, processes.
 
-use super::super::{loader, preflight::Preflight, reread::Rereader, sweep};
+use super::super::{
+    preflight::Preflight,
+    reread::Rereader,
+    setup::{loader, sweep},
+};
 use anyhow::Context;
 use distillery_config::Config;
 use distillery_core::drain::Drain;
