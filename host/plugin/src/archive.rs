@@ -94,7 +94,7 @@ impl Archive {
     }
 
     /// Records that the directory of the plugin `name` has a manifest.
-    pub fn has_manifest(&self, name: &str) -> Result<(), LoadError> {
+    pub(crate) fn has_manifest(&self, name: &str) -> Result<(), LoadError> {
         let record = self.record(name)?;
         if !record.manifest
             && let Err(error) = self.write(name, Record { manifest: true, ..record })
@@ -105,7 +105,7 @@ impl Archive {
     }
 
     /// Records the rollback of the plugin `name`, or its end.
-    pub fn set_rollback(&self, name: &str, rollback: Option<Rollback>) -> io::Result<()> {
+    pub(crate) fn set_rollback(&self, name: &str, rollback: Option<Rollback>) -> io::Result<()> {
         let record = self.record(name).map_err(io::Error::other)?;
         if let Some(Rollback { to, .. }) = &rollback
             && !self.root.join(name).join(to).is_dir()
@@ -276,7 +276,7 @@ fn keep_signature(source: &Source, version: &Path) -> io::Result<()> {
 
 impl Rollback {
     /// Returns whether the rollback applies to a directory with this content.
-    pub fn holds_for(&self, read: Result<&Source, &LoadError>) -> bool {
+    pub(crate) fn holds_for(&self, read: Result<&Source, &LoadError>) -> bool {
         read.ok().map(Source::fingerprint) == self.from
     }
 }

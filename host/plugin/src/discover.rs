@@ -51,7 +51,7 @@ pub(super) fn visible_directories(root: &Path, wanted: impl Fn(&str) -> bool) ->
 }
 
 /// Returns the plugin in the directory `path`, if there is one.
-pub fn plugin_directory(path: &Path) -> Option<Found> {
+pub(crate) fn plugin_directory(path: &Path) -> Option<Found> {
     let name = path.file_name()?;
     // Symbolic links are followed: deployments switch releases by changing a link.
     if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {

@@ -20,7 +20,7 @@ use walk::{Entry, Walk};
 /// The directory of files that needs no mention in the manifest.
 pub const DIRECTORY: &str = "files";
 /// The guest's path of the files by default.
-pub const AT: &str = "/plugin";
+pub(crate) const AT: &str = "/plugin";
 /// The size of a read while a file is hashed.
 const CHUNK: usize = 64 << 10;
 

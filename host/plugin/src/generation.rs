@@ -27,7 +27,7 @@ impl Failure {
     }
 
     /// Returns the failure of `source`, which was read but not loaded.
-    pub fn to_make(source: &Source, generation: u64, why: impl fmt::Display) -> Self {
+    pub(crate) fn to_make(source: &Source, generation: u64, why: impl fmt::Display) -> Self {
         let (digest, fingerprint) = (Some(source.digest.clone()), Some(source.fingerprint()));
         Self { digest, fingerprint, ..Self::new(generation, why) }
     }

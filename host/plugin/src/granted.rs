@@ -92,7 +92,7 @@ pub fn wishes(wish: &Capabilities) -> Vec<String> {
 
 impl OperatorGrants {
     /// Grants `wish` to `plugin`. Returns the resources for display and for use.
-    pub fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Grants), GrantError> {
+    pub(crate) fn meet(&self, plugin: &str, wish: &Capabilities) -> Result<(Granted, Grants), GrantError> {
         let nothing = Grant::default();
         let grant = self.plugins.get(plugin).unwrap_or(&nothing);
         let missing = missing(wish, grant);

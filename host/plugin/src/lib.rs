@@ -7,9 +7,9 @@
 
 pub mod archive;
 pub mod arguments;
-pub mod capabilities;
+mod capabilities;
 mod catalog;
-pub mod command_calls;
+mod command_calls;
 mod debounce;
 pub mod discover;
 pub mod error;

@@ -29,11 +29,11 @@ use std::{
 
 /// A manifest is about a page; a larger file is not one. The limit also bounds the time to parse a manifest. The parser
 /// needs the square of the depth: two seconds for a file of this size with a bracket in every word.
-pub const MAX_SIZE: Size = Size::kib(64);
+pub(crate) const MAX_SIZE: Size = Size::kib(64);
 /// The file name of the manifest in the directory of a plugin.
 pub const FILE: &str = "plugin.yaml";
 /// The component of a plugin that runs a granted command.
-pub const BUILTIN_COMMAND: &str = "builtin:command";
+pub(crate) const BUILTIN_COMMAND: &str = "builtin:command";
 
 /// The checked contents of a manifest.
 #[derive(Clone, Debug)]

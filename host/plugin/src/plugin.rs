@@ -86,7 +86,7 @@ impl Plugin {
     }
 
     /// Returns the fingerprint; generations with equal fingerprints load alike.
-    pub fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &str {
         &self.version.fingerprint
     }
 
@@ -148,7 +148,7 @@ impl Plugin {
     }
 
     /// Returns whether both are generations of the same version.
-    pub fn is_version_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_version_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.version, &other.version)
     }
 }

@@ -33,7 +33,7 @@ impl State {
     }
 
     /// Returns the generation to serve if the directory does not load.
-    pub fn last_good(&self) -> Option<&Arc<Plugin>> {
+    pub(crate) fn last_good(&self) -> Option<&Arc<Plugin>> {
         self.last_good.as_ref()?.as_ref().ok()
     }
 

@@ -127,7 +127,7 @@ impl Source {
 
     /// Returns a fingerprint of everything that a load depends on: sources with equal fingerprints load alike. Includes
     /// the digest, the existence of a manifest, and the signature.
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let signed = self.signature.as_deref();
         let parts = [[self.has_manifest, signed.is_some()].map(u8::from).to_vec(), signed.unwrap_or_default().to_vec()];
         hex(Sha256::new().chain_update(&self.digest).chain_update(parts.concat()).finalize().as_slice())

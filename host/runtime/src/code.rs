@@ -85,7 +85,7 @@ fn classify(error: wasmtime::Error) -> CompileError {
 
 impl CompileError {
     /// Distinguishes a module that exceeds one of the operator's limits: it fits nowhere.
-    pub fn of_size(self, limits: &Limits) -> Self {
+    pub(crate) fn of_size(self, limits: &Limits) -> Self {
         match self {
             Self::NotForPool(why) => setting_for(&why, limits).map_or(Self::NotForPool(why), Self::NeverFits),
             other => other,

@@ -202,7 +202,7 @@ impl FileStore {
     }
 
     /// Removes unused trees and blobs soon, on a thread of its own.
-    pub fn collect_soon(self: &Arc<Self>) {
+    pub(crate) fn collect_soon(self: &Arc<Self>) {
         if matches!(self.place, Place::Temporary(_)) || self.collects.swap(true, Ordering::AcqRel) {
             return;
         }

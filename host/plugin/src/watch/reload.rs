@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::oneshot;
 
 impl Reconciler {
-    pub fn on_reload(&mut self, answer: oneshot::Sender<Reloaded>) {
+    pub(crate) fn on_reload(&mut self, answer: oneshot::Sender<Reloaded>) {
         let mut reloaded = self.reread();
         reloaded.holders = self.renew();
         self.look(Hint::Asked);
@@ -107,7 +107,7 @@ impl Reconciler {
         Ok(plugin.lost(&plugin.rights(&self.loader.operator)?))
     }
 
-    pub fn answer_who_waits(&mut self) {
+    pub(crate) fn answer_who_waits(&mut self) {
         let (busy, done) = mem::take(&mut self.waiting)
             .into_iter()
             .partition(|waiting: &Waiting| waiting.names.iter().any(|name| self.debounce.is_busy(name)));

@@ -69,7 +69,7 @@ const EMSCRIPTEN: [&str; 14] = [
 
 impl Meaning {
     /// Returns the meaning of the import of a module.
-    pub fn of_function(module: &str, name: &str) -> Self {
+    pub(crate) fn of_function(module: &str, name: &str) -> Self {
         let begins = |beginnings: &[&str]| beginnings.iter().any(|it| name.starts_with(it));
         match module {
             // Emscripten shortens the names of optimized builds to a letter.
@@ -93,7 +93,7 @@ impl Meaning {
     }
 
     /// Returns the meaning of the import of a component.
-    pub fn of_interface(name: &str) -> Self {
+    pub(crate) fn of_interface(name: &str) -> Self {
         let begins = |beginnings: &[&str]| beginnings.iter().any(|it| name.starts_with(it));
         if name.starts_with("wasi:") && name.contains("-rc") {
             Self::Candidate

@@ -133,7 +133,7 @@ impl Module {
     }
 
     /// Returns the problem if the module imports functions that use its memory, and exports none.
-    pub fn without_memory(&self) -> Option<Problem> {
+    pub(crate) fn without_memory(&self) -> Option<Problem> {
         let has_memory = self.export("memory").is_some_and(|export| export.kind == ExternalKind::Memory);
         let uses = self.imports.iter().find(|it| known::uses_memory(&it.module, &it.name) == Some(true));
         uses.filter(|_| !has_memory).map(|it| Problem::NoMemory(it.name.clone()))
