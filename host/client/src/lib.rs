@@ -7,13 +7,14 @@
 
 pub mod address;
 pub mod conversation;
+pub mod mcp;
 pub mod token;
 
 use address::Address;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -83,6 +84,26 @@ const LOCALHOST: &str = "localhost";
 impl Peer {
     /// Sends a request to `route` below `/api/v1/`, and reads the answer.
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, route: &str) -> anyhow::Result<T> {
+        let answer = self.send(method, route, &[], Bytes::new()).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
+        let body = body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes();
+        if !status.is_success() {
+            bail!(self.refused(status, &body));
+        }
+        serde_json::from_slice(&body)
+            .context("the server speaks another version of the API: use the command of its release")
+    }
+
+    /// Sends a request to `route` below `/api/v1/`, and returns the answer once it begins. Dropping its body closes the
+    /// connection.
+    async fn send(
+        &self,
+        method: Method,
+        route: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -92,17 +113,12 @@ impl Peer {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token.header());
         }
-        let answer = timeout(PATIENCE, sender.send_request(request.body(Empty::<Bytes>::new())?)).await;
-        let answer = answer.map_err(|_| anyhow!("the server did not answer within {}s", PATIENCE.as_secs()))?;
-        let answer = answer.context("the server did not answer: it may be ending, or too many commands ask at once")?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
-        let body = body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes();
-        if !status.is_success() {
-            bail!(self.refused(status, &body));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        serde_json::from_slice(&body)
-            .context("the server speaks another version of the API: use the command of its release")
+        let answer = timeout(PATIENCE, sender.send_request(request.body(Full::new(body))?)).await;
+        let answer = answer.map_err(|_| anyhow!("the server did not answer within {}s", PATIENCE.as_secs()))?;
+        answer.context("the server did not answer: it may be ending, or too many commands ask at once")
     }
 
     /// Opens a websocket. Returns whether the server accepted `protocol`; an older server continues without a

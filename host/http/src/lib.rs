@@ -2,7 +2,7 @@
 //! operator.
 //!
 //! Modules are in this order, and name only those before them: [`platform`], [`answer`], [`wire`], [`socket`], [`exchange`], [`session`],
-//! [`hooks`], [`extensions`], [`handshake`], [`api`], [`console`], [`server`], [`ops`].
+//! [`hooks`], [`extensions`], [`handshake`], [`api`], [`mcp`], [`console`], [`server`], [`ops`].
 #![forbid(unsafe_code)]
 // They panic where stdout or stderr cannot be written: only the command line prints.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod extensions;
 pub mod handshake;
 pub mod hooks;
+pub mod mcp;
 pub mod ops;
 pub mod platform;
 pub mod server;

@@ -23,6 +23,7 @@ use crate::{
     api::{self, ApiState, auth::Door, cross_origin::Origins},
     console,
     hooks::Hooks,
+    mcp,
     session::Timing,
 };
 use axum::{Router, middleware, routing::get};
@@ -132,7 +133,7 @@ impl Server {
             .layer(middleware::from_fn_with_state(sockets.clone(), sockets::or_request));
         let websocket =
             sockets::PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(sockets::upgrade)));
-        let websocket = websocket.with_state(sockets.clone()).merge(pow);
+        let sockets_and_pow = websocket.with_state(sockets.clone()).merge(pow);
         let door = Door { identity: identity.clone(), secure_cookies: auth.secure_cookies };
         let runs = sockets.clone();
         let state = ApiState {
@@ -147,6 +148,7 @@ impl Server {
             door: door.clone(),
             run: Arc::new(move |asked| Box::pin(exchanges::run(runs.clone(), asked))),
         };
+        let websocket = sockets_and_pow.merge(mcp::router(&state));
         // The operator is served even if the API is off for clients.
         let local_router = api::router(ApiState { enabled: true, ..state.clone() }, websocket.clone());
         let mut router = api::router(state, websocket);

@@ -70,6 +70,8 @@ pub struct Session {
     /// The process that the client talks to.
     control: Option<Arc<Control>>,
     framing: Framing,
+    /// How often the client was told that the process waits for input.
+    waits_told: u64,
     /// Lines that the socket has not accepted yet.
     unsent: Bytes,
     /// Raw output that the socket has not accepted yet, and the bytes taken from each stream so far.
@@ -116,6 +118,7 @@ impl Session {
         Self {
             link: Link::new(transport.into(), now, &timing),
             framing: protocol.framing(),
+            waits_told: 0,
             notifications: protocol.tells().then(|| Telling::new(now + timing.ping_interval)),
             protocol,
             phase: Phase::Open,

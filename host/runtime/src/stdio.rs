@@ -72,7 +72,7 @@ impl Stdin {
     pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
         let readable = self.0.input.poll_readable(cx);
         if readable.is_pending() {
-            self.0.output.prompt();
+            self.0.output.prompt(|| self.0.input.total());
         }
         readable
     }

@@ -53,6 +53,20 @@ struct Plain {
     line: usize,
     /// Bytes written when the guest last waited for input.
     waited: u64,
+    /// Bytes of input that it had read by then.
+    read: u64,
+    /// How often it has waited, each time after new output or input.
+    waits: u64,
+}
+
+impl Plain {
+    /// Notes a wait after so much output and input. Returns whether it is a new one.
+    fn wait(&mut self, written: u64, read: u64) -> bool {
+        let is_new = self.waits == 0 || (self.waited, self.read) != (written, read);
+        (self.waited, self.read) = (written, read);
+        self.waits += u64::from(is_new);
+        is_new
+    }
 }
 
 impl Output {
@@ -192,12 +206,12 @@ impl Output {
         Poll::Pending
     }
 
-    /// Notes that the guest waits for input: its unfinished line is a prompt.
-    pub fn prompt(&self) {
+    /// Notes that the guest waits for input: its unfinished line is a prompt. `read` returns how much input it has read.
+    pub fn prompt(&self, read: impl FnOnce() -> u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let news = match &mut state.plain {
-            Some(plain) => std::mem::replace(&mut plain.waited, state.written_in_all) != state.written_in_all,
+            Some(plain) => plain.wait(state.written_in_all, read()),
             None => state.lines.prompt(),
         };
         if !news {
@@ -216,6 +230,11 @@ impl Output {
     /// Returns how much raw output was written when the guest last waited for input.
     pub fn waited(&self) -> u64 {
         self.state.lock().plain.map_or(0, |plain| plain.waited)
+    }
+
+    /// Returns how often the guest has waited for input, if its output is raw: each time after new output or input.
+    pub fn waits(&self) -> u64 {
+        self.state.lock().plain.map_or(0, |plain| plain.waits)
     }
 
     /// Takes all finished lines, each with its `\n`. Returns no bytes if there are none.

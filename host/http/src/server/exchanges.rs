@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Runs a call, and returns its answer once the first output or the outcome is known.
 pub(super) async fn run(sockets: Arc<Sockets>, asked: Asked) -> Response {
-    let Asked { mut parts, body, call, form } = asked;
+    let Asked { mut parts, body, call, form, answers } = asked;
     let Ok(Authenticated(caller)) = Authenticated::from_request_parts(&mut parts, &()).await;
     let (held, hang_up) = match sockets.hold(&mut parts, &caller) {
         Ok(held) => held,
@@ -26,7 +26,8 @@ pub(super) async fn run(sockets: Arc<Sockets>, asked: Asked) -> Response {
     };
     let waits = parts.headers.get(EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (exchange, answer) = exchange::open(body, waits, form, hang_up);
-    let protocol = Protocol::Exchange(Box::new(Exchange::new(call, form)));
+    let protocol = if answers { Exchange::answering(call) } else { Exchange::new(call, form) };
+    let protocol = Protocol::Exchange(Box::new(protocol));
     let mut session = Session::new(exchange, protocol, caller, sockets.dispatcher.clone(), sockets.timing.clone());
     let drain = sockets.drain.signal();
     drop(sockets);

@@ -113,7 +113,7 @@ impl Shared {
         parts.extensions.insert(Credential::Forwarded(entry.hook.user.clone()));
         parts.extensions.insert(caller);
         let form = if entry.hook.wait { asked::form(&parts.headers) } else { Form::Id };
-        Ok(Verified { entry, asked: Asked { parts, body: Body::from(body), call, form }, reserved })
+        Ok(Verified { entry, asked: Asked { parts, body: Body::from(body), call, form, answers: false }, reserved })
     }
 
     /// Returns the user of a webhook, who must exist.

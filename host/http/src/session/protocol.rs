@@ -68,6 +68,8 @@ pub enum Event<'a> {
     Listed(&'a [Listed]),
     /// The resources that the process has used so far.
     Beat(&'a Beat),
+    /// The process has read all of its input, and waits for more.
+    Waiting,
     /// The process was cancelled.
     Cancelling(&'a CancelReason),
     /// These bytes of its output are no longer kept.
@@ -215,6 +217,11 @@ impl Protocol {
             Self::Exchange(machine) => machine.form().has_messages(),
             Self::Seed(_) | Self::Pow1(_) => false,
         }
+    }
+
+    /// Returns whether the client is told each time that the process waits for input.
+    pub fn tells_waits(&self) -> bool {
+        matches!(self, Self::Exchange(machine) if machine.tells_waits())
     }
 
     /// Returns whether the client learns which process it talks to.

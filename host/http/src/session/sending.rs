@@ -51,6 +51,8 @@ impl Session {
             self.link.socket.send_frame(answer)?;
             any = true;
         }
+        // Looked up before the output is taken, so that all output before the wait is sent before it is told.
+        let waits = self.waits();
         let (sent, full) = match self.framing {
             Framing::Lines => self.send_lines(cx)?,
             Framing::Text { .. } | Framing::Data | Framing::Answer { .. } => self.send_pieces(cx)?,
@@ -58,6 +60,11 @@ impl Session {
         any |= sent | !self.answers.is_empty();
         if full {
             return Ok(any);
+        }
+        if waits != self.waits_told && self.ending.is_none() {
+            self.waits_told = waits;
+            self.on(Event::Waiting, cx);
+            return Ok(true);
         }
         if let Some(ending) = self.ending.take() {
             if let Some(control) = self.control.clone() {
@@ -86,6 +93,14 @@ impl Session {
             any = true;
         }
         Ok(any)
+    }
+
+    /// Returns how often the process has waited for input, if the client is told.
+    fn waits(&self) -> u64 {
+        match &self.control {
+            Some(control) if self.protocol.tells_waits() => control.output.waits(),
+            _ => self.waits_told,
+        }
     }
 
     /// Sends lines as far as the socket accepts them. Returns whether it accepted any, and whether it is full.

@@ -30,7 +30,7 @@ fn prompt_is_sent_and_its_terminator_is_not_a_line() {
     let output = output();
     output.write(b"Name? ");
     assert_eq!(taken(&output), [""; 0]);
-    output.prompt();
+    output.prompt(|| 0);
     assert_eq!(taken(&output), ["Name? "]);
     output.write(b"\nHello\n");
     assert_eq!(taken(&output), ["Hello"]);
@@ -44,7 +44,7 @@ fn prompt_is_sent_and_its_terminator_is_not_a_line() {
 fn text_after_a_prompt_on_its_line_is_a_line() {
     let output = output();
     output.write(b"> ");
-    output.prompt();
+    output.prompt(|| 0);
     output.write(b"rest\nnext\n");
     assert_eq!(taken(&output), ["> ", "rest", "next"]);
 }
@@ -53,13 +53,13 @@ fn text_after_a_prompt_on_its_line_is_a_line() {
 fn prompt_never_cuts_a_character() {
     let output = output();
     output.write("Größe ☃".as_bytes().split_last().unwrap().1);
-    output.prompt();
+    output.prompt(|| 0);
     assert_eq!(taken(&output), ["Größe "]);
     output.write(&["☃".as_bytes()[2]]);
-    output.prompt();
+    output.prompt(|| 0);
     assert_eq!(taken(&output), ["☃"]);
     output.write(b"\xff\xfe? ");
-    output.prompt();
+    output.prompt(|| 0);
     assert_eq!(taken(&output), ["\u{fffd}\u{fffd}? "]);
 }
 
@@ -107,7 +107,7 @@ fn raw_output_is_sent_unchanged() {
     output.raw_output();
     for part in [&b"Name? "[..], b"\n\r\n\xff", b"end"] {
         output.write(part);
-        output.prompt();
+        output.prompt(|| 0);
         assert_eq!(output.take(), part);
         assert_eq!(output.waited(), output.total());
     }
@@ -184,12 +184,25 @@ fn too_long_line_is_found_in_all_splits() {
 fn terminator_after_a_prompt_can_be_split() {
     let output = output();
     output.write(b"name? ");
-    output.prompt();
+    output.prompt(|| 0);
     output.write(b"\r");
     output.write(b"\nnext\n");
     assert_eq!(taken(&output), ["name? ", "next"]);
     output.write(b"name? \r");
-    output.prompt();
+    output.prompt(|| 0);
     output.finish();
     assert_eq!(taken(&output), ["name? "]);
+}
+
+#[test]
+fn waits_count_after_new_output_or_input() {
+    let output = output();
+    output.raw_output();
+    for (written, read, waits) in
+        [("", 0, 1), ("", 0, 1), ("? ", 0, 2), ("", 0, 2), ("", 3, 3), ("", 3, 3), ("ok", 6, 4)]
+    {
+        output.write(written.as_bytes());
+        output.prompt(|| read);
+        assert_eq!(output.waits(), waits, "{written:?} {read}");
+    }
 }

@@ -35,6 +35,8 @@ pub struct Asked {
     pub body: Body,
     pub call: dispatch::Request,
     pub form: Form,
+    /// Whether the client answers questions of the call, and is told when it waits for input.
+    pub answers: bool,
 }
 
 /// A call with its input, as the body of a request.
@@ -94,7 +96,7 @@ impl Asked {
         let form = form(&parts.headers);
         if !is_description(&parts.headers) {
             let call = dispatch::Request { call: name, params: arguments.unwrap_or(Arguments::Ordered(Vec::new())) };
-            return Ok(Self { parts, body, call, form: if detach { Form::Id } else { form } });
+            return Ok(Self { parts, body, call, form: if detach { Form::Id } else { form }, answers: false });
         }
         let bytes = raw_body(Request::new(body), BODY).await?;
         let described: Description = serde_json::from_slice(&bytes)
@@ -107,7 +109,13 @@ impl Asked {
             (None, None) => Arguments::Ordered(Vec::new()),
         };
         let call = dispatch::Request { call: name, params };
-        Ok(Self { parts, body: described.stdin.into(), call, form: if detach { Form::Id } else { form } })
+        Ok(Self {
+            parts,
+            body: described.stdin.into(),
+            call,
+            form: if detach { Form::Id } else { form },
+            answers: false,
+        })
     }
 }
 

@@ -13,6 +13,8 @@ use distillery_process::dispatch::Request;
 pub struct Exchange {
     pub(super) talk: Talk,
     form: Form,
+    /// Whether the client answers questions: it is told when the process waits for input.
+    answers: bool,
     /// The call, until it is started.
     start: Option<Start>,
     /// The process that continues once its input is complete. Only in the form that has only its id.
@@ -27,7 +29,21 @@ impl Exchange {
     pub fn new(call: Request, form: Form) -> Self {
         let on_disconnect = (form == Form::Id).then_some(OnDisconnect::Detach);
         let start = Some(Start { call, on_disconnect, input: Vec::new() });
-        Self { talk: Talk::new(refused), form, start, accepted: None, complete: false }
+        Self { talk: Talk::new(refused), form, answers: false, start, accepted: None, complete: false }
+    }
+
+    /// Returns the protocol of one call with messages whose client answers questions. The process ends with it.
+    pub fn answering(call: Request) -> Self {
+        let mut exchange = Self::new(call, Form::Lines);
+        exchange.answers = true;
+        if let Some(start) = &mut exchange.start {
+            start.on_disconnect = Some(OnDisconnect::Cancel);
+        }
+        exchange
+    }
+
+    pub(super) fn tells_waits(&self) -> bool {
+        self.answers
     }
 
     pub(super) fn form(&self) -> Form {
@@ -40,6 +56,9 @@ impl Exchange {
                 Some(start) => self.talk.start(start),
                 None => Action::None,
             },
+            Event::Waiting if self.talk.state != State::Over => {
+                Action::Send(Frame::Text(Bytes::from_static(br#"{"type":"waiting"}"#)))
+            }
             Event::Binary(_) => match self.talk.state {
                 State::Running { .. } => Action::Bytes,
                 State::Waiting | State::Over => Action::None,
