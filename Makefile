@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest browser engine linters clients client-packages format javascript python FORCE
+.PHONY: help run plugins test needed tools docs reference pictures fuzz soak describe check cross deny clean toolchain toolchains languages-table go-guest interpreters browser engine linters clients client-packages format javascript python FORCE
 
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGINS := $(patsubst plugins/%/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))
@@ -69,7 +69,7 @@ test: toolchain ## run every test
 	@# What the calls on instances do is tested where files can be looked at.
 	cd plugins && cargo test --locked --package instances --lib --target $(HOST) --target-dir $(PLUGINS_TARGET)
 
-needed: go-guest toolchains browser engine linters clients tools
+needed: go-guest toolchains interpreters browser engine linters clients tools
 	@for guest in once served; do \
 	    cargo fetch --quiet --locked --manifest-path tests/bench/guests/$$guest/Cargo.toml || true; \
 	done
@@ -184,7 +184,7 @@ $(TOOLCHAINS)/cross.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
 	@# What is not built here has not been fetched either; where there is no network, what is there must do.
-	@for workspace in . plugins tests/guests tests/bench/guests/once tests/bench/guests/served; do \
+	@for workspace in . plugins interpreters/sources tests/guests tests/bench/guests/once tests/bench/guests/served; do \
 	    cargo fetch --quiet --locked --manifest-path $$workspace/Cargo.toml || true; \
 	done
 	cargo test --workspace --locked --test dependencies
@@ -246,6 +246,17 @@ $(TOOLCHAINS)/node.stamp: $(wildcard host/cli/templates/*/package.json tests/cli
 	mkdir -p $(TOOLCHAINS)/node
 	node -p 'JSON.stringify({dependencies: Object.assign({}, ...process.argv.slice(1).map(file => JSON.parse(fs.readFileSync(file)).devDependencies))})' $^ > $(TOOLCHAINS)/node/package.json
 	cd $(TOOLCHAINS)/node && npm install --no-fund --no-audit --loglevel=error
+	touch $@
+
+# Interpreters for `distillery interpreter add`, INTERPRETERS="python lua" or all of them. Those that cannot be had are
+# named by the tests that want them.
+interpreters: toolchains ## build interpreters that run scripts, into target/interpreters
+	@$(MAKE) --no-print-directory target/interpreters/$(or $(firstword $(INTERPRETERS)),all).stamp || [ "$${CI:-}" != true ]
+
+target/interpreters/%.stamp: $(filter-out interpreters/README.md,$(wildcard interpreters/*.* interpreters/*/*))
+	PATH="$(abspath $(TOOLCHAINS))/python/bin:$(abspath $(TOOLCHAINS))/node/node_modules/.bin:$$PATH" \
+	ZIG_GLOBAL_CACHE_DIR="$(abspath $(TOOLCHAINS))/zig-cache" ZIG_LOCAL_CACHE_DIR="$(abspath $(TOOLCHAINS))/zig-cache" \
+	python3 interpreters/build.py target/interpreters $(INTERPRETERS)
 	touch $@
 
 # Apart from the toolchains of the languages, whose packages may want other versions.
@@ -329,5 +340,5 @@ client-packages: $(TOOLCHAINS)/clients.stamp $(TOOLCHAINS)/javascript.stamp ## b
 	$(TOOLCHAINS)/clients/bin/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	    --wheel-dir $(TARGET)/clients clients/python
 
-languages-table: toolchain toolchains ## measure the languages of `distillery new`, and write the table of docs/languages.md
+languages-table: toolchain toolchains interpreters ## measure the languages of `distillery new`, and write the table of docs/languages.md
 	cargo test --release --locked --package distillery-tests --test languages -- --ignored --exact languages_table_is_measured

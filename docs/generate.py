@@ -23,6 +23,11 @@ LANGUAGES = {
     "typescript": "TypeScript",
     "assemblyscript": "AssemblyScript",
     "micropython": "MicroPython",
+    "python-script": "Python scripts",
+    "javascript-script": "JavaScript scripts",
+    "ruby-script": "Ruby scripts",
+    "lua-script": "Lua scripts",
+    "perl-script": "Perl scripts",
 }
 
 

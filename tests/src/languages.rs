@@ -19,6 +19,8 @@ use tempfile::TempDir;
 #[derive(Clone, Debug)]
 pub struct Language {
     pub name: &'static str,
+    /// The interpreter, if it is a script.
+    pub interpreter: Option<&'static str>,
     /// Description of its toolchain.
     pub toolchain: &'static str,
     pub directory: PathBuf,
@@ -42,6 +44,15 @@ const ALL: [(&str, &str, &str); 10] = [
     ("micropython", "MicroPython 1.27, a script", "node/node_modules/.bin/wasm-merge"),
 ];
 
+/// The interpreters of the templates of scripts.
+const SCRIPTS: [(&str, &str); 5] = [
+    ("python-script", "CPython 3.12"),
+    ("javascript-script", "QuickJS-ng 0.14"),
+    ("ruby-script", "CRuby 4.0"),
+    ("lua-script", "Lua 5.4"),
+    ("perl-script", "Perl 5.42"),
+];
+
 /// Settings of the cargo that runs the tests for its compilers, which the template's build must not see.
 const MEANT_FOR_THE_HOST: [&str; 4] =
     ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOCFLAGS", "RUSTFLAGS"];
@@ -55,20 +66,58 @@ impl Language {
         static BUILT: OnceLock<Vec<Language>> = OnceLock::new();
         BUILT.get_or_init(|| {
             let mut built = Vec::new();
-            for (name, toolchain, needs) in ALL {
-                if toolchains().join(needs).exists() {
-                    built.push(Self::build(name, toolchain));
+            let compiled = ALL.map(|(name, toolchain, needs)| (name, toolchain, None, toolchains().join(needs)));
+            let scripts = SCRIPTS.map(|(name, toolchain)| {
+                let interpreter = name.strip_suffix("-script").expect("a script");
+                (name, toolchain, Some(interpreter), interpreters().join(interpreter).join("interpreter.yaml"))
+            });
+            for (name, toolchain, interpreter, needs) in compiled.into_iter().chain(scripts) {
+                if needs.exists() {
+                    built.push(Self::build(name, toolchain, interpreter));
                     continue;
                 }
-                assert!(env::var("CI").as_deref() != Ok("true"), "no toolchain for {name}: run `make toolchains`");
-                eprintln!("SKIPPED: the conversation with {name}, for want of its toolchain: run `make toolchains`");
+                let make = if interpreter.is_some() { "interpreters" } else { "toolchains" };
+                assert!(env::var("CI").as_deref() != Ok("true"), "nothing to make {name} with: run `make {make}`");
+                eprintln!("SKIPPED: the conversation with {name}, for want of its tools: run `make {make}`");
             }
             built
         })
     }
 
-    pub fn module(&self) -> PathBuf {
-        self.directory.join("call.wasm")
+    /// Returns the file that the program is compiled to, or the script.
+    pub fn program(&self) -> PathBuf {
+        match self.interpreter {
+            None => self.directory.join("call.wasm"),
+            Some(_) => {
+                let files = fs::read_dir(self.directory.join("files")).expect("files of a script");
+                files.map(|file| file.expect("a file").path()).next().expect("a script")
+            }
+        }
+    }
+
+    /// Returns the path of the program within the plugin.
+    pub fn program_of_plugin(&self) -> PathBuf {
+        self.program().strip_prefix(&self.directory).expect("it is in the plugin").to_owned()
+    }
+
+    /// Returns this language's program with one changed line.
+    pub fn changed_program(&self) -> Vec<u8> {
+        let changed = Self { directory: self.directory.with_extension("changed"), ..self.clone() };
+        let _ = fs::remove_dir_all(&changed.directory);
+        for (file, text) in texts(&self.directory) {
+            let path = changed.directory.join(&file);
+            fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory");
+            let is_text = std::str::from_utf8(&text).is_ok_and(|text| text.contains("goodbye"));
+            let text =
+                if is_text { String::from_utf8_lossy(&text).replace("goodbye", "farewell").into_bytes() } else { text };
+            fs::write(path, text).expect("a file of the plugin");
+        }
+        if self.interpreter.is_none() {
+            symlink(toolchains().join("node/node_modules"), changed.directory.join("node_modules")).expect("a link");
+            let done = output_of_tool(&mut changed.distillery("build"));
+            assert!(done.status.success(), "{}: {done:?}", self.name);
+        }
+        fs::read(changed.program()).expect("a changed program")
     }
 
     pub fn manifest(&self) -> String {
@@ -76,15 +125,15 @@ impl Language {
     }
 
     /// Makes the plugin, and builds it unless an earlier build had the same text.
-    fn build(name: &'static str, toolchain: &'static str) -> Self {
+    fn build(name: &'static str, toolchain: &'static str, interpreter: Option<&'static str>) -> Self {
         let made = TempDir::with_prefix("distillery-test-").expect("a directory for what is made");
         printed(&output(Command::new(program()).args(["new", "--public", name, name]).current_dir(made.path())));
         let (made, kept) = (made.path().join(name), Path::new(TARGET).join("languages").join(name));
-        let language = Self { name, toolchain, directory: kept };
+        let language = Self { name, interpreter, toolchain, directory: kept };
         let text = texts(&made);
         let as_before =
             text.iter().all(|(file, text)| fs::read(language.directory.join(file)).is_ok_and(|before| before == *text));
-        let command = if as_before && language.module().is_file() { "check" } else { "build" };
+        let command = if as_before && language.is_built() { "check" } else { "build" };
         if command == "build" {
             if language.directory.exists() {
                 fs::remove_dir_all(&language.directory).expect("the last build can be removed");
@@ -94,15 +143,22 @@ impl Language {
                 fs::create_dir_all(path.parent().expect("it is in a directory")).expect("a directory");
                 fs::write(path, text).expect("a file of the plugin");
             }
-            symlink(toolchains().join("node/node_modules"), language.directory.join("node_modules"))
-                .expect("a link to what npm has installed");
+            if interpreter.is_none() {
+                symlink(toolchains().join("node/node_modules"), language.directory.join("node_modules"))
+                    .expect("a link to what npm has installed");
+            }
         }
+        let command = if interpreter.is_some() { "check" } else { command };
         // Both compile the plugin for the servers of the tests, which need not wait for the compilation then.
         fs::create_dir_all(COMPILED).expect("a directory for compiled code");
         let done = output_of_tool(language.distillery(command).env("DISTILLERY_CACHE", COMPILED));
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(done.status.success(), "{name}: {}{}", said(&done.stdout), said(&done.stderr));
         language
+    }
+
+    fn is_built(&self) -> bool {
+        self.interpreter.is_some() || self.program().is_file()
     }
 
     /// Builds a command of distillery about this plugin, with the toolchains on its path.
@@ -122,7 +178,8 @@ impl Language {
             .env("ZIG_GLOBAL_CACHE_DIR", cache("zig-cache"))
             .env("ZIG_LOCAL_CACHE_DIR", cache("zig-cache"))
             .env("GOCACHE", cache("go-cache"))
-            .env("GOTOOLCHAIN", "local");
+            .env("GOTOOLCHAIN", "local")
+            .env("DISTILLERY_PLUGINS__INTERPRETERS", interpreters());
         for variable in MEANT_FOR_THE_HOST {
             distillery.env_remove(variable);
         }
@@ -135,12 +192,20 @@ pub fn toolchains() -> PathBuf {
     fs::canonicalize(TARGET).expect("cargo has a target directory").join("toolchains")
 }
 
-/// Returns the files below `directory`, by their paths in it.
+/// Returns the directory in which the Makefile keeps interpreters.
+pub fn interpreters() -> PathBuf {
+    fs::canonicalize(TARGET).expect("cargo has a target directory").join("interpreters")
+}
+
+/// Returns the files below `directory`, by their paths in it. Directories of tools are left out.
 fn texts(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut texts = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = PathBuf::from(path.file_name().expect("a name"));
+        if ["target", "node_modules"].iter().any(|tool| name.ends_with(tool)) {
+            continue;
+        }
         if path.is_dir() {
             texts.extend(self::texts(&path).into_iter().map(|(file, text)| (name.join(file), text)));
         } else {

@@ -1,12 +1,19 @@
 //! The same conversation with a plugin in every language with a template, made by `distillery new` and built by
 //! `distillery build`. All languages have the same features.
 
-use distillery_tests::{Client, Server, languages::Language, program::output_of_tool};
-use std::{fmt::Write as _, time::Instant};
+use distillery_tests::{
+    Client, Server,
+    languages::{Language, interpreters},
+    program::output_of_tool,
+};
+use std::{fmt::Write as _, fs, time::Instant};
 
 /// The table in docs/languages.md is between these.
 const TABLE_BEGINS: &str = "<!-- languages: written by `make languages-table` -->";
 const TABLE_ENDS: &str = "<!-- end of languages -->";
+/// What the columns of the table mean.
+const COLUMNS: &str = "\nThe last three columns are of a running server: the time from the rename of a program with one changed line to \
+serving\nit, the time from the call to its first line, and the memory for one more process that waits for a line.\n";
 
 /// Returns a server with a plugin in each language, as it was made.
 async fn server() -> Server {
@@ -15,12 +22,13 @@ async fn server() -> Server {
 
 async fn server_with(manifest: impl Fn(&Language) -> String) -> Server {
     let plugins = Language::all().iter().fold(Server::builder(), |server, language| {
-        let module = std::fs::read(language.module()).expect("a module that was built");
+        let program = fs::read(language.program()).expect("a program that was built");
+        let file = language.program_of_plugin();
         server
-            .file(&format!("plugins/{}/call.wasm", language.name), module)
+            .file(&format!("plugins/{}/{}", language.name, file.display()), program)
             .file(&format!("plugins/{}/plugin.yaml", language.name), manifest(language))
     });
-    plugins.start().await
+    plugins.set("plugins.interpreters", interpreters().to_str().expect("a path of text")).start().await
 }
 
 fn calls() -> impl Iterator<Item = &'static str> {
@@ -146,6 +154,40 @@ fn check(language: &Language) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// Returns the memory that the server takes for one more process which waits for a line, in MiB.
+async fn memory_of_a_process(server: &Server, call: &str) -> f64 {
+    const PROCESSES: u32 = 10;
+    let mut clients = vec![greeted(server, call, "first").await];
+    let before = server.memory();
+    for _ in 0..PROCESSES {
+        clients.push(greeted(server, call, "another").await);
+    }
+    let memory = server.memory().saturating_sub(before) as f64 / f64::from(PROCESSES) / f64::from(1 << 20);
+    for mut client in clients {
+        client.say("end").await;
+        client.finish().await.success();
+    }
+    memory
+}
+
+/// Replaces the program by one with a changed line. Returns the milliseconds from the rename to serving.
+async fn swap(server: &Server, language: &Language) -> u128 {
+    let file = server.plugins().join(language.name).join(language.program_of_plugin());
+    let beside = server.directory().join("changed");
+    fs::write(&beside, language.changed_program()).expect("a file");
+    let begun = Instant::now();
+    fs::rename(beside, file).expect("a new program");
+    server
+        .log()
+        .line("the changed program", |line| {
+            line.message() == "plugin loaded"
+                && line.field("plugin") == language.name
+                && line.field("generation") == "2"
+        })
+        .await;
+    begun.elapsed().as_millis()
+}
+
 #[tokio::test]
 #[ignore = "measures, and changes docs/languages.md: run it with `make languages-table`"]
 async fn languages_table_is_measured() {
@@ -156,12 +198,13 @@ async fn languages_table_is_measured() {
     let busy = std::fs::read_to_string("/proc/loadavg").expect("the kernel reports its load");
     let busy = busy.split(' ').next().expect("the load of the last minute");
     let mut table = format!("Measured with {build} on {processors} processors at a load of {busy}:\n\n");
-    table.push_str("| `distillery new` | made with | size | kind | compiled in | first line after |\n");
-    table.push_str("| --- | --- | --- | --- | --- | --- |\n");
+    table.push_str("| `distillery new` | made with | size | kind | compiled in | changed line serves after | first line after | memory of a process |\n");
+    table.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
     for language in Language::all() {
         let Language { name, toolchain, .. } = language;
         let described = check(language);
-        let (_, size) = said(&described, "module: ").split_once(", ").expect("a file and its size");
+        let label = if language.interpreter.is_some() { "files: " } else { "module: " };
+        let size = said(&described, label).split(", ").nth(1).expect("a file and its size");
         let kind = said(&described, "kind: ");
         let compiled = said(&described, "compiled in: ");
         let mut starts = Vec::new();
@@ -175,11 +218,15 @@ async fn languages_table_is_measured() {
         }
         starts.sort();
         let start = starts[ROUNDS / 2].as_secs_f64() * 1000.0;
-        writeln!(table, "| {name} | {toolchain} | {size} | {kind} | {compiled} | {start:.1} ms |").expect("a string");
+        let memory = memory_of_a_process(&server, name).await;
+        let swap = swap(&server, language).await;
+        let row = format!("{size} | {kind} | {compiled} | {swap} ms | {start:.1} ms | {memory:.1}MiB");
+        writeln!(table, "| {name} | {toolchain} | {row} |").expect("a string");
     }
+    table.push_str(COLUMNS);
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/languages.md");
-    let page = std::fs::read_to_string(file).expect("the page");
+    let page = fs::read_to_string(file).expect("the page");
     let (before, rest) = page.split_once(TABLE_BEGINS).expect("a place for the table");
     let (_, after) = rest.split_once(TABLE_ENDS).expect("the end of the table");
-    std::fs::write(file, format!("{before}{TABLE_BEGINS}\n{table}{TABLE_ENDS}{after}")).expect("a new page");
+    fs::write(file, format!("{before}{TABLE_BEGINS}\n{table}{TABLE_ENDS}{after}")).expect("a new page");
 }

@@ -192,6 +192,8 @@ export interface Plugin {
   generations: Generation[];
   /** The granted resources outside the sandbox. */
   grants: Grants | null;
+  /** The interpreter that runs its scripts; null if it has a module or a command. */
+  interpreter: string | null;
   kind: string | null;
   loaded: string | null;
   name: string;

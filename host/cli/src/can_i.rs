@@ -1,13 +1,13 @@
 //! `distillery auth can-i`: shows whether a user is allowed an action, and which rule decides.
 
-use super::{output, setup};
+use super::output;
 use anyhow::Context;
 use distillery_config::Config;
 use distillery_core::{
     auth::{self, Access, Caller, Permission, Scope},
     call::CallName,
 };
-use distillery_plugin::{discover::plugin_directories, source::Source};
+use distillery_plugin::{discover::plugin_directories, source};
 use distillery_store::{accounts::Accounts, database::Database};
 use std::process::ExitCode;
 
@@ -62,8 +62,8 @@ pub fn run(config: &Config, Question { user, scope }: &Question) -> anyhow::Resu
 /// has no calls.
 fn access(config: &Config, call: &CallName) -> Access {
     let directories = plugin_directories(&config.plugins.directory).unwrap_or_default();
-    let sources = directories.values().filter_map(|found| Source::read(&found.path, &setup::bounds(config)).ok());
+    let manifests = directories.values().filter_map(|found| source::manifest(&found.path).ok());
     // The first plugin by name owns a call that two plugins declare.
-    let spec = sources.into_iter().find_map(|source| source.manifest.calls.get(call).map(|spec| spec.access));
+    let spec = manifests.into_iter().find_map(|(_, manifest)| manifest.calls.get(call).map(|spec| spec.access));
     spec.unwrap_or_default()
 }

@@ -152,7 +152,7 @@ fn plugins(config: &Config, loader: &Loader, report: &mut Report) -> Option<Snap
 /// Prints everything about one plugin, including all its problems.
 pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
-    let mut source = match Source::at(path, &loader.bounds) {
+    let mut source = match Source::at(path, &loader.bounds, &loader.interpreters) {
         Ok(source) => source,
         Err(error) => {
             report.problem(format_args!("problem: {error}"));
@@ -162,6 +162,8 @@ pub fn one_plugin(mut loader: Loader, path: &Path) -> anyhow::Result<ExitCode> {
     output::line(format_args!("plugin {}: {}", source.name, source.directory.display()));
     if let Some(command) = &source.manifest.command {
         output::line(format_args!("  runs: the granted command {command}"));
+    } else if let Some(interpreter) = &source.interpreter {
+        output::line(format_args!("  interpreter: {}, {}", interpreter.titled(), interpreter.module.display()));
     } else {
         tell_module(&source);
     }

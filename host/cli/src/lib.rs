@@ -37,6 +37,7 @@ mod can_i;
 mod check;
 mod config;
 mod describe;
+mod interpreter;
 mod man;
 mod mcp;
 mod new;
@@ -114,6 +115,9 @@ enum Command {
     Man { directory: PathBuf },
     /// Makes the directory of a new plugin from a template
     New(new::Arguments),
+    /// Interpreters: modules that run the scripts of plugins
+    #[command(subcommand)]
+    Interpreter(interpreter::Command),
     /// Runs the build command of a plugin, and checks the result
     Build(build::Arguments),
     /// Prints a configuration file with every key, its default and its meaning
@@ -185,6 +189,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Reload => running::reload(&config),
         Command::Plugins(plugins) => running::plugins(&config, plugins),
         Command::New(arguments) => new::run(&config, arguments),
+        Command::Interpreter(command) => interpreter::run(&config, command),
         Command::Build(arguments) => build::run(&config, arguments),
         Command::Run(arguments) => run::run(&config, arguments),
         Command::Call(call) => call::call(&config, call),

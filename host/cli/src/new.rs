@@ -20,6 +20,13 @@ struct Template {
     files: &'static [(&'static str, &'static str)],
 }
 
+impl Template {
+    /// Returns the interpreter of a script; `None` if the plugin is built.
+    fn interpreter(&self) -> Option<&'static str> {
+        self.language.strip_suffix("-script")
+    }
+}
+
 macro_rules! template {
     ($language:literal: $($file:literal)*) => {
         Template {
@@ -30,14 +37,19 @@ macro_rules! template {
 }
 
 /// Every file of every template, beginning with the common ones.
-const TEMPLATES: [Template; 10] = [
+const TEMPLATES: [Template; 15] = [
     template!("assemblyscript": "README.md" "plugin.yaml" ".gitignore" "call.ts" "package.json"),
     template!("c": "README.md" "plugin.yaml" ".gitignore" "call.c"),
     template!("cpp": "README.md" "plugin.yaml" ".gitignore" "call.cpp"),
     template!("go": "README.md" "plugin.yaml" ".gitignore" "go.mod" "main.go"),
     template!("javascript": "README.md" "plugin.yaml" ".gitignore" "call.js" "stdio.js" "package.json" "wit/call.wit"),
+    template!("javascript-script": "README.md" "plugin.yaml" "files/call.js"),
+    template!("lua-script": "README.md" "plugin.yaml" "files/call.lua"),
     template!("micropython": "README.md" "plugin.yaml" ".gitignore" "host.wat" "interpreter.py" "package.json"),
+    template!("perl-script": "README.md" "plugin.yaml" "files/call.pl"),
     template!("python": "README.md" "plugin.yaml" ".gitignore" "app.py" "wit/call.wit"),
+    template!("python-script": "README.md" "plugin.yaml" "files/call.py"),
+    template!("ruby-script": "README.md" "plugin.yaml" "files/call.rb"),
     template!("rust": "README.md" "plugin.yaml" ".gitignore" "Cargo.toml" "src/main.rs"),
     template!("typescript": "README.md" "plugin.yaml" ".gitignore" "call.ts" "stdio.ts" "wasi.d.ts" "tsconfig.json"
         "package.json" "wit/call.wit"),
@@ -74,7 +86,11 @@ pub fn run(config: &Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     write(template, &name, public, &directory)?;
     let shown = directory.display();
     output::line(format_args!("created {shown}, a call in {language}. Its README.md lists what it needs. Next:"));
-    output::line(format_args!("  distillery build {shown}"));
+    match template.interpreter() {
+        None => output::line(format_args!("  distillery build {shown}")),
+        Some(name) if config.plugins.interpreters.join(name).is_dir() => {}
+        Some(name) => output::line(format_args!("  distillery interpreter add DIRECTORY --name {name}")),
+    }
     output::line(format_args!("  distillery run {shown} Ada"));
     if public {
         output::line(format_args!("access: public, because of `{OPEN}` in its plugin.yaml"));
@@ -132,7 +148,10 @@ mod tests {
             write(template, &name, false, directory.path()).unwrap();
             let file = directory.path().join("plugin.yaml");
             let manifest = Manifest::read(&fs::read_to_string(&file).unwrap(), &file, &name).unwrap();
-            assert!(manifest.build.is_some() && manifest.cancel.cleanup, "{}", template.language);
+            let interpreter = manifest.interpreter.as_ref().map(CallName::as_str);
+            assert_eq!(interpreter, template.interpreter());
+            assert!(manifest.build.is_some() != interpreter.is_some(), "{}", template.language);
+            assert!(manifest.cancel.cleanup, "{}", template.language);
             assert_eq!(manifest.calls.keys().collect::<Vec<_>>(), [&name], "{}", template.language);
             let readme = fs::read_to_string(directory.path().join("README.md")).unwrap();
             assert!(readme.starts_with("# hello\n") && !readme.contains("{{"), "{readme}");

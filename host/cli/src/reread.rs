@@ -75,7 +75,8 @@ impl Rereader {
         };
         let operator = Operator { limits: new.limits_within(&self.started), grants, ..operator };
         let (runtime, archive) = (self.runtime.clone(), self.archive.clone());
-        let loader = Loader { runtime, operator, bounds: super::setup::bounds(&new), archive };
+        let interpreters = Arc::new(super::setup::interpreters(&new));
+        let loader = Loader { runtime, operator, bounds: super::setup::bounds(&new), interpreters, archive };
         if log_level {
             self.level.set(&new.log).map_err(|error| format!("{error:#}"))?;
             changed.push("log.level");

@@ -79,7 +79,7 @@ fn start(config: &Config, arguments: Arguments) -> anyhow::Result<(Process, Disp
     let text =
         |word: OsString| word.into_string().map_err(|word| anyhow!("{word:?} is not UTF-8 text, as parameters are"));
     let params = words.map(text).collect::<Result<Vec<_>, _>>()?;
-    let source = Source::at(Path::new(&plugin), &loader.bounds)?;
+    let source = Source::at(Path::new(&plugin), &loader.bounds, &loader.interpreters)?;
     let plugin = Arc::new(loader.make(&source)?);
     let call = choose(&plugin, arguments.call)?;
     let found = BTreeMap::from([(plugin.name.clone(), Ok(plugin))]);

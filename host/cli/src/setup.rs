@@ -9,6 +9,7 @@ use distillery_plugin::{
     archive::{self, Archive},
     files::{FileLimits, store::FileStore},
     granted::OperatorGrants,
+    interpreters::Interpreters,
     load::Loader,
     signature::Trusted,
     source::Bounds,
@@ -26,7 +27,8 @@ pub fn loader(
     let runtime = Runtime::new(&config.limits.process, capacity, cache)?;
     let limits = CompileLimits { time: config.limits.compile_time, memory: config.limits.compile_memory };
     let runtime = Arc::new(runtime.compile_apart(limits));
-    Ok(Loader { runtime, operator, bounds: bounds(config), archive: None })
+    let interpreters = Arc::new(interpreters(config));
+    Ok(Loader { runtime, operator, bounds: bounds(config), interpreters, archive: None })
 }
 
 /// Returns a loader to run one plugin once. It uses the cache of compiled code only if the directory exists and belongs
@@ -61,6 +63,11 @@ pub fn sweep(operator: &Operator) {
 pub fn bounds(config: &Config) -> Bounds {
     let files = FileLimits { count: config.limits.files, size: config.limits.files_size };
     Bounds { module: config.limits.module, files }
+}
+
+/// Returns the interpreters that are installed.
+pub fn interpreters(config: &Config) -> Interpreters {
+    Interpreters::of(config.plugins.interpreters.clone())
 }
 
 /// Returns the rules of `config` for every plugin.

@@ -20,7 +20,7 @@ pub fn run(config: &Config, key: &Path, directory: &Path) -> anyhow::Result<Exit
     let signer = Signer::read(key)?;
     // `.` has no name of its own, but the directory that it refers to has.
     let directory = directory.canonicalize().with_context(|| directory.display().to_string())?;
-    let source = Source::read(&directory, &setup::bounds(config))?;
+    let source = Source::read(&directory, &setup::bounds(config), &setup::interpreters(config))?;
     output::line(format_args!("signed: {}", signer.sign(&(&source).into(), &source.directory)?.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -59,7 +59,7 @@ impl Changes {
             }
         }
         differing!(changes, "plugins.", all.map(|it| &it.plugins), Plugins {
-            live: grants environment keys; restart: directory watch ready; elsewhere:
+            live: grants environment keys interpreters; restart: directory watch ready; elsewhere:
         });
         differing!(changes, "limits.", all.map(|it| &it.limits.process), Limits {
             live: memory time cpu output input input_idle line params params_size tables instances resources;

@@ -138,6 +138,8 @@ pub struct Traces {
 pub struct Plugins {
     /// The directory with one directory for each plugin.
     pub directory: PathBuf,
+    /// The directory with one directory for each interpreter.
+    pub interpreters: PathBuf,
     pub watch: Watch,
     /// The condition for readiness after a start.
     pub ready: Ready,
@@ -302,6 +304,7 @@ impl Default for Plugins {
     fn default() -> Self {
         Self {
             directory: "plugins".into(),
+            interpreters: "interpreters".into(),
             watch: Watch::Events,
             ready: Ready::All,
             grants: BTreeMap::new(),
@@ -543,6 +546,7 @@ impl Plugins {
         ]);
         let plugins = Self {
             directory: base.join(section.get_or("directory", default.directory, form::path)?),
+            interpreters: base.join(section.get_or("interpreters", default.interpreters, form::path)?),
             watch: section.get_or("watch", default.watch, watch)?,
             ready: section.get_or("ready", default.ready, form::word(&[("all", Ready::All), ("any", Ready::Any)]))?,
             grants: match section.node("grants")? {

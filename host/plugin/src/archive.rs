@@ -6,8 +6,9 @@
 use super::{
     error::LoadError,
     files::store,
+    interpreters::Interpreter,
     manifest::{self, Manifest},
-    signature,
+    reading, signature,
     source::{self, Bounds, Source},
 };
 use distillery_core::{call::CallName, size::Size};
@@ -19,6 +20,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 use uuid::Uuid;
@@ -82,7 +84,7 @@ impl Archive {
             return Ok(record.clone());
         }
         let path = self.root.join(name).join(RECORD);
-        let record = match source::read_whole(&path, RECORD_SIZE) {
+        let record = match reading::read_whole(&path, RECORD_SIZE) {
             Ok(text) => serde_json::from_slice(&text.unwrap_or_default())
                 .map_err(|error| LoadError::Record { path, why: error.to_string() })?,
             Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Record::default(),
@@ -162,6 +164,9 @@ impl Archive {
             // The files themselves are in the store, which keeps what a version names.
             fs::write(aside.join(store::REFERENCE), &files.digest)?;
         }
+        if let Some(interpreter) = &source.interpreter {
+            fs::write(aside.join(store::INTERPRETER), &interpreter.tree.digest)?;
+        }
         keep_signature(source, &aside)?;
         fs::rename(&aside, &version).inspect_err(|_| drop(fs::remove_dir_all(&aside)))
     }
@@ -174,7 +179,7 @@ impl Archive {
             .and_then(|name| name.to_str()?.parse().ok())
             .ok_or_else(|| LoadError::BadName(directory.to_owned()))?;
         let version = self.root.join(name.as_str()).join(digest);
-        let read = |file: &str, max: Size| match source::read_whole(&version.join(file), max) {
+        let read = |file: &str, max: Size| match reading::read_whole(&version.join(file), max) {
             Ok(read) => Ok(read),
             Err(LoadError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(no_copy(error.to_string())),
@@ -182,29 +187,42 @@ impl Archive {
         let module = read(MODULE, bounds.module)?.ok_or_else(|| no_copy("its module is not there".to_owned()))?;
         let text = read(manifest::FILE, manifest::MAX_SIZE)?;
         let text = text.map(String::from_utf8).transpose().map_err(|error| no_copy(error.to_string()))?;
-        let manifest = match &text {
+        let mut manifest = match &text {
             Some(text) => Manifest::read(text, &version.join(manifest::FILE), &name)?,
             None => Manifest::of(&name),
         };
         let signature = read(signature::FILE, RECORD_SIZE)?;
-        let files = read(store::REFERENCE, RECORD_SIZE)?.map(|digest| {
+        let tree = |reference: &str| {
+            let Some(digest) = read(reference, RECORD_SIZE)? else { return Ok(None) };
             let digest = String::from_utf8(digest).map_err(|error| no_copy(error.to_string()))?;
-            store::read(&self.root, &digest).map_err(|error| no_copy(format!("its files: {error}")))
-        });
-        let files = files.transpose()?;
-        let source = Source {
+            let tree = store::read(&self.root, &digest).map_err(|error| no_copy(format!("its files: {error}")))?;
+            Ok::<_, LoadError>(Some(tree))
+        };
+        let files = tree(store::REFERENCE)?;
+        let interpreter = match manifest.interpreter.clone().zip(tree(store::INTERPRETER)?) {
+            Some((name, tree)) => Some(Arc::new(Interpreter::of(name, tree, bounds.module)?)),
+            None => None,
+        };
+        let text = text.map(|text| (true, text));
+        let (has_manifest, text) = text.unwrap_or_default();
+        let found = source::digest(text.as_bytes(), &module, files.as_ref(), interpreter.as_deref());
+        if found != digest {
+            return Err(no_copy("it is damaged".to_owned()));
+        }
+        source::complete(&mut manifest, interpreter.as_deref(), files.as_ref(), directory)?;
+        Ok(Source {
             name,
             directory: directory.to_owned(),
             manifest,
-            has_manifest: text.is_some(),
-            digest: source::digest(text.as_deref().unwrap_or_default().as_bytes(), &module, files.as_ref()),
-            manifest_text: text.unwrap_or_default(),
-            module_path: version.join(MODULE),
+            has_manifest,
+            digest: found,
+            manifest_text: text,
+            module_path: interpreter.as_ref().map_or_else(|| version.join(MODULE), |it| it.module.clone()),
             module_bytes: module,
             files,
+            interpreter,
             signature,
-        };
-        if source.digest == digest { Ok(source) } else { Err(no_copy("it is damaged".to_owned())) }
+        })
     }
 
     /// Removes the copies of the plugin `name` except those in `digests`.
@@ -284,7 +302,7 @@ impl Rollback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::FileLimits;
+    use crate::{files::FileLimits, interpreters::Interpreters};
 
     const MAX: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 100, size: Size::kib(64) } };
 
@@ -304,7 +322,7 @@ mod tests {
         for files in [&[("echo.wat", "(module)")][..], &[("echo.wat", "(module)"), ("plugin.yaml", "description: x")]] {
             let (root, plugin) = world(files);
             let archive = Archive::of(root.path());
-            let source = Source::read(&plugin, &MAX).unwrap();
+            let source = Source::read(&plugin, &MAX, &Interpreters::default()).unwrap();
             archive.keep(&source).unwrap();
             archive.keep(&source).unwrap();
             fs::remove_dir_all(&plugin).unwrap();
@@ -318,7 +336,7 @@ mod tests {
     fn damaged_or_missing_copy_is_an_error() {
         let (root, plugin) = world(&[("echo.wat", "(module)")]);
         let archive = Archive::of(root.path());
-        let source = Source::read(&plugin, &MAX).unwrap();
+        let source = Source::read(&plugin, &MAX, &Interpreters::default()).unwrap();
         archive.keep(&source).unwrap();
         fs::write(root.path().join("plugins/echo").join(&source.digest).join(MODULE), "(module )").unwrap();
         let error = archive.source(&plugin, &source.digest, &MAX).unwrap_err().to_string();
@@ -334,7 +352,7 @@ mod tests {
         let archive = Archive::of(root.path());
         let rollback = |digest: &str| Some(Rollback { from: None, to: digest.to_owned() });
         assert!(archive.set_rollback("echo", rollback("other")).is_err());
-        let source = Source::read(&plugin, &MAX).unwrap();
+        let source = Source::read(&plugin, &MAX, &Interpreters::default()).unwrap();
         archive.keep(&source).unwrap();
         let rollback = rollback(&source.digest);
         archive.has_manifest("echo").unwrap();

@@ -33,6 +33,16 @@ pub enum LoadError {
     NoCopy { digest: String, why: String },
     #[error("{}: no module: put a .wasm or .wat file there, or name it with component: in {}", .0.display(), manifest::FILE)]
     NoModule(PathBuf),
+    #[error("{}: no module: put one .wasm or .wat file there, or name it with component: in {}", .0.display(), manifest::INTERPRETER_FILE)]
+    NoInterpreterModule(PathBuf),
+    #[error("{}: several modules ({modules}): name one with component: in {}", .directory.display(), manifest::INTERPRETER_FILE)]
+    SeveralInterpreterModules { directory: PathBuf, modules: String },
+    #[error("{}: no such file: write one that says how the interpreter takes a script: {{arguments: [\"{{script}}\"]}}", .0.display())]
+    NoInterpreterManifest(PathBuf),
+    #[error(
+        "the interpreter {name:?} is not installed ({installed}): install it with `distillery interpreter add DIRECTORY`, or put it into plugins.interpreters"
+    )]
+    NoInterpreter { name: String, installed: String },
     #[error("{}: several modules ({modules}): name one with component: in {}", .directory.display(), manifest::FILE)]
     SeveralModules { directory: PathBuf, modules: String },
     #[error("{}: no such module: {}", .path.display(), how_to_make(.build.as_deref()))]

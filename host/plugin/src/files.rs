@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 pub use walk::{DEPTH, is_temporary};
@@ -115,6 +116,50 @@ impl Tree {
         Walk::over(directory, below, limits.count)?.each(&mut visit)?;
         let digest = digest(&items);
         Ok(Self { root: directory.join(below), items, digest, size: Size::bytes(size) })
+    }
+
+    /// Returns the path of a file to read it from.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.root.join(file)
+    }
+
+    /// Returns the digest and the size of a file; `None` if it is none.
+    pub fn file(&self, path: &str) -> Option<([u8; 32], u64)> {
+        match self.items.get(path)? {
+            Item::File { digest, size } => Some((*digest, *size)),
+            Item::Link { .. } => None,
+        }
+    }
+
+    /// Returns whether there is a file or a link at this path.
+    pub fn has(&self, path: &str) -> bool {
+        self.items.contains_key(path)
+    }
+
+    /// Returns whether there is any file or link below this directory.
+    pub fn has_below(&self, directory: &Path) -> bool {
+        self.items.keys().any(|path| Path::new(path).starts_with(directory))
+    }
+
+    /// Returns the names of the files directly in the directory.
+    pub fn top(&self) -> impl Iterator<Item = &str> {
+        self.items.keys().map(String::as_str).filter(|path| !path.contains('/'))
+    }
+
+    /// Copies everything to the new directory `to`.
+    pub fn copy_to(&self, to: &Path) -> io::Result<()> {
+        fs::create_dir(to)?;
+        for (path, item) in &self.items {
+            let place = to.join(path);
+            if let Some(parent) = place.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            match item {
+                Item::File { .. } => fs::copy(self.root.join(path), place).map(drop)?,
+                Item::Link { target } => symlink(target, place)?,
+            }
+        }
+        Ok(())
     }
 
     /// Returns the number of files and links.

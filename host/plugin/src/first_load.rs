@@ -165,6 +165,7 @@ mod tests {
             runtime,
             operator: Operator::default(),
             bounds: Bounds { module: Size::mib(1), files: FileLimits { count: 9, size: Size::mib(1) } },
+            interpreters: Arc::default(),
             archive: None,
         }
     }

@@ -7,12 +7,14 @@ use super::{
     discover,
     error::LoadError,
     generation::Failure,
+    interpreters::Interpreters,
     look::Look,
     manifest,
     operator::Operator,
     plugin::{Found, Plugin},
     snapshot::Snapshot,
     source::{Bounds, Source},
+    stat::InterpreterLooks,
 };
 use distillery_runtime::Runtime;
 use rayon::prelude::*;
@@ -29,6 +31,8 @@ pub struct Loader {
     pub operator: Operator,
     /// The bounds of what is read of a plugin.
     pub bounds: Bounds,
+    /// The interpreters that the operator has installed.
+    pub interpreters: Arc<Interpreters>,
     /// The archive of plugins; `None` if a plugin is loaded alone.
     pub archive: Option<Arc<Archive>>,
 }
@@ -89,10 +93,15 @@ impl Loader {
     /// Makes the first generation from a found directory.
     pub(super) fn load_first(&self, name: String, found: discover::Found) -> Loaded {
         let begun = Instant::now();
-        let look = Look::at(&found.path, None).ok();
+        let look = self.look(&found.path, None);
         let source = found.problem.map_or_else(|| self.read(&found.path), Err);
         let (result, rollback) = self.first_generation(&name, &found.path, source);
         Loaded { name, took: begun.elapsed(), result: result.map(Arc::new), rollback, look }
+    }
+
+    /// Looks at a directory and at the interpreter that its manifest names.
+    fn look(&self, directory: &Path, before: Option<&Look>) -> Option<Look> {
+        Look::at(directory, before, &mut InterpreterLooks::of(self.interpreters.root())).ok()
     }
 
     /// Loads the plugin of one directory.
@@ -104,13 +113,13 @@ impl Loader {
     fn read(&self, directory: &Path) -> Result<Source, LoadError> {
         let Some((archive, name)) = self.archive.as_ref().zip(directory.file_name().and_then(|name| name.to_str()))
         else {
-            return Source::read(directory, &self.bounds);
+            return Source::read(directory, &self.bounds, &self.interpreters);
         };
         // Counts even if the manifest cannot be read.
         if fs::symlink_metadata(directory.join(manifest::FILE)).is_ok() {
             archive.has_manifest(name)?;
         }
-        let source = Source::read(directory, &self.bounds)?;
+        let source = Source::read(directory, &self.bounds, &self.interpreters)?;
         if !source.has_manifest && archive.record(name)?.manifest {
             return Err(LoadError::ManifestGone(directory.to_owned()));
         }
@@ -142,9 +151,7 @@ impl Loader {
 
     /// Makes a plugin from a source.
     pub fn make(&self, source: &Source) -> Result<Plugin, LoadError> {
-        Plugin::new(source, &self.operator, 1, |limits| {
-            self.runtime.compile(source.code(), &source.manifest.linking, limits)
-        })
+        Plugin::new(source, &self.operator, 1, |limits| source.program(&self.runtime, limits))
     }
 
     /// Makes the generation with this number from a readable source, and keeps a copy of the source.
@@ -162,12 +169,12 @@ impl Loader {
     /// between discards the read.
     pub(super) fn load_again(&self, again: &Again) -> (Fresh, Option<Look>) {
         let directory = &again.directory;
-        let look = Look::at(directory, None).ok();
+        let look = self.look(directory, None);
         let source = match discover::plugin_directory(directory) {
             None => return (Fresh::Gone, look),
             Some(found) => found.problem.map_or_else(|| self.read(directory), Err),
         };
-        if look.is_none() || Look::at(directory, look.as_ref()).ok() != look {
+        if look.is_none() || self.look(directory, look.as_ref()) != look {
             return (Fresh::Torn, look);
         }
         let rollback = again.rollback.as_ref().filter(|rollback| rollback.holds_for(source.as_ref()));

@@ -6,17 +6,14 @@
 use super::{
     discover::{self, Found},
     error::LoadError,
-    files::{DEPTH, is_temporary},
-    manifest::{self, Files, Manifest, Wanted},
+    manifest::{self, Files, Manifest},
     source,
+    stat::{Identity, InterpreterLook, InterpreterLooks, Stat, Tree, WATCHED},
 };
 use distillery_core::call::CallName;
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, Metadata},
-    io,
-    os::unix::fs::MetadataExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +26,8 @@ pub struct Look {
     files: BTreeMap<PathBuf, Stat>,
     /// The files that the plugin brings along.
     tree: Option<Tree>,
+    /// The interpreter that the manifest names.
+    interpreter: Option<InterpreterLook>,
     named: Named,
 }
 
@@ -38,65 +37,12 @@ struct Named {
     /// The module, if it lies in a subdirectory.
     component: Option<PathBuf>,
     files: Files,
-}
-
-/// The state of files in any number. Equal trees mean equal files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Tree {
-    /// The hash of the states of all files and links.
-    files: [u8; 32],
-    /// The relative paths of all directories.
-    directories: BTreeSet<PathBuf>,
-}
-
-/// The maximum number of watched directories of one plugin; any further ones are polled.
-const WATCHED: usize = 1000;
-/// The maximum number of files that are seen. No plugin with more loads.
-const SEEN: usize = 1_000_000;
-
-/// The identity of a file or directory, independent of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-/// Everything that changes when a file is replaced or written to. The inode change time reveals writers that reset the
-/// modification time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
-    identity: Identity,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Identity {
-    pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self::from(&metadata))
-    }
-}
-
-impl From<&Metadata> for Identity {
-    fn from(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-}
-
-impl From<&Metadata> for Stat {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            identity: metadata.into(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
+    interpreter: Option<CallName>,
 }
 
 impl Look {
     /// Looks at `directory`. Reads the manifest only if it differs from the one in `before`.
-    pub fn at(directory: &Path, before: Option<&Self>) -> io::Result<Self> {
+    pub fn at(directory: &Path, before: Option<&Self>, interpreters: &mut InterpreterLooks<'_>) -> io::Result<Self> {
         let identity = Identity::of(directory)?;
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(directory)? {
@@ -114,7 +60,8 @@ impl Look {
             see(directory, component.clone(), &mut files);
         }
         let tree = Tree::at(directory, &named.files);
-        Ok(Self { directory: directory.to_owned(), identity, files, tree, named })
+        let interpreter = named.interpreter.as_ref().map(|name| interpreters.at(name));
+        Ok(Self { directory: directory.to_owned(), identity, files, tree, interpreter, named })
     }
 
     /// Returns whether its module lies in a subdirectory, which can come and go between two equal looks.
@@ -125,7 +72,9 @@ impl Look {
     /// Returns the real paths of the directories of files, in which every name matters.
     pub fn trees(&self) -> BTreeSet<PathBuf> {
         let directories = self.tree.iter().flat_map(|tree| &tree.directories).take(WATCHED);
-        directories.filter_map(|path| fs::canonicalize(self.directory.join(path)).ok()).collect()
+        let own = directories.map(|path| self.directory.join(path));
+        let interpreter = self.interpreter.iter().flat_map(InterpreterLook::directories);
+        own.chain(interpreter).filter_map(|path| fs::canonicalize(path).ok()).collect()
     }
 
     /// Returns the real paths where changes of this plugin happen: its directory, the subdirectory of its module, and
@@ -153,42 +102,7 @@ fn named(directory: &Path) -> Option<Named> {
     let name: CallName = "plugin".parse().ok()?;
     let manifest = Manifest::read(&text, &directory.join(manifest::FILE), &name).ok()?;
     let component = manifest.component.filter(|path| path.components().count() > 1);
-    Some(Named { component, files: manifest.files })
-}
-
-impl Tree {
-    /// Looks at the files of the plugin in `directory`; `None` if it has none.
-    fn at(directory: &Path, files: &Files) -> Option<Self> {
-        let top = directory.join(&files.directory);
-        // A link to a directory is refused when it is read.
-        if files.wanted == Wanted::No || !fs::symlink_metadata(&top).is_ok_and(|it| it.is_dir()) {
-            return None;
-        }
-        let (mut hasher, mut directories, mut left) = (Sha256::new(), BTreeSet::new(), SEEN);
-        let mut waiting = vec![(files.directory.clone(), 0)];
-        while let Some((path, depth)) = waiting.pop() {
-            let entries = fs::read_dir(directory.join(&path)).into_iter().flatten().flatten();
-            let mut names: Vec<_> = entries.take(left).map(|entry| entry.file_name()).collect();
-            names.retain(|name| !is_temporary(name.as_encoded_bytes()));
-            names.sort_unstable();
-            left -= names.len();
-            for name in names {
-                let inner = path.join(name);
-                // A file that is gone by now is another state.
-                let Ok(metadata) = fs::symlink_metadata(directory.join(&inner)) else { continue };
-                if metadata.is_dir() && depth <= DEPTH {
-                    waiting.push((inner, depth + 1));
-                } else {
-                    let bytes = inner.as_os_str().as_encoded_bytes();
-                    hasher.update((bytes.len() as u64).to_le_bytes());
-                    hasher.update(bytes);
-                    hasher.update(format!("{:?}", Stat::from(&metadata)));
-                }
-            }
-            directories.insert(path);
-        }
-        Some(Self { files: hasher.finalize().into(), directories })
-    }
+    Some(Named { component, files: manifest.files, interpreter: manifest.interpreter })
 }
 
 /// The directory of all plugins.
@@ -200,13 +114,14 @@ pub struct Root {
 
 impl Root {
     /// Looks at all plugins below `root`.
-    pub fn at(root: &Path, before: &BTreeMap<String, Look>) -> Result<Self, LoadError> {
+    pub fn at(root: &Path, before: &BTreeMap<String, Look>, interpreters: &Path) -> Result<Self, LoadError> {
         let unreadable = |error| LoadError::Unreadable { path: root.to_owned(), error };
         let found = discover::plugin_directories(root)?;
         let identity = Identity::of(root).map_err(unreadable)?;
+        let mut looks = InterpreterLooks::of(interpreters);
         let plugins = found.into_iter().filter_map(|(name, Found { path, .. })| {
             // A directory that is gone by now is skipped.
-            let look = Look::at(&path, before.get(&name)).ok()?;
+            let look = Look::at(&path, before.get(&name), &mut looks).ok()?;
             Some((name, look))
         });
         Ok(Self { identity, plugins: plugins.collect() })
@@ -224,14 +139,20 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
+    /// Looks at a plugin whose interpreters lie beside its directory.
+    fn look(directory: &Path, before: Option<&Look>) -> io::Result<Look> {
+        let interpreters = directory.join("../interpreters");
+        Look::at(directory, before, &mut InterpreterLooks::of(&interpreters))
+    }
+
     #[track_caller]
     fn differs(directory: &Path, change: impl FnOnce()) {
-        let before = Look::at(directory, None).unwrap();
-        assert_eq!(Look::at(directory, Some(&before)).unwrap(), before);
+        let before = look(directory, None).unwrap();
+        assert_eq!(look(directory, Some(&before)).unwrap(), before);
         change();
-        let after = Look::at(directory, Some(&before)).unwrap();
+        let after = look(directory, Some(&before)).unwrap();
         assert_ne!(after, before);
-        assert_eq!(Look::at(directory, None).unwrap(), after);
+        assert_eq!(look(directory, None).unwrap(), after);
     }
 
     #[test]
@@ -239,11 +160,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let at = root.path();
         write(at, "x.wat", "(module)");
-        let before = Look::at(at, None).unwrap();
+        let before = look(at, None).unwrap();
         write(at, "README.md", "words");
         write(at, ".x.wat.swp", "half");
         write(at, "src/main.rs", "code");
-        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        assert_eq!(look(at, Some(&before)).unwrap(), before);
         differs(at, || write(at, "plugin.yaml", ""));
         differs(at, || write(at, "x.wat", "(module )"));
         differs(at, || write(at, "y.wasm", ""));
@@ -274,7 +195,7 @@ mod tests {
         symlink("..data/x.wat", at.join("x.wat")).unwrap();
         let real = |path: &str| fs::canonicalize(root.path().join(path)).unwrap();
         let places = BTreeSet::from([real("plugin"), real("one/x.wat")]);
-        assert_eq!(Look::at(&at, None).unwrap().places(), places);
+        assert_eq!(look(&at, None).unwrap().places(), places);
         differs(&at, || {
             symlink("../two", at.join("..data_tmp")).unwrap();
             fs::rename(at.join("..data_tmp"), at.join("..data")).unwrap();
@@ -293,14 +214,14 @@ mod tests {
         differs(at, || fs::rename(at.join("files/deep"), at.join("files/deeper")).unwrap());
         let real = |path: &str| fs::canonicalize(at.join(path)).unwrap();
         let trees = BTreeSet::from([real("files"), real("files/deeper")]);
-        assert_eq!(Look::at(at, None).unwrap().trees(), trees);
-        let before = Look::at(at, None).unwrap();
+        assert_eq!(look(at, None).unwrap().trees(), trees);
+        let before = look(at, None).unwrap();
         write(at, "files/.a.py.swp", "half");
-        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        assert_eq!(look(at, Some(&before)).unwrap(), before);
         differs(at, || write(at, "plugin.yaml", "files: false"));
-        let before = Look::at(at, None).unwrap();
+        let before = look(at, None).unwrap();
         write(at, "files/a.py", "333");
-        assert_eq!(Look::at(at, Some(&before)).unwrap(), before);
+        assert_eq!(look(at, Some(&before)).unwrap(), before);
         assert!(before.trees().is_empty());
     }
 
@@ -312,11 +233,31 @@ mod tests {
         differs(at, || write(at, "out/x.wasm", "1"));
         differs(at, || write(at, "out/x.wasm", "22"));
         let out = fs::canonicalize(at.join("out")).unwrap();
-        assert!(Look::at(at, None).unwrap().places().contains(&out));
+        assert!(look(at, None).unwrap().places().contains(&out));
         differs(at, || write(at, "plugin.yaml", "component: y.wasm"));
-        let before = Look::at(at, None).unwrap();
+        let before = look(at, None).unwrap();
         write(at, "out/x.wasm", "333");
-        assert_eq!(Look::at(at, None).unwrap(), before);
+        assert_eq!(look(at, None).unwrap(), before);
+    }
+
+    #[test]
+    fn changed_interpreter_of_a_plugin_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().join("plugin");
+        let interpreter = root.path().join("interpreters/sh");
+        write(&at, "plugin.yaml", "{interpreter: sh, script: a.sh}");
+        fs::create_dir(root.path().join("interpreters")).unwrap();
+        let real = |path: &str| fs::canonicalize(root.path().join(path)).unwrap();
+        assert_eq!(look(&at, None).unwrap().trees(), BTreeSet::from([real("interpreters")]));
+        differs(&at, || write(&interpreter, "sh.wasm", "1"));
+        differs(&at, || write(&interpreter, "sh.wasm", "22"));
+        differs(&at, || write(&interpreter, "files/lib.sh", "1"));
+        let trees = [real("interpreters"), real("interpreters/sh"), real("interpreters/sh/files")];
+        assert_eq!(look(&at, None).unwrap().trees(), BTreeSet::from(trees));
+        differs(&at, || write(&at, "plugin.yaml", "{}"));
+        let before = look(&at, None).unwrap();
+        write(&interpreter, "sh.wasm", "333");
+        assert_eq!(look(&at, Some(&before)).unwrap(), before);
     }
 
     #[test]
@@ -326,8 +267,8 @@ mod tests {
         write(root.path(), "notes/README.md", "");
         write(root.path(), "..2026/x.wat", "");
         write(root.path(), "not a name/x.wat", "");
-        let seen = Root::at(root.path(), &BTreeMap::new()).unwrap();
+        let seen = Root::at(root.path(), &BTreeMap::new(), Path::new("")).unwrap();
         assert_eq!(seen.plugins.keys().collect::<Vec<_>>(), ["echo", "not a name"]);
-        assert!(Root::at(&root.path().join("gone"), &BTreeMap::new()).is_err());
+        assert!(Root::at(&root.path().join("gone"), &BTreeMap::new(), Path::new("")).is_err());
     }
 }

@@ -3,7 +3,9 @@
 //! This module reads no module and grants nothing: the manifest only contains requests.
 
 mod files;
+mod interpreter;
 mod limits;
+mod scripts;
 
 use super::{
     capabilities::{Capabilities, CommandName, EnvName, GuestPath, first_twice},
@@ -17,8 +19,11 @@ use distillery_core::{
     yaml,
 };
 use distillery_runtime::{DEV_AT, Linking, SCRATCH_AT, UnknownImports};
+use files::InnerPath;
 pub use files::{Files, Wanted};
+pub use interpreter::{INTERPRETER_FILE, InterpreterManifest};
 use limits::{WrittenLimits, span};
+use scripts::InterpreterName;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -43,6 +48,8 @@ pub struct Manifest {
     pub component: Option<PathBuf>,
     /// The granted command that is run instead of a module.
     pub command: Option<CommandName>,
+    /// The installed interpreter that is run instead of a module.
+    pub interpreter: Option<CallName>,
     /// The command that builds the module.
     pub build: Option<String>,
     /// The files that the plugin brings along.
@@ -53,6 +60,8 @@ pub struct Manifest {
     pub env: Vec<(EnvName, String)>,
     /// The working directory: the place of files, of a mount or of the scratch space.
     pub directory: Option<GuestPath>,
+    /// The place of the interpreter's files, if it has any.
+    pub library: Option<GuestPath>,
     /// The way in which the module is linked and entered.
     pub linking: Linking,
     /// Whether guests have a small `/dev`.
@@ -105,7 +114,8 @@ impl Manifest {
         let dev = self.dev.then_some(DEV_AT);
         let scratch = asked.scratch.map(|_| SCRATCH_AT);
         let mounts = asked.mounts.iter().map(|mount| mount.at.as_str());
-        let places: Vec<_> = mounts.chain(files).chain(scratch).collect();
+        let library = self.library.as_ref().map(GuestPath::as_str);
+        let places: Vec<_> = mounts.chain(files).chain(scratch).chain(library).collect();
         if let Some(place) = first_twice(places.iter().copied().chain(dev)) {
             return Err(format!("two things are at {place}: move the files (files: {{at: …}}) or a mount"));
         }
@@ -119,19 +129,20 @@ impl Manifest {
     }
 
     fn from_written(written: Written, name: &CallName) -> Self {
+        let script = written.script.map(|InnerPath(path)| path);
         let calls = match written.calls {
             Some(Calls(calls)) => {
-                calls.into_iter().map(|(Name(name), call)| (name.clone(), call.named(name))).collect()
+                calls.into_iter().map(|(Name(name), call)| (name.clone(), call.named(name, &script))).collect()
             }
             None => {
                 let description = written.description.clone();
-                BTreeMap::from([(name.clone(), CallSpec { description, ..CallSpec::any(name.clone()) })])
+                BTreeMap::from([(name.clone(), CallSpec { description, script, ..CallSpec::any(name.clone()) })])
             }
         };
         let mut capabilities = written.capabilities;
         let (component, command) = match written.component {
             Some(Program::Command) => (None, written.command),
-            Some(Program::Module(path)) => (Some(path), None),
+            Some(Program::Module(ModulePath(path))) => (Some(path), None),
             None => (None, None),
         };
         capabilities.commands.extend(command.clone().filter(|name| !capabilities.commands.contains(name)));
@@ -139,18 +150,14 @@ impl Manifest {
             description: written.description,
             component,
             command,
+            interpreter: written.interpreter.map(|InterpreterName(name)| name),
             build: written.build,
             files: written.files,
             arguments: written.arguments.into_iter().map(|Argument(argument)| argument).collect(),
             env: written.env.into_iter().map(|(name, Constant(value))| (name, value)).collect(),
             directory: written.directory,
-            linking: Linking {
-                unknown: match written.imports {
-                    WrittenImports::Refuse => UnknownImports::Refuse,
-                    WrittenImports::Trap => UnknownImports::Trap,
-                },
-                invoke: written.invoke,
-            },
+            library: None,
+            linking: Linking { unknown: written.imports.into(), invoke: written.invoke },
             dev: written.dev,
             stderr: written.stderr,
             calls,
@@ -167,6 +174,8 @@ struct Written {
     description: String,
     component: Option<Program>,
     command: Option<CommandName>,
+    interpreter: Option<InterpreterName>,
+    script: Option<InnerPath>,
     build: Option<String>,
     files: Files,
     arguments: Vec<Argument>,
@@ -196,6 +205,7 @@ impl TryFrom<Written> for Checked {
         if let Some(name) = env.iter().chain(secrets).find(|name| written.env.contains_key(*name)) {
             return Err(format!("the variable {name} is a constant and a capability: remove one"));
         }
+        written.check_scripts()?;
         match (&written.component, &written.command) {
             (Some(Program::Command), None) => {
                 Err(format!("component: {BUILTIN_COMMAND} needs a command: name one with command:"))
@@ -214,18 +224,27 @@ impl TryFrom<Written> for Checked {
 }
 
 /// The treatment of imports that the server does not have.
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum WrittenImports {
+pub(crate) enum WrittenImports {
     #[default]
     Refuse,
     Trap,
 }
 
+impl From<WrittenImports> for UnknownImports {
+    fn from(imports: WrittenImports) -> Self {
+        match imports {
+            WrittenImports::Refuse => Self::Refuse,
+            WrittenImports::Trap => Self::Trap,
+        }
+    }
+}
+
 /// The value of a constant variable.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Constant(String);
+pub(crate) struct Constant(pub String);
 
 impl TryFrom<String> for Constant {
     type Error = &'static str;
@@ -239,7 +258,7 @@ impl TryFrom<String> for Constant {
 #[derive(Deserialize)]
 #[serde(try_from = "PathBuf")]
 enum Program {
-    Module(PathBuf),
+    Module(ModulePath),
     /// The guest in this program that runs a granted command.
     Command,
 }
@@ -251,13 +270,24 @@ impl TryFrom<PathBuf> for Program {
         if path == Path::new(BUILTIN_COMMAND) {
             return Ok(Self::Command);
         }
+        ModulePath::try_from(path).map(Self::Module).map_err(|why| format!("{why}, or {BUILTIN_COMMAND}"))
+    }
+}
+
+/// The path of a module within a directory.
+#[derive(Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub(crate) struct ModulePath(pub PathBuf);
+
+impl TryFrom<PathBuf> for ModulePath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         if inside && is_module(&path) {
-            Ok(Self::Module(path))
+            Ok(Self(path))
         } else {
-            Err(format!(
-                "{path:?} is not a module of this directory: name a .wasm or .wat file inside it, or {BUILTIN_COMMAND}"
-            ))
+            Err(format!("{path:?} is not a module of this directory: name a .wasm or .wat file inside it"))
         }
     }
 }
@@ -269,7 +299,7 @@ pub(super) fn is_module(file: &Path) -> bool {
 
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Argument(String);
+pub(crate) struct Argument(pub String);
 
 impl TryFrom<String> for Argument {
     type Error = &'static str;
@@ -322,6 +352,7 @@ impl fmt::Display for Name {
 struct WrittenCall {
     description: String,
     access: WrittenAccess,
+    script: Option<InnerPath>,
     arguments: Vec<Argument>,
     params: Option<ParamList>,
     on_disconnect: OnDisconnect,
@@ -337,7 +368,7 @@ enum WrittenAccess {
 }
 
 impl WrittenCall {
-    fn named(self, name: CallName) -> CallSpec {
+    fn named(self, name: CallName, script: &Option<PathBuf>) -> CallSpec {
         CallSpec {
             name,
             description: self.description,
@@ -345,6 +376,7 @@ impl WrittenCall {
                 WrittenAccess::Public => Access::Public,
                 WrittenAccess::Scoped => Access::Scoped,
             },
+            script: self.script.map(|InnerPath(path)| path).or_else(|| script.clone()),
             arguments: self.arguments.into_iter().map(|Argument(argument)| argument).collect(),
             params: self.params.map(|ParamList(params)| params),
             on_disconnect: self.on_disconnect,

@@ -3,10 +3,7 @@
 //!
 //! This module decides nothing, and reads no file.
 
-use super::{
-    discover,
-    look::{Identity, Look},
-};
+use super::{discover, look::Look, stat::Identity};
 use notify::{
     EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind},

@@ -10,7 +10,7 @@ use distillery_core::{
     limits::Limits,
 };
 use serde::Deserialize;
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// A call, as its plugin declares it.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct CallSpec {
     pub name: CallName,
     pub description: String,
     pub access: Access,
+    /// The script of an interpreter, relative to the plugin's files.
+    pub script: Option<PathBuf>,
     /// Arguments behind those of the plugin, such as the script of this call.
     pub arguments: Vec<String>,
     /// `None` allows any number of any parameters.
@@ -93,6 +95,7 @@ impl CallSpec {
             name,
             description: String::new(),
             access: Access::default(),
+            script: None,
             arguments: Vec::new(),
             params: None,
             on_disconnect: OnDisconnect::default(),

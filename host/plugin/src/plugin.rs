@@ -248,6 +248,7 @@ pub(crate) mod tests {
             module_path: directory.join("x.wat"),
             module_bytes: Vec::new(),
             files: None,
+            interpreter: None,
             digest: String::new(),
             signature: None,
             manifest_text: manifest.to_owned(),

@@ -7,6 +7,7 @@ use super::{
     error::LoadError,
     files::{FilesError, store::Kept},
     granted::Granted,
+    interpreters::Interpreter,
     manifest::Manifest,
     operator::Operator,
     signature::Signed,
@@ -14,7 +15,10 @@ use super::{
 };
 use distillery_core::{call::Span, limits::Limits, size::Size};
 use distillery_runtime::Grants;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The part of a version that decides its rights, identical in all its generations.
 #[derive(Debug)]
@@ -27,8 +31,8 @@ pub struct Version {
     module: Size,
     /// The number and the size of its files.
     files: Option<(usize, Size)>,
-    /// Its files, in use as long as any of its generations; `None` if nothing is run.
-    kept: Option<Kept>,
+    /// Its files and those of its interpreter, in use as long as any of its generations; none if nothing is run.
+    kept: Vec<Kept>,
 }
 
 /// The resources and limits of the processes of a generation.
@@ -41,6 +45,13 @@ pub struct Rights {
     pub grants: Arc<Grants>,
 }
 
+fn not_kept(path: PathBuf, error: FilesError) -> LoadError {
+    match error {
+        FilesError::Unreadable { .. } => LoadError::FilesNotKept { path, error },
+        error => LoadError::Files { path, error },
+    }
+}
+
 impl Version {
     /// Makes the version that `source` describes, and keeps its files if the operator trusts them.
     pub fn new(source: &Source, operator: &Operator) -> Result<Self, LoadError> {
@@ -48,11 +59,14 @@ impl Version {
         version.check_signature(operator)?;
         if let Some(tree) = source.files.as_ref().filter(|_| !operator.grants.look_only) {
             let path = || source.directory.join(&source.manifest.files.directory);
-            let kept = operator.grants.files.keep(tree, source.manifest.files.at.as_str());
-            version.kept = Some(kept.map_err(|error| match error {
-                FilesError::Unreadable { .. } => LoadError::FilesNotKept { path: path(), error },
-                error => LoadError::Files { path: path(), error },
-            })?);
+            let kept = operator.grants.files.keep(tree, Some((Path::new(""), source.manifest.files.at.as_str())));
+            version.kept.push(kept.map_err(|error| not_kept(path(), error))?);
+        }
+        if let Some(interpreter) = source.interpreter.as_ref().filter(|_| !operator.grants.look_only) {
+            let Interpreter { tree, manifest, .. } = &**interpreter;
+            let library = interpreter.has_files().then_some((&*manifest.files.directory, manifest.files.at.as_str()));
+            let kept = operator.grants.files.keep(tree, library);
+            version.kept.push(kept.map_err(|error| not_kept(tree.path(""), error))?);
         }
         Ok(version)
     }
@@ -63,9 +77,9 @@ impl Version {
             fingerprint: source.fingerprint(),
             manifest: Arc::new(source.manifest.clone()),
             directory: source.directory.clone(),
-            module: Size::bytes(source.module_bytes.len() as u64),
+            module: source.module_size(),
             files: source.files.as_ref().map(|tree| (tree.count(), tree.size)),
-            kept: None,
+            kept: Vec::new(),
         }
     }
 
@@ -117,7 +131,7 @@ impl Version {
             let (asked, allowed) = (Span(asked).to_string(), Span(operator.grace_max).to_string());
             return Err(LoadError::Grace { directory: directory(), asked, allowed });
         }
-        grants.files = self.kept.as_ref().map(|kept| kept.mounted.clone());
+        grants.files = self.kept.iter().filter_map(|kept| kept.mounted.clone()).collect();
         grants.directory = manifest.directory.as_ref().map(|directory| directory.as_str().to_owned());
         grants.dev = manifest.dev;
         Ok(Rights { limits, granted, grants: Arc::new(grants) })

@@ -158,6 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         files::FileLimits,
+        interpreters::Interpreters,
         manifest,
         source::{Bounds, Source},
     };
@@ -188,7 +189,7 @@ mod tests {
 
     impl Desk {
         fn source_of(&self, name: &str) -> Source {
-            Source::read(&self.root.path().join(name), &BOUNDS).unwrap()
+            Source::read(&self.root.path().join(name), &BOUNDS, &Interpreters::default()).unwrap()
         }
 
         fn check_of(&self, name: &str) -> Result<(), Untrusted> {

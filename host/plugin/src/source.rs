@@ -2,32 +2,27 @@
 //!
 //! This module compiles nothing and runs nothing.
 
+pub use super::reading::Bounds;
 use super::{
     discover::Listing,
     error::LoadError,
     files::{FileLimits, FilesError, Tree, hex},
+    interpreters::{Interpreter, Interpreters},
     manifest::{self, Manifest, Wanted},
+    reading::read_whole,
     signature::{self, Signed},
 };
-use distillery_core::{call::CallName, size::Size, yaml};
-use rustix::fs::OFlags;
+use distillery_core::{call::CallName, limits::Limits, size::Size, yaml};
+use distillery_runtime::{CompileError, Program, Runtime};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A signature is a line of hexadecimal digits.
 const SIGNATURE_SIZE: Size = Size::kib(1);
-
-/// The bounds of what is read of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    pub module: Size,
-    pub files: FileLimits,
-}
 
 /// The contents of a plugin directory at one moment.
 #[derive(Debug)]
@@ -42,7 +37,9 @@ pub struct Source {
     pub module_bytes: Vec<u8>,
     /// The files that it brings along. Their content is read when they are kept.
     pub files: Option<Tree>,
-    /// The SHA-256 of manifest, module and files, in hexadecimal: equal digests mean equal plugins.
+    /// The interpreter that runs its scripts.
+    pub interpreter: Option<Arc<Interpreter>>,
+    /// The SHA-256 of manifest, module, files and interpreter, in hexadecimal: equal digests mean equal plugins.
     pub digest: String,
     /// The contents of the signature file.
     pub signature: Option<Vec<u8>>,
@@ -50,10 +47,10 @@ pub struct Source {
 
 impl Source {
     /// Reads the plugin at `path`: its directory, or a single module as a complete plugin.
-    pub fn at(path: &Path, bounds: &Bounds) -> Result<Self, LoadError> {
+    pub fn at(path: &Path, bounds: &Bounds, interpreters: &Interpreters) -> Result<Self, LoadError> {
         // `.` has no name of its own.
         let path = fs::canonicalize(path).map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
-        if path.is_dir() { Self::read(&path, bounds) } else { Self::alone(path, bounds.module) }
+        if path.is_dir() { Self::read(&path, bounds, interpreters) } else { Self::alone(path, bounds.module) }
     }
 
     /// Reads a module without a manifest; the file name gives its name.
@@ -66,7 +63,7 @@ impl Source {
             return Err(LoadError::ModuleTooLarge { path: module_path, max: max_module });
         };
         let directory = module_path.parent().unwrap_or(Path::new("/")).to_owned();
-        let digest = digest(b"", &module_bytes, None);
+        let digest = digest(b"", &module_bytes, None, None);
         Ok(Self {
             manifest: Manifest::of(&name),
             manifest_text: String::new(),
@@ -76,22 +73,28 @@ impl Source {
             module_path,
             module_bytes,
             files: None,
+            interpreter: None,
             digest,
             signature: None,
         })
     }
 
     /// Reads the plugin in `directory`, as far as it is within `bounds`.
-    pub fn read(directory: &Path, bounds: &Bounds) -> Result<Self, LoadError> {
+    pub fn read(directory: &Path, bounds: &Bounds, interpreters: &Interpreters) -> Result<Self, LoadError> {
         let name = plugin_name(directory)?;
         let listing = Listing::of(directory)?;
         let manifest_text = text_of_manifest(&listing, directory)?;
-        let manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
-        let module_path = module_path(directory, listing, &manifest)?;
-        let read = match &manifest.command {
-            // The guest is a part of the server, and so not of the version of the plugin.
-            Some(_) => Ok(Some(Vec::new())),
-            None => read_whole(&module_path, bounds.module),
+        let mut manifest = read_manifest(manifest_text.as_deref(), directory, &name)?;
+        let interpreter = manifest.interpreter.as_ref().map(|name| interpreters.get(name, bounds)).transpose()?;
+        let module_path = match &interpreter {
+            Some(interpreter) => interpreter.module.clone(),
+            None => module_path(directory, listing, &manifest)?,
+        };
+        let read = match (&interpreter, &manifest.command) {
+            (None, None) => read_whole(&module_path, bounds.module),
+            // The guest is a part of the server, and so not of the version of the plugin. An interpreter is read only to
+            // be compiled.
+            _ => Ok(Some(Vec::new())),
         };
         let module_bytes = match read {
             Ok(Some(bytes)) => bytes,
@@ -104,7 +107,8 @@ impl Source {
         let has_manifest = manifest_text.is_some();
         let manifest_text = manifest_text.unwrap_or_default();
         let files = files(directory, &manifest, bounds.files)?;
-        let digest = digest(manifest_text.as_bytes(), &module_bytes, files.as_ref());
+        let digest = digest(manifest_text.as_bytes(), &module_bytes, files.as_ref(), interpreter.as_deref());
+        complete(&mut manifest, interpreter.as_deref(), files.as_ref(), directory)?;
         let signature = signature_text(directory)?;
         Ok(Self {
             name,
@@ -115,14 +119,26 @@ impl Source {
             module_path,
             module_bytes,
             files,
+            interpreter,
             digest,
             signature,
         })
     }
 
-    /// Returns the code to run: the module, or the guest of this program that runs a command.
-    pub fn code(&self) -> &[u8] {
-        if self.manifest.command.is_some() { distillery_runtime::COMMAND_GUEST } else { &self.module_bytes }
+    /// Returns the program to run: the module, the interpreter, or the guest of this program that runs a command.
+    pub fn program(&self, runtime: &Runtime, limits: &Limits) -> Result<Program, CompileError> {
+        if let Some(interpreter) = &self.interpreter {
+            return interpreter.program(runtime, limits);
+        }
+        let is_command = self.manifest.command.is_some();
+        let code = if is_command { distillery_runtime::COMMAND_GUEST } else { &self.module_bytes };
+        runtime.compile(code, &self.manifest.linking, limits)
+    }
+
+    /// Returns the size of the module that it runs, its own or that of the interpreter.
+    pub fn module_size(&self) -> Size {
+        let own = Size::bytes(self.module_bytes.len() as u64);
+        self.interpreter.as_ref().map_or(own, |interpreter| interpreter.module_size)
     }
 
     /// Returns a fingerprint of everything that a load depends on: sources with equal fingerprints load alike. Includes
@@ -198,7 +214,7 @@ fn signature_text(directory: &Path) -> Result<Option<Vec<u8>>, LoadError> {
     }
 }
 
-/// Reads the files that the manifest wants, and checks their place.
+/// Reads the files that the manifest wants.
 fn files(directory: &Path, manifest: &Manifest, limits: FileLimits) -> Result<Option<Tree>, LoadError> {
     let wanted = &manifest.files;
     let read = || match Tree::read(directory, &wanted.directory, limits) {
@@ -212,10 +228,19 @@ fn files(directory: &Path, manifest: &Manifest, limits: FileLimits) -> Result<Op
         }
         Err(error) => Err(LoadError::Files { path: directory.join(&wanted.directory), error }),
     };
-    let tree = if wanted.wanted == Wanted::No { None } else { read()? };
-    let places = manifest.check_places(tree.is_some());
-    places.map_err(|why| LoadError::Places { path: directory.join(manifest::FILE), why })?;
-    Ok(tree)
+    if wanted.wanted == Wanted::No { Ok(None) } else { read() }
+}
+
+/// Completes the manifest with its interpreter, and checks the places of all directories.
+pub(super) fn complete(
+    manifest: &mut Manifest,
+    interpreter: Option<&Interpreter>,
+    files: Option<&Tree>,
+    directory: &Path,
+) -> Result<(), LoadError> {
+    let run = interpreter.map_or(Ok(()), |interpreter| interpreter.complete(manifest, files));
+    let right = run.and_then(|()| manifest.check_places(files.is_some()));
+    right.map_err(|why| LoadError::Places { path: directory.join(manifest::FILE), why })
 }
 
 fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Result<PathBuf, LoadError> {
@@ -242,26 +267,19 @@ fn module_path(directory: &Path, listing: Listing, manifest: &Manifest) -> Resul
     }
 }
 
-/// Reads a regular file; `None` if it is larger than `max`. Anything else, such as a pipe, could block the reader
-/// forever, even if it replaces the file at this moment.
-pub(super) fn read_whole(path: &Path, max: Size) -> Result<Option<Vec<u8>>, LoadError> {
-    let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(LoadError::NotAFile(path.to_owned()));
-    }
-    let mut options = File::options();
-    let file = options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(LoadError::NotAFile(path.to_owned()));
-    }
-    let mut bytes = Vec::new();
-    file.take(max.get().saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok((bytes.len() <= max.as_usize()).then_some(bytes))
-}
-
-/// Returns the digest of a manifest, a module and files.
-pub(super) fn digest(manifest: &[u8], module: &[u8], files: Option<&Tree>) -> String {
+/// Returns the digest of a manifest, a module, files and an interpreter.
+pub(super) fn digest(
+    manifest: &[u8],
+    module: &[u8],
+    files: Option<&Tree>,
+    interpreter: Option<&Interpreter>,
+) -> String {
     let mut hasher = Sha256::new();
+    if let Some(interpreter) = interpreter {
+        // Neither a manifest has this length, nor do files begin like this.
+        hasher.update((u64::MAX - 1).to_le_bytes());
+        hasher.update(&interpreter.tree.digest);
+    }
     if let Some(files) = files {
         // No manifest has this length, so a plugin without files never has the digest of one with files.
         hasher.update(u64::MAX.to_le_bytes());

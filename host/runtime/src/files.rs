@@ -81,7 +81,7 @@ pub struct Opened {
 
 /// Returns whether a guest has directories.
 pub fn is_furnished(grants: &Grants) -> bool {
-    !grants.mounts.is_empty() || grants.scratch.is_some() || grants.files.is_some() || grants.dev
+    !grants.mounts.is_empty() || grants.scratch.is_some() || !grants.files.is_empty() || grants.dev
 }
 
 /// Adds the granted directories to the WASI context of a guest.

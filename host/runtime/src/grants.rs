@@ -15,8 +15,8 @@ pub struct Grants {
     /// Variables in addition to those of every process: from the server's environment, and secrets.
     pub env: Vec<(String, Secret)>,
     pub scratch: Option<ScratchSpace>,
-    /// The files that the plugin brings along.
-    pub files: Option<Mounted>,
+    /// The files that the plugin and its interpreter bring along.
+    pub files: Vec<Mounted>,
     /// The working directory: the place of one of the directories.
     pub directory: Option<String>,
     /// Whether processes have a small `/dev`.

@@ -162,6 +162,11 @@ impl Program {
         self.0.on_demand
     }
 
+    /// Returns whether both are one program, with one copy of its code.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Checks whether its processes can begin within `limits`.
     pub fn fits(&self, limits: &Limits) -> Result<(), CompileError> {
         code::fits(self.needs(), limits, &self.0.common.limits)

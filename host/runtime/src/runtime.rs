@@ -15,6 +15,7 @@ use super::{
     ticker::Ticker,
 };
 use distillery_core::limits::Limits;
+use sha2::{Digest, Sha256};
 use std::{
     path::Path,
     sync::{Arc, OnceLock},
@@ -77,7 +78,7 @@ impl Runtime {
     /// Compiles and links a module or component, in binary or text form. Takes seconds for large ones and blocks: never
     /// call this on a thread that serves sockets or guests. Plugins with the same module share one program.
     pub fn compile(&self, code: &[u8], linking: &Linking, limits: &Limits) -> Result<Program, CompileError> {
-        let key = Shared::key(code, linking);
+        let key = Shared::key(&Sha256::digest(code).into(), linking);
         if let Some(program) = self.shared.get(&key) {
             program.fits(limits)?;
             return Ok(program);
@@ -103,6 +104,11 @@ impl Runtime {
         }?;
         self.shared.put(key, &program);
         Ok(program)
+    }
+
+    /// Returns the program of the module with the SHA-256 `code` if any plugin uses it. Compiles nothing.
+    pub fn in_use(&self, code: &[u8; 32], linking: &Linking) -> Option<Program> {
+        self.shared.get(&Shared::key(code, linking))
     }
 
     fn on_demand(&self) -> Result<&Linked, String> {

@@ -39,6 +39,7 @@ mod preflight;
 mod protocol;
 mod revoked;
 mod schedules;
+mod scripts;
 mod shutdown;
 mod start;
 mod swap;

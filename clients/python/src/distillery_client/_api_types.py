@@ -211,6 +211,8 @@ class Plugin(TypedDict):
     generations: list[Generation]
     # The granted resources outside the sandbox.
     grants: Grants | None
+    # The interpreter that runs its scripts; null if it has a module or a command.
+    interpreter: str | None
     kind: str | None
     loaded: str | None
     name: str

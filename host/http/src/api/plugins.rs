@@ -12,7 +12,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use distillery_core::call::Refusal;
+use distillery_core::call::{CallName, Refusal};
 use distillery_plugin::{
     Catalog, Plugin, Snapshot, State as PluginState,
     generation::{Change, Failure, What},
@@ -51,7 +51,7 @@ pub(super) fn routes() -> Vec<Route> {
     let plugin = json!({
         "name": "echo", "state": "serving", "generation": 2, "digest": digest, "loaded": "2026-01-31T12:00:00Z",
         "kind": "WASI 0.2 component", "description": "Says it again", "calls": ["echo"],
-        "files": {"at": "/plugin", "count": 3, "size": 4096}, "env": {"MODE": "loud"},
+        "interpreter": null, "files": {"at": "/plugin", "count": 3, "size": 4096}, "env": {"MODE": "loud"},
         "grants": {"mounts": [], "http": [], "env": [], "secrets": [], "systems": null, "scratch": null, "commands": []},
         "error": null, "processes": 1, "previous": null,
         "generations": [{
@@ -142,6 +142,8 @@ struct Shown<'a> {
     kind: Option<String>,
     description: &'a str,
     calls: Vec<&'a str>,
+    /// The interpreter that runs its scripts; null if it has a module or a command.
+    interpreter: Option<&'a str>,
     /// The files that the plugin brings along; null if there are none.
     files: Option<ShownFiles<'a>>,
     /// The constants in the environment of its processes.
@@ -243,6 +245,7 @@ impl<'a> Shown<'a> {
             kind: serving.map(|it| it.program.kind().to_string()),
             description: manifest.map_or("", |it| &it.description),
             calls: manifest.map(|it| it.calls.keys().map(|call| call.as_str()).collect()).unwrap_or_default(),
+            interpreter: manifest.and_then(|it| it.interpreter.as_ref()).map(CallName::as_str),
             files: serving.and_then(|it| {
                 let ((count, size), at) = (it.files()?, it.manifest.files.at.as_str());
                 Some(ShownFiles { at, count, size: size.get() })

@@ -8,6 +8,7 @@ use distillery_core::size::Size;
 use distillery_plugin::{
     Operator, Plugin, Snapshot,
     files::FileLimits,
+    interpreters::Interpreters,
     source::{Bounds, Source},
 };
 use distillery_store::{news::News, systems::System};
@@ -53,7 +54,7 @@ calls:
 ";
     std::fs::write(plugin.join("plugin.yaml"), manifest).unwrap();
     let files = FileLimits { count: 1, size: Size::mib(1) };
-    let source = Source::read(&plugin, &Bounds { module: Size::mib(1), files }).unwrap();
+    let source = Source::read(&plugin, &Bounds { module: Size::mib(1), files }, &Interpreters::default()).unwrap();
     let plugin = Arc::new(Plugin::new(&source, &Operator::default(), 1, compile).unwrap());
     let found = BTreeMap::from([("provision".to_owned(), Ok(plugin))]);
 

@@ -34,6 +34,8 @@ use uuid::Uuid;
 pub const DIRECTORY: &str = ".files";
 /// The file of an archived version that names its tree.
 pub const REFERENCE: &str = "files";
+/// The file of an archived version that names the tree of its interpreter.
+pub const INTERPRETER: &str = "interpreter";
 const BLOBS: &str = "blobs";
 const TREES: &str = "trees";
 /// The prefix of trees in the making. Only the holder of the store's lock makes one.
@@ -75,7 +77,8 @@ impl Default for Place {
 /// The kept files of a version, in use until they are dropped.
 #[derive(Debug)]
 pub struct Kept {
-    pub mounted: Mounted,
+    /// `None` if guests see nothing of them.
+    pub mounted: Option<Mounted>,
     lock: Option<OwnedFd>,
     store: Arc<FileStore>,
 }
@@ -115,8 +118,8 @@ impl FileStore {
         Ok(root)
     }
 
-    /// Keeps the files of `tree`, which guests see at `at`. Blocks.
-    pub fn keep(self: &Arc<Self>, tree: &Tree, at: &str) -> Result<Kept, FilesError> {
+    /// Keeps the files of `tree`. `mount` is the directory of it that guests see, and its place for them. Blocks.
+    pub fn keep(self: &Arc<Self>, tree: &Tree, mount: Option<(&Path, &str)>) -> Result<Kept, FilesError> {
         let failed = |error: io::Error| FilesError::Unreadable { path: String::new(), error };
         let root = self.root().map_err(failed)?;
         let _held = lock(&root, FlockOperation::LockExclusive).map_err(failed)?;
@@ -125,7 +128,8 @@ impl FileStore {
             self.make(tree, &root, &path)?;
         }
         let lock = lock(&path, FlockOperation::LockShared).map_err(failed)?;
-        let mounted = Mounted::open(&path, at.to_owned(), false).map_err(failed)?;
+        let mounted = mount.map(|(directory, at)| Mounted::open(&path.join(directory), at.to_owned(), false));
+        let mounted = mounted.transpose().map_err(failed)?;
         self.checked.lock().insert(tree.digest.clone());
         Ok(Kept { mounted, lock: Some(lock), store: self.clone() })
     }
@@ -221,7 +225,7 @@ impl FileStore {
     }
 
     /// Removes the trees that are neither in use nor part of an archived version, and then the blobs that no tree uses.
-    fn collect(&self) -> io::Result<()> {
+    pub(crate) fn collect(&self) -> io::Result<()> {
         let Place::Archive(archive) = &self.place else { return Ok(()) };
         let root = archive.join(DIRECTORY);
         if !root.is_dir() {
@@ -282,7 +286,8 @@ fn entries(directory: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
 fn references(archive: &Path) -> HashSet<String> {
     let directories = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
     let versions = directories(archive.to_owned()).flat_map(directories);
-    versions.filter_map(|version| fs::read_to_string(version.join(REFERENCE)).ok()).collect()
+    let named = |version: PathBuf| [REFERENCE, INTERPRETER].map(|file| fs::read_to_string(version.join(file)).ok());
+    versions.flat_map(named).flatten().collect()
 }
 
 /// Copies a file to `blob`. Returns false if it does not have the expected digest and size.

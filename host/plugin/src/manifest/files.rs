@@ -80,10 +80,10 @@ struct WrittenFiles {
     at: Option<GuestPath>,
 }
 
-/// A path of a directory within the plugin's.
+/// A path below a directory.
 #[derive(Deserialize)]
 #[serde(try_from = "PathBuf")]
-struct InnerPath(PathBuf);
+pub(crate) struct InnerPath(pub PathBuf);
 
 impl TryFrom<PathBuf> for InnerPath {
     type Error = String;
@@ -93,7 +93,7 @@ impl TryFrom<PathBuf> for InnerPath {
         if path.components().all(|part| matches!(part, Component::Normal(_))) && path.components().next().is_some() {
             Ok(Self(path))
         } else {
-            Err(format!("{path:?} is not a directory inside the plugin's: name one, such as files"))
+            Err(format!("{path:?} is not a directory or file inside the plugin's: name one, such as files"))
         }
     }
 }

@@ -128,7 +128,7 @@ fn error_names_its_place() {
     assert_eq!(
         refused("description: x\ncalls:\n  echo:\n    acess: public\n"),
         "plugins/echo/plugin.yaml:4:5: calls.echo.acess: unknown key: did you mean access? (allowed: description, \
-         access, arguments, params, on_disconnect, secret_value)"
+         access, script, arguments, params, on_disconnect, secret_value)"
     );
     assert_eq!(
         refused("calls:\n  echo:\n    params:\n      - {name: a, default: x}\n      - {name: b}\n"),
@@ -179,9 +179,9 @@ fn senseless_value_is_refused() {
         ("capabilities: {mounts: [{name: a, at: /x/../y}]}", "not a place"),
         ("capabilities: {mounts: [{name: a, at: /x/}]}", "not a place"),
         ("capabilities: {mounts: [{name: a, at: //}]}", "not a place"),
-        ("files: ../x", "files: \"../x\" is not a directory inside the plugin's"),
-        ("files: /etc", "is not a directory inside"),
-        ("files: .", "is not a directory inside"),
+        ("files: ../x", "files: \"../x\" is not a directory or file inside the plugin's"),
+        ("files: /etc", "is not a directory or file inside"),
+        ("files: .", "is not a directory or file inside"),
         ("files: 7", "files: "),
         ("files: {at: x}", "files.at: \"x\" is not a place"),
         ("files: {form: x}", "files.form: unknown key"),

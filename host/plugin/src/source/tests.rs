@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 const MAX: Bounds = Bounds { module: Size::mib(1), files: FileLimits { count: 100, size: Size::kib(64) } };
 
 fn refused(root: &tempfile::TempDir, name: &str) -> String {
-    let error = Source::read(&root.path().join(name), &MAX).unwrap_err().to_string();
+    let error = Source::read(&root.path().join(name), &MAX, &Interpreters::default()).unwrap_err().to_string();
     error.replace(&format!("{}/", root.path().display()), "")
 }
 
@@ -14,16 +14,16 @@ fn refused(root: &tempfile::TempDir, name: &str) -> String {
 fn plugin_is_read_completely() {
     let root = root(&[("echo/echo.wat", "(module)"), ("two/a.wat", "a"), ("two/b.wat", "b")]);
     fs::write(root.path().join("two/plugin.yaml"), "component: b.wat").unwrap();
-    let echo = Source::read(&root.path().join("echo"), &MAX).unwrap();
+    let echo = Source::read(&root.path().join("echo"), &MAX, &Interpreters::default()).unwrap();
     assert_eq!((echo.name.as_str(), echo.module_bytes.as_slice()), ("echo", b"(module)".as_slice()));
     assert!(echo.manifest.calls.contains_key("echo"));
-    assert_eq!(Source::read(&root.path().join("two"), &MAX).unwrap().module_bytes, b"b");
+    assert_eq!(Source::read(&root.path().join("two"), &MAX, &Interpreters::default()).unwrap().module_bytes, b"b");
 }
 
 #[test]
 fn digest_changes_with_manifest_and_module() {
     let root = root(&[("echo/echo.wat", "a")]);
-    let digest = || Source::read(&root.path().join("echo"), &MAX).unwrap().digest;
+    let digest = || Source::read(&root.path().join("echo"), &MAX, &Interpreters::default()).unwrap().digest;
     let first = digest();
     assert!(first.len() == 64 && first == digest());
     fs::write(root.path().join("echo/echo.wat"), "b").unwrap();
@@ -37,7 +37,7 @@ fn digest_of_a_plugin_without_files_is_unchanged() {
     // As signed by versions that knew no files: the length of the manifest, the manifest, the module.
     let signed = hex(&Sha256::digest(b"\x02\0\0\0\0\0\0\0{}(module)"));
     let root = root(&[("echo/echo.wat", "(module)"), ("echo/plugin.yaml", "{}")]);
-    let digest = || Source::read(&root.path().join("echo"), &MAX).unwrap().digest;
+    let digest = || Source::read(&root.path().join("echo"), &MAX, &Interpreters::default()).unwrap().digest;
     assert_eq!(digest(), signed);
     fs::create_dir(root.path().join("echo/files")).unwrap();
     assert_eq!(digest(), signed, "an empty directory is none");
@@ -53,7 +53,7 @@ fn files_are_wanted_as_the_manifest_says() {
     let directory = root.path().join("echo");
     let files = |manifest: &str| {
         fs::write(directory.join("plugin.yaml"), manifest).unwrap();
-        Source::read(&directory, &MAX).map(|source| source.files.map(|tree| tree.count()))
+        Source::read(&directory, &MAX, &Interpreters::default()).map(|source| source.files.map(|tree| tree.count()))
     };
     assert_eq!(files("{}").unwrap(), Some(1));
     assert_eq!(files("files: false").unwrap(), None);
@@ -102,7 +102,8 @@ fn load_error_says_what_to_do() {
 fn module_above_the_size_limit_is_not_read() {
     let root = root(&[("big/big.wat", "12345")]);
     let directory = root.path().join("big");
-    let within = |bytes| Source::read(&directory, &Bounds { module: Size::bytes(bytes), ..MAX });
+    let within =
+        |bytes| Source::read(&directory, &Bounds { module: Size::bytes(bytes), ..MAX }, &Interpreters::default());
     assert!(within(5).is_ok());
     let error = within(4).unwrap_err().to_string();
     assert!(
@@ -151,13 +152,13 @@ fn unreadable_manifest_is_an_error() {
         let refused = refused(&root, name);
         assert!(refused.starts_with(&format!("{name}/{told}")), "{refused}");
     }
-    assert!(Source::read(&at("bare"), &MAX).is_ok());
+    assert!(Source::read(&at("bare"), &MAX, &Interpreters::default()).is_ok());
 }
 
 #[test]
 fn fingerprint_tells_an_empty_manifest_from_none() {
     let root = root(&[("echo/echo.wat", "a")]);
-    let source = || Source::read(&root.path().join("echo"), &MAX).unwrap();
+    let source = || Source::read(&root.path().join("echo"), &MAX, &Interpreters::default()).unwrap();
     let prints: Vec<_> = [None, Some(("plugin.yaml", "{}")), Some((signature::FILE, ""))]
         .map(|file| {
             file.into_iter().for_each(|(name, text)| fs::write(root.path().join("echo").join(name), text).unwrap());

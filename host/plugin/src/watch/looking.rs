@@ -1,11 +1,7 @@
 //! Looks at the plugin directories: when they are due, and how they differ from the look before.
 
 use super::reconciler::Reconciler;
-use crate::{
-    debounce::Hint,
-    discover,
-    look::{Identity, Root},
-};
+use crate::{debounce::Hint, discover, look::Root, stat::Identity};
 use distillery_config as config;
 use std::{
     mem,
@@ -53,7 +49,7 @@ impl Reconciler {
 
     pub(super) fn look_once(&mut self, sign: Hint<'_>) {
         tracing::trace!("looking at all plugins");
-        let seen = match Root::at(&self.root, &self.looks) {
+        let seen = match Root::at(&self.root, &self.looks, self.loader.interpreters.root()) {
             Ok(seen) => seen,
             Err(error) => return self.lose_root(error.to_string()),
         };

@@ -11,9 +11,10 @@ use crate::{
     discover,
     generation::{Failure, What},
     load::{self, Again, Fresh, Loaded, Loader},
-    look::{Identity, Look},
+    look::Look,
     notice::{Notice, Notices, Whose},
     report::report,
+    stat::Identity,
 };
 use distillery_config as config;
 use std::{

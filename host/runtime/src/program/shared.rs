@@ -13,7 +13,8 @@ use std::{
 pub struct Shared(Mutex<HashMap<[u8; 32], Weak<Inner>>>);
 
 impl Shared {
-    pub fn key(code: &[u8], linking: &Linking) -> [u8; 32] {
+    /// Returns the key of the module with the SHA-256 `code`.
+    pub fn key(code: &[u8; 32], linking: &Linking) -> [u8; 32] {
         let Linking { unknown, invoke } = linking;
         let linking = format!("{unknown:?} {invoke:?} ");
         Sha256::new()

@@ -70,7 +70,7 @@ impl World {
         let operator = Operator { limits: limits.clone(), grace_max: Duration::from_secs(60), ..Operator::default() };
         let files = FileLimits { count: 0, size: Size::mib(0) };
         let bounds = source::Bounds { module: Size::mib(64), files };
-        let loader = Loader { runtime, operator, bounds, archive: None };
+        let loader = Loader { runtime, operator, bounds, interpreters: Arc::default(), archive: None };
         let loaded = loader.load_all(&plugins)?;
         let catalog = Arc::new(Catalog::new(Snapshot::default().next(&found(&loaded))));
         for (name, state) in catalog.snapshot().plugins() {

@@ -27,7 +27,7 @@ impl Bench {
     }
 
     fn keep(&self) -> Kept {
-        self.store.keep(&self.tree(), AT).unwrap()
+        self.store.keep(&self.tree(), Some((Path::new(""), AT))).unwrap()
     }
 
     fn archive(&self) -> PathBuf {
@@ -102,7 +102,7 @@ fn file_that_changes_after_it_was_read_is_not_kept() {
         bench.write("b", "1");
         let tree = bench.tree();
         change(&bench);
-        let refused = bench.store.keep(&tree, AT).unwrap_err();
+        let refused = bench.store.keep(&tree, Some((Path::new(""), AT))).unwrap_err();
         assert!(matches!(refused, FilesError::Changed(_) | FilesError::ChangedAsWhole), "{refused}");
         assert_eq!(bench.count(TREES), 0);
     }
@@ -156,7 +156,7 @@ fn damaged_files_are_replaced() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     fs::write(&path, "").unwrap();
     let restarted = Arc::new(FileStore::of(bench.archive()));
-    let again = restarted.keep(&tree, AT).unwrap();
+    let again = restarted.keep(&tree, Some((Path::new(""), AT))).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "1");
     assert_ne!(again.mounted, kept.mounted, "the damaged directory is in use, and only moved");
 }
@@ -166,7 +166,7 @@ fn temporary_store_is_removed_with_its_last_user() {
     let bench = bench();
     bench.write("a", "1");
     let store = Arc::new(FileStore::default());
-    let kept = store.keep(&bench.tree(), AT).unwrap();
+    let kept = store.keep(&bench.tree(), Some((Path::new(""), AT))).unwrap();
     let root = store.root().unwrap();
     drop(store);
     assert!(root.exists());

@@ -1,0 +1,1 @@
+//! An empty package: build.py compiles C sources of its dependencies.
