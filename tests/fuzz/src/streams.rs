@@ -193,7 +193,7 @@ fn stdout_keeps_its_lines_for_any_cuts() {
                 Step::Write(bytes) => assert_eq!(output.write(&bytes), model.write(&bytes)),
                 Step::Line(line) => assert_eq!(output.write_line(&line), model.write_line(&line)),
                 Step::Prompt => {
-                    output.prompt();
+                    output.prompt(|| 0);
                     model.prompt();
                 }
                 Step::Take => {
