@@ -37,6 +37,7 @@ mod can_i;
 mod check;
 mod config;
 mod describe;
+mod logs;
 mod man;
 mod new;
 mod output;
@@ -101,6 +102,8 @@ enum Command {
     Ps(running::Ps),
     /// Tells a process of a server to stop
     Cancel(running::Cancel),
+    /// Prints what a process of a server wrote, also after its end
+    Logs(logs::Logs),
     /// Lists the calls of a server that you are allowed to run
     Calls(running::Calls),
     /// Lists the schedules of a server: your own, or all with the scope schedules:read
@@ -188,6 +191,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Attach(attach) => call::attach(&config, attach),
         Command::Ps(ps) => running::ps(&config, &ps),
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
+        Command::Logs(logs) => logs::logs(&config, &logs),
         Command::Calls(calls) => running::calls(&config, &calls),
         Command::Schedules(arguments) => schedules::run(&config, &arguments),
         Command::CompileWorker { .. }

@@ -13,7 +13,7 @@ use address::Address;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -83,6 +83,45 @@ const LOCALHOST: &str = "localhost";
 impl Peer {
     /// Sends a request to `route` below `/api/v1/`, and reads the answer.
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, route: &str) -> anyhow::Result<T> {
+        let answer = self.request(method, route).await?;
+        let status = answer.status();
+        let body = self.whole(answer).await?;
+        if !status.is_success() {
+            bail!(self.refused(status, &body));
+        }
+        serde_json::from_slice(&body)
+            .context("the server speaks another version of the API: use the command of its release")
+    }
+
+    /// Sends a request to `route` below `/api/v1/`, and passes the bytes of the answer on as they arrive. Returns its
+    /// headers.
+    pub async fn read(
+        &self,
+        route: &str,
+        mut each: impl FnMut(&HeaderMap, &[u8]) -> io::Result<()>,
+    ) -> anyhow::Result<HeaderMap> {
+        let answer = self.request(Method::GET, route).await?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            bail!(self.refused(status, &self.whole(answer).await?));
+        }
+        let (head, mut body) = answer.into_parts();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the server broke off its answer")?;
+            if let Some(bytes) = frame.data_ref() {
+                each(&head.headers, bytes)?;
+            }
+        }
+        Ok(head.headers)
+    }
+
+    /// Reads the whole body of an answer.
+    async fn whole(&self, answer: Response<Incoming>) -> anyhow::Result<Bytes> {
+        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
+        Ok(body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes())
+    }
+
+    async fn request(&self, method: Method, route: &str) -> anyhow::Result<Response<Incoming>> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -94,15 +133,7 @@ impl Peer {
         }
         let answer = timeout(PATIENCE, sender.send_request(request.body(Empty::<Bytes>::new())?)).await;
         let answer = answer.map_err(|_| anyhow!("the server did not answer within {}s", PATIENCE.as_secs()))?;
-        let answer = answer.context("the server did not answer: it may be ending, or too many commands ask at once")?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
-        let body = body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes();
-        if !status.is_success() {
-            bail!(self.refused(status, &body));
-        }
-        serde_json::from_slice(&body)
-            .context("the server speaks another version of the API: use the command of its release")
+        answer.context("the server did not answer: it may be ending, or too many commands ask at once")
     }
 
     /// Opens a websocket. Returns whether the server accepted `protocol`; an older server continues without a

@@ -107,7 +107,6 @@ impl<'a> Source<'a> {
     }
 
     /// Returns every key that was requested, with `*` for a free key or an index.
-
     #[cfg(test)]
     pub(super) fn asked(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
