@@ -38,6 +38,7 @@ mod check;
 mod config;
 mod describe;
 mod interpreter;
+mod logs;
 mod man;
 mod mcp;
 mod new;
@@ -103,6 +104,8 @@ enum Command {
     Ps(running::Ps),
     /// Tells a process of a server to stop
     Cancel(running::Cancel),
+    /// Prints what a process of a server wrote, also after its end
+    Logs(logs::Logs),
     /// Lists the calls of a server that you are allowed to run
     Calls(running::Calls),
     /// Offers the calls of a server as tools to the program that starts this one, with the Model Context Protocol
@@ -196,6 +199,7 @@ fn run(arguments: Arguments) -> ExitCode {
         Command::Attach(attach) => call::attach(&config, attach),
         Command::Ps(ps) => running::ps(&config, &ps),
         Command::Cancel(cancel) => running::cancel(&config, &cancel),
+        Command::Logs(logs) => logs::logs(&config, &logs),
         Command::Calls(calls) => running::calls(&config, &calls),
         Command::Mcp(arguments) => mcp::run(&config, &arguments),
         Command::Schedules(arguments) => schedules::run(&config, &arguments),

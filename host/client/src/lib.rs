@@ -14,7 +14,7 @@ use address::Address;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -86,13 +86,40 @@ impl Peer {
     pub async fn ask<T: DeserializeOwned>(&self, method: Method, route: &str) -> anyhow::Result<T> {
         let answer = self.send(method, route, &[], Bytes::new()).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
-        let body = body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes();
+        let body = self.whole(answer).await?;
         if !status.is_success() {
             bail!(self.refused(status, &body));
         }
         serde_json::from_slice(&body)
             .context("the server speaks another version of the API: use the command of its release")
+    }
+
+    /// Sends a request to `route` below `/api/v1/`, and passes the bytes of the answer on as they arrive. Returns its
+    /// headers.
+    pub async fn read(
+        &self,
+        route: &str,
+        mut each: impl FnMut(&HeaderMap, &[u8]) -> io::Result<()>,
+    ) -> anyhow::Result<HeaderMap> {
+        let answer = self.send(Method::GET, route, &[], Bytes::new()).await?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            bail!(self.refused(status, &self.whole(answer).await?));
+        }
+        let (head, mut body) = answer.into_parts();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the server broke off its answer")?;
+            if let Some(bytes) = frame.data_ref() {
+                each(&head.headers, bytes)?;
+            }
+        }
+        Ok(head.headers)
+    }
+
+    /// Reads the whole body of an answer.
+    async fn whole(&self, answer: Response<Incoming>) -> anyhow::Result<Bytes> {
+        let body = Limited::new(answer.into_body(), ANSWER).collect().await;
+        Ok(body.map_err(anyhow::Error::from_boxed).context("the server broke off its answer")?.to_bytes())
     }
 
     /// Sends a request to `route` below `/api/v1/`, and returns the answer once it begins. Dropping its body closes the

@@ -78,7 +78,7 @@ impl Changes {
         differing!(changes, "auth.", all.map(|it| &it.auth), Auth {
             live: ; restart: anonymous session_time secure_cookies forwarded_users; elsewhere:
         });
-        differing!(changes, "history.", all.map(|it| &it.history), History { live: ; restart: keep max; elsewhere: });
+        differing!(changes, "history.", all.map(|it| &it.history), History { live: ; restart: keep max output output_each; elsewhere: });
         differing!(changes, "ops.", all.map(|it| &it.ops), Ops { live: ; restart: listen; elsewhere: });
         differing!(changes, "traces.", all.map(|it| &it.traces), Traces { live: ; restart: endpoint one_in; elsewhere: });
         differing!(changes, "log.", all.map(|it| &it.log), Log { live: ; restart: format; elsewhere: level color });

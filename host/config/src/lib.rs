@@ -237,6 +237,10 @@ pub struct History {
     pub keep: Duration,
     /// The maximum number of processes.
     pub max: u64,
+    /// The maximum size of all output on disk; nothing is kept if it is 0.
+    pub output: Size,
+    /// The maximum size of the output of one process.
+    pub output_each: Size,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -359,7 +363,12 @@ impl Default for Auth {
 
 impl Default for History {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(30 * 24 * 3600), max: 100_000 }
+        Self {
+            keep: Duration::from_secs(30 * 24 * 3600),
+            max: 100_000,
+            output: Size::mib(1024),
+            output_each: Size::mib(16),
+        }
     }
 }
 
@@ -533,6 +542,8 @@ impl Traces {
 
 /// The maximum of a size that the server holds in memory as a whole.
 const HELD: Size = Size::mib(1024);
+/// The maximum of a size on disk.
+const DISK: Size = Size::mib(1024 * 1024);
 
 impl Plugins {
     fn read(mut section: Section<'_>, base: &Path) -> Result<Self, ConfigError> {
@@ -655,6 +666,8 @@ impl History {
         let history = Self {
             keep: section.get_or("keep", default.keep, form::wait)?,
             max: section.get_or("max", default.max, form::count(1..=10_000_000))?,
+            output: section.get_or("output", default.output, form::size(Size::bytes(0)..=DISK))?,
+            output_each: section.get_or("output_each", default.output_each, form::size(Size::kib(1)..=HELD))?,
         };
         section.finish()?;
         Ok(history)

@@ -56,7 +56,7 @@ limits:
    tables: 13, instances: 14, stack: 1MiB, resources: 15, processes: 16, processes_per_caller: 17, queue: 0,
    queue_time: 0s, kept_time: 10m, kept_output: 64KiB, kept_processes: 9, module: 18MiB, files: 26, files_size: 27KiB, compile_time: 19s, compile_memory: 100MiB}
 cancel: {grace: 0s, grace_max: 20s, cleanup_time: 21s, shutdown_grace: 22s, takeover_grace: 23s}
-history: {keep: 24h, max: 25}
+history: {keep: 24h, max: 25, output: 28MiB, output_each: 29KiB}
 ops: {listen: '127.0.0.1:9090'}
 traces: {endpoint: 'http://localhost:4318/v1/traces', one_in: 10}
 data: /var/lib/distillery
@@ -127,7 +127,7 @@ news: /srv/news
             secure_cookies: true,
             forwarded_users: true,
         },
-        history: History { keep: seconds(24 * 3600), max: 25 },
+        history: History { keep: seconds(24 * 3600), max: 25, output: Size::mib(28), output_each: Size::kib(29) },
         ops: Ops { listen: Some("127.0.0.1:9090".parse().unwrap()) },
         traces: Traces { endpoint: Some("http://localhost:4318/v1/traces".into()), one_in: 10 },
         data: "/var/lib/distillery".into(),

@@ -12,14 +12,14 @@ use crate::{
     call::CancelReason,
     limits::Limits,
     size::Size,
-    stream::{Input, Output, Stderr},
+    stream::{Input, Output, Stderr, recording::Recording},
 };
 use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use std::{
     future::poll_fn,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
@@ -64,6 +64,8 @@ pub struct Control {
     pub commands: CommandUsage,
     /// The value of the call, as JSON.
     value: Mutex<Option<Box<str>>>,
+    /// What the guest writes, on its way to the history.
+    recording: OnceLock<Arc<Recording>>,
 }
 
 /// An invalid value of a call.
@@ -99,6 +101,22 @@ impl Control {
             memory_peak: AtomicU64::new(0),
             commands: CommandUsage::default(),
             value: Mutex::default(),
+            recording: OnceLock::new(),
+        }
+    }
+
+    /// Records what the guest writes. Call before the guest starts.
+    pub fn record(&self, recording: &Arc<Recording>) {
+        if self.recording.set(recording.clone()).is_ok() {
+            self.output.record(recording.clone());
+            self.stderr.record(recording.clone());
+        }
+    }
+
+    /// Ends the recording, if there is one. Call after the end of the last guest.
+    pub fn end_recording(&self) {
+        if let Some(recording) = self.recording.get() {
+            recording.end();
         }
     }
 

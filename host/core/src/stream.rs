@@ -6,6 +6,7 @@ mod input;
 mod last_words;
 mod lines;
 mod output;
+pub mod recording;
 mod ring;
 mod stderr;
 

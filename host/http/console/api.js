@@ -62,6 +62,19 @@ export function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** Sends `ended` when the session of the caller has ended: by its time, or by the operator. */
+export const sessionEnd = new EventTarget();
+
+/**
+ * Learns from an answer that the session has ended. A user with a session is refused for no other reason.
+ * @param {string} path
+ */
+function noticeEnd(path) {
+  if (!caller.known || !caller.user || path.startsWith("auth")) return;
+  setCaller({ User: "", Scopes: [] });
+  sessionEnd.dispatchEvent(new Event("ended"));
+}
+
 /**
  * @param {string} method
  * @param {string} path
@@ -85,7 +98,30 @@ async function request(method, path, body) {
     throw new ApiError(answer.status, `the server answered ${answer.status} without JSON`);
   }
   if (answer.ok) return value;
+  if (answer.status === 401) noticeEnd(path);
   throw new ApiError(answer.status, value?.message ?? `the server answered ${answer.status}`);
+}
+
+/**
+ * Reads bytes of the output of a process, and where they begin.
+ * @param {string} path
+ * @param {AbortSignal} [signal]
+ */
+export async function getBytes(path, signal) {
+  let answer;
+  try {
+    answer = await fetch(ROOT + path, { cache: "no-store", signal });
+  } catch {
+    throw new ApiError(0, "the server cannot be reached");
+  }
+  if (!answer.ok) {
+    const value = await answer.json().catch(() => null);
+    throw new ApiError(answer.status, value?.message ?? `the server answered ${answer.status}`);
+  }
+  /** @param {string} name */
+  const number = (name) => Number(answer.headers.get(name) ?? 0);
+  const [offset, total] = [number("distillery-offset"), number("distillery-total")];
+  return { bytes: new Uint8Array(await answer.arrayBuffer()), offset, total };
 }
 
 /** @param {string} path */

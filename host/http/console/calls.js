@@ -4,6 +4,7 @@ import { caller, get } from "./api.js";
 import { announce, badge, notice } from "./dom.js";
 import { fill, h } from "./element.js";
 import { callForm } from "./form.js";
+import { loginHere } from "./login.js";
 import * as running from "./running.js";
 
 /** @import { Call } from "./api.js" */
@@ -30,7 +31,11 @@ export async function show({ main, route, signal, setTitle }) {
   if (!calls.length) return showNone(main);
   const call = calls.find((it) => it.name === route.name);
   if (call) setTitle(call.name);
-  const body = call ? detail(call, signal) : route.name ? unknown(route.name) : overview();
+  const body = call
+    ? detail(call, prefilled(call, route.query), signal)
+    : route.name
+      ? unknown(route.name)
+      : overview();
   fill(
     main,
     h(
@@ -42,9 +47,26 @@ export async function show({ main, route, signal, setTitle }) {
   );
 }
 
+/**
+ * Returns the values of a link such as `#/calls/provision?slug=coins`, by position. A link never sets a secret: it is
+ * kept by browsers and shown by others.
+ * @param {Call} call
+ * @param {URLSearchParams} query
+ */
+function prefilled({ params }, query) {
+  /** @type {string[]} */
+  const values = [];
+  for (const { name, secret, rest, default: preset } of params ?? []) {
+    const given = secret ? [] : query.getAll(name);
+    if (rest) values.push(...given);
+    else values.push(given[0] ?? preset ?? "");
+  }
+  return values;
+}
+
 /** @param {HTMLElement} main */
 function showNone(main) {
-  const login = !caller.user && [h("a", { href: "#/login" }, "Log in"), " to see the calls that need a scope."];
+  const login = !caller.user && [h("a", { href: loginHere() }, "Log in"), " to see the calls that need a scope."];
   const text = h("p", { class: "empty" }, "There is no call that you can run. ", login);
   fill(main, h("h1", { tabindex: "-1" }, "Calls"), text);
 }
@@ -54,6 +76,7 @@ function unknown(name) {
   return [
     h("h1", { tabindex: "-1" }, name),
     notice("bad", `There is no call ${JSON.stringify(name)} that you can run.`),
+    !caller.user && h("p", { class: "row" }, h("a", { class: "button", href: loginHere() }, "Log in")),
   ];
 }
 
@@ -105,28 +128,30 @@ function sidebar(calls, current) {
 /**
  * A call with the form that runs it.
  * @param {Call} call
+ * @param {string[]} values the initial values
  * @param {AbortSignal} signal
  */
-function detail(call, signal) {
+function detail(call, values, signal) {
   const access = call.access === "public" ? "public" : `needs call:${call.name}`;
   return [
     h("p", { class: "back" }, h("a", { href: "#/calls" }, "All calls")),
     h("h1", { tabindex: "-1" }, call.name),
     call.description && h("p", { class: "lead" }, call.description),
     h("p", { class: "aside" }, "Plugin ", h("strong", {}, call.plugin), " ", badge("", access)),
-    runForm(call, signal),
+    runForm(call, values, signal),
   ];
 }
 
 /**
  * @param {Call} call
+ * @param {string[]} values the initial values
  * @param {AbortSignal} signal
  */
-function runForm(call, signal) {
-  const params = again?.call === call.name ? again.params.map((it) => it ?? "") : [];
+function runForm(call, values, signal) {
+  const params = again?.call === call.name ? again.params.map((it) => it ?? "") : values;
   again = null;
   const fields = callForm(call.params, params);
-  const detach = h("input", { type: "checkbox", checked: call.on_disconnect === "detach" });
+  const detach = h("input", { type: "checkbox", checked: call.on_disconnect === "detach" || caller.user !== "" });
   const run = h("button", { class: "primary" }, "Run");
   const cancel = h("button", { type: "button", hidden: true }, "Cancel");
   const state = h("div", { class: "state" });

@@ -1,6 +1,6 @@
 // The console: shows the page that the address names, and what surrounds it.
 
-import { ApiError, caller, loadCaller, logOut, messageOf } from "./api.js";
+import { ApiError, caller, loadCaller, logOut, messageOf, sessionEnd } from "./api.js";
 import * as calls from "./calls.js";
 import { announce, byId, confirm, notice } from "./dom.js";
 import { fill, h } from "./element.js";
@@ -123,8 +123,8 @@ function showError(error, title) {
       ]
     : [h("strong", {}, "Cannot show this page: "), messageOf(error), "."];
   const retry = h("button", { type: "button", onclick: show }, "Try again");
-  const login = answer?.status === 401 && h("a", { class: "button", href: "#/login" }, "Log in");
-  fill(main, h("h1", { tabindex: "-1" }, title), notice("bad", text), h("p", { class: "row" }, retry, login));
+  const link = answer?.status === 401 && h("a", { class: "button", href: login.loginHere() }, "Log in");
+  fill(main, h("h1", { tabindex: "-1" }, title), notice("bad", text), h("p", { class: "row" }, retry, link));
 }
 
 /**
@@ -146,7 +146,7 @@ function drawFrame(path) {
 function account() {
   if (!caller.known) return null;
   if (!caller.user) {
-    const link = h("a", { class: "button", href: "#/login" }, "Log in");
+    const link = h("a", { class: "button", href: login.loginHere() }, "Log in");
     return [h("p", { class: "who aside" }, "Not logged in"), link];
   }
   const name = h("p", { class: "who" }, h("span", { class: "aside" }, "Logged in as "), h("strong", {}, caller.user));
@@ -217,4 +217,10 @@ addEventListener("hashchange", () => {
   if (location.hash !== shownHash) show();
 });
 addEventListener("reload-page", show);
+// On any page, and at any request.
+sessionEnd.addEventListener("ended", () => {
+  running.list().forEach(running.forget);
+  const to = login.loginHere();
+  location.hash = `${to}${to.includes("?") ? "&" : "?"}ended=`;
+});
 show();

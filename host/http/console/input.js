@@ -4,10 +4,17 @@ import { h } from "./element.js";
 
 /** @import { Running } from "./running.js" */
 
-// Lines that the arrow keys bring back. Shared by all processes of the page.
+// Lines of one process that the arrow keys bring back.
 const MAX_HISTORY = 200;
-/** @type {string[]} */
-const history = [];
+// A prompt for something that nobody else should read.
+const PRIVATE =
+  /(?:pass(?:word|phrase|code|wort)|kennwort|\bpin\b|secret|\btoken\b|api[ _-]?key|one-time code|mot de passe|contraseña)[^:?>]*[:?>]\s*$/i;
+
+/**
+ * Tells whether a prompt looks like one for a password.
+ * @param {string} prompt
+ */
+export const asksForSecret = (prompt) => PRIVATE.test(prompt);
 
 /** @param {Running} process */
 export function inputLine(process) {
@@ -21,23 +28,58 @@ export function inputLine(process) {
   });
   const shortcut = { type: "button", "aria-keyshortcuts": "Control+D", onclick: () => process.closeInput() };
   const close = h("button", shortcut, "Close stdin");
+  // Browsers look for the name that a password belongs to.
+  const nameless = h("input", { type: "text", autocomplete: "username", hidden: true });
+  // Set by the user; otherwise the prompt decides.
+  /** @type {boolean | null} */
+  let chosen = null;
+  const hide = h("button", { type: "button", "aria-pressed": "false" }, "Hide input");
+  const update = () => {
+    const hidden = chosen ?? asksForSecret(process.screen.prompt());
+    const type = hidden ? "password" : "text";
+    if (input.type === type) return;
+    input.type = type;
+    input.autocomplete = hidden ? "new-password" : "off";
+    hide.setAttribute("aria-pressed", String(hidden));
+  };
+  hide.onclick = () => {
+    chosen = input.type !== "password";
+    update();
+    input.focus({ preventScroll: true });
+  };
   /** @param {SubmitEvent} event */
   const submit = (event) => {
     event.preventDefault();
-    if (!process.type(input.value)) return;
-    remember(input.value);
+    update();
+    const hidden = input.type === "password";
+    if (!process.type(input.value, hidden)) return;
+    if (!hidden) remember(process.typed, input.value);
     input.value = "";
+    chosen = null;
     keys.reset();
+    update();
   };
   const prompt = h("span", { class: "prompt", "aria-hidden": "true" }, "›");
-  const element = h("form", { class: "input", onsubmit: submit }, prompt, input, h("button", {}, "Send"), close);
+  const element = h(
+    "form",
+    { class: "input", onsubmit: submit },
+    prompt,
+    input,
+    nameless,
+    h("button", {}, "Send"),
+    hide,
+    close,
+  );
   const keys = bindKeys(input, process);
   input.addEventListener("paste", (event) => paste(event, input, process));
-  return { element, focus: () => input.focus({ preventScroll: true }) };
+  return { element, update, focus: () => input.focus({ preventScroll: true }) };
 }
 
-/** @param {string} line */
-function remember(line) {
+/**
+ * @param {string[]} history
+ * @param {string} line
+ */
+function remember(history, line) {
   if (line !== "" && history.at(-1) !== line) history.push(line);
   if (history.length > MAX_HISTORY) history.shift();
 }
@@ -47,6 +89,7 @@ function remember(line) {
  * @param {Running} process
  */
 function bindKeys(input, process) {
+  const history = process.typed;
   // The position in the history. At its end there is the line that is being typed.
   let at = history.length;
   let draft = "";
@@ -60,6 +103,9 @@ function bindKeys(input, process) {
   input.addEventListener("keydown", (event) => {
     const { key, ctrlKey, altKey, metaKey } = event;
     if (altKey || metaKey) return;
+    const arrow = key === "ArrowUp" || key === "ArrowDown";
+    // A hidden line is not replaced by one that can be read, nor kept.
+    if (arrow && input.type === "password") return;
     const nothingSelected = input.selectionStart === input.selectionEnd && !String(getSelection());
     if (key === "ArrowUp") recall(at - 1);
     else if (key === "ArrowDown") recall(at + 1);
@@ -89,6 +135,6 @@ function paste(event, input, process) {
   const after = input.value.slice(input.selectionEnd ?? 0);
   lines[0] = before + lines[0];
   const last = lines.pop() + after;
-  for (const line of lines) process.type(line);
+  for (const line of lines) process.type(line, input.type === "password");
   input.value = last;
 }

@@ -1,11 +1,13 @@
 // A process that this page is connected to: its terminal, its input, and what it uses.
 
+import { caller } from "./api.js";
 import { runAgain } from "./calls.js";
 import { announce, badge, fact, focused, notice } from "./dom.js";
 import { copyButton, fill, h } from "./element.js";
 import { inputLine } from "./input.js";
 import { labelOf, verdict } from "./outcome.js";
 import * as running from "./running.js";
+import { downloadOutput } from "./stored.js";
 import { Terminal } from "./terminal.js";
 import { bytes, duration, param } from "./text.js";
 
@@ -65,7 +67,11 @@ export function showLive({ main, signal, setTitle }, process) {
     if (hadFocus && line.element.hidden) (controls.cancel.hidden ? terminal : controls.cancel).focus();
   };
   process.addEventListener("state", update, { signal });
-  process.addEventListener("screen", () => terminal.update(), { signal });
+  const onScreen = () => {
+    terminal.update();
+    line.update();
+  };
+  process.addEventListener("screen", onScreen, { signal });
   const clock = setInterval(() => {
     if (process.live) drawFacts();
   }, CLOCK_MS);
@@ -150,6 +156,8 @@ function footer(process) {
 
 /** @param {Running} process */
 function download(process) {
+  // The server has the bytes as they were written. Anonymous callers cannot read them there.
+  if (caller.user && process.id) return downloadOutput({ id: process.id, call: process.call ?? "process" });
   const file = new Blob([process.screen.text()], { type: "text/plain" });
   const link = h("a", { href: URL.createObjectURL(file), download: `${process.call}-${process.id}.txt` });
   link.click();

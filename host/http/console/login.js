@@ -1,10 +1,16 @@
 // The login page.
 
 import { caller, logIn, messageOf } from "./api.js";
-import { announce, field } from "./dom.js";
+import { announce, field, notice } from "./dom.js";
 import { fill, h } from "./element.js";
 
 /** @import { Page } from "./console.js" */
+
+/** Returns the address of this page, which returns to the present one. */
+export function loginHere() {
+  const here = location.hash;
+  return here.startsWith("#/login") || here.length < 3 ? "#/login" : `#/login?to=${encodeURIComponent(here)}`;
+}
 
 /** @param {Page} page */
 export async function show({ main, route }) {
@@ -55,6 +61,7 @@ export async function show({ main, route }) {
   fill(
     main,
     h("h1", { tabindex: "-1" }, "Log in"),
+    route.query.has("ended") && notice("", "Your session has ended. Log in again to go on where you were."),
     caller.user && h("p", {}, "You are logged in as ", h("strong", {}, caller.user), "."),
     form,
     h("p", { class: "hint narrow" }, hint),

@@ -4,6 +4,7 @@ import { caller } from "./api.js";
 import { notice } from "./dom.js";
 import { fill, h } from "./element.js";
 import { showLive } from "./live.js";
+import { loginHere } from "./login.js";
 import { loadRecord, showRecord } from "./record.js";
 import * as running from "./running.js";
 
@@ -27,7 +28,7 @@ export async function show(page) {
   if (process.state !== "refused") return showLive(page, process);
   running.forget(process);
   if (record) return showRecord(page, record);
-  const login = !caller.user && h("p", { class: "row" }, h("a", { class: "button", href: "#/login" }, "Log in"));
+  const login = !caller.user && h("p", { class: "row" }, h("a", { class: "button", href: loginHere() }, "Log in"));
   const error = notice("bad", h("strong", {}, "Cannot show this process: "), `${process.reason}.`);
   fill(main, h("div", { class: "head" }, h("h1", { tabindex: "-1" }, route.name)), error, login);
 }

@@ -1,7 +1,7 @@
 // The processes that the caller can see, running and ended.
 
-import { caller, can, get } from "./api.js";
-import { badge, cell, focused, tableHead } from "./dom.js";
+import { caller, can, get, messageOf } from "./api.js";
+import { announce, cell, focused, tableHead } from "./dom.js";
 import { fill, h } from "./element.js";
 import { OUTCOMES, outcomeBadge } from "./outcome.js";
 import * as running from "./running.js";
@@ -12,6 +12,7 @@ import { bytes, dateTime, duration, param } from "./text.js";
 /** @import { Running } from "./running.js" */
 
 const PAGE_SIZE = 25;
+const EXPORT_PAGE = 500;
 // How often the newest page is loaded again while it is visible.
 const REFRESH_MS = 3000;
 
@@ -24,6 +25,16 @@ export async function show({ main, route, signal }) {
   const table = h("div", { class: "wide" });
   const pages = h("nav", { class: "row", "aria-label": "Pages of processes" });
   const asked = new URLSearchParams([...query].filter(([, value]) => value));
+  // Days of this time zone. The last one is included.
+  for (const [name, days] of /** @type {[string, number][]} */ ([
+    ["since", 0],
+    ["until", 1],
+  ])) {
+    const start = asked.has(name) ? new Date(`${asked.get(name)}T00:00`) : null;
+    start?.setDate(start.getDate() + days);
+    if (start && !Number.isNaN(start.getTime())) asked.set(name, start.toISOString());
+    else asked.delete(name);
+  }
   // One more than is shown tells whether there is another page.
   asked.set("limit", String(PAGE_SIZE + 1));
   let previous = "";
@@ -39,7 +50,8 @@ export async function show({ main, route, signal }) {
     const last = found.length > PAGE_SIZE ? found[PAGE_SIZE - 1].id : null;
     const newest = h("button", { type: "button", onclick: () => go(query, { before: null }) }, "Newest");
     const older = h("button", { type: "button", onclick: () => go(query, { before: last }) }, "Older");
-    fill(pages, query.has("before") && newest, last && older);
+    const save = h("button", { type: "button", onclick: () => exportAll(asked) }, "Export");
+    fill(pages, query.has("before") && newest, last && older, found.length > 0 && save);
   };
   fill(main, heading, filters(query, everyone), table, pages);
   await load();
@@ -48,6 +60,36 @@ export async function show({ main, route, signal }) {
     if (!document.hidden) load().catch(() => {});
   }, REFRESH_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+// A file with more processes is for programs.
+const MAX_EXPORTED = 10_000;
+
+/**
+ * Downloads all processes that the filters show, from this page on.
+ * @param {URLSearchParams} asked
+ */
+async function exportAll(asked) {
+  /** @type {ProcessRecord[]} */
+  const all = [];
+  const next = new URLSearchParams(asked);
+  next.set("limit", String(EXPORT_PAGE));
+  try {
+    for (;;) {
+      /** @type {ProcessRecord[]} */
+      const found = await get(`processes?${next}`);
+      all.push(...found);
+      if (found.length < EXPORT_PAGE || all.length >= MAX_EXPORTED) break;
+      next.set("before", found[found.length - 1].id);
+    }
+  } catch (error) {
+    return announce(`The processes cannot be exported: ${messageOf(error)}`);
+  }
+  const file = new Blob([JSON.stringify(all, null, 2)], { type: "application/json" });
+  const link = h("a", { href: URL.createObjectURL(file), download: "processes.json" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  announce(`${all.length} processes exported`);
 }
 
 /**
@@ -90,6 +132,12 @@ function filters(query, everyone) {
     const options = { type: "search", name, value, autocomplete: "off", spellcheck: "false", "data-filter": true };
     return h("label", {}, h("span", {}, label), h("input", options));
   };
+  /**
+   * @param {string} name
+   * @param {string} label
+   */
+  const day = (name, label) =>
+    h("label", {}, h("span", {}, label), h("input", { type: "date", name, value: query.get(name) ?? "" }));
   const outcomes = Object.entries(OUTCOMES).map(([value, { label }]) => h("option", { value }, label));
   const outcome = h("select", { name: "outcome" }, h("option", { value: "" }, "any"), outcomes);
   outcome.value = query.get("outcome") ?? "";
@@ -110,6 +158,9 @@ function filters(query, everyone) {
     text("call", "Call"),
     everyone && text("user", "User"),
     h("label", {}, h("span", {}, "Outcome"), outcome),
+    text("text", "Text"),
+    day("since", "From"),
+    day("until", "Until"),
     h("button", {}, "Filter"),
   );
   return form;

@@ -6,6 +6,7 @@ import { announce, fact, focused, notice } from "./dom.js";
 import { fill, h } from "./element.js";
 import { outcomeBadge, verdict } from "./outcome.js";
 import { elapsed } from "./processes.js";
+import { storedOutput } from "./stored.js";
 import { bytes, dateTime, duration, param } from "./text.js";
 
 /** @import { ProcessRecord } from "./api.js" */
@@ -34,9 +35,10 @@ export async function loadRecord(id) {
 export function showRecord({ main, signal, setTitle }, record) {
   setTitle(record.call);
   const error = h("div");
+  let output = storedOutput(record, signal);
   const draw = () => {
     const button = record.outcome === "running" ? cancelButton() : runButton(record);
-    fill(main, content(record, button, error));
+    fill(main, content(record, button, error), output);
     if (record.outcome === "running" && !signal.aborted) setTimeout(refresh, REFRESH_MS);
   };
   const refresh = async () => {
@@ -45,6 +47,7 @@ export function showRecord({ main, signal, setTitle }, record) {
     if (signal.aborted || !next) return;
     const focus = focused();
     const hadFocus = focus?.tagName === "BUTTON" && main.contains(focus);
+    if (record.outcome === "running" && next.outcome !== "running") output = storedOutput(next, signal);
     record = next;
     draw();
     if (hadFocus) (main.querySelector("button") ?? main).focus();
@@ -78,7 +81,6 @@ function runButton(record) {
 function content(record, button, error) {
   const isRunning = record.outcome === "running";
   const command = [record.call, ...record.params.map(param)].join(" ");
-  const hint = isRunning ? "Another client is connected and receives the output." : "The output was not stored.";
   return [
     h(
       "div",
@@ -90,7 +92,7 @@ function content(record, button, error) {
     h("p", { class: "row" }, button),
     error,
     !isRunning && verdict({ ...record, kind: record.outcome, status: null }),
-    h("p", { class: "hint" }, hint),
+    isRunning && h("p", { class: "hint" }, "Another client is connected and receives the output."),
     h(
       "dl",
       { class: "facts large" },

@@ -115,6 +115,8 @@ export class Running extends EventTarget {
   reason = null;
   cancels = 0;
   inputClosed = false;
+  /** @type {string[]} lines of input that can be recalled; gone with the process */
+  typed = [];
   /** @type {Usage | null} */
   used = null;
   screen = new Screen();
@@ -186,11 +188,12 @@ export class Running extends EventTarget {
   /**
    * Sends one line of stdin.
    * @param {string} line without its line break
+   * @param {boolean} [hidden] whether the screen must not show it
    * @returns {boolean} whether it was sent
    */
-  type(line) {
+  type(line, hidden = false) {
     if (!this.#connected || this.inputClosed) return false;
-    this.screen.addLine("in", line);
+    this.screen.addLine("in", hidden ? "•••" : line);
     this.#wire?.input(encoder.encode(`${line}\n`));
     this.#output.requestFrame();
     return true;

@@ -74,6 +74,11 @@ export class Screen {
     this.#trim();
   }
 
+  // Returns the text before the cursor in its line.
+  prompt() {
+    return this.lines[this.#row]?.text.slice(0, this.#column) ?? "";
+  }
+
   // Returns all text without its styles.
   text() {
     let text = "";

@@ -10,6 +10,7 @@ pub mod documents;
 pub mod news;
 pub mod openapi;
 mod operation;
+pub mod output;
 pub mod plugins;
 pub mod pow;
 pub mod processes;
@@ -74,6 +75,7 @@ fn routes() -> Vec<Route> {
         news::routes(),
         calls::routes(),
         processes::routes(),
+        output::routes(),
         schedules::routes(),
         plugins::routes(),
         documents::routes(),

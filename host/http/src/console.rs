@@ -49,6 +49,7 @@ const FILES: &[(&str, &[u8])] = &files! {
     "running.js"
     "screen.js"
     "settings.js"
+    "stored.js"
     "style.js"
     "terminal.js"
     "text.js"

@@ -357,6 +357,16 @@ struct WrittenCall {
     params: Option<ParamList>,
     on_disconnect: OnDisconnect,
     secret_value: bool,
+    output: KeptOutput,
+}
+
+/// What the history keeps of the output of a call.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeptOutput {
+    #[default]
+    Keep,
+    None,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -381,6 +391,7 @@ impl WrittenCall {
             params: self.params.map(|ParamList(params)| params),
             on_disconnect: self.on_disconnect,
             secret_value: self.secret_value,
+            keeps_output: self.output == KeptOutput::Keep,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct CallSpec {
     pub on_disconnect: OnDisconnect,
     /// Whether the value is only for the client: neither the log nor the history has it.
     pub secret_value: bool,
+    /// Whether the history keeps what its processes write.
+    pub keeps_output: bool,
 }
 
 /// The parameters of one call in order, with the rules that concern several of them.
@@ -100,6 +102,7 @@ impl CallSpec {
             params: None,
             on_disconnect: OnDisconnect::default(),
             secret_value: false,
+            keeps_output: true,
         }
     }
 

@@ -292,6 +292,9 @@ impl Order {
         if let Some(history) = &self.history {
             let begun = history::begun(&self.control, &self.starter, &self.call, &self.params);
             history.begin(&self.control, begun);
+            if let Some(outputs) = history.outputs.as_ref().filter(|_| self.call.spec.keeps_output) {
+                outputs.record(&self.control, self.call.plugin.manifest.stderr == Stderr::Log);
+            }
         }
         self.counted.started();
         Ok(Process::start(self.call, self.invocation, self.deadlines, &self.compute, self.control, permit))

@@ -3,6 +3,10 @@
 //! Recording adds no noticeable latency to a call: notes go into a bounded queue, and one thread writes them in
 //! batches. Notes that do not fit are dropped and counted, and the log reports them.
 
+mod outputs;
+
+pub use outputs::{Cursor, Outputs, Piece};
+
 use distillery_core::{
     call::{CancelReason, Outcome},
     control::Control,
@@ -45,6 +49,10 @@ const SHARDS: usize = 16;
 pub struct Retention {
     pub age: Duration,
     pub count: u64,
+    /// Maximum size of all output on disk.
+    pub output: u64,
+    /// Maximum size of the output of one process, before it is compressed.
+    pub output_each: u64,
 }
 
 pub struct History {
@@ -52,6 +60,8 @@ pub struct History {
     notes: SyncSender<Note>,
     queue: Arc<Queue>,
     processes: Arc<Processes>,
+    /// `None` if no output is kept.
+    pub outputs: Option<Outputs>,
     writing: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -140,6 +150,12 @@ impl Seen {
         self.ended.as_ref().map_or(RUNNING, |ended| &ended.outcome)
     }
 
+    /// Returns whether a parameter or the message contains this text in lower case.
+    fn contains(&self, text: &str) -> bool {
+        let message = self.ended.as_ref().and_then(|ended| ended.message.as_ref());
+        self.begun.params.iter().flatten().chain(message).any(|it| it.to_ascii_lowercase().contains(text))
+    }
+
     fn is(&self, wanted: &Wanted) -> bool {
         let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
         wanted.before.is_none_or(|before| self.begun.id < before)
@@ -147,6 +163,9 @@ impl Seen {
             && fits(&wanted.user, &self.begun.user)
             && wanted.owner.as_ref().is_none_or(|owner| *owner == self.begun.owner)
             && fits(&wanted.outcome, self.outcome())
+            && wanted.since.is_none_or(|since| self.begun.started >= since)
+            && wanted.until.is_none_or(|until| self.begun.started < until)
+            && wanted.text.as_deref().is_none_or(|text| self.contains(&text.to_ascii_lowercase()))
     }
 }
 
@@ -186,7 +205,8 @@ impl History {
     }
 
     fn start_as(database: &Database, retention: Retention, alone: bool) -> anyhow::Result<Self> {
-        let (history, mut scribe) = Self::open(database, retention)?;
+        let (mut history, mut scribe) = Self::open(database, retention)?;
+        history.outputs = (retention.output > 0).then(|| Outputs::start(database, retention)).transpose()?;
         scribe.alone = alone;
         *history.writing.lock() = Some(thread::Builder::new().name("history".into()).spawn(move || scribe.run())?);
         Ok(history)
@@ -206,7 +226,7 @@ impl History {
             alone: true,
             since_pruned: 0,
         };
-        Ok((Self { running, notes: sender, queue, processes, writing: Mutex::default() }, scribe))
+        Ok((Self { running, notes: sender, queue, processes, outputs: None, writing: Mutex::default() }, scribe))
     }
 
     /// Records that a process begins.
@@ -226,6 +246,7 @@ impl History {
 
     /// Records that the process has ended, with the value that can be kept.
     pub fn end(&self, control: &Control, outcome: &Outcome, value: Option<Box<str>>) {
+        control.end_recording();
         let Some(entry) = self.running.shard(control.id).lock().get(&control.id).cloned() else { return };
         let ended = Ended {
             at: Some(now()),
@@ -334,6 +355,9 @@ impl History {
             let _ = self.notes.send(Note::Last);
             // A thread that panicked has already reported it.
             let _ = writing.join();
+        }
+        if let Some(outputs) = &self.outputs {
+            outputs.finish();
         }
     }
 }

@@ -75,7 +75,12 @@ pub struct Database {
 impl Database {
     /// Opens the database in the directory `data`. Makes it if there is none, and migrates its schema.
     pub fn open(data: &Path) -> Result<Self, StoreError> {
-        let file = data.join(FILE);
+        Self::open_with(data, FILE, MIGRATIONS)
+    }
+
+    /// Opens the database `name` in the directory `data`. Makes it if there is none, and migrates its schema.
+    pub(super) fn open_with(data: &Path, name: &str, migrations: &[&str]) -> Result<Self, StoreError> {
+        let file = data.join(name);
         let impossible = |error| StoreError::Impossible { file: file.clone(), error };
         let not_private = |error| match error {
             NotPrivate::Io(error) => impossible(error),
@@ -85,12 +90,17 @@ impl Database {
         // The database contains hashes of credentials. SQLite gives the files beside it the same mode when it makes
         // them.
         for end in [""].into_iter().chain(BESIDE) {
-            private::file(&data.join(format!("{FILE}{end}")), Use::Visit).map_err(not_private)?;
+            private::file(&data.join(format!("{name}{end}")), Use::Visit).map_err(not_private)?;
         }
         File::options().create(true).truncate(false).write(true).mode(0o600).open(&file).map_err(impossible)?;
         let database = Self { file };
-        database.migrate(MIGRATIONS)?;
+        database.migrate(migrations)?;
         Ok(database)
+    }
+
+    /// Returns the file of the database.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Refers to the database in `file`, which exists.

@@ -14,6 +14,7 @@ pub mod inspection;
 mod listing;
 mod moments;
 pub mod news;
+pub mod outputs;
 pub mod processes;
 pub mod public;
 pub mod schedules;

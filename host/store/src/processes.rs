@@ -93,6 +93,12 @@ pub struct Wanted {
     pub user: Option<String>,
     pub owner: Option<Principal>,
     pub outcome: Option<String>,
+    /// Only processes that began at this time or later.
+    pub since: Option<OffsetDateTime>,
+    /// Only processes that began before this time.
+    pub until: Option<OffsetDateTime>,
+    /// Only processes with this text in a parameter or in the message, in any case of its ASCII letters.
+    pub text: Option<String>,
     pub limit: usize,
 }
 
@@ -105,6 +111,10 @@ const COLUMNS: &str = "id, user, owner, call, params, plugin, generation, starte
                        value, cpu_ms, memory, bytes_in, bytes_out, schedule, commands, commands_ms, commands_cpu_ms, \
                        commands_memory";
 
+/// Finds a text in lower case in a parameter or in the message. `lower` knows only the letters of ASCII.
+const TEXT: &str = "EXISTS (SELECT 1 FROM (SELECT value FROM json_each(params) UNION ALL SELECT message) \
+                    WHERE instr(lower(value), ?) > 0)";
+
 impl Processes {
     pub fn open(database: &Database) -> Result<Self, StoreError> {
         Ok(Self { readers: Readers::open(database)? })
@@ -114,12 +124,18 @@ impl Processes {
     pub fn page(&self, wanted: &Wanted) -> Result<Vec<(Begun, Option<Ended>)>, StoreError> {
         let before = wanted.before.map(|id| id.into_bytes().to_vec());
         let owner = wanted.owner.as_ref().map(Principal::stored);
-        let conditions: [(&str, &dyn ToSql, bool); 5] = [
+        let since = wanted.since.map(millis);
+        let until = wanted.until.map(millis);
+        let text = wanted.text.as_deref().map(str::to_ascii_lowercase);
+        let conditions: [(&str, &dyn ToSql, bool); 8] = [
             ("id < ?", &before, before.is_some()),
             ("owner IS ?", &owner, owner.is_some()),
             ("call = ?", &wanted.call, wanted.call.is_some()),
             ("user = ?", &wanted.user, wanted.user.is_some()),
             ("outcome = ?", &wanted.outcome, wanted.outcome.is_some()),
+            ("started >= ?", &since, since.is_some()),
+            ("started < ?", &until, until.is_some()),
+            (TEXT, &text, text.is_some()),
         ];
         let given = || conditions.iter().filter(|(_, _, given)| *given);
         let conditions: String = given().map(|(condition, ..)| format!(" AND {condition}")).collect();
@@ -302,6 +318,10 @@ mod tests {
         }
     }
 
+    fn bobs_of(wanted: &Wanted) -> Wanted {
+        Wanted { user: Some("bob".into()), ..wanted.clone() }
+    }
+
     fn store() -> (TempDir, Processes, Writer) {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path()).unwrap();
@@ -336,6 +356,12 @@ mod tests {
         assert_eq!(page(bobs.clone()), [id(9), id(7), id(5)]);
         assert_eq!(page(Wanted { call: Some("ask".into()), ..bobs.clone() }), [id(7), id(1)]);
         assert_eq!(page(Wanted { outcome: Some("success".into()), ..bobs }), [id(9), id(5), id(3)]);
+        assert_eq!(page(Wanted { text: Some("WHY".into()), ..bobs_of(&wanted) }), [id(9), id(5), id(3)]);
+        assert!(page(Wanted { text: Some("%".into()), ..wanted.clone() }).is_empty());
+        let first = all[0].started;
+        assert!(page(Wanted { until: Some(first), ..wanted.clone() }).is_empty());
+        assert_eq!(page(Wanted { since: Some(first), ..wanted.clone() }), [id(9), id(8), id(7)]);
+        assert!(page(Wanted { since: Some(first + Duration::HOUR), ..wanted.clone() }).is_empty());
         assert!(page(Wanted { user: Some("' OR 1".into()), ..wanted.clone() }).is_empty());
         let owner = |owner| Wanted { owner: Some(owner), ..wanted.clone() };
         assert_eq!(page(owner(Principal::Forwarded("bob".into()))), [id(9), id(7), id(5)]);

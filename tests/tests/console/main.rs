@@ -5,6 +5,7 @@ mod calls;
 mod docs_page;
 mod flood;
 mod pages;
+mod stored;
 mod terminal;
 
 use distillery_tests::{Browser, Guest, Server, server::Builder};

@@ -222,7 +222,7 @@ async fn process_list_has_pages_and_only_own_processes() {
     browser.until("only the one that failed", "document.querySelectorAll('tbody tr').length === 1").await;
     browser.press("conversation").await;
     browser.sees("exit status 3").await;
-    browser.sees("The output was not stored.").await;
+    browser.sees("hello").await;
     browser.press("Log out").await;
     browser.sees("Cannot show this process").await;
     assert!(!browser.text().await.contains("exit status 3"));

@@ -25,6 +25,7 @@ mod http2;
 mod http_calls;
 mod instances;
 mod kept;
+mod kept_output;
 mod limits;
 mod linking;
 mod making;

@@ -75,7 +75,12 @@ pub(super) fn build(
     loader.archive = Some(Arc::new(Archive::of(&config.data)));
     let catalog = Arc::<Catalog>::default();
     let compute = ComputeThreads::start(way.threads).context("cannot start the threads that guests compute on")?;
-    let retention = Retention { age: config.history.keep, count: config.history.max };
+    let retention = Retention {
+        age: config.history.keep,
+        count: config.history.max,
+        output: config.history.output.get(),
+        output_each: config.history.output_each.get(),
+    };
     let history = if way.takeover { History::start_beside } else { History::start };
     let history = Arc::new(history(&store.database, retention).context("cannot continue the history")?);
     let drain = Drain::default();

@@ -3,10 +3,11 @@
 //! Finished lines wait until the socket takes them all at once. The unfinished line is sent as it is, as a prompt, when
 //! the guest waits for input.
 
-use super::{lines::Lines, remember, wake_other};
+use super::{Stream, lines::Lines, recording::Recording, remember, wake_other};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -36,6 +37,8 @@ struct State {
     lines: Lines,
     /// Set if output is raw.
     plain: Option<Plain>,
+    /// Gets all bytes of the guest, as they are.
+    recording: Option<Arc<Recording>>,
     /// Further output is dropped.
     closed: bool,
     /// Bytes that can still be written. `None` if there is no limit.
@@ -75,6 +78,7 @@ impl Output {
         let state = State {
             lines: Lines::default(),
             plain: None,
+            recording: None,
             closed: false,
             left: limit,
             written_in_all: 0,
@@ -89,6 +93,11 @@ impl Output {
     /// writes.
     pub fn raw_output(&self) {
         self.state.lock().plain = Some(Plain::default());
+    }
+
+    /// Also gives all bytes of the guest to `recording`. Call before the guest writes.
+    pub fn record(&self, recording: Arc<Recording>) {
+        self.state.lock().recording = Some(recording);
     }
 
     /// Resets the limit for the next guest.
@@ -125,6 +134,9 @@ impl Output {
         let (bytes, result) = self.allowed(state, begun, bytes);
         state.count(bytes.len());
         state.closed = result != Written::Yes;
+        if let Some(recording) = &state.recording {
+            recording.write(Stream::Stdout, bytes);
+        }
         match &mut state.plain {
             Some(plain) => {
                 state.lines.write_plain(bytes);

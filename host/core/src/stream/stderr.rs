@@ -1,9 +1,9 @@
 //! stderr: lines for the server's log, and the guest's last words.
 
-use super::{Output, last_words::LastWords};
+use super::{Output, Stream, last_words::LastWords, recording::Recording};
 use memchr::memchr;
 use parking_lot::Mutex;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Maximum length of a line; the rest of a longer one is dropped.
 const LINE: usize = 1 << 10;
@@ -28,6 +28,7 @@ struct State {
     last_words: LastWords,
     given: u32,
     written_in_all: u64,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Stderr {
@@ -40,6 +41,11 @@ impl Stderr {
     /// too. Call before the guest writes.
     pub fn give_apart(&self, limit: Option<u64>) {
         self.give(limit, true);
+    }
+
+    /// Also gives all bytes of the guest to `recording`. Call before the guest writes.
+    pub fn record(&self, recording: Arc<Recording>) {
+        self.state.lock().recording = Some(recording);
     }
 
     fn give(&self, limit: Option<u64>, logged: bool) {
@@ -65,6 +71,9 @@ impl Stderr {
     pub fn write(&self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let mut state = self.state.lock();
         state.written_in_all += bytes.len() as u64;
+        if let Some(recording) = &state.recording {
+            recording.write(Stream::Stderr, bytes);
+        }
         while let Some(end) = memchr(b'\n', bytes) {
             state.append(&bytes[..end]);
             state.end_line(&mut each);

@@ -37,6 +37,10 @@ fn header(name: &str) -> Value {
         "Retry-After" => ("The seconds to wait before a retry.", json!({"type": "integer", "minimum": 1})),
         "Set-Cookie" => ("The session cookie, or its deletion.", json!({"type": "string"})),
         "Location" => ("The process.", json!({"type": "string", "format": "uri-reference"})),
+        "Distillery-Offset" => ("The offset of the first byte of the body.", json!({"type": "integer", "minimum": 0})),
+        "Distillery-Total" => {
+            ("The number of bytes that were written in all.", json!({"type": "integer", "minimum": 0}))
+        }
         "Distillery-Process" => ("The id of the process.", json!({"type": "string", "format": "uuid"})),
         "Distillery-Key" => {
             ("The key of a process that outlives its client and has no owner.", json!({"type": "string"}))

@@ -25,6 +25,7 @@ use futures_util::stream::try_unfold;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The default and the maximum number of processes in a list.
 const LIMIT: usize = 50;
@@ -32,8 +33,17 @@ const MOST: usize = 500;
 /// The number of processes in memory at a time. Each has up to 4 KiB of parameters and 16 KiB of value.
 const AT_A_TIME: usize = 32;
 
+/// The id of the process in examples.
+const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
+
+/// Adds the segment that names a process.
+pub(super) fn id_of(operation: Operation) -> Operation {
+    operation
+        .segment("id", "The id of the process", json!({"type": "string", "format": "uuid"}), json!(ID))
+        .error(404, "There is no such process, or the caller is not allowed to see it.")
+}
+
 pub(super) fn routes() -> Vec<Route> {
-    const ID: &str = "019c1a2b-3c4d-7e5f-8a9b-0c1d2e3f4a5b";
     let process = json!({
         "id": ID, "call": "provision", "params": ["coins", null], "user": "ada", "plugin": "provision",
         "generation": 3, "started": "2026-01-31T12:00:00Z", "schedule": null, "ended": "2026-01-31T12:00:04.25Z", "kept": false, "outcome": "exited",
@@ -43,6 +53,7 @@ pub(super) fn routes() -> Vec<Route> {
     let mut running = process.clone();
     (running["ended"], running["message"], running["outcome"]) = (Value::Null, Value::Null, RUNNING.into());
     let text = || json!({"type": "string"});
+    let time = || json!({"type": "string", "format": "date-time"});
     let list_operation = Operation::new("listProcesses", "processes", "Lists processes, the newest first")
         .described(
             "The processes of the caller, or all processes with the scope `processes:*`. The next page begins `before` \
@@ -64,6 +75,14 @@ pub(super) fn routes() -> Vec<Route> {
         .query("call", "Only processes of this call", text(), json!("provision"))
         .query("user", "Only processes of this user; empty for anonymous callers", text(), json!("ada"))
         .query("outcome", "Only processes with this outcome", json!({"enum": outcomes()}), json!("success"))
+        .query("since", "Only processes that began at this time or later", time(), json!("2026-01-31T00:00:00Z"))
+        .query("until", "Only processes that began before this time", time(), json!("2026-02-01T00:00:00Z"))
+        .query(
+            "text",
+            "Only processes with this text in a parameter or in the message, in any case",
+            text(),
+            json!("coins"),
+        )
         .error(403, "Processes of other users need the scope processes:*.")
         .answers::<Vec<Shown<'_>>>(200, "The page.", json!([process]))
         .with(
@@ -74,17 +93,12 @@ pub(super) fn routes() -> Vec<Route> {
                 "cancelProcess": {"operationId": "cancelProcess", "parameters": {"id": "$response.body#/0/id"}},
             }),
         );
-    let id = |operation: Operation| {
-        operation
-            .segment("id", "The id of the process", json!({"type": "string", "format": "uuid"}), json!(ID))
-            .error(404, "There is no such process, or the caller is not allowed to see it.")
-    };
-    let one_operation = id(Operation::new("showProcess", "processes", "Shows one process")).answers::<Shown<'_>>(
+    let one_operation = id_of(Operation::new("showProcess", "processes", "Shows one process")).answers::<Shown<'_>>(
         200,
         "The process.",
         process,
     );
-    let cancel_operation = id(Operation::new("cancelProcess", "processes", "Tells a process to stop"))
+    let cancel_operation = id_of(Operation::new("cancelProcess", "processes", "Tells a process to stop"))
         .described("The end takes time: the grace period, unless `force` skips it, and the cleanup.")
         .query(
             "force",
@@ -266,11 +280,22 @@ fn wanted(uri: &Uri) -> Result<Wanted, String> {
             "call" => wanted.call = Some(value.into_owned()),
             "user" => wanted.user = Some(value.into_owned()),
             "outcome" if value == RUNNING || OUTCOMES.contains(&&*value) => wanted.outcome = Some(value.into_owned()),
+            "since" => wanted.since = Some(time_of("since", &value)?),
+            "until" => wanted.until = Some(time_of("until", &value)?),
+            "text" => wanted.text = Some(value.into_owned()),
             "outcome" => return Err(format!("outcome: write {RUNNING}, {}", OUTCOMES.join(", "))),
-            other => return Err(format!("{other:?} is not known here: use before, limit, call, user and outcome")),
+            other => {
+                return Err(format!(
+                    "{other:?} is not known here: use before, limit, call, user, outcome, since, until and text"
+                ));
+            }
         }
     }
     Ok(wanted)
+}
+
+fn time_of(name: &str, value: &str) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(value, &Rfc3339).map_err(|_| format!("{name}: write a time such as 2026-01-31T12:00:00Z"))
 }
 
 fn forced(uri: &Uri) -> Result<bool, String> {
@@ -286,7 +311,7 @@ fn forced(uri: &Uri) -> Result<bool, String> {
 
 /// Returns the process with this id if the caller is allowed to see it. The error does not tell whether the process
 /// exists.
-async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiError> {
+pub(super) async fn seen(state: &ApiState, caller: &Caller, id: &str) -> Result<Seen, ApiError> {
     let seen = match id.parse() {
         Ok(id) => state.history.one(id).await.map_err(|error| ApiError::of_server(&error))?,
         Err(_) => None,
@@ -335,10 +360,11 @@ mod tests {
             owner: None,
             outcome: Some("success".into()),
             limit: 7,
+            ..Wanted::default()
         };
         assert_eq!(all, expected);
-        assert!(read("outcome=running").is_ok());
-        for wrong in ["limit=0", "limit=501", "limit=x", "before=x", "outcome=odd", "page=2"] {
+        assert!(read("outcome=running").is_ok() && read("since=2026-01-31T12:00:00Z&text=x").is_ok());
+        for wrong in ["limit=0", "limit=501", "limit=x", "before=x", "outcome=odd", "since=today", "page=2"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

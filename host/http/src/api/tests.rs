@@ -71,7 +71,8 @@ calls:
     let (news, _) = News::read(directory.path());
     let database = distillery_store::database::Database::open(directory.path()).unwrap();
     let accounts = Arc::new(distillery_store::accounts::Accounts::open(&database).unwrap());
-    let retention = distillery_process::history::Retention { age: std::time::Duration::MAX, count: 1 };
+    let retention =
+        distillery_process::history::Retention { age: std::time::Duration::MAX, count: 1, output: 0, output_each: 0 };
     let identity = distillery_store::identity::Identity::new(accounts, Vec::new(), std::time::Duration::from_secs(60));
     ApiState {
         enabled,

@@ -36,6 +36,7 @@ calls:
       - {name: flavor, choices: [drupal-10, 11], default: 11}
     on_disconnect: detach
     secret_value: true
+    output: none
   list: {}
 limits: {memory: 64MiB, time: 5m, cpu: 10s, output: 16MiB, processes: 4}
 cancel: {grace: 2s, cleanup: true}
@@ -63,6 +64,7 @@ capabilities:
     assert_eq!(manifest.stderr, Stderr::Forward);
     let provision = &manifest.calls["provision"];
     assert_eq!((provision.access, provision.on_disconnect), (Access::Public, OnDisconnect::Detach));
+    assert!(!provision.keeps_output && manifest.calls["list"].keeps_output);
     assert!(provision.secret_value && !manifest.calls["list"].secret_value);
     assert_eq!(
         (provision.arguments.as_slice(), manifest.calls["list"].arguments.len()),
@@ -128,7 +130,7 @@ fn error_names_its_place() {
     assert_eq!(
         refused("description: x\ncalls:\n  echo:\n    acess: public\n"),
         "plugins/echo/plugin.yaml:4:5: calls.echo.acess: unknown key: did you mean access? (allowed: description, \
-         access, script, arguments, params, on_disconnect, secret_value)"
+         access, script, arguments, params, on_disconnect, secret_value, output)"
     );
     assert_eq!(
         refused("calls:\n  echo:\n    params:\n      - {name: a, default: x}\n      - {name: b}\n"),

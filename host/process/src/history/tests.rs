@@ -18,7 +18,8 @@ fn stored_params_have_no_secrets_and_a_bound() {
     assert!(kept[1].as_ref().unwrap().ends_with('…') && kept[1].as_ref().unwrap().len() <= PARAMS + 3);
 }
 
-const RETENTION: Retention = Retention { age: Duration::from_secs(3600), count: 1000 };
+const RETENTION: Retention =
+    Retention { age: Duration::from_secs(3600), count: 1000, output: 1 << 20, output_each: 1 << 20 };
 
 fn started() -> (tempfile::TempDir, History) {
     let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use distillery_core::{
     auth::Who,
     call::Outcome,
     control::{Control, ThreadClass},
-    stream::{Input, Output, Read, lines},
+    stream::{Input, Output, Read, lines, recording::Recorder},
 };
 use distillery_http::{
     session::protocol::{Action, Event, Protocol},
@@ -83,6 +83,17 @@ paths! {
         let output = Output::new(None, 1 << 20);
         let line = with_end(LINE);
         ready(move || {
+            output.write(black_box(&line));
+            assert_eq!(lines(&output.take()).count(), 1);
+        })
+    };
+    "output: a line in and out, recorded" Some(2000) => |_| {
+        let output = Output::new(None, 1 << 20);
+        let (recorder, queue) = Recorder::new(usize::MAX);
+        output.record(recorder.begin(Default::default(), false));
+        let line = with_end(LINE);
+        ready(move || {
+            let _queue = &queue;
             output.write(black_box(&line));
             assert_eq!(lines(&output.take()).count(), 1);
         })

@@ -101,7 +101,10 @@ impl World {
     /// A history that is written to disk.
     pub fn history(&self) -> Result<History> {
         let database = Database::open(&self.directory.path().join("data"))?;
-        History::start(&database, Retention { age: Duration::from_secs(3600), count: 10_000 })
+        History::start(
+            &database,
+            Retention { age: Duration::from_secs(3600), count: 10_000, output: 1 << 30, output_each: 16 << 20 },
+        )
     }
 
     pub fn dispatcher(&self) -> Arc<Dispatcher> {
