@@ -8,16 +8,21 @@ use parking_lot::Mutex;
 use std::{
     mem::take,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    thread::Thread,
     time::Instant,
 };
 use uuid::Uuid;
 
 /// Maximum memory of all recordings that wait for the writer.
-const WAITING: usize = 64 << 20;
+const WAITING: usize = 16 << 20;
+/// Maximum memory of one of them.
+const EACH_WAITING: usize = 2 << 20;
+/// The size at which the writer gathers no longer.
+const MUCH: usize = 256 << 10;
 /// Maximum number of recordings that wait for the writer.
 const QUEUE: usize = 16_384;
 /// Maximum size of the end of a recording that is longer than its limit. The end waits in memory.
@@ -35,6 +40,7 @@ pub struct Recorder {
     each: usize,
     waiting: AtomicUsize,
     queue: SyncSender<Option<Arc<Recording>>>,
+    writer: OnceLock<Thread>,
 }
 
 /// The output of one process.
@@ -107,13 +113,18 @@ impl Recorder {
     /// wakes the writer.
     pub fn new(each: usize) -> (Arc<Self>, Receiver<Option<Arc<Recording>>>) {
         let (queue, receiver) = sync_channel(QUEUE);
-        (Arc::new(Self { each, waiting: AtomicUsize::new(0), queue }), receiver)
+        (Arc::new(Self { each, waiting: AtomicUsize::new(0), queue, writer: OnceLock::new() }), receiver)
     }
 
     /// Returns the recording of a process that begins now. With `logged_stderr`, only operators can read its stderr.
     pub fn begin(self: &Arc<Self>, process: Uuid, logged_stderr: bool) -> Arc<Recording> {
         let state = Mutex::new(State { logged_stderr, ..State::default() });
         Arc::new(Recording { process, begun: Instant::now(), recorder: self.clone(), state })
+    }
+
+    /// Sets the thread of the writer. It is unparked when it gathers while there is much to write.
+    pub fn written_by(&self, writer: Thread) {
+        self.writer.get_or_init(|| writer);
     }
 
     /// Wakes the writer.
@@ -149,8 +160,12 @@ impl Recording {
         let (head, rest) = bytes.split_at(bytes.len().min(room));
         if !head.is_empty() {
             state.recorded += head.len();
-            if self.recorder.takes(head.len()) {
+            let waiting = state.buffer.bytes.len();
+            if waiting + head.len() <= EACH_WAITING && self.recorder.takes(head.len()) {
                 state.buffer.add(Entry { stream, logged, ms, offset, bytes: head });
+            }
+            if waiting < MUCH && state.buffer.bytes.len() >= MUCH {
+                self.recorder.writer.get().inspect(|writer| writer.unpark());
             }
         }
         if !rest.is_empty() {

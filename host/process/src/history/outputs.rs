@@ -84,6 +84,7 @@ impl Outputs {
         let writer = OutputWriter::open(&database)?;
         let thread = Thread { writer, queue, shared: shared.clone(), age: retention.age, bounds, size: 0 };
         let writing = thread::Builder::new().name("output".into()).spawn(move || thread.run())?;
+        recorder.written_by(writing.thread().clone());
         Ok(Self { recorder, store, shared, writing: Mutex::new(Some(writing)) })
     }
 
@@ -161,8 +162,8 @@ impl Thread {
             };
             let finishing = self.shared.finishing.load(SeqCst);
             if first.is_some() && !finishing {
-                // The thread sleeps without a waker, so output costs its process only the push to the queue.
-                thread::sleep(GATHER);
+                // Most output costs its process only the push to the queue: the thread is woken if there is much.
+                thread::park_timeout(GATHER);
             }
             // Taken before the queue: everything that these readers can have seen is in the queue now.
             let waiting = std::mem::take(&mut *self.shared.waiting.lock());
