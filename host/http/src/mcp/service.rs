@@ -107,7 +107,7 @@ impl Tools {
                 }
                 Message::Waiting if matches!(ask, Ask::Never) => {}
                 Message::Waiting if silence.is_none() && !call.output.is_prompt() => {
-                    silence = Some(Instant::now() + SILENCE)
+                    silence = Some(Instant::now() + SILENCE);
                 }
                 Message::Waiting => {
                     silence = None;
