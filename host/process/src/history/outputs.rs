@@ -155,12 +155,13 @@ impl Thread {
         self.prune();
         let mut pruned = Instant::now();
         loop {
-            let first = match self.queue.recv_timeout(TIDY) {
+            // Looked at first: the message that wakes the thread at the end can be taken with what it gathers.
+            let finishing = self.shared.finishing.load(SeqCst);
+            let first = match if finishing { Ok(None) } else { self.queue.recv_timeout(TIDY) } {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let finishing = self.shared.finishing.load(SeqCst);
             if first.is_some() && !finishing {
                 // Most output costs its process only the push to the queue: the thread is woken if there is much.
                 thread::park_timeout(GATHER);
