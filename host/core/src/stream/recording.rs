@@ -180,7 +180,10 @@ impl Recording {
         let left_out = entry.bytes.len().saturating_sub(half);
         entry.bytes = &entry.bytes[left_out..];
         entry.offset += left_out as u64;
-        if state.tail[1].bytes.len() + entry.bytes.len() > half {
+        if left_out > 0 {
+            // What was written before is not part of the end any more.
+            state.tail = Default::default();
+        } else if state.tail[1].bytes.len() + entry.bytes.len() > half {
             state.tail[0] = take(&mut state.tail[1]);
         }
         state.tail[1].add(entry);
@@ -352,6 +355,19 @@ mod tests {
         let kept: usize = shown.iter().map(|(.., text)| text.len()).sum();
         assert!((100..=200).contains(&kept), "{kept}");
         assert_eq!(recorder.waiting.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn end_of_a_recording_is_what_was_written_last() {
+        let (recorder, _queue) = Recorder::new(100);
+        let recording = recorder.begin(Uuid::nil(), false);
+        for bytes in [vec![b'a'; 100], vec![b'b'; 10], vec![b'c'; 1000]] {
+            recording.write(Stream::Stdout, &bytes);
+        }
+        recording.end();
+        let kept = shown(&recording.take());
+        assert_eq!(kept[0], (Stream::Stdout, 0, "a".repeat(100)));
+        assert_eq!(kept[1..], [(Stream::Stdout, 1060, "c".repeat(50))]);
     }
 
     #[test]

@@ -49,6 +49,14 @@ struct Shared {
     finishing: AtomicBool,
 }
 
+impl Shared {
+    /// Returns whether somebody waits for the thread. The message that wakes it can be gone: taken together with what
+    /// the thread gathered, or not sent because the queue was full.
+    fn is_asked(&self) -> bool {
+        self.finishing.load(SeqCst) || !self.waiting.lock().is_empty()
+    }
+}
+
 /// Bytes of one stream, and where they begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -155,13 +163,12 @@ impl Thread {
         self.prune();
         let mut pruned = Instant::now();
         loop {
-            // Looked at first: the message that wakes the thread at the end can be taken with what it gathers.
-            let finishing = self.shared.finishing.load(SeqCst);
-            let first = match if finishing { Ok(None) } else { self.queue.recv_timeout(TIDY) } {
+            let first = match if self.shared.is_asked() { Ok(None) } else { self.queue.recv_timeout(TIDY) } {
                 Ok(first) => first,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let finishing = self.shared.finishing.load(SeqCst);
             if first.is_some() && !finishing {
                 // Most output costs its process only the push to the queue: the thread is woken if there is much.
                 thread::park_timeout(GATHER);
@@ -204,5 +211,26 @@ impl Thread {
             Ok(size) => self.size = size,
             Err(error) => tracing::error!(%error, "pruning failed; old output stays"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_is_being_gathered_does_not_delay_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path()).unwrap();
+        let retention = Retention { age: TIDY, count: 10, output: 1 << 20, output_each: 1 << 20 };
+        let outputs = Outputs::start(&database, retention).unwrap();
+        let process = Uuid::now_v7();
+        outputs.recorder.begin(process, false).write(Stream::Stdout, b"x");
+        // The thread gathers now, and takes the message that the end sends it with what it has gathered.
+        thread::sleep(GATHER / 2);
+        let begun = Instant::now();
+        outputs.finish();
+        assert!(begun.elapsed() < TIDY / 2, "{:?}", begun.elapsed());
+        assert_eq!(outputs.store.ends(process).unwrap(), Some([1, 0]));
     }
 }
