@@ -1,7 +1,7 @@
-//! The Model Context Protocol over lines: passes each message of a client on to the endpoint of a server, and what the
-//! server says back.
+//! The Model Context Protocol over lines: passes the messages of a client on to the endpoint of a server, and the answers
+//! back.
 //!
-//! It knows of the messages only what decides about their way: identifiers, names, the version, and the session.
+//! It reads only the fields that decide where a message goes: identifiers, names, the version, and the session.
 
 use super::Peer;
 use bytes::{Bytes, BytesMut};

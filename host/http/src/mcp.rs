@@ -1,9 +1,9 @@
 //! The Model Context Protocol: the calls that a caller can run, as tools of a language model.
 //!
-//! A request of this protocol ends as a call of this server's own: with the same caller, rights, limits and history.
-//! Only this module names the SDK. `tools` describes calls and reads arguments, `run` is a running call,
-//! `answer` makes its result, `log` passes on its stderr, `paused` keeps calls whose question waits for an answer, and `service` does what the
-//! protocol says. Here are the route and the sessions of clients that still use them.
+//! The call of a tool becomes a call of this server, with the same caller, rights, limits and history. Only this module
+//! names the SDK. `tools` describes calls and reads arguments, `run` is a running call, `answer` makes its result, `log`
+//! passes on its stderr, `paused` keeps calls whose question waits for an answer, and `service` implements the requests of
+//! the protocol. This file has the route, and the sessions of clients that use them.
 
 mod answer;
 #[expect(deprecated, reason = "clients of today have it")]

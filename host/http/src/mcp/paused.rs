@@ -3,6 +3,7 @@
 use super::{answer::Collected, run::Run};
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// The maximum number of calls that wait.
@@ -10,7 +11,7 @@ const CALLS: usize = 256;
 /// The time for an answer. Then the call is cancelled.
 const TIME: Duration = Duration::from_secs(600);
 
-/// A call and what it has said so far.
+/// A call and its output so far.
 pub(super) struct Call {
     pub name: String,
     /// Only this user can answer.
@@ -21,34 +22,38 @@ pub(super) struct Call {
 
 /// The calls that wait, by the state that their client sends back.
 #[derive(Default)]
-pub(super) struct Paused(Mutex<HashMap<String, Call>>);
+pub(super) struct Paused(Mutex<HashMap<String, Waiting>>);
+
+struct Waiting {
+    call: Call,
+    /// Removes the call when its time is over.
+    _timer: AbortOnDropHandle<()>,
+}
 
 impl Paused {
     /// Keeps a call until its answer. Returns the state for the client; `None` if too many calls wait, and then the
     /// call is cancelled.
     pub fn keep(self: &Arc<Self>, call: Call) -> Option<String> {
-        let state = Uuid::new_v4().to_string();
-        {
-            let mut calls = self.0.lock();
-            if calls.len() >= CALLS {
-                return None;
-            }
-            calls.insert(state.clone(), call);
+        let mut calls = self.0.lock();
+        if calls.len() >= CALLS {
+            return None;
         }
+        let state = Uuid::new_v4().to_string();
         let (paused, expired) = (Arc::downgrade(self), state.clone());
-        tokio::spawn(async move {
+        let timer = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(TIME).await;
             if let Some(paused) = paused.upgrade() {
                 paused.0.lock().remove(&expired);
             }
-        });
+        }));
+        calls.insert(state.clone(), Waiting { call, _timer: timer });
         Some(state)
     }
 
     /// Takes the call of this name and user that a client answers.
     pub fn take(&self, state: &str, name: &str, user: &str) -> Option<Call> {
         let mut calls = self.0.lock();
-        let is_it = calls.get(state).is_some_and(|call| call.name == name && call.user == user);
-        if is_it { calls.remove(state) } else { None }
+        calls.get(state).filter(|Waiting { call, .. }| call.name == name && call.user == user)?;
+        calls.remove(state).map(|waiting| waiting.call)
     }
 }

@@ -120,7 +120,7 @@ impl Output {
     }
 }
 
-/// Passes on the messages of a call, until nobody wants them any more.
+/// Passes on the messages of a call until its client has gone.
 async fn read(mut answer: BodyDataStream, messages: mpsc::Sender<Message>) {
     let mut unread = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What the protocol says, for one session or one request: tools, their calls, and the notifications beside them.
+//! The requests of the protocol, for one session or one request: tools, their calls, and notifications.
 
 use super::{
     answer::Collected,
