@@ -184,7 +184,7 @@ $(TOOLCHAINS)/cross.stamp: Makefile | $(TOOLCHAINS)/python/bin/pip
 
 deny: toolchain ## licences and sources of all dependencies, as deny.toml allows them
 	@# What is not built here has not been fetched either; where there is no network, what is there must do.
-	@for workspace in . plugins interpreters/sources tests/guests tests/bench/guests/once tests/bench/guests/served; do \
+	@for workspace in . plugins examples/interpreters/sources tests/guests tests/bench/guests/once tests/bench/guests/served; do \
 	    cargo fetch --quiet --locked --manifest-path $$workspace/Cargo.toml || true; \
 	done
 	cargo test --workspace --locked --test dependencies
@@ -253,10 +253,10 @@ $(TOOLCHAINS)/node.stamp: $(wildcard host/cli/templates/*/package.json tests/cli
 interpreters: toolchains ## build interpreters that run scripts, into target/interpreters
 	@$(MAKE) --no-print-directory target/interpreters/$(or $(firstword $(INTERPRETERS)),all).stamp || [ "$${CI:-}" != true ]
 
-target/interpreters/%.stamp: $(filter-out interpreters/README.md,$(wildcard interpreters/*.* interpreters/*/*))
+target/interpreters/%.stamp: $(filter-out examples/interpreters/README.md,$(wildcard examples/interpreters/*.* examples/interpreters/*/*))
 	PATH="$(abspath $(TOOLCHAINS))/python/bin:$(abspath $(TOOLCHAINS))/node/node_modules/.bin:$$PATH" \
 	ZIG_GLOBAL_CACHE_DIR="$(abspath $(TOOLCHAINS))/zig-cache" ZIG_LOCAL_CACHE_DIR="$(abspath $(TOOLCHAINS))/zig-cache" \
-	python3 interpreters/build.py target/interpreters $(INTERPRETERS)
+	python3 examples/interpreters/build.py target/interpreters $(INTERPRETERS)
 	touch $@
 
 # Apart from the toolchains of the languages, whose packages may want other versions.

@@ -65,7 +65,7 @@ fn allowed() -> Allowed {
 /// Returns every workspace of the repository: each has a lockfile of its own.
 fn workspaces() -> Vec<PathBuf> {
     let places =
-        ["", "plugins", "interpreters/sources", "tests/guests", "tests/bench/guests/once", "tests/bench/guests/served"];
+        ["", "plugins", "examples/interpreters/sources", "tests/guests", "tests/bench/guests/once", "tests/bench/guests/served"];
     let found: Vec<_> = places
         .into_iter()
         .map(|place| Path::new(REPOSITORY).join(place))
