@@ -64,8 +64,14 @@ fn allowed() -> Allowed {
 
 /// Returns every workspace of the repository: each has a lockfile of its own.
 fn workspaces() -> Vec<PathBuf> {
-    let places =
-        ["", "plugins", "examples/interpreters/sources", "tests/guests", "tests/bench/guests/once", "tests/bench/guests/served"];
+    let places = [
+        "",
+        "plugins",
+        "examples/interpreters/sources",
+        "tests/guests",
+        "tests/bench/guests/once",
+        "tests/bench/guests/served",
+    ];
     let found: Vec<_> = places
         .into_iter()
         .map(|place| Path::new(REPOSITORY).join(place))
