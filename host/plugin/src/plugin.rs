@@ -209,7 +209,7 @@ impl Plugin {
         self.revoked.store(true, SeqCst);
     }
 
-    /// Returns whether this generation is revoked. Call this while holding a [`Running`]: then a concurrent revocation
+    /// Returns whether this generation is revoked. Call this while holding a `Running`: then a concurrent revocation
     /// either counts that process or is seen here.
     pub fn is_revoked(&self) -> bool {
         self.revoked.load(SeqCst)
